@@ -1,0 +1,215 @@
+//! `Call`: one call to a store, bounded in time and carried to its end whatever its caller does.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{self, Instant},
+};
+
+use crate::{Action, Fault, Lease, LockError};
+
+/// One call to a store, for backends: bounded in time, and never cut off half-way.
+///
+/// A driver's future that is dropped may have sent its request all the same, and some drivers do
+/// not survive it. So a call whose caller stops waiting (the time limit, a dropped future) goes on
+/// in the background, for at most its time limit again, and a lock that it takes there is given
+/// back. In the usual case nothing is spawned.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    backend: &'static str,
+    action: Action,
+    limit: Duration,
+}
+
+/// How often "it does not have this token" must be heard before an unanswered acquire counts as
+/// not having happened: the request may still be on its way when the undo arrives.
+const ABSENT_MIN: u32 = 3;
+/// The first pause between two tries to undo; each later one is four times as long.
+const UNDO_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between two tries to undo.
+const UNDO_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+impl Call {
+    /// A call to `backend` that may take `limit`.
+    pub const fn new(backend: &'static str, action: Action, limit: Duration) -> Self {
+        Self { backend, action, limit }
+    }
+
+    /// Runs `work` to its end, and waits for it as long as the time limit allows.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; [`Fault::Unknown`] once the time is up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: once polled, `work` is carried out in the background.
+    pub async fn run<T>(
+        self,
+        work: impl Future<Output = Result<T, LockError>> + Send + 'static,
+    ) -> Result<T, LockError>
+    where
+        T: Send + 'static,
+    {
+        let carried = Carried::new(self.handle()?, self.limit, work, |_| std::future::ready(()));
+        time::timeout(self.limit, carried).await.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// Runs the `work` that may take a lock for `ttl`. Whatever becomes of it, a lock that nobody
+    /// gets to know about is taken back by `undo`: one compare-and-delete by owner token, which
+    /// answers [`LockError::NotHeld`] if the store does not have that token.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; [`Fault::Unknown`] once the time is up, or if the grant arrived after
+    /// its own deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a lock that is granted after the future was dropped is released.
+    pub async fn grant<U, F>(
+        self,
+        ttl: Duration,
+        work: impl Future<Output = Result<Lease, LockError>> + Send + 'static,
+        undo: U,
+    ) -> Result<Lease, LockError>
+    where
+        U: Fn() -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(), LockError>> + Send + 'static,
+    {
+        let handle = self.handle()?;
+        let limit = self.limit;
+        let late = {
+            let undo = undo.clone();
+            move |outcome: Option<Result<Lease, LockError>>| async move {
+                match outcome {
+                    Some(Ok(_)) => take_back(undo, ttl, limit, 1).await,
+                    Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
+                    Some(Err(_)) | None => take_back(undo, ttl, limit, ABSENT_MIN).await,
+                }
+            }
+        };
+        let carried = Carried::new(handle.clone(), limit, work, late);
+        let result = time::timeout(limit, carried).await;
+        match result {
+            Ok(Ok(lease)) if lease.is_expired() => {
+                handle.spawn(take_back(undo, ttl, limit, 1));
+                Err(self.unknown("the grant arrived after its lease had run out"))
+            }
+            Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
+                handle.spawn(take_back(undo, ttl, limit, ABSENT_MIN));
+                Err(err)
+            }
+            Ok(result) => result,
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    fn handle(&self) -> Result<Handle, LockError> {
+        Handle::try_current()
+            .map_err(|err| LockError::backend(self.backend, self.action, Fault::Rejected, err))
+    }
+
+    fn timed_out(&self) -> LockError {
+        self.unknown(format!("no answer within {:?}", self.limit))
+    }
+
+    fn unknown(&self, why: impl Into<crate::BoxError>) -> LockError {
+        LockError::backend(self.backend, self.action, Fault::Unknown, why)
+    }
+}
+
+/// Undoes a grant until the store has confirmed it, or the lease has run out by itself.
+async fn take_back<U, F>(undo: U, ttl: Duration, limit: Duration, absent_min: u32)
+where
+    U: Fn() -> F,
+    F: Future<Output = Result<(), LockError>>,
+{
+    let until = Instant::now().checked_add(ttl);
+    let (mut absent, mut pause) = (0, UNDO_PAUSE);
+    loop {
+        match time::timeout(limit, undo()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(LockError::NotHeld { .. })) => absent += 1,
+            Ok(Err(_)) | Err(_) => {}
+        }
+        if absent >= absent_min || until.is_some_and(|until| Instant::now() + pause >= until) {
+            return;
+        }
+        time::sleep(pause).await;
+        pause = (pause * 4).min(UNDO_PAUSE_MAX);
+    }
+}
+
+/// A future that is not dropped half-way: if it is given up, it moves into a task of its own, and
+/// `then` is told how it ended.
+struct Carried<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    parts: Option<(Pin<Box<W>>, N)>,
+    handle: Handle,
+    limit: Duration,
+}
+
+impl<W, N, F> Carried<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn new(handle: Handle, limit: Duration, work: W, then: N) -> Self {
+        Self { parts: Some((Box::pin(work), then)), handle, limit }
+    }
+}
+
+/// Nothing in it is pinned in place: the work is in a box of its own.
+impl<W, N, F> Unpin for Carried<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+}
+
+impl<W, N, F> Future for Carried<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
+        let Some((work, _)) = &mut self.parts else { return Poll::Pending };
+        let output = std::task::ready!(work.as_mut().poll(cx));
+        self.parts = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<W, N, F> Drop for Carried<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn drop(&mut self) {
+        if let Some((work, then)) = self.parts.take() {
+            let limit = self.limit;
+            self.handle.spawn(async move { then(time::timeout(limit, work).await.ok()).await });
+        }
+    }
+}

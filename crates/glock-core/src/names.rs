@@ -1,0 +1,88 @@
+//! The names that logs, spans and metrics share: what is done with a lock, and on which store.
+
+use std::fmt;
+
+/// What is done with a lock.
+///
+/// Not `#[non_exhaustive]`: a new action should show up in every `match`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Taking the lock.
+    Acquire,
+    /// Extending a lease.
+    Renew,
+    /// Ending a lease early.
+    Release,
+    /// Sleeping until the lock may be free.
+    Wait,
+    /// Looking at who holds the lock.
+    Inspect,
+    /// Making what the store needs: tables, scripts.
+    Prepare,
+}
+
+impl Action {
+    /// The verb: `"acquire"`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Acquire => "acquire",
+            Self::Renew => "renew",
+            Self::Release => "release",
+            Self::Wait => "wait",
+            Self::Inspect => "inspect",
+            Self::Prepare => "prepare",
+        }
+    }
+
+    /// The verb once it is done: `"acquired"`.
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Acquire => "acquired",
+            Self::Renew => "renewed",
+            Self::Release => "released",
+            Self::Wait => "waited",
+            Self::Inspect => "inspected",
+            Self::Prepare => "prepared",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The stores' names, as [`Lock::backend`](crate::Lock::backend) gives them.
+pub mod backend {
+    /// Consul.
+    pub const CONSUL: &str = "consul";
+    /// Amazon DynamoDB.
+    pub const DYNAMODB: &str = "dynamodb";
+    /// etcd.
+    pub const ETCD: &str = "etcd";
+    /// Hazelcast.
+    pub const HAZELCAST: &str = "hazelcast";
+    /// The in-memory lock of `glock-testing`.
+    pub const MEMORY: &str = "memory";
+    /// MongoDB.
+    pub const MONGODB: &str = "mongodb";
+    /// PostgreSQL.
+    pub const POSTGRES: &str = "postgres";
+    /// Redis and Valkey.
+    pub const REDIS: &str = "redis";
+    /// Apache ZooKeeper.
+    pub const ZOOKEEPER: &str = "zookeeper";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_go_package_s_action_names_are_kept() {
+        let names =
+            [Action::Acquire, Action::Renew, Action::Release].map(|a| (a.as_str(), a.done()));
+        assert_eq!(names, [("acquire", "acquired"), ("renew", "renewed"), ("release", "released")]);
+    }
+}

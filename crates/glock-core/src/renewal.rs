@@ -1,0 +1,179 @@
+//! `Renewal`: the task that keeps a guard's lease alive, once for every store.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{self, Instant},
+};
+
+use crate::{
+    Event, Lease, Lock, LockError, LossReason,
+    guard::{Order, Shared},
+};
+
+/// A lease is renewed when a third of it has passed, so that two renewals may fail.
+const RENEW_AFTER: u32 = 3;
+/// The first pause after a renewal or release that failed, as a part of the TTL; it doubles.
+const PAUSE_PART: u32 = 64;
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+pub(crate) struct Renewal<L: Lock> {
+    lock: L,
+    lease: Lease,
+    ttl: Duration,
+    renew_at: Instant,
+    shared: Arc<Shared>,
+    orders: oneshot::Receiver<Order>,
+    /// Whether the end of the hold has been told.
+    told: bool,
+}
+
+/// How a hold ends.
+enum End {
+    /// The guard was released, or dropped if nobody waits for an answer.
+    LetGo(Option<Order>),
+    Lost(LossReason),
+}
+
+impl<L: Lock> Renewal<L> {
+    pub(crate) fn new(
+        lock: L,
+        lease: Lease,
+        ttl: Duration,
+        shared: Arc<Shared>,
+        orders: oneshot::Receiver<Order>,
+    ) -> Self {
+        let renew_at = Instant::now() + lease.remaining() / RENEW_AFTER;
+        lock.observe(&Event::HoldStarted { id: lease.id() });
+        Self { lock, lease, ttl, renew_at, shared, orders, told: false }
+    }
+
+    pub(crate) async fn run(mut self) {
+        match self.keep().await {
+            End::LetGo(order) => {
+                self.end(None);
+                self.release(order).await;
+            }
+            End::Lost(reason) => {
+                let reason = self.end(Some(reason));
+                // The holder may still be at work: free the lock only once the guard is gone.
+                let order = (&mut self.orders).await.ok();
+                if let Some(order) = order {
+                    let _ = order.send(Err(self.shared.not_held()));
+                }
+                if reason != Some(LossReason::TakenAway) {
+                    self.release(None).await;
+                }
+            }
+        }
+    }
+
+    /// Keeps the lease alive until the guard lets go or the lock is lost.
+    async fn keep(&mut self) -> End {
+        loop {
+            let hold_until = self.shared.hold_until();
+            let wake_at = hold_until.map_or(self.renew_at, |until| until.min(self.renew_at));
+            tokio::select! {
+                biased;
+                order = &mut self.orders => return End::LetGo(order.ok()),
+                () = self.lock.ended(&self.lease) => return End::Lost(LossReason::TakenAway),
+                () = self.shared.changed.notified() => continue,
+                () = time::sleep_until(wake_at) => {}
+            }
+            let renewed = if hold_until.is_some_and(|until| until <= Instant::now()) {
+                self.run_out().await
+            } else {
+                self.renew().await
+            };
+            if let Err(end) = renewed {
+                return end;
+            }
+        }
+    }
+
+    /// Renews the lease, and tries again until its deadline.
+    async fn renew(&mut self) -> Result<(), End> {
+        let mut pause = first_pause(self.ttl);
+        loop {
+            let renewed = tokio::select! {
+                biased;
+                order = &mut self.orders => return Err(End::LetGo(order.ok())),
+                () = time::sleep_until(self.lease.deadline()) => return Err(End::Lost(LossReason::Expired)),
+                renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
+            };
+            match renewed {
+                Ok(lease) if lease.is_expired() => return Err(End::Lost(LossReason::Expired)),
+                Ok(lease) => {
+                    let margin = self.lease.remaining();
+                    self.renew_at = Instant::now() + lease.remaining() / RENEW_AFTER;
+                    self.lease = lease;
+                    self.shared.extend(&self.lease);
+                    self.lock.observe(&Event::Renewed { id: self.lease.id(), margin });
+                    return Ok(());
+                }
+                Err(LockError::NotHeld { .. }) => return Err(End::Lost(LossReason::TakenAway)),
+                Err(_) => {}
+            }
+            tokio::select! {
+                biased;
+                order = &mut self.orders => return Err(End::LetGo(order.ok())),
+                () = time::sleep(pause.min(self.lease.remaining())) => {}
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Lets the lease of a holder that is stuck run out.
+    async fn run_out(&mut self) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            order = &mut self.orders => Err(End::LetGo(order.ok())),
+            () = self.lock.ended(&self.lease) => Err(End::Lost(LossReason::TakenAway)),
+            // `with_max_hold` may be called again with a longer time.
+            () = self.shared.changed.notified() => Ok(()),
+            () = time::sleep_until(self.lease.deadline()) => Err(End::Lost(self.shared.run_out())),
+        }
+    }
+
+    /// Releases the lock. Whoever waits is told of the first answer; a failure is tried again
+    /// until the lease has run out by itself.
+    async fn release(&mut self, mut order: Option<Order>) {
+        let give_up = Instant::now() + self.lease.ttl();
+        let mut pause = first_pause(self.ttl);
+        loop {
+            let released = self.lock.release(&self.lease).await;
+            let again = released.as_ref().is_err_and(LockError::is_retryable);
+            if let Some(order) = order.take() {
+                let _ = order.send(released);
+            }
+            if !again || Instant::now() + pause >= give_up {
+                return;
+            }
+            time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Ends the hold and tells of it once.
+    fn end(&mut self, end: Option<LossReason>) -> Option<LossReason> {
+        let lost = self.shared.end(end);
+        if !std::mem::replace(&mut self.told, true) {
+            let held = self.shared.held();
+            self.lock.observe(&Event::HoldEnded { id: self.lease.id(), held, lost });
+        }
+        lost
+    }
+}
+
+/// A runtime that is shut down drops its tasks: nobody renews any more, and guards must know.
+impl<L: Lock> Drop for Renewal<L> {
+    fn drop(&mut self) {
+        self.end(Some(LossReason::Stopped));
+    }
+}
+
+fn first_pause(ttl: Duration) -> Duration {
+    (ttl / PAUSE_PART).max(PAUSE_MIN)
+}

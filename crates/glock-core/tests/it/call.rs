@@ -1,0 +1,163 @@
+//! A call to a store is bounded in time, and leaves no lock that nobody knows of.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use glock_core::{
+    Action, Call, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+const LIMIT: Duration = Duration::from_secs(5);
+const TTL: Duration = Duration::from_mins(1);
+
+fn call() -> Call {
+    Call::new(backend::MEMORY, Action::Acquire, LIMIT)
+}
+
+fn id() -> LockId {
+    LockId::new("x").unwrap()
+}
+
+async fn granted_after(delay: Duration) -> Result<Lease, LockError> {
+    let sent_at = Instant::now();
+    sleep(delay).await;
+    Ok(Lease::granted(id(), OwnerToken::random()?, FencingToken::new(1), sent_at, TTL))
+}
+
+/// An undo that answers `NotHeld`, and how often it was asked.
+fn absent() -> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone) {
+    let count = Arc::new(AtomicU32::new(0));
+    let undo = {
+        let count = Arc::clone(&count);
+        move || {
+            count.fetch_add(1, SeqCst);
+            std::future::ready(Err(LockError::NotHeld { id: id() }))
+        }
+    };
+    (count, undo)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_time_is_passed_on() {
+    let (undone, undo) = absent();
+    assert!(call().grant(TTL, granted_after(Duration::from_secs(1)), undo).await.is_ok());
+    sleep(TTL).await;
+    assert_eq!(undone.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_comes_too_late_is_taken_back() {
+    let (undone, undo) = absent();
+    let from = Instant::now();
+    let result = call().grant(TTL, granted_after(LIMIT + Duration::from_secs(1)), undo).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+    assert_eq!(from.elapsed(), LIMIT);
+    assert_eq!(undone.load(SeqCst), 0, "not before the answer");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(undone.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_to_a_dropped_caller_is_taken_back() {
+    let (undone, undo) = absent();
+    let granted = call().grant(TTL, granted_after(Duration::from_secs(1)), undo);
+    assert!(timeout(Duration::from_millis(1), granted).await.is_err());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(undone.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_past_its_own_deadline_is_an_error_and_is_taken_back() {
+    let (undone, undo) = absent();
+    let ttl = Duration::from_millis(100);
+    let work = async move {
+        let lease = granted_after(Duration::from_secs(1)).await?;
+        Ok(lease.renewed(Instant::now() - Duration::from_secs(1), ttl))
+    };
+    let result = call().grant(ttl, work, undo).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(undone.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_acquire_is_undone_more_than_once() {
+    let (undone, undo) = absent();
+    let lost =
+        async { Err(LockError::backend(backend::MEMORY, Action::Acquire, Fault::Unknown, "cut")) };
+    assert!(call().grant(TTL, lost, undo).await.is_err());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(undone.load(SeqCst), 3, "the request may still have been on its way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_fails_is_tried_until_the_lease_has_run_out() {
+    let count = Arc::new(AtomicU32::new(0));
+    let undo = {
+        let count = Arc::clone(&count);
+        move || {
+            count.fetch_add(1, SeqCst);
+            std::future::ready(Err(LockError::backend(
+                backend::MEMORY,
+                Action::Release,
+                Fault::Unavailable,
+                "down",
+            )))
+        }
+    };
+    assert!(call().grant(TTL, granted_after(LIMIT * 2), undo).await.is_err());
+    sleep(TTL * 3).await;
+    let tries = count.load(SeqCst);
+    assert!((10..=20).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_surely_did_not_happen_is_not_undone() {
+    let (undone, undo) = absent();
+    let refused = async { Err(LockError::Held { id: id(), holder: None }) };
+    assert!(call().grant(TTL, refused, undo.clone()).await.is_err());
+    let down = async {
+        Err(LockError::backend(backend::MEMORY, Action::Acquire, Fault::Unavailable, "down"))
+    };
+    assert!(call().grant(TTL, down, undo).await.is_err());
+    sleep(TTL).await;
+    assert_eq!(undone.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_begun_is_finished() {
+    let finished = Arc::new(AtomicU32::new(0));
+    let work = {
+        let finished = Arc::clone(&finished);
+        async move {
+            sleep(Duration::from_secs(1)).await;
+            finished.fetch_add(1, SeqCst);
+            Ok(())
+        }
+    };
+    assert!(timeout(Duration::from_millis(1), call().run(work)).await.is_err());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(finished.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_ends_is_dropped_in_the_end() {
+    let alive = Arc::new(());
+    let work = {
+        let alive = Arc::clone(&alive);
+        async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+            Ok(())
+        }
+    };
+    assert_eq!(call().run(work).await.unwrap_err().fault(), Some(Fault::Unknown));
+    sleep(LIMIT * 2).await;
+    assert_eq!(Arc::strong_count(&alive), 1, "no task is left behind");
+}

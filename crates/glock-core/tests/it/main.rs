@@ -1,0 +1,8 @@
+//! Tests of what core writes once for every store: renewal, waiting and calls, on a paused clock.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+mod call;
+mod renewal;
+mod scripted;
+mod waiting;

@@ -1,0 +1,247 @@
+//! A guard keeps its lease alive, and tells of its loss by the deadline at the latest.
+
+use std::time::Duration;
+
+use glock_core::{Action, Fault, Guard, LockError, LockExt, LossReason, Retry};
+use tokio::time::{Instant, advance, sleep, timeout};
+
+use crate::scripted::{Answer, Scripted};
+
+const TTL: Duration = Duration::from_secs(3);
+/// The lease's deadline: the TTL less 1 %.
+const DEADLINE: Duration = Duration::from_millis(2_970);
+
+async fn hold(lock: &Scripted) -> Guard {
+    lock.hold("x", TTL, Retry::NEVER).await.unwrap()
+}
+
+/// When the guard reports its loss, and why.
+async fn loss(guard: &Guard, from: Instant) -> (Duration, LossReason) {
+    let reason = timeout(Duration::from_mins(10), guard.lost()).await.expect("a loss");
+    (from.elapsed(), reason)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_outlives_its_first_ttl() {
+    let lock = Scripted::default();
+    let from = Instant::now();
+    let guard = hold(&lock).await;
+    sleep(Duration::from_mins(1)).await;
+    assert!(guard.is_valid());
+    assert!(guard.remaining() > TTL / 2);
+    let renewals = lock.times(Action::Renew, from);
+    assert!((58..=61).contains(&renewals.len()), "a third of the TTL apart: {renewals:?}");
+    guard.release().await.unwrap();
+    assert_eq!(lock.count(Action::Release), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_is_given_up_at_the_deadline() {
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
+    let from = Instant::now();
+    let guard = hold(&lock).await;
+    assert_eq!(loss(&guard, from).await, (DEADLINE, LossReason::Expired));
+    assert!(!guard.is_valid());
+    assert_eq!(guard.remaining(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_that_fail_at_once_for_ever_are_given_up_at_the_deadline() {
+    for fault in [Fault::Unavailable, Fault::Unknown, Fault::Rejected] {
+        let lock = Scripted::default().renew_answers(&[Answer::Fails(fault)]);
+        let from = Instant::now();
+        let guard = hold(&lock).await;
+        assert_eq!(loss(&guard, from).await, (DEADLINE, LossReason::Expired));
+        let tries = lock.count(Action::Renew);
+        assert!((3..=40).contains(&tries), "tried again, but not in a spin: {tries}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_refused_ends_the_hold_at_once() {
+    let lock = Scripted::default().renew_answers(&[Answer::No]);
+    let from = Instant::now();
+    let guard = hold(&lock).await;
+    assert_eq!(loss(&guard, from).await, (DEADLINE / 3, LossReason::TakenAway));
+    assert!(!guard.is_valid());
+    let released = guard.release().await;
+    assert!(matches!(released, Err(LockError::NotHeld { .. })), "{released:?}");
+    assert_eq!(lock.count(Action::Release), 0, "what the store took away is not released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_recovers_keeps_the_hold() {
+    let fails = Answer::Fails(Fault::Unavailable);
+    let lock = Scripted::default().renew_answers(&[fails, fails, fails, Answer::Yes]);
+    let guard = hold(&lock).await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_after_the_deadline_does_not_bring_the_hold_back() {
+    let lock = Scripted::default().renew_answers(&[Answer::Late(TTL)]);
+    let from = Instant::now();
+    let guard = hold(&lock).await;
+    assert_eq!(loss(&guard, from).await, (DEADLINE, LossReason::Expired));
+    sleep(TTL * 3).await;
+    assert!(!guard.is_valid());
+    assert_eq!(lock.count(Action::Renew), 1, "a lost lease is not renewed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_renewal_counts_from_before_it_was_sent() {
+    let lock = Scripted::default()
+        .renew_answers(&[Answer::Late(Duration::from_millis(500)), Answer::Hangs]);
+    let from = Instant::now();
+    let guard = hold(&lock).await;
+    // Sent at 0.99 s, so good until 0.99 s + 2.97 s, although the answer came at 1.49 s.
+    assert_eq!(loss(&guard, from).await, (DEADLINE / 3 + DEADLINE, LossReason::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_the_store_ends_is_lost_at_once() {
+    let lock = Scripted::default();
+    let from = Instant::now();
+    let guard = hold(&lock).await;
+    sleep(Duration::from_millis(100)).await;
+    lock.end();
+    assert_eq!(loss(&guard, from).await, (Duration::from_millis(100), LossReason::TakenAway));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wedged_holder_is_not_renewed_beyond_max_hold() {
+    let lock = Scripted::default();
+    let from = Instant::now();
+    let guard = hold(&lock).await.with_max_hold(Duration::from_secs(10));
+    let (after, reason) = loss(&guard, from).await;
+    assert_eq!(reason, LossReason::MaxHold);
+    assert!(
+        after >= Duration::from_secs(10) && after <= Duration::from_secs(10) + TTL,
+        "{after:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn validity_ends_at_the_deadline_even_if_nothing_runs() {
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
+    let guard = hold(&lock).await;
+    // The clock jumps and no task has run: a starved runtime.
+    advance(DEADLINE + Duration::from_millis(1)).await;
+    assert!(!guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_guard_releases() {
+    let lock = Scripted::default();
+    drop(hold(&lock).await);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(lock.count(Action::Release), 1);
+    sleep(TTL * 3).await;
+    assert_eq!(lock.count(Action::Renew), 0, "no renewal survives the guard");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_dropped_while_it_renews_releases() {
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
+    let guard = hold(&lock).await;
+    sleep(TTL / 2).await;
+    assert_eq!(lock.count(Action::Renew), 1);
+    drop(guard);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(lock.count(Action::Release), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_is_reported_and_tried_again() {
+    let fails = Answer::Fails(Fault::Unavailable);
+    let lock = Scripted::default().release_answers(&[fails, fails, Answer::Yes]);
+    let released = hold(&lock).await.release().await;
+    assert!(matches!(released, Err(LockError::Backend { .. })), "{released:?}");
+    sleep(TTL).await;
+    assert_eq!(lock.count(Action::Release), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_dropped_is_carried_out() {
+    let lock = Scripted::default().release_answers(&[Answer::Late(Duration::from_millis(100))]);
+    let guard = hold(&lock).await;
+    assert!(timeout(Duration::from_millis(1), guard.release()).await.is_err());
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(lock.count(Action::Release), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_hold_is_released_once_its_guard_is_gone() {
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
+    let guard = hold(&lock).await;
+    guard.lost().await;
+    assert_eq!(lock.count(Action::Release), 0, "the holder may still be at work");
+    drop(guard);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(lock.count(Action::Release), 1, "the renewal that hung may have gone through");
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_ends_the_hold() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let guard = runtime.block_on(hold(&Scripted::default()));
+    drop(runtime);
+    assert!(!guard.is_valid());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(runtime.block_on(guard.lost()), LossReason::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_under_a_lock_is_dropped_when_the_lock_is_lost() {
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
+    let from = Instant::now();
+    let done = lock.with_lock("x", TTL, Retry::NEVER, |_| std::future::pending::<()>()).await;
+    assert!(matches!(done, Err(LockError::NotHeld { .. })), "{done:?}");
+    assert_eq!(from.elapsed(), DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_under_a_lock_gives_its_result_and_releases() {
+    let lock = Scripted::default();
+    let done = lock.with_lock("x", TTL, Retry::NEVER, |hold| async move {
+        sleep(TTL * 5).await;
+        assert!(hold.is_valid());
+        hold.fence().get()
+    });
+    assert_eq!(done.await.unwrap(), 1);
+    assert_eq!(lock.count(Action::Release), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn guards_tell_the_lock_what_it_cannot_see() {
+    let lock = Scripted::default().renew_answers(&[Answer::Yes, Answer::No]);
+    hold(&lock).await.release().await.unwrap();
+    let guard = hold(&lock).await;
+    guard.lost().await;
+    drop(guard);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(
+        lock.events(),
+        [
+            "waited granted",
+            "hold started",
+            "hold ended released",
+            "waited granted",
+            "hold started",
+            "renewed",
+            "hold ended taken_away"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_of_a_hold_ends_with_it() {
+    let lock = Scripted::default();
+    let guard = hold(&lock).await;
+    let view = guard.view();
+    assert!(view.is_valid());
+    guard.release().await.unwrap();
+    assert!(!view.is_valid());
+    assert_eq!(view.ended().await, None);
+}
