@@ -15,6 +15,7 @@ mod names;
 mod event;
 mod queue;
 mod retry;
+mod wakeups;
 
 mod call;
 mod ext;
@@ -39,4 +40,5 @@ pub use crate::{
     queue::{Turn, WaitQueue},
     retry::{Retry, acquire_in_turn},
     token::{FencingToken, OwnerToken},
+    wakeups::{Subscription, Wakeups},
 };
