@@ -1,1 +1,3 @@
-//! Stub.
+//! Tools that put a distributed lock to the test.
+
+pub mod proxy;

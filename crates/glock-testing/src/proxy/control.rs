@@ -1,0 +1,101 @@
+//! What the handle of a proxy and its connections share: the faults in force and the counters.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::proxy::counts::Counts;
+
+/// The faults in force. Every connection reads them again before each step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) mode: Mode,
+    pub(crate) delay: Duration,
+    pub(crate) door: Door,
+    /// How often all connections have been cut: one that began under a lower number is to be reset.
+    pub(crate) cuts: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    #[default]
+    Pass,
+    HoldReplies,
+    DropReplies,
+    DropRequests,
+    Stall,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Door {
+    #[default]
+    Open,
+    Shut,
+}
+
+/// Where the next request that any client sends is to be cut, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    BeforeRequest,
+    InsideRequest(usize),
+    AfterRequest,
+    InsideReply(usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct Control {
+    faults: watch::Sender<Faults>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) counts: Counts,
+    pub(crate) open: usize,
+    pub(crate) armed: Option<Cut>,
+}
+
+impl Control {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { faults: watch::Sender::new(Faults::default()), state: Mutex::default() })
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
+        *self.faults.borrow()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Faults> {
+        self.faults.subscribe()
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Faults)) {
+        self.faults.send_modify(change);
+    }
+
+    /// Counters, in one consistent state. Never held across an await.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, and plain numbers have no broken state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection in the count of open ones, for as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct Open(Arc<Control>);
+
+impl Open {
+    pub(crate) fn count(control: &Arc<Control>) -> Self {
+        let mut state = control.state();
+        state.open += 1;
+        state.counts.accepted += 1;
+        drop(state);
+        Self(Arc::clone(control))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state().open -= 1;
+    }
+}
