@@ -1,3 +1,4 @@
 //! Tools that put a distributed lock to the test.
 
+pub mod history;
 pub mod proxy;
