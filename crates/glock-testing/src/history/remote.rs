@@ -11,6 +11,21 @@
 //!
 //! So must intervals shrink by the time that a line takes through the pipe, and may intervals grow. A violation that is
 //! found is one; overlaps shorter than a line's way are overlooked.
+//!
+//! The parent's loop is
+//!
+//! ```no_run
+//! # use glock_testing::{history::{History, remote::{Answer, GO, Remote}}, process::Child};
+//! # async fn example(history: History, mut child: Child) -> std::io::Result<()> {
+//! let mut remote = Remote::new(&history, "child 1");
+//! while let Some(line) = child.line().await? {
+//!     if remote.hear(&line)? == Answer::Go {
+//!         child.say(GO).await?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io;
 use std::time::Duration;
