@@ -1,5 +1,19 @@
-//! Tools that put a distributed lock to the test.
+#![doc = include_str!("../README.md")]
 
+mod memory;
+
+mod fixture;
+mod suite;
+
+pub mod cases;
 pub mod history;
 pub mod process;
 pub mod proxy;
+
+pub use crate::{
+    fixture::{CANARY, Fixture, Networked, fresh_namespace, ttl, url_from_env},
+    history::History,
+    memory::MemoryLock,
+    proxy::Proxy,
+    suite::run,
+};

@@ -1,0 +1,76 @@
+//! The cases of the conformance suite, one module a group. Each takes a fixture and panics if the
+//! lock breaks its promise.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a case fails by panicking")]
+
+pub mod cancellation;
+pub mod exclusion;
+pub mod expiry;
+pub mod faults;
+pub mod fencing;
+pub mod ids;
+pub mod inspection;
+pub mod limits;
+pub mod ownership;
+pub mod processes;
+pub mod renewal;
+pub mod round_trips;
+pub mod unknown_outcome;
+pub mod waiting;
+
+use std::time::Duration;
+
+use glock_core::{Lease, Lock, LockError, LockId, Retry};
+use tokio::time::{Instant, sleep};
+
+use crate::{Fixture, ttl};
+
+/// A TTL that does not run out during a case.
+pub(crate) const LONG: Duration = Duration::from_mins(1);
+/// A TTL to wait for the end of.
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
+/// How much later than promised something may happen on a busy machine.
+pub(crate) const SLACK: Duration = Duration::from_millis(600);
+
+pub(crate) fn id(name: &str) -> LockId {
+    LockId::new(name).unwrap()
+}
+
+/// A grant for as long as the case lasts.
+pub(crate) async fn take(lock: &impl Lock, id: &LockId) -> Lease {
+    lock.acquire(id, ttl(lock, LONG)).await.unwrap()
+}
+
+/// Asserts that the lock is held, by asking for it.
+pub(crate) async fn assert_held(lock: &impl Lock, id: &LockId) {
+    let result = lock.acquire(id, ttl(lock, SHORT)).await;
+    assert!(matches!(result, Err(LockError::Held { .. })), "`{id}` should be held: {result:?}");
+}
+
+/// Asserts that the lock is free, by taking and releasing it.
+pub(crate) async fn assert_free(lock: &impl Lock, id: &LockId) {
+    let lease = lock.acquire(id, ttl(lock, LONG)).await;
+    let lease = lease.unwrap_or_else(|err| panic!("`{id}` should be free: {err}"));
+    lock.release(&lease).await.unwrap();
+}
+
+/// Asserts that the store has no hold on the lock by `limit` from now: what is undone in the
+/// background takes a moment.
+pub(crate) async fn assert_freed(fixture: &impl Fixture, id: &LockId, limit: Duration) {
+    let until = Instant::now() + limit;
+    loop {
+        let owner = fixture.owner(id).await;
+        if owner.is_none() {
+            return;
+        }
+        assert!(Instant::now() < until, "`{id}` is still held by nobody after {limit:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn assert_not_held<T>(result: Result<T, LockError>, what: &str) {
+    let err = result.err().unwrap_or_else(|| panic!("{what} succeeded"));
+    assert!(matches!(err, LockError::NotHeld { .. }), "{what}: {err:?}");
+}
+
+/// Waits as long as a case may last.
+pub(crate) const PATIENT: Retry = Retry::within(Duration::from_mins(2));

@@ -1,0 +1,172 @@
+//! A future that is dropped leaves nothing behind, wherever it is dropped.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use glock_core::{Lock, LockExt, Retry};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, take};
+use crate::{Fixture, ttl};
+
+/// A future that is dropped when it is pending for the `left + 1`st time.
+struct CutAfter<F> {
+    work: Pin<Box<F>>,
+    left: usize,
+}
+
+fn cut_after<F: Future>(left: usize, work: F) -> CutAfter<F> {
+    CutAfter { work: Box::pin(work), left }
+}
+
+impl<F: Future> Future for CutAfter<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.left == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                self.left -= 1;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// More await points than any call has.
+const POINTS_MAX: usize = 500;
+
+/// Dropped at each of its await points in turn, an acquire leaves the lock free.
+pub async fn an_acquire_dropped_anywhere_leaves_nothing<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    for point in 0..POINTS_MAX {
+        let name = id(&format!("p{point}"));
+        let acquired = cut_after(point, ours.acquire(&name, ttl(&ours, LONG))).await;
+        if let Some(lease) = acquired {
+            ours.release(&lease.unwrap()).await.unwrap();
+            // Not only gone for now: a grant that was on its way has been taken back as well.
+            sleep(SLACK).await;
+            assert_eq!(fixture.live().await, 0, "dropped at some point before {point}");
+            assert_free(&theirs, &id("p0")).await;
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+        assert_freed(fixture, &name, SLACK * 5).await;
+    }
+    panic!("not finished after {POINTS_MAX} await points");
+}
+
+/// Dropped at each of its await points in turn, a wait leaves neither a lock nor a place in line.
+pub async fn a_wait_dropped_anywhere_leaves_nothing<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let held = take(&theirs, &id("x")).await;
+    for point in 0..12 {
+        let waiting = ours.acquire_with_retry("x", ttl(&ours, LONG), PATIENT);
+        let cut = timeout(Duration::from_millis(30), cut_after(point, waiting)).await;
+        assert!(!matches!(cut, Ok(Some(_))), "granted while held");
+    }
+    assert!(ours.queue().is_none_or(glock_core::WaitQueue::is_empty));
+    assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(held.owner().reveal()));
+    theirs.release(&held).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(fixture.owner(&id("x")).await, None, "a waiter that is gone took the lock");
+    assert_free(&ours, &id("x")).await;
+}
+
+/// A renewal that is dropped does not end the lease.
+pub async fn a_renewal_dropped_anywhere_keeps_the_lease<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let lease = take(&ours, &id("x")).await;
+    for point in 0..POINTS_MAX {
+        let renewed = cut_after(point, ours.renew(&lease, ttl(&ours, LONG))).await;
+        assert_held(&theirs, &id("x")).await;
+        if let Some(renewed) = renewed {
+            ours.release(&renewed.unwrap()).await.unwrap();
+            return;
+        }
+    }
+    panic!("not finished after {POINTS_MAX} await points");
+}
+
+/// A release that is dropped after its first poll frees the lock all the same.
+pub async fn a_release_dropped_anywhere_is_carried_out<F: Fixture>(fixture: &F) {
+    let ours = fixture.client().await;
+    for point in 0..POINTS_MAX {
+        let lease = take(&ours, &id("x")).await;
+        let released = cut_after(point, ours.release(&lease)).await;
+        assert_freed(fixture, &id("x"), SLACK * 5).await;
+        if released.is_some() {
+            return;
+        }
+    }
+    panic!("not finished after {POINTS_MAX} await points");
+}
+
+/// A thousand times, `hold` is dropped at a random moment while tasks contend.
+pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
+    let ours = fixture.client().await;
+    storm(&ours, |lock, name, patience| async move {
+        let hold = lock.hold(&name, ttl(&lock, LONG), Retry::FOREVER);
+        let _guard_or_nothing = timeout(patience, hold).await;
+    })
+    .await;
+    assert_nothing_is_left(fixture, &ours).await;
+}
+
+/// A thousand guards are dropped at random moments, in the middle of renewals too.
+pub async fn a_thousand_dropped_guards_leave_nothing<F: Fixture>(fixture: &F) {
+    let ours = fixture.client().await;
+    // As short as allowed, so that renewals are on their way when the guard goes.
+    let short = ttl(&ours, Duration::from_millis(60));
+    storm(&ours, move |lock, name, patience| async move {
+        if let Ok(guard) = lock.hold(&name, short, Retry::within(LONG)).await {
+            sleep(patience).await;
+            drop(guard);
+        }
+    })
+    .await;
+    assert_nothing_is_left(fixture, &ours).await;
+}
+
+/// Eight tasks do something 125 times each, on four locks, with 0 to 8 ms of patience.
+async fn storm<L, W>(lock: &L, work: impl Fn(L, String, Duration) -> W)
+where
+    L: Lock + Clone,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for task in 0..8_u64 {
+        let works: Vec<_> = (0..125_u64)
+            .map(|turn| {
+                let random = (task * 125 + turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+                let name = format!("storm{}", random % 4);
+                work(lock.clone(), name, Duration::from_micros(random % 8_000))
+            })
+            .collect();
+        tasks.spawn(async move {
+            for work in works {
+                work.await;
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+async fn assert_nothing_is_left<F: Fixture>(fixture: &F, lock: &F::Lock) {
+    for n in 0..4 {
+        assert_freed(fixture, &id(&format!("storm{n}")), SLACK * 10).await;
+    }
+    sleep(SLACK).await;
+    assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
+    assert!(lock.queue().is_none_or(glock_core::WaitQueue::is_empty), "a place in line is left");
+    // A client's own tasks may stay (a listener), but not one a hold or a call.
+    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(alive < 20, "{alive} tasks are left of 1,000");
+}

@@ -1,0 +1,109 @@
+//! One at a time holds a lock, and everybody gets it in the end.
+
+use std::time::Duration;
+
+use glock_core::{Lock, LockError, LockExt, Retry};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{LONG, PATIENT, assert_free, assert_held, id, take};
+use crate::{Fixture, History, ttl};
+
+/// Neither another client nor the holder itself is granted a lock that is held.
+pub async fn a_second_owner_is_refused<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let lease = take(&ours, &id("x")).await;
+    assert_held(&theirs, &id("x")).await;
+    assert_held(&ours, &id("x")).await;
+    assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(lease.owner().reveal()));
+    ours.release(&lease).await.unwrap();
+}
+
+/// A released lock is free for anybody, and the store has nothing on record.
+pub async fn a_released_lock_is_free<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let lease = take(&ours, &id("x")).await;
+    ours.release(&lease).await.unwrap();
+    assert_eq!(fixture.owner(&id("x")).await, None);
+    assert_eq!(fixture.live().await, 0);
+    assert_free(&theirs, &id("x")).await;
+    assert_free(&ours, &id("x")).await;
+}
+
+/// Of many who ask at once for a lock that never existed, one is granted it and the others are
+/// told that it is held.
+pub async fn one_of_many_first_tries_wins<F: Fixture>(fixture: &F) {
+    let clients = [fixture.client().await, fixture.client().await];
+    for round in 0..20 {
+        let mut tries = JoinSet::new();
+        for n in 0..16 {
+            let lock = clients[n % 2].clone();
+            tries.spawn(
+                async move { lock.acquire(&id(&format!("r{round}")), ttl(&lock, LONG)).await },
+            );
+        }
+        let mut granted = 0;
+        for result in tries.join_all().await {
+            match result {
+                Ok(lease) => {
+                    granted += 1;
+                    assert_eq!(lease.id(), &id(&format!("r{round}")));
+                }
+                Err(LockError::Held { .. }) => {}
+                Err(err) => panic!("neither granted nor held: {err:?}"),
+            }
+        }
+        assert_eq!(granted, 1, "round {round}");
+    }
+}
+
+/// A hundred tasks of four clients take the lock once each: no two at a time, with tokens in order.
+pub async fn a_hundred_contenders_never_overlap<F: Fixture>(fixture: &F) {
+    let history = History::new();
+    let mut tasks = JoinSet::new();
+    for client in 0..4 {
+        let lock = fixture.client().await;
+        for task in 0..25 {
+            let (lock, history) = (lock.clone(), history.clone());
+            let who = format!("client {client} task {task}");
+            tasks.spawn(async move { hold_once(&lock, &history, &who).await });
+        }
+    }
+    tasks.join_all().await;
+    assert_eq!(history.expect_sound().grants, 100);
+}
+
+async fn hold_once(lock: &impl Lock, history: &History, who: &str) {
+    let attempt = history.acquiring(who, "x");
+    let lease = lock.acquire_with_retry("x", ttl(lock, LONG), PATIENT).await.unwrap();
+    let hold = attempt.granted(lease.fence().get(), lease.deadline());
+    sleep(Duration::from_millis(1)).await;
+    let releasing = hold.releasing();
+    lock.release(&lease).await.unwrap();
+    releasing.released();
+}
+
+/// Sixteen tasks of one client share a lock for three seconds: none gets more than half as much
+/// again as another.
+pub async fn sixteen_tasks_share_a_lock_fairly<F: Fixture>(fixture: &F) {
+    let (lock, history) = (fixture.client().await, History::new());
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut tasks = JoinSet::new();
+    for task in 0..16 {
+        let (lock, history) = (lock.clone(), history.clone());
+        tasks.spawn(async move {
+            while Instant::now() < until {
+                hold_once(&lock, &history, &format!("task {task}")).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let summary = history.expect_sound();
+    let (least, most) = (summary.share_min(), summary.share_max());
+    assert!(most * 2 <= least * 3 + 2, "from {least} to {most} grants a task");
+    assert_eq!(summary.shares.len(), 16, "somebody starved");
+    let retry = Retry::NEVER;
+    lock.hold("x", ttl(&lock, LONG), retry).await.unwrap().release().await.unwrap();
+}

@@ -1,0 +1,131 @@
+//! What the caller is told when the store fails, and how the lock recovers.
+
+use std::{error::Error, fmt::Write, net::SocketAddr, time::Duration};
+
+use glock_core::{Fault, Lock, LockError, LockExt, Retry};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{LONG, PATIENT, SLACK, assert_free, id, take};
+use crate::{CANARY, Networked, Proxy, ttl};
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Nobody listens: told so within the time limit, and that nothing was changed.
+pub async fn a_closed_port_is_unavailable<F: Networked>(fixture: &F) {
+    let lock =
+        fixture.client_at(closed_port().await, fixture.config().with_call_timeout(LIMIT)).await;
+    let since = Instant::now();
+    let result = lock.acquire(&id("x"), ttl(&lock, LONG)).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unavailable));
+    assert!(lock.inspect(&id("x")).await.is_err());
+    assert!(since.elapsed() < (LIMIT + SLACK) * 2, "{:?}", since.elapsed());
+    let since = Instant::now();
+    let result = lock.acquire_with_retry("x", ttl(&lock, LONG), Retry::within(LIMIT)).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unavailable), "said instead of a timeout");
+    assert!(since.elapsed() < (LIMIT + SLACK) * 2, "{:?}", since.elapsed());
+}
+
+async fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// The store refuses a password: told that it will refuse again, without showing the password.
+pub async fn a_wrong_password_is_rejected<F: Networked>(fixture: &F) {
+    let lock = fixture.stranger_at(fixture.upstream()).await;
+    let err = lock.acquire(&id("x"), ttl(&lock, LONG)).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+    let since = Instant::now();
+    let waited = lock.acquire_with_retry("x", ttl(&lock, LONG), PATIENT).await.unwrap_err();
+    assert_eq!(waited.fault(), Some(Fault::Rejected), "a waiter is told at once");
+    assert!(since.elapsed() < LIMIT + SLACK);
+    let mut shown = format!("{lock:?} {lock:#?} {err} {err:?} {err:#?}");
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        write!(shown, " {err} {err:?}").unwrap();
+        cause = err.source();
+    }
+    assert!(!shown.contains(CANARY), "the password is shown: {shown}");
+    assert!(shown.contains("check credentials"), "what to do is not said: {shown}");
+}
+
+/// The store stops answering in the middle of a call: told within the time limit, and the same
+/// client works again afterwards.
+pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let limit = Duration::from_millis(500);
+    let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
+    let lease = take(&lock, &id("held")).await;
+    proxy.stall();
+    for result in [
+        timed(limit, lock.acquire(&id("x"), ttl(&lock, LONG))).await.map(drop),
+        timed(limit, lock.renew(&lease, ttl(&lock, LONG))).await.map(drop),
+        timed(limit, lock.release(&lease)).await,
+        timed(limit, lock.inspect(&id("x"))).await.map(drop),
+    ] {
+        let fault = result.unwrap_err().fault();
+        assert!(matches!(fault, Some(Fault::Unknown | Fault::Unavailable)), "{fault:?}");
+    }
+    proxy.cut();
+    proxy.pass();
+    let again = lock.acquire_with_retry("y", ttl(&lock, LONG), Retry::within(LIMIT * 4)).await;
+    lock.release(&again.expect("the client did not recover")).await.unwrap();
+}
+
+async fn timed<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, LockError>>,
+) -> Result<T, LockError> {
+    let ended = timeout(limit + SLACK, call).await;
+    ended.expect("the call's time limit did not hold")
+}
+
+/// A connection that died while nobody used it costs the next call nothing but time.
+pub async fn a_connection_cut_while_idle_is_not_noticed<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
+    for round in 0..5 {
+        let lease = take(&lock, &id("x")).await;
+        proxy.cut();
+        sleep(Duration::from_millis(50 * (round % 2))).await;
+        let lease = lock.renew(&lease, ttl(&lock, LONG)).await.unwrap();
+        proxy.cut();
+        sleep(Duration::from_millis(50 * (round % 2))).await;
+        lock.release(&lease).await.unwrap();
+        proxy.cut();
+        sleep(Duration::from_millis(50 * (round % 2))).await;
+    }
+}
+
+/// A waiter whose connection is cut is woken by a release afterwards, and by one that it missed.
+pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let ours = fixture.client_at(proxy.addr(), fixture.config()).await;
+    let theirs = fixture.client().await;
+    for missed in [false, true, false, true] {
+        let lease = take(&theirs, &id("x")).await;
+        let waiter = tokio::spawn({
+            let ours = ours.clone();
+            async move { ours.acquire_with_retry("x", ttl(&ours, LONG), PATIENT).await }
+        });
+        sleep(Duration::from_millis(300)).await;
+        if missed {
+            proxy.refuse();
+        }
+        proxy.cut();
+        if !missed {
+            sleep(Duration::from_millis(700)).await;
+        }
+        theirs.release(&lease).await.unwrap();
+        if missed {
+            sleep(Duration::from_millis(300)).await;
+            proxy.accept();
+        }
+        let woken = timeout(Duration::from_secs(8), waiter).await;
+        let lease = woken.expect("the waiter was not woken").unwrap().unwrap();
+        ours.release(&lease).await.unwrap();
+    }
+    assert_free(&theirs, &id("x")).await;
+}

@@ -1,0 +1,54 @@
+//! TTLs that the store does not offer are refused before anything is sent.
+
+use std::time::Duration;
+
+use glock_core::{Lock, LockError};
+
+use super::{LONG, id, take};
+use crate::{Fixture, ttl};
+
+/// Zero, too short, too long and enormous: `Invalid`, and the lock is as it was.
+pub async fn ttls_out_of_range_reach_no_store<F: Fixture>(fixture: &F) {
+    let lock = fixture.client().await;
+    let capabilities = lock.capabilities();
+    let lease = take(&lock, &id("held")).await;
+    for bad in [
+        Duration::ZERO,
+        capabilities.ttl_min.saturating_sub(Duration::from_nanos(1)),
+        capabilities.ttl_max + Duration::from_nanos(1),
+        Duration::from_secs(u64::MAX / 2),
+        Duration::MAX,
+    ] {
+        let acquired = lock.acquire(&id("x"), bad).await;
+        assert!(
+            matches!(acquired, Err(LockError::Invalid { what: "ttl", .. })),
+            "{bad:?}: {acquired:?}"
+        );
+        assert_eq!(fixture.owner(&id("x")).await, None);
+        let renewed = lock.renew(&lease, bad).await;
+        assert!(
+            matches!(renewed, Err(LockError::Invalid { what: "ttl", .. })),
+            "{bad:?}: {renewed:?}"
+        );
+        assert_eq!(fixture.owner(&id("held")).await.as_deref(), Some(lease.owner().reveal()));
+    }
+    lock.release(&lease).await.unwrap();
+}
+
+/// The limits themselves work, and what lies between the store's steps is rounded up.
+pub async fn the_shortest_and_the_longest_ttl_work<F: Fixture>(fixture: &F) {
+    let lock = fixture.client().await;
+    let capabilities = lock.capabilities();
+    let shortest = lock.acquire(&id("short"), capabilities.ttl_min).await.unwrap();
+    assert!(shortest.ttl() >= capabilities.ttl_min);
+
+    let longest = lock.acquire(&id("long"), capabilities.ttl_max).await.unwrap();
+    let longest = lock.renew(&longest, capabilities.ttl_max).await.unwrap();
+    assert!(longest.remaining() > capabilities.ttl_max / 10 * 9);
+    lock.release(&longest).await.unwrap();
+
+    let odd = ttl(&lock, LONG) + Duration::from_nanos(1);
+    let rounded = lock.acquire(&id("odd"), odd).await.unwrap();
+    assert!(rounded.ttl() > ttl(&lock, LONG), "rounded down to {:?}", rounded.ttl());
+    lock.release(&rounded).await.unwrap();
+}

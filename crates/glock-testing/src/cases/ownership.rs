@@ -1,0 +1,73 @@
+//! Only the lease that was granted can renew or release a hold.
+
+use glock_core::{Lease, Lock, OwnerToken};
+use tokio::time::Instant;
+
+use super::{LONG, assert_free, assert_not_held, expiry::run_out, id, take};
+use crate::{Fixture, ttl};
+
+/// A lease that has run out is not brought back to life, and does not disturb its successor.
+pub async fn an_expired_lease_is_dead<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let stale = run_out(fixture, &ours, "x").await;
+    assert_not_held(
+        ours.renew(&stale, ttl(&ours, LONG)).await,
+        "renewing before anybody else came",
+    );
+    assert_free(&theirs, &id("x")).await;
+
+    let stale = run_out(fixture, &ours, "x").await;
+    let successor = take(&theirs, &id("x")).await;
+    assert_not_held(ours.renew(&stale, ttl(&ours, LONG)).await, "renewing a stale lease");
+    assert_not_held(ours.release(&stale).await, "releasing a stale lease");
+    assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(successor.owner().reveal()));
+    theirs.release(&successor).await.unwrap();
+}
+
+/// A lease that was released can be neither renewed nor released again.
+pub async fn a_released_lease_is_dead<F: Fixture>(fixture: &F) {
+    let ours = fixture.client().await;
+    let lease = take(&ours, &id("x")).await;
+    ours.release(&lease).await.unwrap();
+    assert_not_held(ours.release(&lease).await, "releasing twice");
+    assert_not_held(ours.renew(&lease, ttl(&ours, LONG)).await, "renewing after the release");
+    assert_eq!(fixture.owner(&id("x")).await, None, "a renewal must not take the lock again");
+}
+
+/// A lease with another owner, or of another lock, is refused and changes nothing.
+pub async fn a_foreign_lease_changes_nothing<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let lease = theirs.acquire(&id("x"), ttl(&theirs, LONG)).await.unwrap();
+    let other = take(&ours, &id("y")).await;
+    let real = lease.owner().reveal();
+    let mut owners = vec![
+        OwnerToken::random().unwrap(),
+        other.owner().clone(),
+        OwnerToken::new(format!("{real}0")).unwrap(),
+    ];
+    owners.extend(OwnerToken::new(&real[..real.len() - 1]));
+    if real.to_uppercase() != real {
+        owners.push(OwnerToken::new(real.to_uppercase()).unwrap());
+    }
+    for owner in owners {
+        let now = Instant::now();
+        let forged = Lease::granted(id("x"), owner, lease.fence(), now, ttl(&ours, LONG));
+        assert_not_held(ours.renew(&forged, ttl(&ours, LONG)).await, "renewing a foreign lease");
+        assert_not_held(ours.release(&forged).await, "releasing a foreign lease");
+        assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(real));
+    }
+    theirs.release(&lease).await.unwrap();
+    ours.release(&other).await.unwrap();
+}
+
+/// A lease goes to another process as text, and is good for a renewal and the release there.
+pub async fn a_lease_travels_as_text<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let text = take(&ours, &id("x")).await.to_secret_text();
+    let lease: Lease = text.parse().unwrap();
+    assert!(lease.is_expired(), "time does not travel");
+    let lease = theirs.renew(&lease, ttl(&theirs, LONG)).await.unwrap();
+    assert!(!lease.is_expired());
+    theirs.release(&lease).await.unwrap();
+    assert_eq!(fixture.owner(&id("x")).await, None);
+}

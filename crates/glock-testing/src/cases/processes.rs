@@ -1,0 +1,62 @@
+//! What happens to the lock of a process that is killed.
+
+use std::time::Duration;
+
+use glock_core::{Lock, LockExt, Retry};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{PATIENT, SHORT, SLACK, assert_held, id};
+use crate::{
+    Fixture,
+    process::{Child, role, tell},
+    ttl,
+};
+
+/// The ignored test that [`conformance!`](crate::conformance) makes for the other process.
+const HOLDER_TEST: &str = "holder_process";
+const HOLDER_ROLE: &str = "holder";
+const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
+
+/// A holder is killed with SIGKILL; the next waiter holds within the TTL, the store's lag and
+/// 0.6 s, with a greater token.
+pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
+    let ours = fixture.client().await;
+    let namespace = fixture.config().namespace;
+    let mut child = Child::start(HOLDER_TEST, HOLDER_ROLE, &[(NAMESPACE, &namespace)]).unwrap();
+    let told = timeout(PATIENT.wait_max, child.line()).await.expect("the other process is silent");
+    let token: u64 = told.unwrap().expect("the other process ended").parse().unwrap();
+    let ttl = ttl(&ours, 3 * SHORT);
+    // It renews, so it outlives its first TTL.
+    sleep(ttl + ttl / 2).await;
+    assert_held(&ours, &id("x")).await;
+
+    let waiter = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.hold("x", ttl, PATIENT).await }
+    });
+    sleep(Duration::from_millis(50)).await;
+    let killed_at = Instant::now();
+    child.kill_9().await.unwrap();
+    let guard = waiter.await.unwrap().unwrap();
+    let after = killed_at.elapsed();
+    let latest = ours.capabilities().expiry_latest(ttl) + SLACK;
+    assert!(after <= latest, "the lock passed on after {after:?}, not within {latest:?}");
+    assert!(guard.fence().get() > token);
+    guard.release().await.unwrap();
+}
+
+/// What the other process does: holds the lock, tells its token, and renews until it is killed.
+pub fn hold_until_killed<F: Fixture>() {
+    if role().as_deref() != Some(HOLDER_ROLE) {
+        return;
+    }
+    let namespace = std::env::var(NAMESPACE).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let lock = F::open(namespace).await.client().await;
+        let guard = lock.hold("x", ttl(&lock, 3 * SHORT), Retry::NEVER).await.unwrap();
+        tell(&guard.fence().to_string()).unwrap();
+        sleep(PATIENT.wait_max).await;
+        drop(guard);
+    });
+}

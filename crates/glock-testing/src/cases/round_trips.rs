@@ -1,0 +1,116 @@
+//! What a lock costs: counted at a proxy in front of the store.
+
+use std::time::Duration;
+
+use glock_core::{Lock, LockExt, Waiting};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{LONG, PATIENT, assert_held, id, take};
+use crate::{Networked, Proxy, ttl};
+
+/// Long enough that an idle minute passes.
+const IDLE: Duration = Duration::from_mins(1);
+const HELD_MEANWHILE: Duration = Duration::from_mins(10);
+
+/// A client that has made its connections and prepared what it prepares.
+async fn warm<F: Networked>(fixture: &F, proxy: &Proxy) -> F::Lock {
+    let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
+    for _ in 0..3 {
+        let lease = take(&lock, &id("warm")).await;
+        assert_held(&lock, &id("warm")).await;
+        let lease = lock.renew(&lease, ttl(&lock, LONG)).await.unwrap();
+        lock.release(&lease).await.unwrap();
+    }
+    lock
+}
+
+/// Runs `call` and counts its round trips.
+async fn trips<T>(proxy: &Proxy, call: impl Future<Output = T>) -> (u64, T) {
+    let before = proxy.round_trips();
+    let output = call.await;
+    (proxy.round_trips() - before, output)
+}
+
+/// Acquire, refused acquire, renew and release take one round trip each.
+pub async fn warm_calls_take_one_round_trip<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let lock = warm(fixture, &proxy).await;
+    for round in 0..10 {
+        let (acquire, lease) = trips(&proxy, take(&lock, &id("x"))).await;
+        let (refused, ()) = trips(&proxy, assert_held(&lock, &id("x"))).await;
+        let (renew, lease) = trips(&proxy, lock.renew(&lease, ttl(&lock, LONG))).await;
+        let lease = lease.unwrap();
+        let (release, released) = trips(&proxy, lock.release(&lease)).await;
+        released.unwrap();
+        let counted = [acquire, refused, renew, release];
+        assert_eq!(counted, [1; 4], "acquire, refused, renew, release in round {round}");
+    }
+}
+
+/// A hundred waiters on one lock and ten on others ask the store nothing for a minute.
+pub async fn idle_waiters_ask_nothing<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let (ours, theirs) = (warm(fixture, &proxy).await, fixture.client().await);
+    if ours.capabilities().waiting != Waiting::Pushed {
+        return;
+    }
+    let mut leases = Vec::new();
+    for n in 0..11 {
+        let held = theirs.acquire(&id(&format!("x{n}")), ttl(&theirs, HELD_MEANWHILE)).await;
+        leases.push(held.unwrap());
+    }
+    let mut waiters = JoinSet::new();
+    for n in 0..110_usize {
+        let ours = ours.clone();
+        let name = format!("x{}", n.saturating_sub(99));
+        waiters.spawn(async move {
+            let lease = ours.acquire_with_retry(&name, ttl(&ours, LONG), PATIENT).await.unwrap();
+            ours.release(&lease).await.unwrap();
+        });
+    }
+    sleep(Duration::from_secs(2)).await;
+    let before = proxy.requests();
+    sleep(IDLE).await;
+    let asked = proxy.requests() - before;
+    assert!(asked <= F::IDLE_REQUESTS_MAX, "{asked} requests in an idle minute");
+    for lease in leases {
+        theirs.release(&lease).await.unwrap();
+    }
+    let all = timeout(Duration::from_mins(1), waiters.join_all()).await;
+    all.expect("not every waiter was served");
+}
+
+/// Two hundred tasks, half of them waiting, share a client's few connections; none is left when
+/// the client is gone.
+pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let (ours, theirs) = (warm(fixture, &proxy).await, fixture.client().await);
+    let held = take(&theirs, &id("held")).await;
+    let mut tasks = JoinSet::new();
+    for n in 0..200 {
+        let ours = ours.clone();
+        tasks.spawn(async move {
+            let name = if n % 2 == 0 { "held".to_owned() } else { format!("x{n}") };
+            let lease = ours.acquire_with_retry(&name, ttl(&ours, LONG), PATIENT).await.unwrap();
+            ours.release(&lease).await.unwrap();
+        });
+    }
+    sleep(Duration::from_secs(1)).await;
+    let open = proxy.connections();
+    assert!(open <= F::CONNECTIONS_MAX, "{open} connections");
+    theirs.release(&held).await.unwrap();
+    tasks.join_all().await;
+    let open = proxy.connections();
+    assert!(open <= F::CONNECTIONS_MAX, "{open} connections");
+    drop(ours);
+    let closed = async {
+        while proxy.connections() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = timeout(Duration::from_secs(10), closed).await;
+    assert!(closed.is_ok(), "{} connections outlive their client", proxy.connections());
+}

@@ -1,0 +1,115 @@
+//! Connections cut before, in and after a request: no lock is left that nobody knows of.
+
+use std::time::Duration;
+
+use glock_core::{Fault, Lock, LockError, LockExt, LossReason, Retry};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{LONG, SHORT, SLACK, assert_free, assert_freed, id, take};
+use crate::{Networked, Proxy, ttl};
+
+/// How long the library may take to undo what nobody learned of.
+const UNDONE: Duration = Duration::from_secs(8);
+
+/// Acquires through a proxy that was told to fail, and looks at what is left.
+async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize)) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let config = fixture.config().with_call_timeout(Duration::from_secs(3));
+    let lock = fixture.client_at(proxy.addr(), config).await;
+    assert_free(&lock, &id("warm")).await;
+    for round in 0..6 {
+        let name = id(&format!("x{round}"));
+        arm(&proxy, round);
+        let since = Instant::now();
+        let result = lock.acquire(&name, ttl(&lock, LONG)).await;
+        assert!(since.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", since.elapsed());
+        assert!(!proxy.is_armed(), "the fault did not strike");
+        match result {
+            // The same token was sent again: a grant like any other.
+            Ok(lease) => {
+                assert_eq!(fixture.owner(&name).await.as_deref(), Some(lease.owner().reveal()));
+                lock.release(&lease).await.unwrap();
+            }
+            Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
+            Err(err) => panic!("round {round}: {err:?}"),
+        }
+        assert_freed(fixture, &name, UNDONE).await;
+        assert_free(&lock, &id("after")).await;
+    }
+    sleep(SLACK).await;
+    assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
+}
+
+/// The connection is reset by the first byte of the request.
+pub async fn a_cut_before_the_request_leaves_nothing<F: Networked>(fixture: &F) {
+    acquire_through(fixture, |proxy, _| proxy.cut_before_request()).await;
+}
+
+/// The connection is reset when a part of the request has passed.
+pub async fn a_cut_inside_the_request_leaves_nothing<F: Networked>(fixture: &F) {
+    acquire_through(fixture, |proxy, round| proxy.cut_inside_request(1 + round * 9)).await;
+}
+
+/// The store does it, and the connection is reset by the first byte of the reply.
+pub async fn a_cut_after_the_request_leaves_nothing<F: Networked>(fixture: &F) {
+    acquire_through(fixture, |proxy, _| proxy.cut_after_request()).await;
+}
+
+/// The store does it, and only a part of the reply arrives.
+pub async fn a_cut_inside_the_reply_leaves_nothing<F: Networked>(fixture: &F) {
+    acquire_through(fixture, |proxy, round| proxy.cut_inside_reply(1 + round)).await;
+}
+
+/// The reply is held back beyond the call's time limit: an error in time, and the lock is taken
+/// back once the store can be reached again.
+pub async fn a_grant_that_arrives_too_late_is_taken_back<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let limit = Duration::from_millis(400);
+    let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
+    assert_free(&lock, &id("warm")).await;
+    proxy.hold_replies();
+    let since = Instant::now();
+    let result = lock.acquire(&id("x"), ttl(&lock, LONG)).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+    assert!(since.elapsed() < limit + SLACK, "{:?}", since.elapsed());
+    assert!(fixture.owner(&id("x")).await.is_some(), "the store granted it");
+    sleep(Duration::from_secs(1)).await;
+    proxy.pass();
+    assert_freed(fixture, &id("x"), UNDONE).await;
+    assert_free(&lock, &id("x")).await;
+}
+
+/// The store releases, and the answer is lost: no error, or one that says so; the lock is free.
+pub async fn a_release_whose_reply_is_cut_frees_the_lock<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let (lock, theirs) =
+        (fixture.client_at(proxy.addr(), fixture.config()).await, fixture.client().await);
+    for _ in 0..5 {
+        let lease = take(&lock, &id("x")).await;
+        proxy.cut_after_request();
+        match lock.release(&lease).await {
+            Ok(()) | Err(LockError::Backend { fault: Fault::Unknown, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_freed(fixture, &id("x"), UNDONE).await;
+        assert_free(&theirs, &id("x")).await;
+    }
+}
+
+/// The store renews, and its replies are held back: the guard is lost by its deadline, not later.
+pub async fn a_renewal_whose_reply_is_held_is_lost_by_the_deadline<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
+    let ttl = ttl(&lock, 3 * SHORT);
+    let guard = lock.hold("x", ttl, Retry::NEVER).await.unwrap();
+    proxy.hold_replies();
+    let deadline = Instant::now() + guard.remaining();
+    let reason = timeout(ttl + SLACK, guard.lost()).await.expect("the loss was never told");
+    let late = Instant::now().saturating_duration_since(deadline);
+    assert!(late < Duration::from_millis(50), "told {late:?} after the deadline");
+    assert!(matches!(reason, LossReason::Expired), "{reason:?}");
+    assert!(!guard.is_valid());
+    proxy.pass();
+    drop(guard);
+    assert_freed(fixture, &id("x"), lock.capabilities().expiry_latest(ttl) + UNDONE).await;
+}

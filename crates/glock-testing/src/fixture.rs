@@ -1,0 +1,93 @@
+//! `Fixture` and `Networked`: what the conformance suite asks of a backend.
+
+use std::{net::SocketAddr, time::Duration};
+
+use glock_core::{Lock, LockConfig, LockId};
+
+/// A store that the suite runs against, seen from one case: a namespace of its own.
+///
+/// Everything here may panic: a fixture that cannot do its part is a failed test.
+pub trait Fixture: Sized + Send + Sync + 'static {
+    /// The lock under test.
+    type Lock: Lock + Clone;
+
+    /// Reaches the store. Panics, with a message that says how to start one, if it cannot.
+    fn open(namespace: String) -> impl Future<Output = Self> + Send;
+
+    /// Settings with the namespace that this fixture was opened with.
+    fn config(&self) -> LockConfig;
+
+    /// A client with connections of its own, as another process would be.
+    fn client_with(&self, config: LockConfig) -> impl Future<Output = Self::Lock> + Send;
+
+    /// A client with [`config`](Self::config).
+    fn client(&self) -> impl Future<Output = Self::Lock> + Send {
+        self.client_with(self.config())
+    }
+
+    /// The owner token that the store itself has on record for a live hold: asked past `Lock`.
+    fn owner(&self, id: &LockId) -> impl Future<Output = Option<String>> + Send;
+
+    /// How many live holds the store has in this case's namespace: asked past `Lock`.
+    fn live(&self) -> impl Future<Output = usize> + Send;
+
+    /// Ends the hold on `id` behind its holder's back, as an operator might. No waiter need be
+    /// told.
+    fn evict(&self, id: &LockId) -> impl Future<Output = ()> + Send;
+
+    /// Removes all that the store has for `id`, what is kept for fencing too.
+    fn forget(&self, id: &LockId) -> impl Future<Output = ()> + Send;
+}
+
+/// A store behind a socket, which the suite puts a fault proxy in front of.
+pub trait Networked: Fixture {
+    /// How many connections one client may use, for commands and wake-ups together.
+    const CONNECTIONS_MAX: usize = 2;
+    /// How many requests idle waiters may cause in a minute, whatever their number.
+    const IDLE_REQUESTS_MAX: u64 = 0;
+
+    /// Where the store listens.
+    fn upstream(&self) -> SocketAddr;
+
+    /// A client that reaches the store at `server` and nowhere else.
+    fn client_at(
+        &self,
+        server: SocketAddr,
+        config: LockConfig,
+    ) -> impl Future<Output = Self::Lock> + Send;
+
+    /// A client at `server` whose password is wrong and contains [`CANARY`].
+    fn stranger_at(&self, server: SocketAddr) -> impl Future<Output = Self::Lock> + Send;
+}
+
+/// A secret that must not show up anywhere.
+pub const CANARY: &str = "CANARY-7f3a9c";
+
+/// A namespace that no other case, process or run uses.
+///
+/// # Panics
+///
+/// If the operating system has no random numbers to give.
+pub fn fresh_namespace() -> String {
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random).expect("random numbers");
+    format!("t{:016x}", u64::from_ne_bytes(random))
+}
+
+/// A TTL of about `wanted` that the lock offers.
+pub fn ttl(lock: &impl Lock, wanted: Duration) -> Duration {
+    wanted.max(lock.capabilities().ttl_min)
+}
+
+/// The URL in the environment variable `name`.
+///
+/// # Panics
+///
+/// If it is not set; the message says how to run the suite.
+pub fn url_from_env(name: &str, store: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set; run `cargo xtask integration {store}`, or set it to a server's URL"
+        )
+    })
+}

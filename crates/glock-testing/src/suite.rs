@@ -1,0 +1,176 @@
+//! `conformance!`: the list of cases, and the runner of one.
+
+use std::time::Duration;
+
+use crate::{Fixture, fresh_namespace};
+
+/// No case takes longer, even on a store whose shortest TTL is ten seconds.
+const CASE_TIME_MAX: Duration = Duration::from_mins(4);
+
+/// Runs one case on a runtime of its own. The suite's macro calls it.
+///
+/// # Panics
+///
+/// If the case fails, or does not end in time.
+pub fn run<F, C>(case: impl FnOnce(F) -> C)
+where
+    F: Fixture,
+    C: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let case = async { case(F::open(fresh_namespace()).await).await };
+        let ended = tokio::time::timeout(CASE_TIME_MAX, case).await;
+        assert!(ended.is_ok(), "the case did not end within {CASE_TIME_MAX:?}");
+    });
+    // What a case left in the background must not outlive it.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+}
+
+/// Writes one `#[test]` a case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! cases {
+    ($fixture:ty, $attributes:tt { $($group:ident { $($case:ident),+ $(,)? })+ }) => {$(
+        mod $group {
+            #[allow(unused_imports, reason = "a fixture may be named by a path")]
+            use super::*;
+            $($crate::cases!(@one $fixture, $attributes, $group, $case);)+
+        }
+    )+};
+    (@one $fixture:ty, ($(#[$attribute:meta])*), $group:ident, $case:ident) => {
+        #[test]
+        $(#[$attribute])*
+        fn $case() {
+            $crate::run(|fixture: $fixture| async move {
+                $crate::cases::$group::$case(&fixture).await;
+            });
+        }
+    };
+}
+
+/// The cases that every lock passes, as `#[test]`s of the given [`Fixture`].
+///
+/// `contract!(Memory)` runs them in plain `cargo test`. A store's crate uses
+/// [`conformance!`](crate::conformance).
+#[macro_export]
+macro_rules! contract {
+    ($fixture:ty) => {
+        $crate::contract!($fixture, ());
+    };
+    ($fixture:ty, $attributes:tt) => {
+        $crate::cases!($fixture, $attributes {
+            exclusion {
+                a_second_owner_is_refused,
+                a_released_lock_is_free,
+                one_of_many_first_tries_wins,
+                a_hundred_contenders_never_overlap,
+                sixteen_tasks_share_a_lock_fairly,
+            }
+            expiry {
+                an_expired_lease_frees_the_lock,
+                the_local_deadline_is_never_later_than_the_store_s,
+            }
+            ownership {
+                an_expired_lease_is_dead,
+                a_released_lease_is_dead,
+                a_foreign_lease_changes_nothing,
+                a_lease_travels_as_text,
+            }
+            renewal {
+                a_renewed_lease_outlives_its_first_ttl,
+                a_guard_keeps_its_lock,
+                an_evicted_hold_is_lost_in_time,
+            }
+            fencing {
+                tokens_grow_across_release,
+                tokens_grow_across_expiry,
+                tokens_grow_when_the_store_forgets,
+                a_hold_has_one_token,
+            }
+            waiting {
+                a_free_lock_is_not_waited_for,
+                a_waiter_is_woken_by_a_release,
+                a_waiter_gets_a_lock_that_runs_out,
+                a_release_just_before_the_sleep_is_not_missed,
+                a_wait_ends_in_time,
+                waiters_of_one_client_are_served_in_order,
+                a_waiter_that_gives_up_leaves_no_place_behind,
+                waiters_of_two_clients_are_all_served,
+            }
+            cancellation {
+                an_acquire_dropped_anywhere_leaves_nothing,
+                a_wait_dropped_anywhere_leaves_nothing,
+                a_renewal_dropped_anywhere_keeps_the_lease,
+                a_release_dropped_anywhere_is_carried_out,
+                a_thousand_dropped_holds_leave_nothing,
+                a_thousand_dropped_guards_leave_nothing,
+            }
+            ids {
+                hostile_ids_are_locks_of_their_own,
+                ids_that_differ_are_two_locks,
+                namespaces_are_apart,
+            }
+            limits {
+                ttls_out_of_range_reach_no_store,
+                the_shortest_and_the_longest_ttl_work,
+            }
+            inspection {
+                a_holder_can_be_looked_at,
+                nothing_shows_an_owner_token,
+            }
+        });
+    };
+}
+
+/// The whole suite, as `#[test]`s of the given [`Networked`](crate::Networked) fixture.
+///
+/// Without a server the cases are ignored, with a message that says how to run them; when they are
+/// asked for and the server cannot be reached, they fail.
+///
+/// ```ignore
+/// glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    ($fixture:ty, $why_ignored:literal) => {
+        $crate::contract!($fixture, (#[ignore = $why_ignored]));
+        $crate::cases!($fixture, (#[ignore = $why_ignored]) {
+            round_trips {
+                warm_calls_take_one_round_trip,
+                idle_waiters_ask_nothing,
+                a_client_needs_few_connections,
+            }
+            unknown_outcome {
+                a_cut_before_the_request_leaves_nothing,
+                a_cut_inside_the_request_leaves_nothing,
+                a_cut_after_the_request_leaves_nothing,
+                a_cut_inside_the_reply_leaves_nothing,
+                a_grant_that_arrives_too_late_is_taken_back,
+                a_release_whose_reply_is_cut_frees_the_lock,
+                a_renewal_whose_reply_is_held_is_lost_by_the_deadline,
+            }
+            faults {
+                a_closed_port_is_unavailable,
+                a_wrong_password_is_rejected,
+                a_server_that_stops_in_mid_call_is_noticed_in_time,
+                a_connection_cut_while_idle_is_not_noticed,
+                a_waiter_whose_connection_is_cut_is_still_woken,
+            }
+            processes {
+                a_killed_holder_s_lock_passes_on,
+            }
+        });
+
+        /// Not a case: what `a_killed_holder_s_lock_passes_on` runs in another process.
+        #[test]
+        #[ignore = "run by a case in a process of its own"]
+        fn holder_process() {
+            $crate::cases::processes::hold_until_killed::<$fixture>();
+        }
+    };
+}
