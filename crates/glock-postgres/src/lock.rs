@@ -51,8 +51,9 @@ impl PostgresLock {
     ///
     /// Cancel safe.
     pub async fn connect(url: &str) -> Result<Self, LockError> {
-        let options = PgConnectOptions::from_str(url).map_err(|_| {
-            // The driver's own words may repeat a part of the URL.
+        let ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+        // The driver takes any scheme, and its own words may repeat a part of the URL.
+        let options = PgConnectOptions::from_str(url).ok().filter(|_| ours).ok_or_else(|| {
             LockError::invalid("url", "it must be like postgres://user:password@host:5432/database")
         })?;
         let limit = format!("{}ms", CALL_TIMEOUT.as_millis());

@@ -113,12 +113,9 @@ impl Session {
 
     /// A connection from the pool, or the one that was used last.
     pub(crate) async fn connection(&self) -> Result<Borrowed, Failure> {
-        if let Some(connection) = self.spare.take() {
-            return Ok(connection);
-        }
         let wait = self.connection_wait();
-        match time::timeout(wait, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Borrowed::new(connection)),
+        match time::timeout(wait, self.spare.take(&self.pool)).await {
+            Ok(Ok(connection)) => Ok(connection),
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(self.no_connection(wait)),
             Ok(Err(err)) => Err(Failure::unsent(err)),
         }
@@ -141,7 +138,7 @@ impl Session {
 
     /// Takes back a connection on which nothing is under way.
     pub(crate) fn give_back(&self, connection: Borrowed) {
-        self.spare.keep(&self.pool, connection);
+        self.spare.give_back(&self.pool, connection);
     }
 
     fn no_connection(&self, wait: Duration) -> Failure {

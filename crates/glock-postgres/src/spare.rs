@@ -1,17 +1,20 @@
-//! `Spare`: connections that are kept for a moment after use, in case the next call comes at once.
+//! `Spare`: connections that pass from one call to the next without going back to the pool between.
 //!
-//! The driver checks each connection that goes back to its pool with a round trip. Calls that follow
-//! each other closely, as release and acquire do under contention, would pay for it.
+//! The driver checks each connection that goes back with a round trip. Calls that follow each other
+//! closely, as under contention, would pay for it. So a connection is handed to the next call that
+//! waits for one, or kept for a moment if the pool has others to give.
 
 use std::{
-    fmt, mem,
+    collections::VecDeque,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use sqlx::{Postgres, pool::PoolConnection};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
+    sync::oneshot,
     time::{self, Instant},
 };
 
@@ -19,106 +22,165 @@ use tokio::{
 const KEPT_MIN: Duration = Duration::from_millis(40);
 /// How often is looked; so it is back in the pool after at most 60 ms.
 const SWEEP: Duration = Duration::from_millis(20);
-/// How long a connection may be away from its pool in all, which then sees to its age.
+/// How long a connection may be away from a pool that has others to give. Then the pool sees to
+/// its age.
 const AWAY_MAX: Duration = Duration::from_secs(10);
+/// The same for a pool that has none left: the application's own tasks may be waiting.
+const AWAY_MAX_SCARCE: Duration = Duration::from_millis(100);
+
+/// A connection that is away from its pool.
+struct Away {
+    connection: PoolConnection<Postgres>,
+    since: Instant,
+}
 
 /// A connection in use. If it is dropped, a statement was cut off half-way and may never be
 /// answered: the connection is closed, and its place in the pool is free at once.
 pub(crate) struct Borrowed {
-    /// `None` only while it is dropped or kept.
-    connection: Option<PoolConnection<Postgres>>,
-    since: Instant,
+    /// `None` only while it is dropped or given back.
+    away: Option<Away>,
 }
 
 impl Borrowed {
-    pub(crate) fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection: Some(connection), since: Instant::now() }
-    }
-
     pub(crate) fn get(&mut self) -> &mut PoolConnection<Postgres> {
-        self.connection.as_mut().expect("only `drop` and `keep` take it, and both take `self`")
+        let away = self.away.as_mut();
+        &mut away.expect("only `drop` and `give_back` take it, and both end `self`").connection
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        drop(self.connection.take().map(PoolConnection::detach));
+        drop(self.away.take().map(|away| away.connection.detach()));
+    }
+}
+
+impl From<Away> for Borrowed {
+    fn from(away: Away) -> Self {
+        Self { away: Some(away) }
     }
 }
 
 /// The connections that are kept; none a moment after the last call.
 #[derive(Default)]
 pub(crate) struct Spare {
-    kept: Mutex<Kept>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Kept {
-    idle: Vec<Idle>,
-    /// Whether a task sees to it that they go back.
+struct State {
+    kept: Vec<Kept>,
+    /// Calls that wait for a connection of a pool that has none left.
+    waiting: VecDeque<oneshot::Sender<Away>>,
+    /// How many calls wait for a pool that should have one.
+    asking: usize,
+    /// Whether a task sees to it that what is kept goes back.
     swept: bool,
 }
 
-struct Idle {
-    connection: PoolConnection<Postgres>,
-    borrowed_at: Instant,
-    kept_at: Instant,
+struct Kept {
+    away: Away,
+    since: Instant,
     runtime: Handle,
 }
 
-impl Idle {
+impl Kept {
     /// The pool spawns a task to take a connection back, and there may be no runtime any more
     /// where the last lock is dropped.
     fn give_back(self) {
         let _in_runtime = self.runtime.enter();
-        drop(self.connection);
+        drop(self.away);
     }
 }
 
 impl Spare {
-    /// The connection that was used last, if one is kept.
-    pub(crate) fn take(&self) -> Option<Borrowed> {
-        let Idle { connection, borrowed_at, .. } = self.kept().idle.pop()?;
-        Some(Borrowed { connection: Some(connection), since: borrowed_at })
-    }
-
-    /// Keeps a connection for a moment, unless somebody may be waiting for it.
-    pub(crate) fn keep(self: &Arc<Self>, pool: &sqlx::PgPool, mut borrowed: Borrowed) {
-        let Some(connection) = borrowed.connection.take() else { return };
-        let free = pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections();
-        let Ok(runtime) = Handle::try_current() else { return drop(connection.detach()) };
-        if !free || borrowed.since.elapsed() > AWAY_MAX {
-            return drop(connection);
+    /// A connection: the one that was used last, else one from `pool`.
+    pub(crate) async fn take(&self, pool: &PgPool) -> Result<Borrowed, sqlx::Error> {
+        if pool.is_closed() {
+            return Err(sqlx::Error::PoolClosed);
         }
-        let idle = Idle {
-            connection,
-            borrowed_at: borrowed.since,
-            kept_at: Instant::now(),
-            runtime: runtime.clone(),
+        let handed = {
+            let mut state = self.state();
+            if let Some(kept) = state.kept.pop() {
+                return Ok(kept.away.into());
+            }
+            if has_more(pool) {
+                state.asking += 1;
+                None
+            } else {
+                let (hand, handed) = oneshot::channel();
+                state.waiting.push_back(hand);
+                Some(handed)
+            }
         };
-        let mut kept = self.kept();
-        kept.idle.push(idle);
-        if !mem::replace(&mut kept.swept, true) {
-            let broom = Broom(Arc::downgrade(self));
-            runtime.spawn(async move { broom.sweep().await });
+        let from_pool = async {
+            let connection = pool.acquire().await?;
+            Ok(Away { connection, since: Instant::now() })
+        };
+        let away: Result<_, sqlx::Error> = match handed {
+            None => {
+                let _asking = Asking(self);
+                from_pool.await
+            }
+            // Dropping the other one is harmless: it stands in the pool's queue, or it goes back.
+            Some(handed) => tokio::select! {
+                biased;
+                Ok(away) = handed => Ok(away),
+                away = from_pool => away,
+            },
+        };
+        away.map(Borrowed::from)
+    }
+
+    /// Takes back a connection on which nothing is under way.
+    pub(crate) fn give_back(self: &Arc<Self>, pool: &PgPool, mut borrowed: Borrowed) {
+        let (Some(mut away), Ok(runtime)) = (borrowed.away.take(), Handle::try_current()) else {
+            return;
+        };
+        let scarce = !has_more(pool);
+        let away_max = if scarce { AWAY_MAX_SCARCE } else { AWAY_MAX };
+        if away.since.elapsed() > away_max || pool.is_closed() {
+            return;
+        }
+        let mut state = self.state();
+        while let Some(hand) = state.waiting.pop_front() {
+            match hand.send(away) {
+                Ok(()) => return,
+                // It was served by the pool, or given up.
+                Err(unwanted) => away = unwanted,
+            }
+        }
+        if scarce || state.asking > 0 {
+            return;
+        }
+        state.kept.push(Kept { away, since: Instant::now(), runtime: runtime.clone() });
+        if !mem::replace(&mut state.swept, true) {
+            runtime.spawn(Broom(Arc::downgrade(self)).sweep());
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // No code that could panic runs under this lock, so what it holds is whole.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `pool` has a connection to give, or may open another.
+fn has_more(pool: &PgPool) -> bool {
+    pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
 }
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        mem::take(&mut self.kept().idle).into_iter().for_each(Idle::give_back);
+        mem::take(&mut self.state().kept).into_iter().for_each(Kept::give_back);
     }
 }
 
-impl fmt::Debug for Spare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spare").field("idle", &self.kept().idle.len()).finish()
+/// Counts a call that waits for the pool.
+struct Asking<'a>(&'a Spare);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.state().asking -= 1;
     }
 }
 
@@ -130,19 +192,19 @@ impl Broom {
         loop {
             time::sleep(SWEEP).await;
             let Some(spare) = self.0.upgrade() else { return };
-            let mut kept = spare.kept();
-            let (stale, fresh): (Vec<_>, Vec<_>) = mem::take(&mut kept.idle)
-                .into_iter()
-                .partition(|idle| idle.kept_at.elapsed() > KEPT_MIN);
-            kept.idle = fresh;
-            kept.swept = !kept.idle.is_empty();
-            let done = !kept.swept;
-            drop(kept);
-            stale.into_iter().for_each(Idle::give_back);
-            if done {
-                self.0 = Weak::new();
-                return;
-            }
+            let overdue = {
+                let mut state = spare.state();
+                let (overdue, fresh): (Vec<_>, _) = mem::take(&mut state.kept)
+                    .into_iter()
+                    .partition(|kept| kept.since.elapsed() > KEPT_MIN);
+                state.kept = fresh;
+                state.swept = !state.kept.is_empty();
+                if !state.swept {
+                    self.0 = Weak::new();
+                }
+                overdue
+            };
+            overdue.into_iter().for_each(Kept::give_back);
         }
     }
 }
@@ -151,7 +213,7 @@ impl Broom {
 impl Drop for Broom {
     fn drop(&mut self) {
         if let Some(spare) = self.0.upgrade() {
-            spare.kept().swept = false;
+            spare.state().swept = false;
         }
     }
 }
