@@ -5,6 +5,7 @@ mod memory;
 mod fixture;
 mod suite;
 
+pub mod bench;
 pub mod cases;
 pub mod history;
 pub mod process;
