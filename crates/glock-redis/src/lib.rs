@@ -2,6 +2,7 @@
 
 mod lock;
 
+mod calls;
 mod error;
 mod schema;
 mod session;

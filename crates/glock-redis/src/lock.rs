@@ -8,12 +8,12 @@ use glock_core::{
     OwnerToken, WaitQueue, Waiting, Wakeups, backend,
 };
 use redis::{Client, aio::ConnectionLike};
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use crate::{
-    error,
-    schema::{self, Acquired, Schema},
-    session::{Answer, Request, Session},
+    calls::{Attempt, Calls},
+    schema::Schema,
+    session::Session,
     source::Source,
     wait,
 };
@@ -28,8 +28,7 @@ pub struct RedisLock {
 
 struct Inner {
     config: LockConfig,
-    schema: Schema,
-    session: Arc<Session>,
+    calls: Arc<Calls>,
     /// Where wake-ups come from: the same session, another one, or nowhere.
     ears: Option<Arc<Session>>,
     wakeups: Wakeups,
@@ -89,17 +88,19 @@ impl RedisLock {
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
         let subscriber = match &self.inner.ears {
-            Some(ears) if !Arc::ptr_eq(ears, &self.inner.session) => Some(ears.source().clone()),
+            Some(ears) if !Arc::ptr_eq(ears, &self.inner.calls.session) => {
+                Some(ears.source().clone())
+            }
             _ => None,
         };
-        Ok(Self::build(config, self.inner.session.source().clone(), subscriber))
+        Ok(Self::build(config, self.inner.calls.session.source().clone(), subscriber))
     }
 
     /// Has waiters woken by messages, over a connection of our own to the server that `client`
     /// names. For locks whose connection cannot subscribe by itself.
     #[must_use]
     pub fn with_subscriber(self, client: Client) -> Self {
-        let source = self.inner.session.source().clone();
+        let source = self.inner.calls.session.source().clone();
         Self::build(self.inner.config.clone(), source, Some(Source::Client(client)))
     }
 
@@ -112,9 +113,14 @@ impl RedisLock {
             Some(subscriber) => Some(Session::new(subscriber, limit, wakeups.clone())),
             None => hears.then(|| Arc::clone(&session)),
         };
-        let schema = Schema::new(&config.namespace);
+        let calls = Arc::new(Calls {
+            schema: Schema::new(&config.namespace),
+            session,
+            holder: config.holder.clone(),
+            wakes: ears.is_none().then(|| wakeups.clone()),
+        });
         let queue = WaitQueue::new();
-        Self { inner: Arc::new(Inner { config, schema, session, ears, wakeups, queue }) }
+        Self { inner: Arc::new(Inner { config, calls, ears, wakeups, queue }) }
     }
 
     fn call(&self, action: Action) -> Call {
@@ -127,18 +133,18 @@ impl RedisLock {
 
     /// Who has the lock, as a call of its own.
     async fn look(&self, action: Action, key: &Arc<str>) -> Result<Option<Holder>, LockError> {
-        let (inner, key) = (Arc::clone(&self.inner), Arc::clone(key));
-        self.call(action).run(async move { inner.look(action, &key).await }).await
+        let (calls, key) = (Arc::clone(&self.inner.calls), Arc::clone(key));
+        self.call(action).run(async move { calls.look(action, &key).await }).await
     }
 
     /// Sleeps until a message or the holder's expiry.
     async fn sleep(&self, ears: &Arc<Session>, key: Arc<str>) -> Result<(), LockError> {
         // Asleep before the subscription and the look, so that nothing in between is missed.
         let mut sleeper = self.inner.wakeups.subscribe(&key);
-        let (inner, ears) = (Arc::clone(&self.inner), Arc::clone(ears));
+        let (calls, ears) = (Arc::clone(&self.inner.calls), Arc::clone(ears));
         let looked = self.call(Action::Wait).run(async move {
             ears.listen(&key).await?;
-            inner.look(Action::Wait, &key).await
+            calls.look(Action::Wait, &key).await
         });
         if let Some(holder) = looked.await? {
             let _ = time::timeout(wait::until_expiry(&holder), sleeper.woken()).await;
@@ -175,8 +181,8 @@ impl Lock for RedisLock {
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let owner = OwnerToken::random()?;
-        let inner = Arc::clone(&self.inner);
-        let attempt = Arc::new(Attempt { inner, id: id.clone(), owner, ttl });
+        let calls = Arc::clone(&self.inner.calls);
+        let attempt = Arc::new(Attempt { calls, id: id.clone(), owner, ttl });
         let undo = {
             let attempt = Arc::clone(&attempt);
             move || {
@@ -189,23 +195,23 @@ impl Lock for RedisLock {
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (inner, id) = (Arc::clone(&self.inner), lease.id().clone());
+        let (calls, id) = (Arc::clone(&self.inner.calls), lease.id().clone());
         let owner = lease.owner().clone();
         let sent_at =
-            self.call(Action::Renew).run(async move { inner.renew(&id, &owner, ttl).await });
+            self.call(Action::Renew).run(async move { calls.renew(&id, &owner, ttl).await });
         Ok(lease.renewed(sent_at.await?, ttl))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
-        let (inner, id) = (Arc::clone(&self.inner), lease.id().clone());
+        let (calls, id) = (Arc::clone(&self.inner.calls), lease.id().clone());
         let (owner, deadline) = (lease.owner().clone(), lease.deadline());
         self.call(Action::Release)
-            .run(async move { inner.release(&id, &owner, Some(deadline)).await })
+            .run(async move { calls.release(&id, &owner, Some(deadline)).await })
             .await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
-        let key = self.inner.schema.key(id).into();
+        let key = self.inner.calls.schema.key(id).into();
         let slept = async {
             match &self.inner.ears {
                 Some(ears) => self.sleep(ears, key).await,
@@ -216,7 +222,7 @@ impl Lock for RedisLock {
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        self.look(Action::Inspect, &self.inner.schema.key(id).into()).await
+        self.look(Action::Inspect, &self.inner.calls.schema.key(id).into()).await
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -231,97 +237,4 @@ impl fmt::Debug for RedisLock {
             .field("waiting", &self.waiting())
             .finish_non_exhaustive()
     }
-}
-
-/// One acquire, which may be sent and undone several times under the same owner token.
-struct Attempt {
-    inner: Arc<Inner>,
-    id: LockId,
-    owner: OwnerToken,
-    ttl: Duration,
-}
-
-impl Attempt {
-    async fn make(&self) -> Result<Lease, LockError> {
-        let inner = &self.inner;
-        let key = inner.schema.key(&self.id);
-        let fence_key = Schema::fence_key(&key);
-        let request = Request {
-            script: &inner.schema.acquire,
-            keys: &[&key, &fence_key],
-            args: &[self.owner.reveal(), &millis(self.ttl), &inner.config.holder],
-        };
-        let answer = inner.session.ask(Action::Acquire, &request).await?;
-        match schema::acquired(&answer.value).ok_or_else(|| error::garbled(Action::Acquire))? {
-            Acquired::Granted(fence) => {
-                let (id, owner) = (self.id.clone(), self.owner.clone());
-                Ok(Lease::granted(id, owner, fence, answer.sent_at, self.ttl))
-            }
-            // The first request may still arrive, and find the lock free by then: undo it.
-            Acquired::Held(_) if answer.repeated => Err(error::overtaken(Action::Acquire)),
-            Acquired::Held(holder) => {
-                Err(LockError::Held { id: self.id.clone(), holder: Some(Box::new(holder)) })
-            }
-        }
-    }
-
-    async fn undo(&self) -> Result<(), LockError> {
-        self.inner.release(&self.id, &self.owner, None).await
-    }
-}
-
-impl Inner {
-    async fn renew(
-        &self,
-        id: &LockId,
-        owner: &OwnerToken,
-        ttl: Duration,
-    ) -> Result<Instant, LockError> {
-        let request = Request {
-            script: &self.schema.renew,
-            keys: &[&self.schema.key(id)],
-            args: &[owner.reveal(), &millis(ttl)],
-        };
-        let answer = self.session.ask(Action::Renew, &request).await?;
-        match was_held(&answer, Action::Renew)? {
-            true => Ok(answer.sent_at),
-            false => Err(LockError::NotHeld { id: id.clone() }),
-        }
-    }
-
-    /// Frees the lock. If the answer to the first request got lost, a lock that is not held by
-    /// the second one was freed by the first, unless its lease was over by then.
-    async fn release(
-        &self,
-        id: &LockId,
-        owner: &OwnerToken,
-        deadline: Option<Instant>,
-    ) -> Result<(), LockError> {
-        let key = self.schema.key(id);
-        let request =
-            Request { script: &self.schema.release, keys: &[&key], args: &[owner.reveal()] };
-        let answer = self.session.ask(Action::Release, &request).await?;
-        let freed_before = answer.repeated && deadline.is_some_and(|at| answer.sent_at < at);
-        if !was_held(&answer, Action::Release)? && !freed_before {
-            return Err(LockError::NotHeld { id: id.clone() });
-        }
-        if self.ears.is_none() {
-            self.wakeups.wake(&key);
-        }
-        Ok(())
-    }
-
-    async fn look(&self, action: Action, key: &str) -> Result<Option<Holder>, LockError> {
-        let request = Request { script: &self.schema.inspect, keys: &[key], args: &[] };
-        let answer = self.session.ask(action, &request).await?;
-        schema::inspected(&answer.value).ok_or_else(|| error::garbled(action))
-    }
-}
-
-fn was_held(answer: &Answer, action: Action) -> Result<bool, LockError> {
-    schema::was_held(&answer.value).ok_or_else(|| error::garbled(action))
-}
-
-fn millis(ttl: Duration) -> String {
-    ttl.as_millis().to_string()
 }

@@ -125,3 +125,115 @@ fn fence(token: &Value) -> Option<FencingToken> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn key(namespace: &str, id: &str) -> String {
+        Schema::new(namespace).key(&LockId::new(id).unwrap())
+    }
+
+    /// What a cluster hashes: what is between the first `{` and the next `}`.
+    fn hash_tag(key: &str) -> &str {
+        let (_, rest) = key.split_once('{').unwrap();
+        rest.split_once('}').unwrap().0
+    }
+
+    #[test]
+    fn keys_can_be_read_by_an_operator() {
+        assert_eq!(
+            key("distributed_lock", "reports/nightly"),
+            "distributed_lock:{reports/nightly}"
+        );
+        assert_eq!(key("a:b", "{x}%"), "a:b:{%7Bx%7D%25}");
+        assert_eq!(Schema::fence_key("a:{x}"), "a:{x}:fence");
+    }
+
+    /// Ids of up to four of the characters that mean something, in all orders.
+    fn hostile_ids() -> Vec<String> {
+        let mut ids = vec![String::new()];
+        let mut longest = ids.clone();
+        for _ in 0..4 {
+            longest = longest
+                .iter()
+                .flat_map(|id| {
+                    ["{", "}", "%", "7B", "25", ":", ":fence", "a"]
+                        .map(|char| format!("{id}{char}"))
+                })
+                .collect();
+            ids.extend(longest.iter().cloned());
+        }
+        ids.retain(|id| LockId::new(id).is_ok());
+        ids
+    }
+
+    #[test]
+    fn no_two_ids_share_a_key_and_both_keys_of_an_id_share_a_slot() {
+        let schemas =
+            ["n", "n:", "n:n", "n:fence"].map(|namespace| (namespace, Schema::new(namespace)));
+        let mut owners = HashMap::new();
+        for text in hostile_ids() {
+            let id = LockId::new(&text).unwrap();
+            for (namespace, schema) in &schemas {
+                let key = schema.key(&id);
+                let fence_key = Schema::fence_key(&key);
+                assert_eq!(hash_tag(&key), hash_tag(&fence_key));
+                assert!(!hash_tag(&key).is_empty(), "an empty tag does not count as one");
+                for key in [key, fence_key] {
+                    if let Some(other) = owners.insert(key, (*namespace, text.clone())) {
+                        // "a7B" is written in two ways above; the id is the same.
+                        assert_eq!(other, (*namespace, text.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_can_be_read_back_from_its_key() {
+        for id in hostile_ids() {
+            let key = key("n", &id);
+            let tag = hash_tag(&key);
+            let back = tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%");
+            assert_eq!(back, id, "{key}");
+        }
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let granted = Value::Array(vec![Value::Int(1), bulk("1795000000000001")]);
+        let fence = FencingToken::new(1_795_000_000_000_001);
+        assert_eq!(acquired(&granted), Some(Acquired::Granted(fence)));
+
+        let held = vec![Value::Int(0), bulk("web-3:17"), bulk("7"), Value::Int(1500)];
+        let holder = Holder::new("web-3:17", FencingToken::new(7));
+        let left = holder.clone().with_remaining(Some(Duration::from_millis(1500)));
+        assert_eq!(acquired(&Value::Array(held)), Some(Acquired::Held(left.clone())));
+
+        let lasting = Value::Array(vec![bulk("web-3:17"), bulk("7"), Value::Int(-1)]);
+        assert_eq!(inspected(&lasting), Some(Some(holder)));
+        assert_eq!(inspected(&Value::Nil), Some(None));
+        assert_eq!((was_held(&Value::Int(1)), was_held(&Value::Int(0))), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn other_answers_are_refused() {
+        let tokens = ["", "-1", "1.5", "1e15", "18446744073709551616", "x"];
+        for token in tokens {
+            assert_eq!(acquired(&Value::Array(vec![Value::Int(1), bulk(token)])), None, "{token}");
+        }
+        for junk in [Value::Nil, Value::Okay, Value::Int(2), bulk("1"), Value::Array(Vec::new())] {
+            assert_eq!(acquired(&junk), None);
+            assert_eq!(was_held(&junk), None);
+        }
+        assert_eq!(inspected(&Value::Int(1)), None);
+        assert_eq!(inspected(&Value::Array(vec![bulk("x")])), None);
+    }
+}
