@@ -12,7 +12,7 @@ use crate::{
     launcher::Launcher,
     options::{Options, Runtime},
     outcome::Outcome,
-    shell::{cargo, complain, now, say},
+    shell::{self, cargo, complain, now, say},
     stores::{Server, Store},
     table::{self, Row},
     workspace,
@@ -22,6 +22,10 @@ use crate::{
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     for (store, servers) in &options.chosen {
+        // Before the clock of the first row runs; a suite that does not build fails there too.
+        if let Err(error) = build(store) {
+            complain(&error);
+        }
         if let Ok(url) = env::var(store.variable) {
             say("given", &format!("{} is set: no server is started", store.variable));
             rows.push(run_given(store, &url));
@@ -85,12 +89,23 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
     run_suite(&mut command, row)
 }
 
+fn build(store: &Store) -> Result<()> {
+    let mut command = tests_of(store);
+    shell::run(command.args(["--no-run", "--quiet"]))
+}
+
 fn suite(store: &Store, url: &str) -> Command {
-    let mut command = cargo();
-    command.args(["test", "--package", &format!("glock-{}", store.name), "--tests", "--"]);
-    command.arg("--include-ignored").env(store.variable, url);
+    let mut command = tests_of(store);
+    command.args(["--", "--include-ignored"]).env(store.variable, url);
     // A store that cannot be reached is a failure here, not a reason to skip.
-    command.env("GLOCK_INTEGRATION", "1").current_dir(workspace::root());
+    command.env("GLOCK_INTEGRATION", "1");
+    command
+}
+
+fn tests_of(store: &Store) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", &format!("glock-{}", store.name), "--tests"]);
+    command.current_dir(workspace::root());
     command
 }
 

@@ -52,6 +52,8 @@ impl Native {
         product: &'static Product,
         dir: &Path,
     ) -> Result<Self, ServerError> {
+        // The server runs in a directory of its own.
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let bin = dir.join(product.name).join("bin");
         let version = version(product, &bin).await?;
         let secret = random()?;
