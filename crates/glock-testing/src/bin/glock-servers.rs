@@ -6,20 +6,26 @@
 
 use std::{
     io::{self, Write},
+    pin::pin,
     process::ExitCode,
+    time::Duration,
 };
 
 use glock_testing::server::{Command, Product, Server, ServerError, Source};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{
         mpsc::{UnboundedReceiver, unbounded_channel},
         oneshot,
     },
     task::JoinSet,
+    time::timeout,
 };
 
 const USAGE: &str = "usage: glock-servers [--native DIR | --containers] NAME..";
+
+/// How long a start may go on for which nobody waits any more.
+const HURRY: Duration = Duration::from_secs(15);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -38,13 +44,14 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (mut lines, end) = input();
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let starting = start_all(&source, products);
+    let mut starting = pin!(start_all(&source, products));
     let mut servers = tokio::select! {
-        servers = starting => servers?,
-        // A dropped start kills what it has started.
-        _ = end => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        servers = &mut starting => servers?,
+        () = ended(end, &mut interrupt, &mut terminate) => {
+            // A container that is half started can only be removed once it is there.
+            let started = timeout(HURRY, starting).await;
+            return close_all(started.unwrap_or(Ok(Vec::new()))?).await;
+        }
     };
     for server in &servers {
         let Server { product, version, runtime, url, .. } = server;
@@ -63,10 +70,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             Err(error) => say(&format!("error {error}"))?,
         }
     }
-    for server in servers {
-        server.close().await?;
-    }
-    Ok(())
+    close_all(servers).await
 }
 
 fn arguments(
@@ -99,12 +103,28 @@ async fn start_all(
         let source = source.clone();
         starting.spawn(async move { (place, Server::start_new(product, &source).await) });
     }
-    let mut started = Vec::new();
-    for (place, server) in starting.join_all().await {
-        started.push((place, server?));
+    let mut all = starting.join_all().await;
+    all.sort_by_key(|(place, _)| *place);
+    let (mut servers, mut failure) = (Vec::new(), None);
+    for (_, started) in all {
+        match started {
+            Ok(server) => servers.push(server),
+            Err(error) => failure = Some(error),
+        }
     }
-    started.sort_by_key(|(place, _)| *place);
-    Ok(started.into_iter().map(|(_, server)| server).collect())
+    let Some(failure) = failure else { return Ok(servers) };
+    // The failure is what matters; what does not stop is killed.
+    drop(close_all(servers).await);
+    Err(failure)
+}
+
+async fn close_all(servers: Vec<Server>) -> Result<(), Box<dyn std::error::Error>> {
+    let mut closing = JoinSet::new();
+    for server in servers {
+        closing.spawn(server.close());
+    }
+    closing.join_all().await.into_iter().collect::<Result<(), _>>()?;
+    Ok(())
 }
 
 async fn obey(line: &str, servers: &mut [Server]) -> Result<(), Box<dyn std::error::Error>> {
@@ -135,6 +155,16 @@ fn input() -> (UnboundedReceiver<String>, oneshot::Receiver<()>) {
         drop(ended);
     });
     (lines, end)
+}
+
+/// Waits until the user is gone or wants it to end.
+async fn ended(end: oneshot::Receiver<()>, interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        // Nothing is ever sent: it resolves when the thread that reads has ended.
+        _ = end => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn say(line: &str) -> io::Result<()> {
