@@ -1,13 +1,12 @@
 //! What a change must pass.
 
-use std::process::Command;
+use std::{env, process::Command};
 
 use crate::{
     Result, budgets, integration,
     launcher::Launcher,
     options::Options,
     shell::{cargo, run as run_command, say, works},
-    stores::servers,
     tidy, workspace,
 };
 
@@ -39,9 +38,8 @@ pub(crate) fn test(options: &Options) -> Result<()> {
 
 /// Starts, pauses and kills a server of each kind, so that a suite's failure is the lock's.
 fn test_servers(options: &Options) -> Result<()> {
-    let started = options.chosen.iter().flat_map(|(_, servers)| servers).copied();
-    let started: Vec<_> = started.collect();
-    for server in servers().filter(|server| started.iter().any(|other| other.name == server.name)) {
+    let ours = options.chosen.iter().filter(|(store, _)| env::var_os(store.variable).is_none());
+    for server in ours.flat_map(|(_, servers)| servers) {
         let launcher = Launcher::start(&[server], options.runtime)?;
         let mut command =
             cargo_in_root(&["test", "--package", "glock-testing", "--test", "servers"]);

@@ -29,16 +29,16 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command quietly and gives what it printed; its complaints become the error.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
-    let line = line(command);
+    let name = name(command);
     let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("cannot run {line}: {error}"))?;
+    let output = output.map_err(|error| format!("cannot run {name}: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let last: Vec<_> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = last[last.len().saturating_sub(3)..].join(" | ");
-    Err(format!("{line} ended with {}: {last}", output.status))
+    Err(format!("{name} ended with {}: {last}", output.status))
 }
 
 /// Whether the program is there and runs.
@@ -58,13 +58,16 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// A command as one would type it; a program by its name, not by where it is.
+/// A command as one would type it.
 fn line(command: &Command) -> String {
-    let program = std::path::Path::new(command.get_program());
-    let program = program.file_name().unwrap_or(command.get_program()).to_string_lossy();
-    let mut words = vec![program.into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
-    words.join(" ")
+    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(name(command)).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A program by its name, not by where it is.
+fn name(command: &Command) -> String {
+    let path = std::path::Path::new(command.get_program());
+    path.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn a_failed_command_gives_its_last_words() {
         let error = read(Command::new("sh").args(["-c", "echo no room >&2; exit 3"])).unwrap_err();
-        assert!(error.contains("sh -c") && error.contains("no room"), "{error}");
+        assert!(error.starts_with("sh ") && error.contains("no room"), "{error}");
         assert_eq!(read(Command::new("sh").args(["-c", "echo yes"])).unwrap(), "yes\n");
     }
 

@@ -172,14 +172,13 @@ impl Package {
     }
 }
 
-/// Every server of every store.
-pub(crate) fn servers() -> impl Iterator<Item = &'static Server> {
-    STORES.iter().flat_map(|store| store.servers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn servers() -> impl Iterator<Item = &'static Server> {
+        STORES.iter().flat_map(|store| store.servers)
+    }
 
     #[test]
     fn every_pin_has_a_hash() {
