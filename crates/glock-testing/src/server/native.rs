@@ -15,7 +15,7 @@ use tokio::{
 use crate::server::{
     Product, ServerError,
     home::Home,
-    process::{signal_one, signal_tree},
+    process::{has_ended, signal_one, signal_tree},
     random,
     recipe::{Own, version_in},
 };
@@ -35,7 +35,8 @@ pub(crate) struct Native {
 
 /// Why a server did not start.
 enum Failure {
-    PortTaken(String),
+    /// Somebody else has its port, or one before it still holds its data.
+    Taken(String),
     Other(ServerError),
 }
 
@@ -64,7 +65,7 @@ impl Native {
         for _ in 1..STARTS {
             match native.launch().await {
                 Ok(()) => return Ok(native),
-                Err(Failure::PortTaken(_)) => native.addr = free_address()?,
+                Err(Failure::Taken(_)) => native.addr = free_address()?,
                 Err(Failure::Other(error)) => return Err(error),
             }
         }
@@ -96,8 +97,8 @@ impl Native {
         for _ in 1..STARTS {
             match self.launch().await {
                 Ok(()) => return Ok(()),
-                // The last connections of the one before may not have ended yet.
-                Err(Failure::PortTaken(_)) => sleep(PROBE_MAX).await,
+                // What a crash has left may take a moment to go.
+                Err(Failure::Taken(_)) => sleep(PROBE_MAX).await,
                 Err(Failure::Other(error)) => return Err(error),
             }
         }
@@ -119,10 +120,17 @@ impl Native {
     }
 
     pub(crate) async fn kill(&mut self) -> Result<(), ServerError> {
-        self.send("KILL")?;
+        let children = self.send("KILL")?;
         if let Some(mut child) = self.child.take() {
             let ended = child.wait().await;
             ended.map_err(ServerError::because("cannot wait for the killed server"))?;
+        }
+        let since = Instant::now();
+        while !children.iter().all(|pid| has_ended(*pid)) {
+            if since.elapsed() > STOP_MAX {
+                return Err(ServerError::new(format!("{} survives its kill", self.product.name)));
+            }
+            sleep(PROBE_PAUSE).await;
         }
         Ok(())
     }
@@ -131,12 +139,12 @@ impl Native {
     pub(crate) async fn pause(&mut self) -> Result<(), ServerError> {
         // The parent alone first: it then starts no child that the list of children would miss.
         signal_one("STOP", self.pid()?).map_err(ServerError::because("cannot pause the server"))?;
-        self.send("STOP")
+        self.send("STOP").map(drop)
     }
 
     #[expect(clippy::unused_async, reason = "containers wait for their engine here")]
     pub(crate) async fn resume(&mut self) -> Result<(), ServerError> {
-        self.send("CONT")
+        self.send("CONT").map(drop)
     }
 
     pub(crate) async fn close(mut self) -> Result<(), ServerError> {
@@ -148,7 +156,7 @@ impl Native {
         pid.ok_or_else(|| ServerError::new(format!("{} does not run: start it", self.product.name)))
     }
 
-    fn send(&self, signal: &str) -> Result<(), ServerError> {
+    fn send(&self, signal: &str) -> Result<Vec<u32>, ServerError> {
         let failed = format!("cannot send {signal} to {}", self.product.name);
         signal_tree(signal, self.pid()?).map_err(ServerError::because(failed))
     }
@@ -184,9 +192,9 @@ impl Native {
     fn ended_early(&self, status: &str) -> Failure {
         let log = self.home.log_tail();
         let text = format!("{} ended with {status}: {log}", self.product.name);
-        // Redis and PostgreSQL both use the words of the C library.
-        if log.to_lowercase().contains("address already in use") {
-            return Failure::PortTaken(text);
+        // The words of the C library, which all use for a port, and Postgres's for its shared memory.
+        if log.contains("ddress already in use") || log.contains("is still in use") {
+            return Failure::Taken(text);
         }
         Failure::Other(ServerError::new(text))
     }
@@ -210,7 +218,7 @@ impl From<ServerError> for Failure {
 impl From<Failure> for ServerError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::PortTaken(text) => Self::new(text),
+            Failure::Taken(text) => Self::new(text),
             Failure::Other(error) => error,
         }
     }

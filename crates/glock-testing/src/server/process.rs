@@ -5,18 +5,24 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Sends a signal to the process and its descendants.
+/// Sends a signal to the process and its descendants, and gives those.
 ///
 /// Postgres serves each client in a child with a session of its own, which no signal to a group reaches.
-pub(crate) fn signal_tree(signal: &str, root: u32) -> io::Result<()> {
+pub(crate) fn signal_tree(signal: &str, root: u32) -> io::Result<Vec<u32>> {
     // Listed first: a killed parent no longer leads to its children.
-    let children = &tree(root)[1..];
+    let children = tree(root).split_off(1);
     signal_one(signal, root)?;
     if !children.is_empty() {
         // One that has ended in the meantime is no failure.
-        kill(signal, children)?;
+        kill(signal, &children)?;
     }
-    Ok(())
+    Ok(children)
+}
+
+/// Whether the process has ended, even if nobody has asked how.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| field(&stat, 0).is_none_or(|state| ["Z", "X"].contains(&state)))
 }
 
 /// Sends a signal to one process.
@@ -58,9 +64,13 @@ fn processes() -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// The fourth field; the second is a name in brackets, with anything in it.
 fn parent_in(stat: &str) -> Option<u32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    field(stat, 1)?.parse().ok()
+}
+
+/// A field behind the name, which stands in brackets and has anything in it.
+fn field(stat: &str, index: usize) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(index)
 }
 
 #[cfg(test)]
@@ -86,8 +96,10 @@ mod tests {
         }
         let pids = tree(parent.id());
         assert_eq!(pids.len(), 2);
-        signal_tree("KILL", parent.id()).unwrap();
+        assert!(pids.iter().all(|pid| !has_ended(*pid)));
+        assert_eq!(signal_tree("KILL", parent.id()).unwrap(), pids[1..]);
         parent.wait().unwrap();
+        assert!(has_ended(parent.id()));
         assert!(signal_one("CONT", parent.id()).is_err());
     }
 }
