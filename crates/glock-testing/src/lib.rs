@@ -10,6 +10,7 @@ pub mod cases;
 pub mod history;
 pub mod process;
 pub mod proxy;
+pub mod server;
 
 pub use crate::{
     fixture::{CANARY, Fixture, Networked, fresh_namespace, ttl, url_from_env},
