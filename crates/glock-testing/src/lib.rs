@@ -1,3 +1,5 @@
+//! What puts a distributed lock to the test.
+
 #![doc = include_str!("../README.md")]
 
 mod memory;

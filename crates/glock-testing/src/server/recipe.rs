@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, io, net::SocketAddr, path::Path};
 
-use async_trait::async_trait;
+use glock_core::async_trait;
 
 use crate::server::{ServerError, home::Home};
 

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use async_trait::async_trait;
+use glock_core::async_trait;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
