@@ -11,8 +11,6 @@ use tokio::{
 use super::{LONG, PATIENT, assert_held, id, take};
 use crate::{Networked, Proxy, ttl};
 
-/// Long enough that an idle minute passes.
-const IDLE: Duration = Duration::from_mins(1);
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
 
 /// A client that has made its connections and prepared what it prepares.
@@ -73,9 +71,9 @@ pub async fn idle_waiters_ask_nothing<F: Networked>(fixture: &F) {
     }
     sleep(Duration::from_secs(2)).await;
     let before = proxy.requests();
-    sleep(IDLE).await;
+    sleep(F::IDLE).await;
     let asked = proxy.requests() - before;
-    assert!(asked <= F::IDLE_REQUESTS_MAX, "{asked} requests in an idle minute");
+    assert!(asked <= F::IDLE_REQUESTS_MAX, "{asked} requests in {:?} of nothing to do", F::IDLE);
     for lease in leases {
         theirs.release(&lease).await.unwrap();
     }
