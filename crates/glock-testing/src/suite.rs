@@ -86,11 +86,14 @@ macro_rules! contract {
                 an_expired_lease_is_dead,
                 a_released_lease_is_dead,
                 a_foreign_lease_changes_nothing,
+                a_lease_of_another_store_changes_nothing,
                 a_lease_travels_as_text,
             }
             renewal {
                 a_renewed_lease_outlives_its_first_ttl,
+                an_old_lease_is_as_good_as_the_renewed,
                 a_guard_keeps_its_lock,
+                a_stuck_holder_loses_its_lock,
                 an_evicted_hold_is_lost_in_time,
             }
             fencing {
@@ -108,6 +111,7 @@ macro_rules! contract {
                 waiters_of_one_client_are_served_in_order,
                 a_waiter_that_gives_up_leaves_no_place_behind,
                 waiters_of_two_clients_are_all_served,
+                a_store_s_line_is_one_line,
             }
             cancellation {
                 an_acquire_dropped_anywhere_leaves_nothing,
@@ -126,8 +130,13 @@ macro_rules! contract {
                 ttls_out_of_range_reach_no_store,
                 the_shortest_and_the_longest_ttl_work,
             }
+            leaks {
+                a_thousand_refused_tries_leave_nothing,
+                holds_that_ended_leave_nothing,
+            }
             inspection {
                 a_holder_can_be_looked_at,
+                an_expired_lease_is_not_shown,
                 nothing_shows_an_owner_token,
             }
         });
@@ -165,6 +174,9 @@ macro_rules! networked {
                 a_cut_inside_the_reply_leaves_nothing,
                 a_grant_that_arrives_too_late_is_taken_back,
                 a_release_whose_reply_is_cut_frees_the_lock,
+                a_release_whose_request_is_cut_is_not_called_done,
+                a_renewal_whose_reply_is_cut_keeps_the_lock,
+                a_slow_answer_does_not_stretch_a_lease,
                 a_renewal_whose_reply_is_held_is_lost_by_the_deadline,
             }
             faults {

@@ -16,12 +16,12 @@ use crate::{
     ears::Ears,
     flaw::Flaw,
     keys::{hex, key, prefix, unhex},
-    wire::{BACKEND, Door, Wire},
+    wire::{BACKEND, Door, Reply, Wire},
 };
 
 /// What the clones of a lock share.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     pub config: LockConfig,
     pub wire: Wire,
     pub ears: Ears,
@@ -32,19 +32,19 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(door: Door, config: LockConfig) -> Self {
+    pub(crate) fn new(door: Door, config: LockConfig) -> Self {
         let flaw = door.flaw;
         let ears = Ears::new(door.clone(), prefix(flaw, &config.namespace));
         let (wire, queue) = (Wire::new(door), WaitQueue::new());
         Self { config, wire, ears, queue, flaw, granted: Mutex::default() }
     }
 
-    pub fn key(&self, id: &LockId) -> String {
+    pub(crate) fn key(&self, id: &LockId) -> String {
         key(self.flaw, &self.config.namespace, id)
     }
 
     /// Takes the lock as `owner`, if it is free.
-    pub async fn acquire(
+    pub(crate) async fn acquire(
         self: Arc<Self>,
         id: LockId,
         owner: OwnerToken,
@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// Extends what `owner` holds.
-    pub async fn renew(
+    pub(crate) async fn renew(
         self: Arc<Self>,
         id: LockId,
         owner: OwnerToken,
@@ -130,15 +130,19 @@ impl Client {
     }
 
     /// Ends what `owner` holds.
-    pub async fn release(self: Arc<Self>, id: LockId, owner: OwnerToken) -> Result<(), LockError> {
+    pub(crate) async fn release(
+        self: Arc<Self>,
+        id: LockId,
+        owner: OwnerToken,
+    ) -> Result<(), LockError> {
         self.check_owner(&id, &owner, Action::Release)?;
         let request = format!("RELEASE {} {}", self.key(&id), owner.reveal());
-        let reply = match self.wire.ask_once(&request).await {
-            Err(_) if self.flaw == Flaw::CutReleaseIsOk => return Ok(()),
-            Err(_) => self.wire.ask(&request).await.map(|reply| (reply.text, true)),
-            Ok(text) => Ok((text, false)),
-        };
-        let (text, again) = reply.map_err(|failure| failure.during(Action::Release))?;
+        if self.flaw == Flaw::CutReleaseIsOk {
+            let reply = self.wire.ask_once(&request).await;
+            return done(reply.as_deref().unwrap_or("OK"), id, Action::Release);
+        }
+        let reply = self.wire.ask(&request).await;
+        let Reply { text, again } = reply.map_err(|failure| failure.during(Action::Release))?;
         self.granted().remove(owner.reveal());
         if text == "LOST" && again && self.flaw != Flaw::CutReleaseIsNotHeld {
             // Ended by the request that was not answered, or over before: nobody can tell.
@@ -149,7 +153,11 @@ impl Client {
     }
 
     /// Who has the lock.
-    pub async fn look(&self, id: &LockId, action: Action) -> Result<Option<Holder>, LockError> {
+    pub(crate) async fn look(
+        &self,
+        id: &LockId,
+        action: Action,
+    ) -> Result<Option<Holder>, LockError> {
         let reply = self.wire.ask(&format!("LOOK {}", self.key(id))).await;
         let reply = reply.map_err(|failure| failure.during(action))?.text;
         if reply == "FREE" {
@@ -180,7 +188,7 @@ impl Client {
         if self.flaw == Flaw::TtlCutOff { millis & u64::from(u32::MAX) } else { millis }
     }
 
-    pub fn granted(&self) -> MutexGuard<'_, HashSet<String>> {
+    pub(crate) fn granted(&self) -> MutexGuard<'_, HashSet<String>> {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Hears of all releases under one prefix, from the first sleeper on.
 #[derive(Debug)]
-pub struct Ears {
+pub(crate) struct Ears {
     pub wakeups: Wakeups,
     door: Door,
     prefix: String,
@@ -38,13 +38,13 @@ enum Hearing {
 }
 
 impl Ears {
-    pub fn new(door: Door, prefix: String) -> Self {
+    pub(crate) fn new(door: Door, prefix: String) -> Self {
         let hearing = watch::Sender::new(Hearing::Deaf);
         Self { wakeups: Wakeups::new(), door, prefix, hearing, task: Mutex::default() }
     }
 
     /// Returns once a release would be heard.
-    pub async fn ready(&self, limit: Duration) -> Result<(), Failure> {
+    pub(crate) async fn ready(&self, limit: Duration) -> Result<(), Failure> {
         self.open();
         let mut hearing = self.hearing.subscribe();
         let heard = timeout(limit, hearing.wait_for(|hearing| *hearing != Hearing::Deaf)).await;
@@ -76,7 +76,7 @@ impl Drop for Ears {
 }
 
 /// A connection that hears of all releases under `prefix`.
-pub async fn listen(door: &Door, prefix: &str) -> Result<Connection, Failure> {
+pub(crate) async fn listen(door: &Door, prefix: &str) -> Result<Connection, Failure> {
     let mut connection = door.open().await?;
     match connection.ask(&format!("LISTEN {prefix}")).await {
         Ok(reply) if reply == "OK" => Ok(connection),

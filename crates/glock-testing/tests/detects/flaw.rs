@@ -5,7 +5,7 @@ macro_rules! flaws {
     ($($(#[doc = $doc:literal])+ $flaw:ident,)+) => {
         /// A bug, planted on purpose.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Flaw {
+        pub(crate) enum Flaw {
             /// No bug at all.
             Sound,
             $($(#[doc = $doc])+ $flaw,)+
@@ -13,7 +13,7 @@ macro_rules! flaws {
 
         impl Flaw {
             /// All of them; each stands at its own number.
-            pub const ALL: &[Self] = &[Self::Sound, $(Self::$flaw),+];
+            pub(crate) const ALL: &[Self] = &[Self::Sound, $(Self::$flaw),+];
         }
     };
 }

@@ -7,7 +7,7 @@ use glock_core::LockId;
 use crate::flaw::Flaw;
 
 /// What every key of a namespace begins with, and no other key.
-pub fn prefix(flaw: Flaw, namespace: &str) -> String {
+pub(crate) fn prefix(flaw: Flaw, namespace: &str) -> String {
     match flaw {
         Flaw::NamespacesIgnored => "00/".into(),
         Flaw::NamespaceJoinedPlainly => hex(&format!("{namespace}:")),
@@ -15,7 +15,7 @@ pub fn prefix(flaw: Flaw, namespace: &str) -> String {
     }
 }
 
-pub fn key(flaw: Flaw, namespace: &str, id: &LockId) -> String {
+pub(crate) fn key(flaw: Flaw, namespace: &str, id: &LockId) -> String {
     format!("{}{}", prefix(flaw, namespace), hex(&spoiled(flaw, id.as_str())))
 }
 
@@ -41,7 +41,7 @@ fn spoiled(flaw: Flaw, id: &str) -> String {
     }
 }
 
-pub fn hex(text: &str) -> String {
+pub(crate) fn hex(text: &str) -> String {
     text.bytes().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
@@ -49,7 +49,7 @@ pub fn hex(text: &str) -> String {
 }
 
 /// Nothing if it is no text in hexadecimal.
-pub fn unhex(hex: &str) -> Option<String> {
+pub(crate) fn unhex(hex: &str) -> Option<String> {
     let digits: Option<Vec<u32>> = hex.chars().map(|digit| digit.to_digit(16)).collect();
     let byte = |pair: &[u32]| u8::try_from(pair.iter().fold(0, |byte, digit| byte << 4 | digit));
     let bytes: Result<Vec<u8>, _> = digits?.chunks(2).map(byte).collect();

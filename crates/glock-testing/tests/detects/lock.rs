@@ -17,10 +17,10 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub struct ToyLock(Arc<Client>);
+pub(crate) struct ToyLock(Arc<Client>);
 
 impl ToyLock {
-    pub fn new(door: Door, config: LockConfig) -> Self {
+    pub(crate) fn new(door: Door, config: LockConfig) -> Self {
         Self(Arc::new(Client::new(door, config)))
     }
 

@@ -34,17 +34,17 @@ use crate::{
     store::{Hold, Store},
 };
 
-pub const PASSWORD: &str = "open-sesame";
+pub(crate) const PASSWORD: &str = "open-sesame";
 
 /// One a flaw and process, started when it is first asked for.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub(crate) struct Server {
     pub addr: SocketAddr,
     pub store: Arc<Store>,
 }
 
 impl Server {
-    pub fn with(flaw: Flaw) -> Self {
+    pub(crate) fn with(flaw: Flaw) -> Self {
         static SERVERS: Mutex<BTreeMap<Flaw, Server>> = Mutex::new(BTreeMap::new());
         let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
         servers.entry(flaw).or_insert_with(|| Self::start(flaw)).clone()
@@ -104,7 +104,7 @@ async fn next_request(
     flaw: Flaw,
     requests: &mut BufReader<OwnedReadHalf>,
 ) -> io::Result<Option<String>> {
-    let mut line = Vec::new();
+    let mut line = Vec::with_capacity(4096);
     if flaw == Flaw::RunsHalfRequests {
         requests.read_buf(&mut line).await?;
     } else {

@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_millis(2);
 
 /// What all clients share.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     pub flaw: Flaw,
     records: Mutex<Records>,
     /// The keys that were released.
@@ -39,7 +39,7 @@ struct Records {
 }
 
 #[derive(Debug, Clone)]
-pub struct Hold {
+pub(crate) struct Hold {
     pub owner: String,
     pub label: String,
     pub fence: u64,
@@ -49,14 +49,14 @@ pub struct Hold {
 
 impl Hold {
     /// Rounded up, so that who sleeps for it does not come too early.
-    pub fn millis_left(&self) -> u128 {
+    pub(crate) fn millis_left(&self) -> u128 {
         let left = self.expires.saturating_duration_since(Instant::now());
         left.as_nanos().div_ceil(1_000_000)
     }
 }
 
 impl Store {
-    pub fn new(flaw: Flaw) -> Self {
+    pub(crate) fn new(flaw: Flaw) -> Self {
         let records = Records { grants: 1_000_000, ..Records::default() };
         let freed = broadcast::Sender::new(4096);
         Self { flaw, records: Mutex::new(records), freed, born: Instant::now() }
@@ -64,7 +64,7 @@ impl Store {
 
     /// The token of the grant, or who has the lock. Asked again with the same owner, it is the same
     /// grant.
-    pub async fn acquire(
+    pub(crate) async fn acquire(
         &self,
         key: &str,
         owner: &str,
@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Whether the hold was extended.
-    pub fn renew(&self, key: &str, owner: &str, ttl: Duration) -> bool {
+    pub(crate) fn renew(&self, key: &str, owner: &str, ttl: Duration) -> bool {
         let mut records = self.records();
         let Some(hold) = records.holds.get_mut(key) else {
             drop(records);
@@ -171,7 +171,7 @@ impl Store {
     }
 
     /// Whether the hold was ended.
-    pub async fn release(&self, key: &str, owner: &str) -> bool {
+    pub(crate) async fn release(&self, key: &str, owner: &str) -> bool {
         let Some(hold) = self.live(key) else { return self.flaw == Flaw::ReleaseAlwaysOk };
         if !(self.owns(&hold, owner) || self.flaw == Flaw::ReleaseUnchecked) {
             return self.flaw == Flaw::ReleaseAlwaysOk;
@@ -197,7 +197,7 @@ impl Store {
     }
 
     /// Who has the lock.
-    pub fn look(&self, key: &str) -> Option<Hold> {
+    pub(crate) fn look(&self, key: &str) -> Option<Hold> {
         match self.flaw {
             Flaw::HolderNotShown => None,
             Flaw::ShowsTheExpired => self.records().holds.get(key).cloned(),
@@ -206,27 +206,27 @@ impl Store {
     }
 
     /// The hold on record, if it is live.
-    pub fn live(&self, key: &str) -> Option<Hold> {
+    pub(crate) fn live(&self, key: &str) -> Option<Hold> {
         self.records().holds.get(key).filter(|hold| self.is_live(hold)).cloned()
     }
 
     /// How many live holds there are under keys that begin so.
-    pub fn count(&self, prefix: &str) -> usize {
+    pub(crate) fn count(&self, prefix: &str) -> usize {
         let records = self.records();
         let holds = records.holds.iter();
         holds.filter(|(key, hold)| key.starts_with(prefix) && self.is_live(hold)).count()
     }
 
     /// How many sessions were left under keys that begin so.
-    pub fn sessions(&self, prefix: &str) -> usize {
+    pub(crate) fn sessions(&self, prefix: &str) -> usize {
         self.records().sessions.iter().filter(|key| key.starts_with(prefix)).count()
     }
 
-    pub fn evict(&self, key: &str) {
+    pub(crate) fn evict(&self, key: &str) {
         self.records().holds.remove(key);
     }
 
-    pub fn forget(&self, key: &str) {
+    pub(crate) fn forget(&self, key: &str) {
         let mut records = self.records();
         records.holds.remove(key);
         records.grants_of.remove(key);

@@ -18,11 +18,11 @@ thread_local! {
 }
 
 /// The fixtures that this thread opens from now on have `flaw`.
-pub fn plant(flaw: Flaw) {
+pub(crate) fn plant(flaw: Flaw) {
     FLAW.set(flaw);
 }
 
-pub struct Toy {
+pub(crate) struct Toy {
     namespace: String,
     /// None in another process, which can reach the server only as any client does.
     server: Option<Server>,
@@ -103,7 +103,7 @@ impl Fixture for Toy {
 
 impl Networked for Toy {
     /// Nothing of the toy happens seldom.
-    const IDLE: Duration = Duration::from_secs(3);
+    const IDLE: Duration = Duration::from_secs(2);
     const HOLDER_TEST: &str = "sound::holder_process";
 
     fn upstream(&self) -> SocketAddr {

@@ -12,11 +12,11 @@ use tokio::{
 
 use crate::flaw::Flaw;
 
-pub const BACKEND: &str = "toy";
+pub(crate) const BACKEND: &str = "toy";
 
 /// Where the store is and how to get in.
 #[derive(Clone)]
-pub struct Door {
+pub(crate) struct Door {
     pub server: SocketAddr,
     pub password: String,
     pub flaw: Flaw,
@@ -35,7 +35,7 @@ impl fmt::Debug for Door {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The store does not let us in.
     Denied(String),
     /// Nothing was sent.
@@ -45,7 +45,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn during(self, action: Action) -> LockError {
+    pub(crate) fn during(self, action: Action) -> LockError {
         match self {
             Self::Denied(why) => LockError::backend(BACKEND, action, Fault::Rejected, why),
             Self::NotSent(err) => LockError::backend(BACKEND, action, Fault::Unavailable, err),
@@ -56,7 +56,7 @@ impl Failure {
 
 impl Door {
     /// A connection that the store has let in.
-    pub async fn open(&self) -> Result<Connection, Failure> {
+    pub(crate) async fn open(&self) -> Result<Connection, Failure> {
         let stream = loop {
             match TcpStream::connect(self.server).await {
                 Err(_) if self.flaw == Flaw::ConnectsForEver => {
@@ -86,22 +86,22 @@ impl Door {
 
 /// One connection, after the greeting.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     flaw: Flaw,
 }
 
 impl Connection {
-    pub async fn ask(&mut self, request: &str) -> io::Result<String> {
+    pub(crate) async fn ask(&mut self, request: &str) -> io::Result<String> {
         self.stream.write_all(format!("{request}\n").as_bytes()).await?;
         self.line().await
     }
 
-    pub async fn line(&mut self) -> io::Result<String> {
+    pub(crate) async fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line).await;
         let half = line.last() != Some(&b'\n');
-        if half && !(self.flaw == Flaw::TakesHalfReplies && !line.is_empty()) {
+        if half && (line.is_empty() || self.flaw != Flaw::TakesHalfReplies) {
             return Err(read.err().unwrap_or(io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned())
@@ -110,7 +110,7 @@ impl Connection {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub text: String,
     /// The request was sent before, and that time no answer came.
     pub again: bool,
@@ -118,7 +118,7 @@ pub struct Reply {
 
 /// One kept connection, with one request at a time.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     pub door: Door,
     kept: Mutex<Kept>,
 }
@@ -133,12 +133,12 @@ enum Kept {
 }
 
 impl Wire {
-    pub fn new(door: Door) -> Self {
+    pub(crate) fn new(door: Door) -> Self {
         Self { door, kept: Mutex::default() }
     }
 
     /// Sends a request that may be sent twice, and does so if a connection breaks.
-    pub async fn ask(&self, request: &str) -> Result<Reply, Failure> {
+    pub(crate) async fn ask(&self, request: &str) -> Result<Reply, Failure> {
         match self.ask_once(request).await {
             Err(Failure::NoAnswer(err)) if self.door.flaw == Flaw::NoRetry => {
                 Err(Failure::NoAnswer(err))
@@ -156,7 +156,7 @@ impl Wire {
     }
 
     /// Sends a request and does not send it again.
-    pub async fn ask_once(&self, request: &str) -> Result<String, Failure> {
+    pub(crate) async fn ask_once(&self, request: &str) -> Result<String, Failure> {
         let mut kept = self.kept.lock().await;
         // Whoever is dropped in here leaves nothing: half an answer is no good to the next.
         let mut connection = match std::mem::take(&mut *kept) {
