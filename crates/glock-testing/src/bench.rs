@@ -4,6 +4,7 @@
 
 mod fairness;
 mod hand_over;
+mod looks;
 mod pairs;
 mod throughput;
 
@@ -38,6 +39,7 @@ const THROUGHPUT_MIN: f64 = 0.95;
 const HAND_OVER_MAX: f64 = 1.30;
 const SHARE_MAX: f64 = 1.5;
 const GRANTS_MIN: f64 = 0.9;
+const LOOK_NANOS_MAX: f64 = 25.0;
 
 /// How long a lease of the benches lasts.
 const TTL: Duration = Duration::from_mins(1);
@@ -67,6 +69,7 @@ pub async fn run<L: Lock + Clone, R: Raw>(store: &str, lock: L, second: L, raw: 
     let (line, hand_over) = hand_over::measure(&lock, &second, &raw).await;
     lines.push(line);
     lines.extend(fairness::measure(&lock, hand_over).await);
+    lines.push(looks::measure(&lock).await);
     let mut table = format!(
         "{:<10} {:<44} {:>12} {:>12} {:>7}  budget\n",
         store, "what", "raw driver", "glock", "ratio"
