@@ -19,3 +19,5 @@ mod secrets;
 mod cluster;
 #[cfg(feature = "sentinel")]
 mod sentinel;
+#[cfg(feature = "tokio-rustls-comp")]
+mod tls;
