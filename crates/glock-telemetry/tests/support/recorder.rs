@@ -59,8 +59,12 @@ impl Recorder {
     }
 
     pub(crate) fn watch<L: Lock>(&self, lock: L) -> Instrumented<L> {
+        self.watch_via(self.via, lock)
+    }
+
+    pub(crate) fn watch_via<L: Lock>(&self, via: Via, lock: L) -> Instrumented<L> {
         let lock = Instrumented::new(lock).with_meter_provider(&self.meters);
-        match self.via {
+        match via {
             Via::Layer => lock,
             Via::Provider => lock.with_tracer_provider(&self.tracers),
         }
