@@ -1,3 +1,5 @@
+//! The contract of glock: what a lock is, and what is the same for every store.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;
