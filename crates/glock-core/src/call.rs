@@ -83,30 +83,52 @@ impl Call {
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
         let handle = self.handle()?;
-        let limit = self.limit;
         let late = {
             let undo = undo.clone();
             move |outcome: Option<Result<Lease, LockError>>| async move {
                 match outcome {
-                    Some(Ok(_)) => take_back(undo, ttl, limit, 1).await,
+                    Some(Ok(_)) => self.take_back(undo, ttl, 1).await,
                     Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
-                    Some(Err(_)) | None => take_back(undo, ttl, limit, ABSENT_MIN).await,
+                    Some(Err(_)) | None => self.take_back(undo, ttl, ABSENT_MIN).await,
                 }
             }
         };
-        let carried = Carried::new(handle.clone(), limit, work, late);
-        let result = time::timeout(limit, carried).await;
+        let carried = Carried::new(handle.clone(), self.limit, work, late);
+        let result = time::timeout(self.limit, carried).await;
         match result {
             Ok(Ok(lease)) if lease.is_expired() => {
-                handle.spawn(take_back(undo, ttl, limit, 1));
+                handle.spawn(self.take_back(undo, ttl, 1));
                 Err(self.unknown("the grant arrived after its lease had run out"))
             }
             Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
-                handle.spawn(take_back(undo, ttl, limit, ABSENT_MIN));
+                handle.spawn(self.take_back(undo, ttl, ABSENT_MIN));
                 Err(err)
             }
             Ok(result) => result,
             Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Undoes a grant until the store has confirmed it, or the lease has run out by itself.
+    async fn take_back<U, F>(self, undo: U, ttl: Duration, absent_min: u32)
+    where
+        U: Fn() -> F,
+        F: Future<Output = Result<(), LockError>> + Send + 'static,
+    {
+        let until = Instant::now().checked_add(ttl);
+        let (mut absent, mut pause) = (0, UNDO_PAUSE);
+        loop {
+            match self.run(undo()).await {
+                Ok(()) => return,
+                Err(LockError::NotHeld { .. }) => absent += 1,
+                Err(_) => {}
+            }
+            let over = until.is_some_and(|until| Instant::now() + pause >= until);
+            if absent >= absent_min || over {
+                return;
+            }
+            time::sleep(pause).await;
+            pause = (pause * 4).min(UNDO_PAUSE_MAX);
         }
     }
 
@@ -121,28 +143,6 @@ impl Call {
 
     fn unknown(&self, why: impl Into<crate::BoxError>) -> LockError {
         LockError::backend(self.backend, self.action, Fault::Unknown, why)
-    }
-}
-
-/// Undoes a grant until the store has confirmed it, or the lease has run out by itself.
-async fn take_back<U, F>(undo: U, ttl: Duration, limit: Duration, absent_min: u32)
-where
-    U: Fn() -> F,
-    F: Future<Output = Result<(), LockError>>,
-{
-    let until = Instant::now().checked_add(ttl);
-    let (mut absent, mut pause) = (0, UNDO_PAUSE);
-    loop {
-        match time::timeout(limit, undo()).await {
-            Ok(Ok(())) => return,
-            Ok(Err(LockError::NotHeld { .. })) => absent += 1,
-            Ok(Err(_)) | Err(_) => {}
-        }
-        if absent >= absent_min || until.is_some_and(|until| Instant::now() + pause >= until) {
-            return;
-        }
-        time::sleep(pause).await;
-        pause = (pause * 4).min(UNDO_PAUSE_MAX);
     }
 }
 

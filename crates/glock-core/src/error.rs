@@ -29,7 +29,7 @@ pub enum LockError {
     },
 
     /// The lock did not become free in time.
-    #[error("lock `{id}` was still not free after {waited:?}; try again later or wait longer")]
+    #[error("lock `{id}` was still not free after {} ms; try again later or wait longer", .waited.as_millis())]
     Timeout {
         /// The lock.
         id: LockId,
@@ -158,7 +158,7 @@ mod tests {
         let holder = Holder::new("web-3:17", FencingToken::new(7))
             .with_remaining(Some(Duration::from_millis(1500)));
         let err = LockError::Held { id: id.clone(), holder: Some(Box::new(holder)) };
-        assert_eq!(err.to_string(), "lock `x` is held by web-3:17 (token 7) for another 1.5s");
+        assert_eq!(err.to_string(), "lock `x` is held by web-3:17 (token 7) for another 1500 ms");
         let err = LockError::Held { id, holder: None };
         assert_eq!(err.to_string(), "lock `x` is held by another owner");
     }

@@ -22,6 +22,11 @@ use crate::{
 /// Where a guard asks its task to release, and is told how that went.
 pub(crate) type Order = oneshot::Sender<Result<(), LockError>>;
 
+/// Tokio's timers count in milliseconds and round up, and the task that one wakes has to get its
+/// turn: so that a loss is told by the deadline and not after it, the timer is set this much
+/// earlier.
+pub(crate) const TIMER_LEAD: Duration = Duration::from_millis(2);
+
 /// A held lock, kept alive by one task in the background until it is released, dropped or lost.
 ///
 /// The lease is renewed at a third of its TTL, and a renewal that fails is tried again until the
@@ -52,7 +57,12 @@ impl Guard {
         })?;
         let shared = Arc::new(Shared::new(&lease));
         let (order, orders) = oneshot::channel();
-        runtime.spawn(Renewal::new(lock, lease, ttl, Arc::clone(&shared), orders).run());
+        let carrier = lock.carrier();
+        let task = Renewal::new(lock, lease, ttl, Arc::clone(&shared), orders).run();
+        match carrier {
+            Some(carry) => runtime.spawn(carry(Box::pin(task))),
+            None => runtime.spawn(task),
+        };
         Ok(Self { shared, order: Some(order) })
     }
 
@@ -260,7 +270,7 @@ impl Shared {
             if let Some(end) = self.end.get() {
                 return *end;
             }
-            let remaining = self.remaining();
+            let remaining = self.remaining().saturating_sub(TIMER_LEAD);
             if remaining.is_zero() {
                 return self.end(Some(self.run_out()));
             }

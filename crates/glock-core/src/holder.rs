@@ -35,7 +35,8 @@ impl fmt::Display for Holder {
         let label = if self.label.is_empty() { "another owner" } else { &self.label };
         write!(f, "{label} (token {})", self.fence)?;
         match self.remaining {
-            Some(left) => write!(f, " for another {left:?}"),
+            // Nobody reads the nanoseconds.
+            Some(left) => write!(f, " for another {} ms", left.as_millis()),
             None => Ok(()),
         }
     }

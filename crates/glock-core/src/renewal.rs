@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     Event, Lease, Lock, LockError, LossReason,
-    guard::{Order, Shared},
+    guard::{Order, Shared, TIMER_LEAD},
 };
 
 /// A lease is renewed when a third of it has passed, so that two renewals may fail.
@@ -93,14 +93,20 @@ impl<L: Lock> Renewal<L> {
         }
     }
 
+    /// When the loss is told, unless the lease is renewed before.
+    fn give_up_at(&self) -> Instant {
+        // Without a lead where the clock has only just begun.
+        self.lease.deadline().checked_sub(TIMER_LEAD).unwrap_or_else(|| self.lease.deadline())
+    }
+
     /// Renews the lease, and tries again until its deadline.
     async fn renew(&mut self) -> Result<(), End> {
-        let mut pause = first_pause(self.ttl);
+        let (mut pause, give_up_at) = (first_pause(self.ttl), self.give_up_at());
         loop {
             let renewed = tokio::select! {
                 biased;
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
-                () = time::sleep_until(self.lease.deadline()) => return Err(End::Lost(LossReason::Expired)),
+                () = time::sleep_until(give_up_at) => return Err(End::Lost(LossReason::Expired)),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
             match renewed {
@@ -127,13 +133,14 @@ impl<L: Lock> Renewal<L> {
 
     /// Lets the lease of a holder that is stuck run out.
     async fn run_out(&mut self) -> Result<(), End> {
+        let give_up_at = self.give_up_at();
         tokio::select! {
             biased;
             order = &mut self.orders => Err(End::LetGo(order.ok())),
             () = self.lock.ended(&self.lease) => Err(End::Lost(LossReason::TakenAway)),
             // `with_max_hold` may be called again with a longer time.
             () = self.shared.changed.notified() => Ok(()),
-            () = time::sleep_until(self.lease.deadline()) => Err(End::Lost(self.shared.run_out())),
+            () = time::sleep_until(give_up_at) => Err(End::Lost(self.shared.run_out())),
         }
     }
 

@@ -1,3 +1,5 @@
+//! What puts a distributed lock to the test.
+
 #![doc = include_str!("../README.md")]
 
 mod memory;
@@ -5,10 +7,12 @@ mod memory;
 mod fixture;
 mod suite;
 
+pub mod bench;
 pub mod cases;
 pub mod history;
 pub mod process;
 pub mod proxy;
+pub mod server;
 
 pub use crate::{
     fixture::{CANARY, Fixture, Networked, fresh_namespace, ttl, url_from_env},

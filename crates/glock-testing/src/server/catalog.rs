@@ -1,0 +1,56 @@
+//! The servers that the tests know how to start, one row each.
+
+use crate::server::{ServerError, postgres::Postgres, recipe::Recipe, redis::Redis};
+
+/// A server of one store in one version.
+#[derive(Debug)]
+pub struct Product {
+    /// What it is called on a command line, such as "redis7".
+    pub name: &'static str,
+    /// The store that it stands for, such as "redis": the backend crate is `glock-{store}`.
+    pub store: &'static str,
+    /// The image and the tag of its container.
+    pub image: (&'static str, &'static str),
+    pub(crate) recipe: &'static dyn Recipe,
+}
+
+/// All of them.
+pub const PRODUCTS: &[Product] = &[
+    Product { name: "redis7", store: "redis", image: ("redis", "7"), recipe: &REDIS },
+    Product { name: "redis8", store: "redis", image: ("redis", "8"), recipe: &REDIS },
+    Product { name: "valkey8", store: "redis", image: ("valkey/valkey", "8.1"), recipe: &VALKEY },
+    Product { name: "postgres15", store: "postgres", image: ("postgres", "15"), recipe: &Postgres },
+    Product { name: "postgres18", store: "postgres", image: ("postgres", "18"), recipe: &Postgres },
+];
+
+const REDIS: Redis = Redis { program: "redis-server" };
+const VALKEY: Redis = Redis { program: "valkey-server" };
+
+impl Product {
+    /// The row of that name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none; the text lists those that there are.
+    pub fn named(name: &str) -> Result<&'static Self, ServerError> {
+        PRODUCTS.iter().find(|product| product.name == name).ok_or_else(|| {
+            let names: Vec<_> = PRODUCTS.iter().map(|product| product.name).collect();
+            ServerError::new(format!(
+                "no server is called {name:?}: take one of {}",
+                names.join(", ")
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_finds_its_row_and_a_wrong_one_lists_them_all() {
+        assert_eq!(Product::named("valkey8").unwrap().store, "redis");
+        let text = Product::named("redis9").unwrap_err().to_string();
+        assert!(text.contains("redis9") && text.contains("postgres18"), "{text}");
+    }
+}

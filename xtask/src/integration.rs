@@ -1,0 +1,133 @@
+//! Each store's suite against each of its servers.
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    Result,
+    launcher::Launcher,
+    options::{Options, Runtime},
+    outcome::Outcome,
+    shell::{self, cargo, complain, now, say},
+    stores::{Server, Store},
+    table::{self, Row},
+    workspace,
+};
+
+/// Runs the suites of all chosen stores, goes on after a failure, and ends with the table.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut rows = Vec::new();
+    for (store, servers) in &options.chosen {
+        // Before the clock of the first row runs; a suite that does not build fails there too.
+        if let Err(error) = build(store) {
+            complain(&error);
+        }
+        if let Ok(url) = env::var(store.variable) {
+            say("given", &format!("{} is set: no server is started", store.variable));
+            rows.push(run_given(store, &url));
+            continue;
+        }
+        rows.extend(servers.iter().map(|server| run_started(store, server, options.runtime)));
+    }
+    println!();
+    for line in table::lines(&rows) {
+        println!("{line}");
+    }
+    let faults = rows.iter().filter(|row| row.fault.is_some()).count();
+    match faults {
+        0 => Ok(()),
+        faults => Err(format!("{faults} of {} runs failed", rows.len())),
+    }
+}
+
+/// Against a server of the user's own, of whatever version.
+fn run_given(store: &'static Store, url: &str) -> Row {
+    let row = Row {
+        store: store.name,
+        version: "-".to_owned(),
+        runtime: "given".to_owned(),
+        outcome: Outcome::default(),
+        time: Duration::ZERO,
+        fault: None,
+    };
+    let mut command = suite(store, url);
+    run_suite(&mut command, row)
+}
+
+/// Against a server of its own, gone at the end.
+fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime) -> Row {
+    let mut row = Row {
+        store: store.name,
+        version: server.name.to_owned(),
+        runtime: "-".to_owned(),
+        outcome: Outcome::default(),
+        time: Duration::ZERO,
+        fault: None,
+    };
+    say("start", server.name);
+    let launcher = match Launcher::start(&[server], runtime) {
+        Ok(launcher) => launcher,
+        Err(error) => {
+            complain(&error);
+            row.fault = Some("no server".to_owned());
+            return row;
+        }
+    };
+    let Some(running) = launcher.servers.first() else {
+        row.fault = Some("no server".to_owned());
+        return row;
+    };
+    row.version = format!("{} {}", server.title, running.version);
+    row.runtime.clone_from(&running.runtime);
+    say("running", &format!("{} ({})", row.version, row.runtime));
+    let mut command = suite(store, &running.url);
+    launcher.tell(server, &mut command);
+    run_suite(&mut command, row)
+}
+
+fn build(store: &Store) -> Result<()> {
+    let mut command = tests_of(store);
+    shell::run(command.args(["--no-run", "--quiet"]))
+}
+
+fn suite(store: &Store, url: &str) -> Command {
+    let mut command = tests_of(store);
+    command.args(["--", "--include-ignored"]).env(store.variable, url);
+    // A store that cannot be reached is a failure here, not a reason to skip.
+    command.env("GLOCK_INTEGRATION", "1");
+    command
+}
+
+fn tests_of(store: &Store) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", &format!("glock-{}", store.name), "--tests"]);
+    command.current_dir(workspace::root());
+    command
+}
+
+/// Runs it, its output live on the terminal, and counts.
+fn run_suite(command: &mut Command, mut row: Row) -> Row {
+    let since = now();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            row.fault = Some(format!("cannot run cargo: {error}"));
+            return row;
+        }
+    };
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+            println!("{line}");
+            row.outcome.add(&line);
+        }
+    }
+    let ended_well = child.wait().is_ok_and(|status| status.success());
+    row.time = since.elapsed();
+    row.fault = row.outcome.fault(ended_well);
+    row
+}
