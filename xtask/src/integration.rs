@@ -104,7 +104,13 @@ fn suite(store: &Store, url: &str) -> Command {
 
 fn tests_of(store: &Store) -> Command {
     let mut command = cargo();
-    command.args(["test", "--package", &format!("glock-{}", store.name), "--tests"]);
+    command.args([
+        "test",
+        "--package",
+        &format!("glock-{}", store.name),
+        "--tests",
+        "--no-fail-fast",
+    ]);
     command.current_dir(workspace::root());
     command
 }
