@@ -19,15 +19,15 @@ pub(super) async fn measure<L: Lock + Clone>(lock: &L) -> Line {
     let clock = best_of(|| {
         black_box(Instant::now());
     });
-    let look = best_of(|| {
+    let nanos = best_of(|| {
         black_box(black_box(&guard).is_valid() && black_box(&guard).fence().get() > 0);
     });
     guard.release().await.expect("a lease that holds");
     Line {
         what: "is_valid() and fence(), ns, beside the clock",
         raw: format!("{clock:.1} ns"),
-        glock: format!("{look:.1} ns"),
-        ratio: look,
+        glock: format!("{nanos:.1} ns"),
+        ratio: nanos,
         budget: LOOK_NANOS_MAX.max(clock * 1.25),
         at_most: true,
     }
