@@ -1,3 +1,5 @@
+//! Locks that live in a table of PostgreSQL.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;
