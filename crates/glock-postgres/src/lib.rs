@@ -1,4 +1,4 @@
-//! Locks that live in a table of PostgreSQL.
+//! Distributed locks on PostgreSQL.
 
 #![doc = include_str!("../README.md")]
 

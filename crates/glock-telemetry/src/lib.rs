@@ -1,3 +1,5 @@
+//! Spans, metrics and logs for any lock.
+
 #![doc = include_str!("../README.md")]
 
 mod instrumented;

@@ -168,7 +168,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             3 => proxy.cut_after_request(),
             _ => proxy.cut_inside_reply(3),
         }
-        sleep(Duration::from_millis(20 + turn as u64 * 7 % 31)).await;
+        sleep(Duration::from_millis(10 + turn as u64 * 7 % 23)).await;
         if Instant::now() >= until {
             break;
         }
