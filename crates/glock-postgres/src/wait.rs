@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Call, LockError, LockId, Retry, Subscription, backend};
+use glock_core::{Action, Call, Fault, LockError, LockId, Retry, Subscription, backend};
 use tokio::time;
 
 use crate::{
@@ -47,7 +47,8 @@ async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
         Hearing::Failed(fault, source) => {
             // Not at once: whoever asks again and again should not hammer the store.
             poll(&mut sleep).await?;
-            return Err(failed(fault, source));
+            // What may heal is no concern of the waiter, who asks meanwhile.
+            return if fault == Fault::Rejected { Err(failed(fault, source)) } else { Ok(()) };
         }
     }
     let marking = {
