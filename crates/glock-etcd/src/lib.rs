@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+
+mod lock;
+
+mod place;
+mod renew;
+mod wait;
+
+mod leases;
+mod session;
+mod watcher;
+
+mod error;
+mod schema;
+mod source;
+mod store;
+mod txns;
+
+pub use etcd_client;
+pub use glock_core::{
+    Action, Capabilities, Fault, FencingToken, Guard, Hold, Holder, Lease, Lock, LockConfig,
+    LockError, LockExt, LockId, LossReason, Retry,
+};
+
+pub use crate::{lock::EtcdLock, source::connect_options};

@@ -1,0 +1,172 @@
+//! Waiting: in etcd's line, or for whoever is first in it.
+
+use std::{sync::Arc, time::Duration};
+
+use etcd_client::GetOptions;
+use glock_core::{Action, Lease, LockError, LockId, Retry};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::{
+    lock,
+    place::{Place, Standing, text},
+    schema::{Owner, Range},
+    store::{Store, revision},
+    txns,
+};
+
+/// The first and longest pause while the store fails.
+const FAILURE_PAUSE: Duration = Duration::from_millis(50);
+const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A hold that is younger is not watched: most are over by then.
+const WATCH_AFTER: Duration = Duration::from_secs(1);
+
+/// Somebody who waits in line.
+pub(crate) struct Waiter<'a> {
+    store: &'a Arc<Store>,
+    id: &'a LockId,
+    ttl: Duration,
+    retry: &'a Retry,
+    started: Instant,
+    /// How the store failed last, if it has not answered since.
+    failed: Option<LockError>,
+}
+
+impl<'a> Waiter<'a> {
+    pub(crate) fn new(
+        store: &'a Arc<Store>,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Self {
+        Self { store, id, ttl, retry, started: Instant::now(), failed: None }
+    }
+
+    /// Waits until it has the lock, or its time is up.
+    pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
+        // While others of this client are in line, a try would surely be refused.
+        let line = Arc::clone(self.store);
+        let first = !line.waiting.is_awaited(self.id.as_str());
+        let _in_line = line.waiting.subscribe(self.id.as_str());
+        if first {
+            match lock::acquire(self.store, self.id, self.ttl).await {
+                Err(LockError::Held { .. }) => {}
+                Err(err) if err.is_retryable() => self.failed = Some(err),
+                result => return result,
+            }
+        }
+        let result = match self.started.checked_add(self.retry.wait_max) {
+            Some(at) => timeout_at(at, self.stand_in_line()).await.ok(),
+            None => Some(self.stand_in_line().await),
+        };
+        let waited = self.started.elapsed();
+        // A store that fails says more than the clock.
+        let out_of_time = || LockError::Timeout { id: self.id.clone(), waited };
+        result.unwrap_or_else(|| Err(self.failed.take().unwrap_or_else(out_of_time)))
+    }
+
+    async fn stand_in_line(&mut self) -> Result<Lease, LockError> {
+        let mut pause = FAILURE_PAUSE;
+        loop {
+            match self.stand().await {
+                Ok(Some(lease)) => return Ok(lease),
+                // The place was lost with the session: get in line again.
+                Ok(None) => pause = FAILURE_PAUSE,
+                Err(err) if err.is_retryable() => {
+                    self.failed = Some(err);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(FAILURE_PAUSE_MAX);
+                }
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    /// Gets in line and stands there until it has the lock, or has lost its place.
+    async fn stand(&mut self) -> Result<Option<Lease>, LockError> {
+        let session = self.store.sessions.join(self.store).await?;
+        let mut place = Place::new(self.store, session, self.id, self.ttl)?;
+        let mut standing = place.get_in_line().await?;
+        let mut pause = FAILURE_PAUSE;
+        loop {
+            self.failed = None;
+            match standing {
+                Standing::First(lease) => return Ok(Some(lease)),
+                Standing::Nowhere => return Ok(None),
+                Standing::Behind(key, revision) => self.sleep(&place, key, revision).await,
+            }
+            // A place is kept while the store fails.
+            standing = loop {
+                match place.move_up().await {
+                    Err(err) if err.is_retryable() => self.failed = Some(err),
+                    result => break result?,
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(FAILURE_PAUSE_MAX);
+            };
+        }
+    }
+
+    /// Sleeps until the key before it is gone, or for a pause.
+    async fn sleep(&self, place: &Place, key: String, seen: i64) {
+        let mut watch = self.store.watcher.watch(key, seen + 1);
+        // For the hold to come: there is time for it now.
+        self.store.leases.stock(self.ttl);
+        tokio::select! {
+            () = watch.woken() => {}
+            () = place.session_ended() => {}
+            () = sleep(self.retry.pause()) => {}
+        }
+    }
+}
+
+/// Sleeps until whoever is first in line is gone, and at most for `max`.
+pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<(), LockError> {
+    let range = store.range(id);
+    let woken = async {
+        let (first, seen) = look(store, &range.start, &txns::first(&range)).await?;
+        if let Some((key, _)) = first {
+            // From the revision that was seen: whatever comes after it counts.
+            store.watcher.watch(key, seen + 1).woken().await;
+        }
+        Ok(())
+    };
+    match Instant::now().checked_add(max) {
+        Some(until) => timeout_at(until, woken).await.unwrap_or(Ok(())),
+        None => woken.await,
+    }
+}
+
+/// Returns once the key of a hold is gone.
+pub(crate) async fn ended(store: &Store, lease: &Lease) {
+    let Some(owner) = Owner::of(lease.owner()) else { return };
+    let range: Range = store.range(lease.id());
+    let key = range.key(&owner.secret);
+    let made = i64::try_from(lease.fence().get()).unwrap_or(i64::MAX);
+    let mut from = made.saturating_add(1);
+    sleep(WATCH_AFTER).await;
+    loop {
+        store.watcher.watch(key.clone(), from).woken().await;
+        // It may have been compaction that ended the watch.
+        let seen = timeout(store.limit(), look(store, &key, &GetOptions::new())).await;
+        match seen {
+            Ok(Ok((Some((_, created)), seen))) if created == made => from = seen + 1,
+            Ok(Ok(_)) => return,
+            Ok(Err(_)) | Err(_) => sleep(FAILURE_PAUSE_MAX).await,
+        }
+    }
+}
+
+/// Reads one key: its name and the revision that made it; and the revision of the answer.
+async fn look(
+    store: &Store,
+    key: &str,
+    options: &GetOptions,
+) -> Result<(Option<(String, i64)>, i64), LockError> {
+    let ask = |client: etcd_client::Client| {
+        let (key, options) = (key.to_owned(), options.clone());
+        async move { client.kv_client().get(key, Some(options)).await }
+    };
+    let (answer, _) = store.ask(Action::Wait, ask).await?;
+    let first = answer.kvs().first().map(|kv| (text(kv.key()), kv.create_revision()));
+    Ok((first, revision(answer.header())))
+}

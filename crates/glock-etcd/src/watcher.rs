@@ -1,0 +1,262 @@
+//! `Watcher`: one stream on which etcd tells a client of all the keys that its waiters watch.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use etcd_client::{
+    Error, WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use crate::source::Source;
+
+/// One stream on which etcd tells a client of all the keys that its waiters watch. It is opened
+/// when somebody waits, and closed a while after nobody does.
+pub(crate) struct Watcher {
+    source: Arc<Source>,
+    orders: OnceLock<mpsc::UnboundedSender<Order>>,
+    last_id: AtomicI64,
+}
+
+/// One watched key. Dropping it ends the watch.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    id: i64,
+    woken: oneshot::Receiver<()>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+enum Order {
+    Watch(i64, Entry),
+    Forget(i64),
+}
+
+struct Entry {
+    key: String,
+    /// The first revision that counts. Asked for again after a break, so that nothing is missed.
+    from: i64,
+    wake: oneshot::Sender<()>,
+}
+
+/// How long a stream is kept that nobody needs.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The first and the longest pause between two tries to open a stream.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Watcher {
+    pub(crate) fn new(source: Arc<Source>) -> Self {
+        Self { source, orders: OnceLock::new(), last_id: AtomicI64::new(0) }
+    }
+
+    /// Watches `key` for its end at revision `from` or later.
+    pub(crate) fn watch(&self, key: String, from: i64) -> Watch {
+        let orders = self.orders.get_or_init(|| {
+            let (orders, received) = mpsc::unbounded_channel();
+            tokio::spawn(Task::new(Arc::clone(&self.source), received).run());
+            orders
+        });
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (wake, woken) = oneshot::channel();
+        // The task ends before the watcher only with its runtime: then nobody waits any more.
+        let _ = orders.send(Order::Watch(id, Entry { key, from, wake }));
+        Watch { id, woken, orders: orders.clone() }
+    }
+}
+
+impl Watch {
+    /// Returns once the key is gone, or may be: whoever is woken looks.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn woken(&mut self) {
+        let _ = (&mut self.woken).await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.orders.send(Order::Forget(self.id));
+    }
+}
+
+struct Task {
+    source: Arc<Source>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    watched: HashMap<i64, Entry>,
+    /// What the stream has not been told yet.
+    unsent: VecDeque<Request>,
+}
+
+#[derive(Clone, Copy)]
+enum Request {
+    Watch(i64),
+    Cancel(i64),
+}
+
+/// Why the task stopped reading a stream.
+enum Stop {
+    /// Nobody will watch any more.
+    Over,
+    /// Nobody has watched for a while.
+    Idle,
+    Broken,
+}
+
+impl Task {
+    fn new(source: Arc<Source>, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        Self { source, orders, watched: HashMap::new(), unsent: VecDeque::new() }
+    }
+
+    async fn run(mut self) {
+        let mut pause = PAUSE;
+        loop {
+            while self.watched.is_empty() {
+                let Some(order) = self.orders.recv().await else { return };
+                self.take(order);
+            }
+            match timeout(OPEN_TIMEOUT, self.open()).await {
+                Ok(Ok((sender, stream))) => {
+                    pause = PAUSE;
+                    match self.serve(sender, stream).await {
+                        Stop::Over => return,
+                        Stop::Idle | Stop::Broken => {}
+                    }
+                }
+                Ok(Err(_)) | Err(_) => {
+                    if self.rest(pause).await.is_none() {
+                        return;
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    /// Opens a stream and has everything watched again, each from the revision where it began.
+    async fn open(&mut self) -> Result<(WatchRequestSender, WatchResponseStream), Error> {
+        self.unsent = self.watched.keys().copied().map(Request::Watch).collect();
+        let mut client = self.source.client().await?.watch_client();
+        // The first watch opens the stream.
+        while let Some(Request::Watch(id)) = self.unsent.pop_front() {
+            if let Some(entry) = self.watched.get(&id) {
+                let stream = client.watch(entry.key.clone(), Some(entry.options(id))).await?;
+                return Ok(stream.split());
+            }
+        }
+        Err(Error::WatchError("nothing to watch".into()))
+    }
+
+    async fn serve(
+        &mut self,
+        mut sender: WatchRequestSender,
+        mut stream: WatchResponseStream,
+    ) -> Stop {
+        loop {
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.take(order),
+                    None => return Stop::Over,
+                },
+                told = stream.message() => match told {
+                    Ok(Some(told)) => self.told(&told),
+                    Ok(None) | Err(_) => return Stop::Broken,
+                },
+                sent = send(&mut sender, &self.watched, self.unsent.front()), if !self.unsent.is_empty() => {
+                    if sent.is_err() {
+                        return Stop::Broken;
+                    }
+                    self.unsent.pop_front();
+                }
+                () = sleep(IDLE_MAX), if self.watched.is_empty() => return Stop::Idle,
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Watch(id, entry) => {
+                self.watched.insert(id, entry);
+                self.unsent.push_back(Request::Watch(id));
+            }
+            // One that is not there was woken, and cancelled then.
+            Order::Forget(id) => self.forget(id),
+        }
+    }
+
+    fn told(&mut self, told: &WatchResponse) {
+        // A watch is over once it has told of something. Where it was cancelled, by compaction or
+        // for want of a permission, something may have been missed: whoever wakes looks.
+        if told.canceled() {
+            self.watched.remove(&told.watch_id());
+        } else if !told.events().is_empty() {
+            if let Some(entry) = self.watched.remove(&told.watch_id()) {
+                let _ = entry.wake.send(());
+                self.unsent.push_back(Request::Cancel(told.watch_id()));
+            }
+        }
+    }
+
+    fn forget(&mut self, id: i64) {
+        if self.watched.remove(&id).is_some() {
+            self.unsent.push_back(Request::Cancel(id));
+        }
+    }
+
+    /// Takes orders for a while; `None` once nobody will watch any more.
+    async fn rest(&mut self, pause: Duration) -> Option<()> {
+        let orders = async {
+            loop {
+                match self.orders.recv().await {
+                    Some(order) => self.take(order),
+                    None => return,
+                }
+            }
+        };
+        timeout(pause, orders).await.is_err().then_some(())
+    }
+}
+
+/// Sends a request. Dropped before its end, it has sent nothing.
+async fn send(
+    sender: &mut WatchRequestSender,
+    watched: &HashMap<i64, Entry>,
+    request: Option<&Request>,
+) -> Result<(), Error> {
+    match request {
+        Some(Request::Watch(id)) => match watched.get(id) {
+            Some(entry) => sender.watch(entry.key.clone(), Some(entry.options(*id))).await,
+            // Forgotten before it was sent.
+            None => Ok(()),
+        },
+        Some(Request::Cancel(id)) => sender.cancel(*id).await,
+        None => Ok(()),
+    }
+}
+
+impl Entry {
+    fn options(&self, id: i64) -> WatchOptions {
+        WatchOptions::new()
+            .with_watch_id(id)
+            .with_start_revision(self.from)
+            .with_filters([WatchFilterType::NoPut])
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Order(..)")
+    }
+}
