@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_may_have_happened() {
-        for text in ["etcdserver: request timed out", "etcdserver: leader changed", "transport error"] {
+        for text in
+            ["etcdserver: request timed out", "etcdserver: leader changed", "transport error"]
+        {
             assert_eq!(of(Code::Unavailable, text).fault(), Some(Fault::Unknown), "{text}");
         }
         assert_eq!(of(Code::Unknown, "h2 protocol error").fault(), Some(Fault::Unknown));
@@ -135,6 +137,8 @@ mod tests {
     fn leases_that_are_gone_or_there_are_told_apart() {
         assert!(is_lease_gone(&of(Code::NotFound, "etcdserver: requested lease not found")));
         assert!(is_lease_there(&of(Code::FailedPrecondition, "etcdserver: lease already exists")));
-        assert!(!is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_there(&garbled(Action::Renew)));
+        assert!(
+            !is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_there(&garbled(Action::Renew))
+        );
     }
 }

@@ -11,11 +11,7 @@ use etcd_client::LeaseGrantOptions;
 use glock_core::{Action, LockError};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    error::is_lease_there,
-    schema::lease_id,
-    store::Store,
-};
+use crate::{error::is_lease_there, schema::lease_id, store::Store};
 
 /// A lease that no lock uses.
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+//! Distributed locks on etcd.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;

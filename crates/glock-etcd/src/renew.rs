@@ -25,11 +25,7 @@ pub(crate) struct Renew {
 }
 
 impl Renew {
-    pub(crate) fn new(
-        store: &Arc<Store>,
-        lease: &Lease,
-        ttl: Duration,
-    ) -> Result<Self, LockError> {
+    pub(crate) fn new(store: &Arc<Store>, lease: &Lease, ttl: Duration) -> Result<Self, LockError> {
         let not_held = || LockError::NotHeld { id: lease.id().clone() };
         let owner = Owner::of(lease.owner()).ok_or_else(not_held)?;
         let key = store.range(lease.id()).key(&owner.secret);
@@ -44,10 +40,8 @@ impl Renew {
     pub(crate) async fn run(mut self) -> Result<Lease, LockError> {
         loop {
             let since = Instant::now();
-            let (kept, kv) = tokio::join!(
-                self.store.keep_alive(Action::Renew, self.owner.lease),
-                self.read()
-            );
+            let (kept, kv) =
+                tokio::join!(self.store.keep_alive(Action::Renew, self.owner.lease), self.read());
             let Some(kv) = kv? else { return Err(self.not_held()) };
             if kv.lease() != self.owner.lease {
                 // Another renewal has moved it.
@@ -164,13 +158,7 @@ async fn settle(store: Arc<Store>, key: String, kv: KeyValue, next: Spare) {
 }
 
 /// Takes back the lease that a released key was on.
-pub(crate) fn left(
-    store: &Store,
-    lease: i64,
-    known: i64,
-    ttl: Duration,
-    since: Option<Instant>,
-) {
+pub(crate) fn left(store: &Store, lease: i64, known: i64, ttl: Duration, since: Option<Instant>) {
     // Of a lease that another renewal moved the key to, the TTL is not known here.
     if let Some(since) = since.filter(|_| lease == known) {
         store.leases.give_back(Spare::new(lease, ttl, since));

@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn no_key_of_one_lock_is_in_the_range_of_another() {
-        let ids = ["a", "a/", "a/b", "a0", "/", "//", "%2F", "%", "%25", "a%2Fb", "..", "\u{1f512}"];
+        let ids =
+            ["a", "a/", "a/b", "a0", "/", "//", "%2F", "%", "%25", "a%2Fb", "..", "\u{1f512}"];
         for one in ids {
             for other in ids {
                 let key = range("n", other).key("0123456789abcdef0123456789abcdef");
@@ -90,7 +91,10 @@ mod tests {
             }
         }
         assert!(!epoch_key("n", "x").starts_with(&range("n", "a").start));
-        assert!(range("n:x", "a").start < range("n", "a").start || range("n:x", "a").start > range("n", "a").end);
+        assert!(
+            range("n:x", "a").start < range("n", "a").start
+                || range("n:x", "a").start > range("n", "a").end
+        );
     }
 
     #[test]
@@ -103,7 +107,13 @@ mod tests {
     #[test]
     fn tokens_of_others_are_not_ours() {
         let secret = secret().unwrap();
-        for token in [secret.clone(), format!("AB-{secret}"), format!("0ab-{secret}"), format!("-1-{secret}"), format!("0-{secret}")] {
+        for token in [
+            secret.clone(),
+            format!("AB-{secret}"),
+            format!("0ab-{secret}"),
+            format!("-1-{secret}"),
+            format!("0-{secret}"),
+        ] {
             assert!(Owner::of(&OwnerToken::new(token.clone()).unwrap()).is_none(), "{token}");
         }
     }

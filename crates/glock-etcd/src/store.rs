@@ -123,8 +123,9 @@ impl Store {
 
     /// Ends a lease and deletes its keys. Once this has succeeded, no late request can use it.
     pub(crate) async fn revoke(&self, action: Action, lease: i64) -> Result<(), LockError> {
-        let revoked =
-            self.ask(action, |client| async move { client.lease_client().revoke(lease).await }).await;
+        let revoked = self
+            .ask(action, |client| async move { client.lease_client().revoke(lease).await })
+            .await;
         match revoked {
             Err(err) if !is_lease_gone(&err) => Err(err),
             _ => Ok(()),
@@ -134,8 +135,9 @@ impl Store {
     /// Starts the time of a lease anew; `false` if it is gone.
     pub(crate) async fn keep_alive(&self, action: Action, lease: i64) -> Result<bool, LockError> {
         // One message on a stream of its own: the driver has no stream that leases share.
-        let kept = self
-            .ask(action, |client| async move { client.lease_client().keep_alive(lease).await.map(drop) });
+        let kept = self.ask(action, |client| async move {
+            client.lease_client().keep_alive(lease).await.map(drop)
+        });
         match kept.await {
             Ok(_) => Ok(true),
             Err(err) if is_lease_gone(&err) => Ok(false),

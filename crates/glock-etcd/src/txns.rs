@@ -52,11 +52,7 @@ pub(crate) fn move_up(
         Compare::create_revision(range.start.clone(), CompareOp::Greater, created - 1)
             .with_range(range.end.clone());
     Txn::new()
-        .when([
-            nobody_before,
-            is_ours(key, created),
-            Compare::lease(key, CompareOp::Equal, shared),
-        ])
+        .when([nobody_before, is_ours(key, created), Compare::lease(key, CompareOp::Equal, shared)])
         .and_then([put(key, label, own)])
         .or_else([TxnOp::get(key, None), TxnOp::get(range.start.clone(), Some(before))])
 }

@@ -1,6 +1,9 @@
 //! The bare driver, to ask etcd past the lock.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod cluster;
+pub(crate) mod fixture;
+
 use etcd_client::{Client, DeleteOptions, GetOptions, SortOrder, SortTarget};
 use glock_etcd::{LockId, connect_options, etcd_client};
 
@@ -25,9 +28,9 @@ pub(crate) struct Owned {
 }
 
 impl Bare {
-    pub(crate) async fn connect() -> Self {
-        let mut client = Client::connect(url(), Some(connect_options())).await.unwrap();
-        client.status().await.expect("no etcd answers at GLOCK_ETCD_URL");
+    pub(crate) async fn connect(endpoints: &[String]) -> Self {
+        let mut client = Client::connect(endpoints, Some(connect_options())).await.unwrap();
+        client.status().await.expect("no etcd answers there: look at GLOCK_ETCD_URL");
         Self { client }
     }
 
