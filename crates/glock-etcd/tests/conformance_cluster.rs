@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::{env::temp_dir, fs, os::unix::process::parent_id, path::PathBuf, process};
+use std::{fs, os::unix::process::parent_id};
 
 use common::{
-    cluster::Cluster,
+    cluster::{self, Cluster},
     fixture::{Etcd, Servers},
 };
 use glock_testing::process::role;
@@ -20,20 +20,12 @@ impl Servers for Three {
     async fn endpoints() -> Vec<String> {
         if role().is_some() {
             // A process that a case has started uses the cluster of its parent.
-            let endpoints = fs::read_to_string(note(parent_id())).unwrap();
+            let endpoints =
+                fs::read_to_string(cluster::dir(parent_id(), 0).join("endpoints")).unwrap();
             return endpoints.lines().map(ToOwned::to_owned).collect();
         }
-        let start = || async {
-            let cluster = Cluster::start().await;
-            fs::write(note(process::id()), cluster.endpoints().join("\n")).unwrap();
-            cluster
-        };
-        CLUSTER.get_or_init(start).await.endpoints()
+        CLUSTER.get_or_init(Cluster::start).await.endpoints()
     }
-}
-
-fn note(pid: u32) -> PathBuf {
-    temp_dir().join(format!("glock-etcd-cluster-{pid}"))
 }
 
 glock_testing::conformance!(

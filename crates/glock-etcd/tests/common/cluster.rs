@@ -1,9 +1,11 @@
 //! Three members of a cluster on loopback, to be killed and paused.
 
 use std::{
+    io::Write,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -15,7 +17,6 @@ use tokio::time::{Instant, sleep, timeout};
 #[derive(Debug)]
 pub(crate) struct Cluster {
     members: Vec<Member>,
-    dir: PathBuf,
 }
 
 #[derive(Debug)]
@@ -28,14 +29,28 @@ struct Member {
 }
 
 const READY_MAX: Duration = Duration::from_secs(60);
-/// Runs a program until the input ends, and writes down its process id.
-const KEEPER: &str = r#""$@" <&- & echo $! > "$PID_FILE"; cat > /dev/null; kill -9 $!; wait"#;
+/// Runs a program until the input ends, and writes down its process id; then removes what the
+/// program left, unless told to keep it.
+const KEEPER: &str = r#"
+"$@" <&- & echo $! > "$MEMBER/pid"
+read -r last
+kill -9 $! 2> /dev/null; wait
+[ "$last" = keep ] || { rm -rf "$MEMBER" "$MEMBER/../endpoints"; rmdir "$MEMBER/.."; }
+"#;
+
+/// Clusters that this process has started.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the `n`th cluster of a process has its files.
+pub(crate) fn dir(process: u32, n: usize) -> PathBuf {
+    std::env::temp_dir().join(format!("glock-etcd-{process}-{n}"))
+}
 
 impl Cluster {
     /// Starts three members, and waits until they have a leader.
     pub(crate) async fn start() -> Self {
         let program = program();
-        let dir = std::env::temp_dir().join(glock_testing::fresh_namespace());
+        let dir = dir(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let ports = free_ports();
         let name = |n: usize| format!("n{n}=http://127.0.0.1:{}", ports[n + 3]);
         let all = [name(0), name(1), name(2)].join(",");
@@ -57,8 +72,9 @@ impl Cluster {
                 [program, "--unsafe-no-fsync".into()].into_iter().chain(arguments).collect();
             Member { endpoint, keeper: keep(&arguments, &home), arguments, dir: home }
         });
-        let cluster = Self { members: members.collect(), dir: dir.clone() };
+        let cluster = Self { members: members.collect() };
         cluster.leader().await;
+        std::fs::write(dir.join("endpoints"), cluster.endpoints().join("\n")).unwrap();
         cluster
     }
 
@@ -95,6 +111,9 @@ impl Cluster {
     /// Starts a killed member again, on its data.
     pub(crate) fn restart(&mut self, member: usize) {
         let member = &mut self.members[member];
+        if let Some(last) = &mut member.keeper.stdin {
+            last.write_all(b"keep\n").unwrap();
+        }
         end(&mut member.keeper);
         member.keeper = keep(&member.arguments, &member.dir);
     }
@@ -105,7 +124,6 @@ impl Drop for Cluster {
         for member in &mut self.members {
             end(&mut member.keeper);
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -121,7 +139,7 @@ fn keep(arguments: &[String], home: &std::path::Path) -> Child {
     let keeper = Command::new("sh")
         .args(["-c", KEEPER, "keeper"])
         .args(arguments)
-        .env("PID_FILE", &pid)
+        .env("MEMBER", home)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log)

@@ -6,6 +6,10 @@ pub(crate) mod fixture;
 
 use etcd_client::{Client, DeleteOptions, GetOptions, SortOrder, SortTarget};
 use glock_etcd::{LockId, connect_options, etcd_client};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// The endpoints to test against.
 pub(crate) fn url() -> Vec<String> {
@@ -72,4 +76,15 @@ impl Bare {
     pub(crate) async fn leases(&self) -> usize {
         self.client.lease_client().leases().await.unwrap().leases().len()
     }
+}
+
+/// What a server answers to a plain HTTP request.
+pub(crate) async fn get(endpoint: &str, path: &str) -> String {
+    let host = endpoint.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
 }

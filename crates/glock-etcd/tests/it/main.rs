@@ -3,4 +3,20 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod failover;
+mod leaks;
+mod places;
+mod quorum;
+mod waiters;
+
+use glock_etcd::{EtcdLock, LockConfig, LockId, connect_options};
+
+fn lock(endpoints: &[String], namespace: &str) -> EtcdLock {
+    let config = LockConfig::default().with_namespace(namespace);
+    EtcdLock::connect(endpoints.to_vec(), connect_options()).with_config(config).unwrap()
+}
+
+fn id(name: &str) -> LockId {
+    LockId::new(name).unwrap()
+}
