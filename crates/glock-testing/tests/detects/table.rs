@@ -1,12 +1,25 @@
 //! Which planted bug each case must find, and what it then says.
 
+mod networked;
+
+use self::networked::NETWORKED;
 use crate::flaw::Flaw;
 
 /// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
 /// reason and no other.
-type Row = (&'static str, &'static [(Flaw, &'static str)]);
+pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
 
-pub(crate) const TABLE: &[Row] = &[
+/// The bugs that a case must find, if there are any.
+pub(crate) fn flaws_of(case: &str) -> Option<&'static [(Flaw, &'static str)]> {
+    rows().find(|(name, _)| *name == case).map(|(_, flaws)| *flaws)
+}
+
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    CONTRACT.iter().chain(NETWORKED)
+}
+
+/// The cases of `contract!`.
+const CONTRACT: &[Row] = &[
     ("exclusion::a_second_owner_is_refused", &[(Flaw::GrantsToTheSameHolder, "should be held")]),
     ("exclusion::a_released_lock_is_free", &[(Flaw::ReleaseKeepsRecord, "right: None")]),
     ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "round 0")]),
@@ -95,6 +108,7 @@ pub(crate) const TABLE: &[Row] = &[
             (Flaw::WakesTooEarly, "a release wakes the waiter"),
         ],
     ),
+    ("waiting::a_wait_for_ever_is_woken", &[(Flaw::WaitOverflows, "overflow")]),
     (
         "waiting::a_waiter_gets_a_lock_that_runs_out",
         &[(Flaw::SleepsThroughExpiry, "the lease's end wakes the waiter")],
@@ -120,7 +134,10 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     (
         "cancellation::a_wait_dropped_anywhere_leaves_nothing",
-        &[(Flaw::WaiterStaysInLine, "is_empty")],
+        &[
+            (Flaw::WaiterStaysInLine, "a place in line is left"),
+            (Flaw::LeaksSessions, "what the store keeps"),
+        ],
     ),
     (
         "cancellation::a_renewal_dropped_anywhere_keeps_the_lease",
@@ -209,89 +226,4 @@ pub(crate) const TABLE: &[Row] = &[
         "round_trips::warm_calls_take_one_round_trip",
         &[(Flaw::LooksBeforeAcquiring, "left: [2, 1, 1, 1]")],
     ),
-    ("round_trips::idle_waiters_ask_nothing", &[(Flaw::Polls, "of nothing to do")]),
-    (
-        "round_trips::a_client_needs_few_connections",
-        &[
-            (Flaw::ConnectionPerWaiter, "3 connections"),
-            (Flaw::ConnectionOutlivesClient, "outlive their client"),
-        ],
-    ),
-    (
-        "unknown_outcome::a_cut_before_the_request_leaves_nothing",
-        &[(Flaw::RetriesInBackground, "a grant came late")],
-    ),
-    (
-        "unknown_outcome::a_cut_inside_the_request_leaves_nothing",
-        &[(Flaw::RunsHalfRequests, "Held"), (Flaw::NeverReconnects, "`after` should be free")],
-    ),
-    (
-        "unknown_outcome::a_cut_after_the_request_leaves_nothing",
-        &[
-            (Flaw::NewTokenOnRetry, "round 0: Held"),
-            (Flaw::CutIsUnavailable, "still held by nobody"),
-        ],
-    ),
-    (
-        "unknown_outcome::a_cut_inside_the_reply_leaves_nothing",
-        &[(Flaw::TakesHalfReplies, "another token")],
-    ),
-    (
-        "unknown_outcome::a_grant_that_arrives_too_late_is_taken_back",
-        &[(Flaw::AcquireNotUndone, "still held by nobody")],
-    ),
-    (
-        "unknown_outcome::a_release_whose_reply_is_cut_frees_the_lock",
-        &[(Flaw::CutReleaseIsNotHeld, "NotHeld")],
-    ),
-    (
-        "unknown_outcome::a_release_whose_request_is_cut_is_not_called_done",
-        &[(Flaw::CutReleaseIsOk, "called done and is not")],
-    ),
-    (
-        "unknown_outcome::a_renewal_whose_reply_is_cut_keeps_the_lock",
-        &[(Flaw::CutRenewalIsNotHeld, "round 0: Err(NotHeld")],
-    ),
-    (
-        "unknown_outcome::a_slow_answer_does_not_stretch_a_lease",
-        &[
-            (Flaw::DeadlineFromReply, "the grant's deadline"),
-            (Flaw::RenewedDeadlineFromReply, "the renewal's deadline"),
-        ],
-    ),
-    (
-        "unknown_outcome::a_renewal_whose_reply_is_held_is_lost_by_the_deadline",
-        &[(Flaw::RenewsBlindly, "the loss is told")],
-    ),
-    (
-        "faults::a_closed_port_is_unavailable",
-        &[
-            (Flaw::ClosedPortIsUnknown, "left: Some(Unknown)"),
-            (Flaw::ConnectsForEver, "left: Some(Unknown)"),
-        ],
-    ),
-    (
-        "faults::a_wrong_password_is_rejected",
-        &[
-            (Flaw::WrongPasswordIsUnavailable, "left: Some(Unavailable)"),
-            (Flaw::PasswordInDebug, "the password is shown"),
-            (Flaw::PasswordInError, "the password is shown"),
-        ],
-    ),
-    (
-        "faults::a_server_that_stops_in_mid_call_is_noticed_in_time",
-        &[
-            (Flaw::NoTimeLimit, "time limit did not hold"),
-            (Flaw::WaitHasNoTimeLimit, "time limit did not hold"),
-        ],
-    ),
-    ("faults::a_connection_cut_while_idle_is_not_noticed", &[(Flaw::NoRetry, "ConnectionReset")]),
-    (
-        "faults::a_waiter_whose_connection_is_cut_is_still_woken",
-        &[
-            (Flaw::NeverListensAgain, "a release wakes it"),
-            (Flaw::MissesWhatItMissed, "a release that it missed wakes it"),
-        ],
-    ),
-    ("processes::a_killed_holder_s_lock_passes_on", &[(Flaw::NeverExpires, "the lock passes on")]),
 ];
