@@ -6,6 +6,7 @@ mod lock;
 
 mod place;
 mod renew;
+mod unwanted;
 mod wait;
 
 mod leases;

@@ -122,6 +122,7 @@ impl Lock for EtcdLock {
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
+        self.store.enter(Action::Wait)?;
         wait::wait(&self.store, id, max).await
     }
 
@@ -157,6 +158,7 @@ impl Lock for EtcdLock {
         }
         retry.check()?;
         let ttl = self.capabilities().ttl(ttl)?;
+        self.store.enter(Action::Acquire)?;
         wait::Waiter::new(&self.store, id, ttl, retry).acquire().await
     }
 
@@ -224,13 +226,12 @@ impl Try {
 
     async fn once(&self) -> Result<Lease, LockError> {
         let (store, action) = (&*self.store, Action::Acquire);
-        let mut spare = match store.leases.take(self.ttl) {
-            Some(spare) => spare,
-            None => {
-                let id = lease_id()?;
-                self.in_use.store(id, Ordering::Release);
-                Leases::grant(store, action, id, self.ttl).await?
-            }
+        let mut spare = if let Some(spare) = store.leases.take(self.ttl) {
+            spare
+        } else {
+            let id = lease_id()?;
+            self.in_use.store(id, Ordering::Release);
+            Leases::grant(store, action, id, self.ttl).await?
         };
         self.in_use.store(spare.id, Ordering::Release);
         let owner = Owner { lease: spare.id, secret: secret()? };

@@ -1,9 +1,9 @@
 //! `Place`: a waiter's place in etcd's line. Dropping it gives it up.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
+use etcd_client::Txn;
 use glock_core::{Action, Fault, Lease, LockError, LockId};
-use tokio::time::{Instant, sleep};
 
 use crate::{
     error::{garbled, is_lease_gone},
@@ -12,6 +12,7 @@ use crate::{
     session::{Session, ends},
     store::{Store, fence, revision},
     txns,
+    unwanted::{Left, Unwanted},
 };
 
 /// A waiter's place in line: a key on the session's lease, behind all keys of the same lock that
@@ -33,16 +34,6 @@ pub(crate) struct Place {
     asked_for: Option<i64>,
     /// What has to be undone when the place is given up.
     left: Left,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// Nothing: no request was sent, or the key became a lock.
-    Nothing,
-    /// A key.
-    Key,
-    /// Perhaps a key, perhaps only a request that will make one.
-    Request,
 }
 
 /// What a waiter found out.
@@ -134,6 +125,20 @@ impl Place {
         Ok(())
     }
 
+    /// Looks where it stands, and takes the lock only if nobody is before it: for whoever comes
+    /// without a reason to think so.
+    pub(crate) async fn look(&mut self) -> Result<Standing, LockError> {
+        let look = Txn::new().and_then(txns::look(&self.range, &self.key, self.created));
+        let (answer, _) = self.store.txn(Action::Wait, &look).await?;
+        if txns::kvs(&answer, 0).is_empty() {
+            return Ok(Standing::Nowhere);
+        }
+        match txns::kvs(&answer, 1).first() {
+            Some(before) => Ok(Standing::Behind(text(before.key()), revision(answer.header()))),
+            None => self.move_up().await,
+        }
+    }
+
     /// Looks where it stands, and takes the lock if nobody is before it: in one transaction, which
     /// sees to it that the key and the lease are there still.
     pub(crate) async fn move_up(&mut self) -> Result<Standing, LockError> {
@@ -216,7 +221,7 @@ impl Drop for Place {
         let mut unwanted = Unwanted {
             store: Arc::clone(&store),
             session: Arc::clone(&self.session),
-            key: std::mem::take(&mut self.key),
+            key: mem::take(&mut self.key),
             left: self.left,
         };
         if self.left == Left::Nothing {
@@ -232,52 +237,6 @@ impl Drop for Place {
                 unwanted.store.leases.give_back(own);
             }
         });
-    }
-}
-
-/// The key of a place that was given up.
-struct Unwanted {
-    store: Arc<Store>,
-    session: Arc<Session>,
-    key: String,
-    left: Left,
-}
-
-const PAUSE: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// A cluster that does not let a key be deleted for so long will not: the session is ended then.
-const CLEAR_MAX: Duration = Duration::from_secs(60);
-
-impl Unwanted {
-    /// Deletes the key, and tries again until etcd has confirmed it: nobody behind it may wait for
-    /// a waiter that is gone.
-    async fn clear(&mut self) {
-        let (since, mut pause) = (Instant::now(), PAUSE);
-        loop {
-            let new_epoch = (self.left == Left::Request).then(|| self.session.new_epoch());
-            let cleared = self.store.txn(Action::Wait, &txns::step_out(&self.key, new_epoch)).await;
-            match cleared {
-                Ok((answer, _)) => {
-                    if self.left == Left::Request {
-                        self.session.learn_epoch(revision(answer.header()));
-                    }
-                    return;
-                }
-                // Nothing late can make a key on a lease that is gone.
-                Err(err) if is_lease_gone(&err) && self.left == Left::Request => {
-                    self.session.end();
-                    self.left = Left::Key;
-                    continue;
-                }
-                Err(_) if since.elapsed() > CLEAR_MAX => {
-                    self.session.end();
-                    return;
-                }
-                Err(_) => {}
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
     }
 }
 

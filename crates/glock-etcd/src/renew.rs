@@ -53,7 +53,7 @@ impl Renew {
                 return Err(self.not_held());
             }
             if self.ttl > self.lease.ttl() {
-                return self.move_over(kv).await;
+                return self.move_over(kv, since).await;
             }
             return self.renewed(since, self.lease.ttl());
         }
@@ -79,7 +79,7 @@ impl Renew {
     }
 
     /// A lease's TTL cannot be changed, so a longer one takes another lease, and a round trip more.
-    async fn move_over(self, kv: KeyValue) -> Result<Lease, LockError> {
+    async fn move_over(self, kv: KeyValue, kept_at: Instant) -> Result<Lease, LockError> {
         let next = match self.store.leases.take(self.ttl) {
             Some(spare) => spare,
             None => Leases::grant(&self.store, Action::Renew, lease_id()?, self.ttl).await?,
@@ -113,7 +113,7 @@ impl Renew {
         }
         let ttl = next.ttl;
         if answer.succeeded() {
-            let old = Spare::new(kv.lease(), self.lease.ttl(), Instant::now());
+            let old = Spare::new(kv.lease(), self.lease.ttl(), kept_at);
             self.store.leases.give_back(old);
         }
         Self { owner: Owner { lease: next.id, ..self.owner }, ..self }.renewed(since, ttl)

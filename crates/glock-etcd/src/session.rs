@@ -153,10 +153,10 @@ async fn keep(store: Weak<Store>, session: Weak<Session>) {
         if idle > IDLE_MAX && store.sessions.retire(&session).await {
             break;
         }
-        match timeout(TTL, store.keep_alive(Action::Wait, lease)).await {
-            Ok(Ok(false)) => session.end(),
-            // The next one may come through.
-            Ok(Ok(true) | Err(_)) | Err(_) => {}
+        let kept = timeout(TTL, store.keep_alive(Action::Wait, lease)).await;
+        // One that failed may be followed by one that comes through.
+        if matches!(kept, Ok(Ok(false))) {
+            session.end();
         }
     }
     if let Some(store) = store.upgrade() {

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, Error, KeyValue, Txn, TxnResponse};
-use glock_core::{Action, LockConfig, LockError, LockId, Wakeups};
+use etcd_client::{Client, Error, KeyValue, ResponseHeader, Txn, TxnResponse};
+use glock_core::{
+    Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, Wakeups, backend,
+};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep, timeout},
@@ -50,8 +52,8 @@ impl Store {
             watcher: Watcher::new(Arc::clone(&source)),
             source,
             config,
-            leases: Leases::new(store.clone()),
-            sessions: Sessions::new(store.clone()),
+            leases: Leases::new(Weak::clone(store)),
+            sessions: Sessions::new(Weak::clone(store)),
             waiting: Wakeups::new(),
             runtime: OnceLock::new(),
         })
@@ -65,6 +67,18 @@ impl Store {
         self.config.call_timeout
     }
 
+    /// Takes note of the runtime, for what is done in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Rejected`] outside of a tokio runtime.
+    pub(crate) fn enter(&self, action: Action) -> Result<(), LockError> {
+        let runtime = Handle::try_current()
+            .map_err(|err| LockError::backend(backend::ETCD, action, Fault::Rejected, err))?;
+        let _ = self.runtime.set(runtime);
+        Ok(())
+    }
+
     /// Asks once. The caller bounds it in time.
     pub(crate) async fn ask_once<T, F>(
         &self,
@@ -74,7 +88,7 @@ impl Store {
     where
         F: Future<Output = Result<T, Error>> + Send,
     {
-        let _ = self.runtime.get_or_init(Handle::current);
+        self.enter(action)?;
         let client = self.source.client().await.map_err(|err| failed(action, err))?;
         ask(client).await.map_err(|err| failed(action, err))
     }
@@ -91,6 +105,7 @@ impl Store {
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
+        self.enter(action)?;
         let (since, mut pause, mut asked) = (Instant::now(), PAUSE, 0);
         loop {
             asked += 1;
@@ -147,7 +162,8 @@ impl Store {
 
     /// Runs `work` in the background, from wherever it is called.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = self.runtime.get() {
+        // Where there is none now, such as in a drop, the one that was there first.
+        if let Some(runtime) = Handle::try_current().ok().as_ref().or(self.runtime.get()) {
             runtime.spawn(work);
         }
     }
@@ -185,18 +201,18 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Revision of an answer.
-pub(crate) fn revision(header: Option<&etcd_client::ResponseHeader>) -> i64 {
-    header.map_or(0, etcd_client::ResponseHeader::revision)
+/// At which revision an answer was given.
+pub(crate) fn revision(header: Option<&ResponseHeader>) -> i64 {
+    header.map_or(0, ResponseHeader::revision)
 }
 
 /// The holder as the store's record of it tells.
-pub(crate) fn holder(kv: &KeyValue) -> glock_core::Holder {
+pub(crate) fn holder(kv: &KeyValue) -> Holder {
     let label = String::from_utf8_lossy(kv.value());
-    glock_core::Holder::new(label, fence(kv.create_revision()))
+    Holder::new(label, fence(kv.create_revision()))
 }
 
 /// Revisions are positive.
-pub(crate) fn fence(revision: i64) -> glock_core::FencingToken {
-    glock_core::FencingToken::new(u64::try_from(revision).unwrap_or_default())
+pub(crate) fn fence(revision: i64) -> FencingToken {
+    FencingToken::new(u64::try_from(revision).unwrap_or_default())
 }

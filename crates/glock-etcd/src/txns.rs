@@ -43,18 +43,23 @@ pub(crate) fn move_up(
     created: i64,
     (shared, own): (i64, i64),
 ) -> Txn {
-    let before = GetOptions::new()
-        .with_range(range.end.clone())
-        .with_max_create_revision(created - 1)
-        .with_sort(SortTarget::Create, SortOrder::Descend)
-        .with_limit(1);
     let nobody_before =
         Compare::create_revision(range.start.clone(), CompareOp::Greater, created - 1)
             .with_range(range.end.clone());
     Txn::new()
         .when([nobody_before, is_ours(key, created), Compare::lease(key, CompareOp::Equal, shared)])
         .and_then([put(key, label, own)])
-        .or_else([TxnOp::get(key, None), TxnOp::get(range.start.clone(), Some(before))])
+        .or_else(look(range, key, created))
+}
+
+/// Whether the key is there, and which is before it.
+pub(crate) fn look(range: &Range, key: &str, created: i64) -> [TxnOp; 2] {
+    let before = GetOptions::new()
+        .with_range(range.end.clone())
+        .with_max_create_revision(created - 1)
+        .with_sort(SortTarget::Create, SortOrder::Descend)
+        .with_limit(1);
+    [TxnOp::get(key, None), TxnOp::get(range.start.clone(), Some(before))]
 }
 
 /// Moves a held key to another lease, if it was not written since `modified`.

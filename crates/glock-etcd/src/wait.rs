@@ -86,17 +86,19 @@ impl<'a> Waiter<'a> {
         let session = self.store.sessions.join(self.store).await?;
         let mut place = Place::new(self.store, session, self.id, self.ttl)?;
         let mut standing = place.get_in_line().await?;
-        let mut pause = FAILURE_PAUSE;
         loop {
             self.failed = None;
-            match standing {
+            let (key, seen) = match standing {
                 Standing::First(lease) => return Ok(Some(lease)),
                 Standing::Nowhere => return Ok(None),
-                Standing::Behind(key, revision) => self.sleep(&place, key, revision).await,
-            }
-            // A place is kept while the store fails.
+                Standing::Behind(key, seen) => (key, seen),
+            };
+            let woken = self.sleep(&place, key, seen).await;
+            let mut pause = FAILURE_PAUSE;
             standing = loop {
-                match place.move_up().await {
+                let looked = if woken { place.move_up().await } else { place.look().await };
+                match looked {
+                    // A place is kept while the store fails.
                     Err(err) if err.is_retryable() => self.failed = Some(err),
                     result => break result?,
                 }
@@ -106,15 +108,15 @@ impl<'a> Waiter<'a> {
         }
     }
 
-    /// Sleeps until the key before it is gone, or for a pause.
-    async fn sleep(&self, place: &Place, key: String, seen: i64) {
+    /// Sleeps until the key before it is gone, or for a pause. Whether it was woken.
+    async fn sleep(&self, place: &Place, key: String, seen: i64) -> bool {
         let mut watch = self.store.watcher.watch(key, seen + 1);
         // For the hold to come: there is time for it now.
         self.store.leases.stock(self.ttl);
         tokio::select! {
-            () = watch.woken() => {}
-            () = place.session_ended() => {}
-            () = sleep(self.retry.pause()) => {}
+            () = watch.woken() => true,
+            () = place.session_ended() => false,
+            () = sleep(self.retry.pause()) => false,
         }
     }
 }

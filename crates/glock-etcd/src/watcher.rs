@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -24,7 +24,8 @@ use crate::source::Source;
 /// when somebody waits, and closed a while after nobody does.
 pub(crate) struct Watcher {
     source: Arc<Source>,
-    orders: OnceLock<mpsc::UnboundedSender<Order>>,
+    /// To the task that reads the stream, while there is one.
+    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
     last_id: AtomicI64,
 }
 
@@ -57,21 +58,28 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Watcher {
     pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self { source, orders: OnceLock::new(), last_id: AtomicI64::new(0) }
+        Self { source, orders: Mutex::default(), last_id: AtomicI64::new(0) }
     }
 
     /// Watches `key` for its end at revision `from` or later.
     pub(crate) fn watch(&self, key: String, from: i64) -> Watch {
-        let orders = self.orders.get_or_init(|| {
-            let (orders, received) = mpsc::unbounded_channel();
-            tokio::spawn(Task::new(Arc::clone(&self.source), received).run());
-            orders
-        });
+        let orders = self.task();
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (wake, woken) = oneshot::channel();
-        // The task ends before the watcher only with its runtime: then nobody waits any more.
+        // Should the task have ended with its runtime, whoever waits is woken, and looks.
         let _ = orders.send(Order::Watch(id, Entry { key, from, wake }));
-        Watch { id, woken, orders: orders.clone() }
+        Watch { id, woken, orders }
+    }
+
+    fn task(&self) -> mpsc::UnboundedSender<Order> {
+        // No code that could panic runs under this lock, so what it holds is whole.
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(orders) = orders.as_ref().filter(|orders| !orders.is_closed()) {
+            return orders.clone();
+        }
+        let (sent, received) = mpsc::unbounded_channel();
+        tokio::spawn(Task::new(Arc::clone(&self.source), received).run());
+        orders.insert(sent).clone()
     }
 }
 
@@ -127,21 +135,18 @@ impl Task {
                 let Some(order) = self.orders.recv().await else { return };
                 self.take(order);
             }
-            match timeout(OPEN_TIMEOUT, self.open()).await {
-                Ok(Ok((sender, stream))) => {
-                    pause = PAUSE;
-                    match self.serve(sender, stream).await {
-                        Stop::Over => return,
-                        Stop::Idle | Stop::Broken => {}
-                    }
-                }
-                Ok(Err(_)) | Err(_) => {
-                    if self.rest(pause).await.is_none() {
-                        return;
-                    }
-                    pause = (pause * 2).min(PAUSE_MAX);
+            let opened = timeout(OPEN_TIMEOUT, self.open()).await;
+            if let Ok(Ok((sender, stream))) = opened {
+                pause = PAUSE;
+                match self.serve(sender, stream).await {
+                    Stop::Over => return,
+                    Stop::Idle | Stop::Broken => continue,
                 }
             }
+            if self.rest(pause).await.is_none() {
+                return;
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -201,11 +206,11 @@ impl Task {
         // for want of a permission, something may have been missed: whoever wakes looks.
         if told.canceled() {
             self.watched.remove(&told.watch_id());
-        } else if !told.events().is_empty() {
-            if let Some(entry) = self.watched.remove(&told.watch_id()) {
-                let _ = entry.wake.send(());
-                self.unsent.push_back(Request::Cancel(told.watch_id()));
-            }
+        } else if !told.events().is_empty()
+            && let Some(entry) = self.watched.remove(&told.watch_id())
+        {
+            let _ = entry.wake.send(());
+            self.unsent.push_back(Request::Cancel(told.watch_id()));
         }
     }
 

@@ -1,4 +1,5 @@
 //! What a lock must do, on a cluster of three.
+#![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 mod common;
 

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> io::Result<Request> {
     let mut request = Request::default();
-    let mut value = |arguments: &mut dyn Iterator<Item = OsString>| {
+    let value = |arguments: &mut dyn Iterator<Item = OsString>| {
         arguments.next().map(PathBuf::from).ok_or_else(|| unknown("an option without its value"))
     };
     while let Some(argument) = arguments.next() {

@@ -28,7 +28,7 @@ struct Member {
     dir: PathBuf,
 }
 
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 /// Runs a program until the input ends, and writes down its process id; then removes what the
 /// program left, unless told to keep it.
 const KEEPER: &str = r#"

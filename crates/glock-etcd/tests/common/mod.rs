@@ -1,5 +1,6 @@
 //! The bare driver, to ask etcd past the lock.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub(crate) mod cluster;
 pub(crate) mod fixture;

@@ -59,8 +59,8 @@ async fn a_user_needs_the_right_password_and_a_range_of_keys() {
     for lock in [elsewhere, stranger, nobody] {
         let err = lock.acquire(&id("x"), TTL).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
-        let waited = lock.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap_err();
-        assert_eq!(waited.fault(), Some(Fault::Rejected), "{waited:?}");
-        assert!(!format!("{err:?} {err} {waited:?} {lock:?}").contains(CANARY));
+        let later = lock.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap_err();
+        assert_eq!(later.fault(), Some(Fault::Rejected), "{later:?}");
+        assert!(!format!("{err:?} {err} {later:?} {lock:?}").contains(CANARY));
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::common::cluster::Cluster;
 
-const RUN: Duration = Duration::from_secs(60);
+const RUN: Duration = Duration::from_mins(1);
 const TASKS: usize = 20;
 const TTL: Duration = Duration::from_secs(5);
 /// An election takes one to three of etcd's time-outs of a second; twice, if the vote is split.

@@ -1,4 +1,6 @@
 //! What only etcd can get wrong.
+#![allow(clippy::print_stdout, reason = "a test tells what it measured")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../common/mod.rs"]
 mod common;
