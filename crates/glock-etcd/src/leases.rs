@@ -92,8 +92,9 @@ impl Leases {
         let secs = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         let since = Instant::now();
         let granted = store
-            .ask(action, |client| async move {
-                client.lease_client().grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await
+            .ask(action, |client| {
+                let mut client = client.lease_client();
+                async move { client.grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await }
             })
             .await;
         let granted = match granted {

@@ -11,6 +11,7 @@ mod wait;
 
 mod leases;
 mod session;
+mod watch;
 mod watcher;
 
 mod error;

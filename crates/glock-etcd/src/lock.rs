@@ -135,8 +135,9 @@ impl Lock for EtcdLock {
             let Some(first) = txns::kvs(&answer, 0).into_iter().next() else { return Ok(None) };
             let lease = first.lease();
             let left = store
-                .ask(action, |client| async move {
-                    client.lease_client().time_to_live(lease, None).await
+                .ask(action, |client| {
+                    let mut client = client.lease_client();
+                    async move { client.time_to_live(lease, None).await }
                 })
                 .await?;
             // Below zero: it has run out since.
@@ -240,7 +241,10 @@ impl Try {
         let txn = txns::take(&range, &key, &store.config.holder, spare.id);
         let (kept, answer) = tokio::join!(
             Leases::freshen(store, action, &spare),
-            store.ask_once(action, |mut client| async move { client.txn(txn).await })
+            store.ask_once(action, |client| {
+                let mut client = client.kv_client();
+                async move { client.txn(txn).await }
+            })
         );
         spare.since = kept.unwrap_or(spare.since);
         let answer = match answer {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::KeyValue;
+use etcd_client::{Client, KeyValue};
 use glock_core::{Action, Lease, LockError};
 use tokio::time::{Instant, sleep};
 
@@ -40,8 +40,8 @@ impl Renew {
     pub(crate) async fn run(mut self) -> Result<Lease, LockError> {
         loop {
             let since = Instant::now();
-            let (kept, kv) =
-                tokio::join!(self.store.keep_alive(Action::Renew, self.owner.lease), self.read());
+            let (kv, kept) =
+                tokio::join!(self.read(), self.store.keep_alive(Action::Renew, self.owner.lease));
             let Some(kv) = kv? else { return Err(self.not_held()) };
             if kv.lease() != self.owner.lease {
                 // Another renewal has moved it.
@@ -60,9 +60,9 @@ impl Renew {
     }
 
     async fn read(&self) -> Result<Option<KeyValue>, LockError> {
-        let ask = |client: etcd_client::Client| {
-            let key = self.key.clone();
-            async move { client.kv_client().get(key, None).await }
+        let ask = |client: &Client| {
+            let (mut client, key) = (client.kv_client(), self.key.clone());
+            async move { client.get(key, None).await }
         };
         let (mut answer, _) = self.store.ask(Action::Renew, ask).await?;
         Ok(answer.take_kvs().into_iter().find(|kv| kv.create_revision() == self.made))
@@ -71,8 +71,9 @@ impl Renew {
     /// For how long the key's lease was granted.
     async fn granted(&self) -> Result<Duration, LockError> {
         let lease = self.owner.lease;
-        let ask = |client: etcd_client::Client| async move {
-            client.lease_client().time_to_live(lease, None).await
+        let ask = |client: &Client| {
+            let mut client = client.lease_client();
+            async move { client.time_to_live(lease, None).await }
         };
         let (answer, _) = self.store.ask(Action::Renew, ask).await?;
         Ok(Duration::from_secs(answer.granted_ttl().unsigned_abs()))

@@ -45,12 +45,12 @@ impl Source {
     }
 
     /// The client. Without a user this does no I/O; with one it logs in, once.
-    pub(crate) async fn client(&self) -> Result<Client, Error> {
+    pub(crate) async fn client(&self) -> Result<&Client, Error> {
         match self {
-            Self::Given(client) => Ok(client.clone()),
+            Self::Given(client) => Ok(client),
             Self::Endpoints { endpoints, options, made } => {
                 let make = || Client::connect(endpoints, Some((**options).clone()));
-                made.get_or_try_init(make).await.cloned()
+                made.get_or_try_init(make).await
             }
         }
     }

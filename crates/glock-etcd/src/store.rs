@@ -83,7 +83,7 @@ impl Store {
     pub(crate) async fn ask_once<T, F>(
         &self,
         action: Action,
-        ask: impl FnOnce(Client) -> F + Send,
+        ask: impl FnOnce(&Client) -> F + Send,
     ) -> Result<T, LockError>
     where
         F: Future<Output = Result<T, Error>> + Send,
@@ -99,7 +99,7 @@ impl Store {
     pub(crate) async fn ask<T, F>(
         &self,
         action: Action,
-        ask: impl Fn(Client) -> F + Send + Sync,
+        ask: impl Fn(&Client) -> F + Send + Sync,
     ) -> Result<(T, u32), LockError>
     where
         T: Send,
@@ -129,8 +129,8 @@ impl Store {
         action: Action,
         txn: &Txn,
     ) -> Result<(TxnResponse, u32), LockError> {
-        self.ask(action, |mut client| {
-            let txn = txn.clone();
+        self.ask(action, |client| {
+            let (mut client, txn) = (client.kv_client(), txn.clone());
             async move { client.txn(txn).await }
         })
         .await
@@ -139,7 +139,10 @@ impl Store {
     /// Ends a lease and deletes its keys. Once this has succeeded, no late request can use it.
     pub(crate) async fn revoke(&self, action: Action, lease: i64) -> Result<(), LockError> {
         let revoked = self
-            .ask(action, |client| async move { client.lease_client().revoke(lease).await })
+            .ask(action, |client| {
+                let mut client = client.lease_client();
+                async move { client.revoke(lease).await }
+            })
             .await;
         match revoked {
             Err(err) if !is_lease_gone(&err) => Err(err),
@@ -150,8 +153,9 @@ impl Store {
     /// Starts the time of a lease anew; `false` if it is gone.
     pub(crate) async fn keep_alive(&self, action: Action, lease: i64) -> Result<bool, LockError> {
         // One message on a stream of its own: the driver has no stream that leases share.
-        let kept = self.ask(action, |client| async move {
-            client.lease_client().keep_alive(lease).await.map(drop)
+        let kept = self.ask(action, |client| {
+            let mut client = client.lease_client();
+            async move { client.keep_alive(lease).await.map(drop) }
         });
         match kept.await {
             Ok(_) => Ok(true),

@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::GetOptions;
+use etcd_client::{Client, GetOptions};
 use glock_core::{Action, Lease, LockError, LockId, Retry};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     lock,
     place::{Place, Standing, text},
-    schema::{Owner, Range},
+    schema::Owner,
     store::{Store, revision},
     txns,
+    watch::{Told, Watch},
 };
 
 /// The first and longest pause while the store fails.
@@ -88,35 +89,51 @@ impl<'a> Waiter<'a> {
         let mut standing = place.get_in_line().await?;
         loop {
             self.failed = None;
-            let (key, seen) = match standing {
+            let (before, seen) = match standing {
                 Standing::First(lease) => return Ok(Some(lease)),
                 Standing::Nowhere => return Ok(None),
-                Standing::Behind(key, seen) => (key, seen),
+                Standing::Behind(before, seen) => (before, seen),
             };
-            let woken = self.sleep(&place, key, seen).await;
-            let mut pause = FAILURE_PAUSE;
+            let mut watch = self.store.watcher.watch(before.clone(), seen);
             standing = loop {
-                let looked = if woken { place.move_up().await } else { place.look().await };
-                match looked {
-                    // A place is kept while the store fails.
-                    Err(err) if err.is_retryable() => self.failed = Some(err),
-                    result => break result?,
+                let told = self.sleep(&place, &mut watch).await;
+                let now = self.look(&mut place, told).await?;
+                let same = matches!(&now, Standing::Behind(key, _) if *key == before);
+                if !same {
+                    break now;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(FAILURE_PAUSE_MAX);
+                if told == Told::Gone {
+                    // The watch is gone and not the key.
+                    sleep(FAILURE_PAUSE).await;
+                    break now;
+                }
             };
         }
     }
 
-    /// Sleeps until the key before it is gone, or for a pause. Whether it was woken.
-    async fn sleep(&self, place: &Place, key: String, seen: i64) -> bool {
-        let mut watch = self.store.watcher.watch(key, seen + 1);
+    /// Sleeps until there is a reason to look.
+    async fn sleep(&self, place: &Place, watch: &mut Watch) -> Told {
         // For the hold to come: there is time for it now.
         self.store.leases.stock(self.ttl);
         tokio::select! {
-            () = watch.woken() => true,
-            () = place.session_ended() => false,
-            () = sleep(self.retry.pause()) => false,
+            told = watch.told() => told,
+            () = place.session_ended() => Told::Look,
+            () = sleep(self.retry.pause()) => Told::Look,
+        }
+    }
+
+    /// Looks where the place is now. It is kept while the store fails.
+    async fn look(&mut self, place: &mut Place, told: Told) -> Result<Standing, LockError> {
+        let mut pause = FAILURE_PAUSE;
+        loop {
+            let standing =
+                if told == Told::Gone { place.move_up().await } else { place.look().await };
+            match standing {
+                Err(err) if err.is_retryable() => self.failed = Some(err),
+                result => return result,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(FAILURE_PAUSE_MAX);
         }
     }
 }
@@ -124,11 +141,14 @@ impl<'a> Waiter<'a> {
 /// Sleeps until whoever is first in line is gone, and at most for `max`.
 pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<(), LockError> {
     let range = store.range(id);
+    let first = || look(store, &range.start, txns::first(&range));
     let woken = async {
-        let (first, seen) = look(store, &range.start, &txns::first(&range)).await?;
-        if let Some((key, _)) = first {
-            // From the revision that was seen: whatever comes after it counts.
-            store.watcher.watch(key, seen + 1).woken().await;
+        let (Some((key, _)), seen) = first().await? else { return Ok(()) };
+        let mut watch = store.watcher.watch(key.clone(), seen);
+        while watch.told().await != Told::Gone {
+            if first().await?.0.is_none_or(|(now, _)| now != key) {
+                break;
+            }
         }
         Ok(())
     };
@@ -141,17 +161,16 @@ pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<()
 /// Returns once the key of a hold is gone.
 pub(crate) async fn ended(store: &Store, lease: &Lease) {
     let Some(owner) = Owner::of(lease.owner()) else { return };
-    let range: Range = store.range(lease.id());
-    let key = range.key(&owner.secret);
-    let made = i64::try_from(lease.fence().get()).unwrap_or(i64::MAX);
-    let mut from = made.saturating_add(1);
+    let key = store.range(lease.id()).key(&owner.secret);
+    let made = i64::try_from(lease.fence().get()).unwrap_or(i64::MAX - 1);
+    let mut seen = made;
     sleep(WATCH_AFTER).await;
     loop {
-        store.watcher.watch(key.clone(), from).woken().await;
+        store.watcher.watch_history(key.clone(), seen).told().await;
         // It may have been compaction that ended the watch.
-        let seen = timeout(store.limit(), look(store, &key, &GetOptions::new())).await;
-        match seen {
-            Ok(Ok((Some((_, created)), seen))) if created == made => from = seen + 1,
+        let now = timeout(store.limit(), look(store, &key, GetOptions::new())).await;
+        match now {
+            Ok(Ok((Some((_, created)), now))) if created == made => seen = now,
             Ok(Ok(_)) => return,
             Ok(Err(_)) | Err(_) => sleep(FAILURE_PAUSE_MAX).await,
         }
@@ -162,11 +181,11 @@ pub(crate) async fn ended(store: &Store, lease: &Lease) {
 async fn look(
     store: &Store,
     key: &str,
-    options: &GetOptions,
+    options: GetOptions,
 ) -> Result<(Option<(String, i64)>, i64), LockError> {
-    let ask = |client: etcd_client::Client| {
-        let (key, options) = (key.to_owned(), options.clone());
-        async move { client.kv_client().get(key, Some(options)).await }
+    let ask = |client: &Client| {
+        let (mut client, key, options) = (client.kv_client(), key.to_owned(), options.clone());
+        async move { client.get(key, Some(options)).await }
     };
     let (answer, _) = store.ask(Action::Wait, ask).await?;
     let first = answer.kvs().first().map(|kv| (text(kv.key()), kv.create_revision()));

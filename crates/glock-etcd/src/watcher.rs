@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -10,15 +9,17 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{
-    Error, WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
-};
+use etcd_client::{Error, WatchRequestSender, WatchResponse, WatchResponseStream};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
-use crate::source::Source;
+use crate::{
+    source::Source,
+    store::revision,
+    watch::{Entry, Order, Told, Watch},
+};
 
 /// One stream on which etcd tells a client of all the keys that its waiters watch. It is opened
 /// when somebody waits, and closed a while after nobody does.
@@ -27,26 +28,6 @@ pub(crate) struct Watcher {
     /// To the task that reads the stream, while there is one.
     orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
     last_id: AtomicI64,
-}
-
-/// One watched key. Dropping it ends the watch.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    id: i64,
-    woken: oneshot::Receiver<()>,
-    orders: mpsc::UnboundedSender<Order>,
-}
-
-enum Order {
-    Watch(i64, Entry),
-    Forget(i64),
-}
-
-struct Entry {
-    key: String,
-    /// The first revision that counts. Asked for again after a break, so that nothing is missed.
-    from: i64,
-    wake: oneshot::Sender<()>,
 }
 
 /// How long a stream is kept that nobody needs.
@@ -61,14 +42,24 @@ impl Watcher {
         Self { source, orders: Mutex::default(), last_id: AtomicI64::new(0) }
     }
 
-    /// Watches `key` for its end at revision `from` or later.
-    pub(crate) fn watch(&self, key: String, from: i64) -> Watch {
+    /// Watches `key`, which was there at revision `seen`. It may say [`Told::Look`] first.
+    pub(crate) fn watch(&self, key: String, seen: i64) -> Watch {
+        self.begin(key, seen, true)
+    }
+
+    /// Watches `key`, which was there at revision `seen`, a long time ago.
+    pub(crate) fn watch_history(&self, key: String, seen: i64) -> Watch {
+        self.begin(key, seen, false)
+    }
+
+    fn begin(&self, key: String, seen: i64, from_now: bool) -> Watch {
         let orders = self.task();
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let (wake, woken) = oneshot::channel();
+        let (tell, told) = watch::channel(Told::Nothing);
+        let entry = Entry { key, from: seen + 1, from_now, begun: false, tell };
         // Should the task have ended with its runtime, whoever waits is woken, and looks.
-        let _ = orders.send(Order::Watch(id, Entry { key, from, wake }));
-        Watch { id, woken, orders }
+        let _ = orders.send(Order::Watch(id, entry));
+        Watch { id, told, orders }
     }
 
     fn task(&self) -> mpsc::UnboundedSender<Order> {
@@ -80,23 +71,6 @@ impl Watcher {
         let (sent, received) = mpsc::unbounded_channel();
         tokio::spawn(Task::new(Arc::clone(&self.source), received).run());
         orders.insert(sent).clone()
-    }
-}
-
-impl Watch {
-    /// Returns once the key is gone, or may be: whoever is woken looks.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub(crate) async fn woken(&mut self) {
-        let _ = (&mut self.woken).await;
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ = self.orders.send(Order::Forget(self.id));
     }
 }
 
@@ -153,6 +127,10 @@ impl Task {
     /// Opens a stream and has everything watched again, each from the revision where it began.
     async fn open(&mut self) -> Result<(WatchRequestSender, WatchResponseStream), Error> {
         self.unsent = self.watched.keys().copied().map(Request::Watch).collect();
+        for entry in self.watched.values_mut().filter(|entry| entry.begun) {
+            // What happened since is history now.
+            entry.from_now = false;
+        }
         let mut client = self.source.client().await?.watch_client();
         // The first watch opens the stream.
         while let Some(Request::Watch(id)) = self.unsent.pop_front() {
@@ -202,15 +180,23 @@ impl Task {
     }
 
     fn told(&mut self, told: &WatchResponse) {
+        let id = told.watch_id();
         // A watch is over once it has told of something. Where it was cancelled, by compaction or
         // for want of a permission, something may have been missed: whoever wakes looks.
         if told.canceled() {
-            self.watched.remove(&told.watch_id());
-        } else if !told.events().is_empty()
-            && let Some(entry) = self.watched.remove(&told.watch_id())
+            self.watched.remove(&id);
+        } else if !told.events().is_empty() {
+            if let Some(entry) = self.watched.remove(&id) {
+                entry.tell.send_replace(Told::Gone);
+                self.unsent.push_back(Request::Cancel(id));
+            }
+        } else if told.created()
+            && let Some(entry) = self.watched.get_mut(&id)
         {
-            let _ = entry.wake.send(());
-            self.unsent.push_back(Request::Cancel(told.watch_id()));
+            entry.begun = true;
+            if entry.from_now && revision(told.header()) >= entry.from {
+                entry.tell.send_replace(Told::Look);
+            }
         }
     }
 
@@ -248,20 +234,5 @@ async fn send(
         },
         Some(Request::Cancel(id)) => sender.cancel(*id).await,
         None => Ok(()),
-    }
-}
-
-impl Entry {
-    fn options(&self, id: i64) -> WatchOptions {
-        WatchOptions::new()
-            .with_watch_id(id)
-            .with_start_revision(self.from)
-            .with_filters([WatchFilterType::NoPut])
-    }
-}
-
-impl fmt::Debug for Order {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Order(..)")
     }
 }

@@ -70,8 +70,9 @@ impl<S: Servers> Fixture for Etcd<S> {
 
 impl<S: Servers> Networked for Etcd<S> {
     const CONNECTIONS_MAX: usize = 1;
-    /// One keep-alive every 2 s, for all waiters together.
-    const IDLE_REQUESTS_MAX: u64 = 31;
+    /// A keep-alive every 2 s, for all waiters together; and at first, an end to leases that the
+    /// waiters' tries needed.
+    const IDLE_REQUESTS_MAX: u64 = 60;
 
     fn upstream(&self) -> SocketAddr {
         let host = self.endpoints[0].trim_start_matches("http://").trim_end_matches('/');
