@@ -8,7 +8,7 @@ use std::{
 
 use etcd_client::{Client, Error, KeyValue, ResponseHeader, Txn, TxnResponse};
 use glock_core::{
-    Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, Wakeups, backend,
+    Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, WaitQueue, Wakeups, backend,
 };
 use tokio::{
     runtime::Handle,
@@ -35,6 +35,8 @@ pub(crate) struct Store {
     pub(crate) watcher: Watcher,
     /// Who of this client is in line for which lock.
     pub(crate) waiting: Wakeups,
+    /// In which order they get there: one at a time, as they came.
+    pub(crate) entry: WaitQueue,
     runtime: OnceLock<Handle>,
 }
 
@@ -55,6 +57,7 @@ impl Store {
             leases: Leases::new(Weak::clone(store)),
             sessions: Sessions::new(Weak::clone(store)),
             waiting: Wakeups::new(),
+            entry: WaitQueue::new(),
             runtime: OnceLock::new(),
         })
     }
@@ -109,7 +112,9 @@ impl Store {
         let (since, mut pause, mut asked) = (Instant::now(), PAUSE, 0);
         loop {
             asked += 1;
-            let answer = timeout(self.limit() / ATTEMPT_PART, self.ask_once(action, &ask)).await;
+            // The driver's futures are large, and each waiter has some.
+            let attempt = Box::pin(self.ask_once(action, &ask));
+            let answer = timeout(self.limit() / ATTEMPT_PART, attempt).await;
             let err = match answer.unwrap_or_else(|_| Err(silent(action))) {
                 Ok(answer) => return Ok((answer, asked)),
                 Err(err) => err,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Client, GetOptions};
-use glock_core::{Action, Lease, LockError, LockId, Retry};
+use glock_core::{Action, Lease, LockError, LockId, Retry, Turn};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) struct Waiter<'a> {
     started: Instant,
     /// How the store failed last, if it has not answered since.
     failed: Option<LockError>,
+    /// Held until it is in line: of one client's waiters, who came first is first.
+    turn: Option<Turn>,
 }
 
 impl<'a> Waiter<'a> {
@@ -39,15 +41,19 @@ impl<'a> Waiter<'a> {
         ttl: Duration,
         retry: &'a Retry,
     ) -> Self {
-        Self { store, id, ttl, retry, started: Instant::now(), failed: None }
+        Self { store, id, ttl, retry, started: Instant::now(), failed: None, turn: None }
     }
 
     /// Waits until it has the lock, or its time is up.
     pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
+        let until = self.started.checked_add(self.retry.wait_max);
+        let store = Arc::clone(self.store);
+        let Some(turn) = in_time(until, store.entry.turn(self.id)).await else {
+            return Err(self.out_of_time());
+        };
         // While others of this client are in line, a try would surely be refused.
-        let line = Arc::clone(self.store);
-        let first = !line.waiting.is_awaited(self.id.as_str());
-        let _in_line = line.waiting.subscribe(self.id.as_str());
+        let first = !store.waiting.is_awaited(self.id.as_str());
+        let _in_line = store.waiting.subscribe(self.id.as_str());
         if first {
             match lock::acquire(self.store, self.id, self.ttl).await {
                 Err(LockError::Held { .. }) => {}
@@ -55,14 +61,16 @@ impl<'a> Waiter<'a> {
                 result => return result,
             }
         }
-        let result = match self.started.checked_add(self.retry.wait_max) {
-            Some(at) => timeout_at(at, self.stand_in_line()).await.ok(),
-            None => Some(self.stand_in_line().await),
-        };
+        self.turn = Some(turn);
+        let result = in_time(until, self.stand_in_line()).await;
+        result.unwrap_or_else(|| Err(self.out_of_time()))
+    }
+
+    /// A store that fails says more than the clock.
+    fn out_of_time(&mut self) -> LockError {
         let waited = self.started.elapsed();
-        // A store that fails says more than the clock.
-        let out_of_time = || LockError::Timeout { id: self.id.clone(), waited };
-        result.unwrap_or_else(|| Err(self.failed.take().unwrap_or_else(out_of_time)))
+        let timeout = || LockError::Timeout { id: self.id.clone(), waited };
+        self.failed.take().unwrap_or_else(timeout)
     }
 
     async fn stand_in_line(&mut self) -> Result<Lease, LockError> {
@@ -84,9 +92,14 @@ impl<'a> Waiter<'a> {
 
     /// Gets in line and stands there until it has the lock, or has lost its place.
     async fn stand(&mut self) -> Result<Option<Lease>, LockError> {
+        let turn = match self.turn.take() {
+            Some(turn) => turn,
+            None => self.store.entry.turn(self.id).await,
+        };
         let session = self.store.sessions.join(self.store).await?;
         let mut place = Place::new(self.store, session, self.id, self.ttl)?;
         let mut standing = place.get_in_line().await?;
+        drop(turn);
         loop {
             self.failed = None;
             let (before, seen) = match standing {
@@ -138,6 +151,14 @@ impl<'a> Waiter<'a> {
     }
 }
 
+/// `None` once it is too late.
+async fn in_time<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => timeout_at(until, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
 /// Sleeps until whoever is first in line is gone, and at most for `max`.
 pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<(), LockError> {
     let range = store.range(id);
@@ -152,10 +173,7 @@ pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<()
         }
         Ok(())
     };
-    match Instant::now().checked_add(max) {
-        Some(until) => timeout_at(until, woken).await.unwrap_or(Ok(())),
-        None => woken.await,
-    }
+    in_time(Instant::now().checked_add(max), woken).await.unwrap_or(Ok(()))
 }
 
 /// Returns once the key of a hold is gone.
