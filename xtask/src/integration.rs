@@ -16,7 +16,7 @@ use crate::{
     shell::{self, cargo, complain, now, say},
     stores::{Server, Store},
     table::{self, Row},
-    workspace,
+    versions, workspace,
 };
 
 /// Runs the suites of all chosen stores, goes on after a failure, and ends with the table.
@@ -83,6 +83,11 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
     };
     row.version = format!("{} {}", server.title, running.version);
     row.runtime.clone_from(&running.runtime);
+    if let Some(fault) = versions::fault(store.name, &running.version) {
+        complain(&fault);
+        row.fault = Some("too old".to_owned());
+        return row;
+    }
     say("running", &format!("{} ({})", row.version, row.runtime));
     let mut suite = suite(store, &running.url, launcher.server_program(server));
     launcher.tell(server, &mut suite);

@@ -5,6 +5,7 @@ mod stores;
 
 mod options;
 mod shell;
+mod versions;
 mod workspace;
 
 mod engine;

@@ -62,6 +62,12 @@ pub(crate) const STORES: &[Store] = &[
         example: "postgres://user:password@host:5432/database",
         servers: &[POSTGRES18, POSTGRES15],
     },
+    Store {
+        name: "etcd",
+        variable: "GLOCK_ETCD_URL",
+        example: "http://host:2379,http://host2:2379",
+        servers: &[ETCD35],
+    },
 ];
 
 const REDIS8: Server = Server {
@@ -144,6 +150,21 @@ const POSTGRES15: Server = Server {
         sha256: "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
     },
     layout: Layout::Tree("pgserver/pginstall/bin"),
+};
+
+const ETCD35: Server = Server {
+    name: "etcd35",
+    title: "etcd",
+    program: "etcd",
+    package: Package::Debs {
+        suite: "trixie",
+        debs: &[Deb {
+            name: "etcd-server",
+            version: "3.5.16-4",
+            sha256: "0875921bb0d023f2af9b8e15cdfbe417a03e65731345fb832c40f9c2dd72967b",
+        }],
+    },
+    layout: Layout::Programs(&[("usr/bin/etcd", "etcd")]),
 };
 
 impl Store {

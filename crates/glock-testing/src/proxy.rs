@@ -16,7 +16,7 @@
 //! connection that lost bytes to [`Proxy::drop_replies`] or [`Proxy::drop_requests`] loses all later ones of that
 //! direction too, its end included, and is reset by [`Proxy::pass`].
 //!
-//! The proxy knows no protocol. A request is what a client sends until the server speaks; where requests overlap on one
+//! The proxy knows no protocol, but for what HTTP/2 says to itself (pings, windows), which it does not count. A request is what a client sends until the server speaks; where requests overlap on one
 //! connection, or the server speaks unasked, a one-shot cut may meet another reply than the one meant. Cut on a
 //! connection that is connected, greeted and otherwise quiet.
 
@@ -25,6 +25,7 @@ mod counts;
 mod lane;
 mod listener;
 mod relay;
+mod turns;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn a_store_without_servers() {
-        let rows = ("README.md", "| glock-redis |\n| glock-etcd |\n");
-        let none = Tree::of(&[("crates/glock-etcd/Cargo.toml", ""), rows]);
+        let rows = ("README.md", "| glock-redis |\n| glock-hazelcast |\n");
+        let none = Tree::of(&[("crates/glock-hazelcast/Cargo.toml", ""), rows]);
         assert_eq!(
             stores_are_in_the_readme(&none),
-            ["xtask/src/stores.rs: there is no server for glock-etcd"]
+            ["xtask/src/stores.rs: there is no server for glock-hazelcast"]
         );
         let unknown = Tree::of(&[("crates/glock-redis/Cargo.toml", ""), rows]);
         assert_eq!(stores_are_in_the_readme(&unknown).len(), 3);

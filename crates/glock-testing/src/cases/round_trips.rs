@@ -36,6 +36,8 @@ async fn trips<T>(proxy: &Proxy, call: impl Future<Output = T>) -> (u64, T) {
 pub async fn warm_calls_take_one_round_trip<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let lock = warm(fixture, &proxy).await;
+    // Long enough for requests that do not wait for each other to be on their way together.
+    proxy.delay(Duration::from_millis(5));
     for round in 0..10 {
         let (acquire, lease) = trips(&proxy, take(&lock, &id("x"))).await;
         let (refused, ()) = trips(&proxy, assert_held(&lock, &id("x"))).await;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::proxy::control::{Control, Cut, Faults, Mode};
 use crate::proxy::lane::Lane;
+use crate::proxy::turns::{Side, Turns};
 
 const BURST_MAX: usize = 64 << 10;
 
@@ -37,6 +38,7 @@ pub(crate) async fn relay(
         up: Lane::default(),
         down: Lane::default(),
         speaker: Speaker::Nobody,
+        turns: Turns::default(),
         cut: None,
         drained: Drained::GoOn,
     };
@@ -51,6 +53,8 @@ struct Relay {
     up: Lane,
     down: Lane,
     speaker: Speaker,
+    /// The same, for the counters.
+    turns: Turns,
     /// The one-shot cut that the latest request has taken upon itself.
     cut: Option<Cut>,
     drained: Drained,
@@ -159,7 +163,7 @@ impl Relay {
         }
         let mut state = self.control.state();
         state.counts.bytes_up += said.len() as u64;
-        if self.speaker != Speaker::Client {
+        if self.turns.said(Side::Client, said).turn {
             state.counts.requests += 1;
         }
         let armed = state.armed.take();
@@ -195,10 +199,11 @@ impl Relay {
         }
         let mut state = self.control.state();
         state.counts.bytes_down += said.len() as u64;
-        if self.speaker != Speaker::Server {
+        let said_so = self.turns.said(Side::Server, said);
+        if said_so.turn {
             state.counts.replies += 1;
         }
-        if self.speaker == Speaker::Client {
+        if said_so.answer {
             state.counts.round_trips += 1;
         }
         drop(state);

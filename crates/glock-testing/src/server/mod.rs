@@ -9,6 +9,7 @@ mod source;
 
 mod recipe;
 
+mod etcd;
 mod postgres;
 mod redis;
 

@@ -1,0 +1,144 @@
+//! What the driver's errors mean for the lock, in one place.
+
+use std::{error::Error as StdError, io};
+
+use etcd_client::Error;
+use glock_core::{Action, Fault, LockError, backend};
+use tonic::{Code, Status};
+
+/// An error of the driver as a [`LockError`].
+pub(crate) fn failed(action: Action, err: Error) -> LockError {
+    LockError::backend(backend::ETCD, action, fault(&err), err)
+}
+
+/// An answer that etcd does not give to what was asked.
+pub(crate) fn garbled(action: Action) -> LockError {
+    let why = "the server's answer is not one to this request; is there a proxy in between?";
+    LockError::backend(backend::ETCD, action, Fault::Unknown, why)
+}
+
+/// No answer came from this server in its share of the time.
+pub(crate) fn silent(action: Action) -> LockError {
+    LockError::backend(backend::ETCD, action, Fault::Unknown, "the server does not answer")
+}
+
+/// What an error means that came instead of an answer.
+pub(crate) fn fault(err: &Error) -> Fault {
+    match err {
+        Error::GRpcStatus(status) => status_fault(status),
+        Error::InvalidArgs(_)
+        | Error::InvalidUri(_)
+        | Error::InvalidMetadataValue(_)
+        | Error::EndpointsNotManaged
+        // The endpoint's settings, a certificate among them.
+        | Error::TransportError(_) => Fault::Rejected,
+        Error::EndpointError(_) | Error::Internal(_) => Fault::Unavailable,
+        _ => Fault::Unknown,
+    }
+}
+
+fn status_fault(status: &Status) -> Fault {
+    match status.code() {
+        Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::NotFound
+        | Code::OutOfRange
+        | Code::Unimplemented => Fault::Rejected,
+        // Too many requests, or no space left: refused before it was proposed.
+        Code::ResourceExhausted => Fault::Unavailable,
+        Code::Unavailable if was_not_sent(status) => Fault::Unavailable,
+        _ => Fault::Unknown,
+    }
+}
+
+/// What a member says that knows of no leader, and so has proposed nothing.
+const NO_LEADER: &str = "etcdserver: no leader";
+
+fn was_not_sent(status: &Status) -> bool {
+    status.message() == NO_LEADER || could_not_connect(status)
+}
+
+/// Whether there is a failure to connect among the causes, or in their texts where a cause is not
+/// public.
+fn could_not_connect(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(err) = cause {
+        let refused = err.downcast_ref::<io::Error>();
+        if refused.is_some_and(|err| err.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        let text = err.to_string();
+        if CONNECTING.iter().any(|words| text.starts_with(words)) {
+            return true;
+        }
+        cause = err.source();
+    }
+    false
+}
+
+/// How hyper-util names the steps of connecting.
+const CONNECTING: &[&str] = &["tcp connect error", "dns error", "tcp open error"];
+
+/// Whether the same request may fare better at once, on another connection or at another member.
+pub(crate) fn is_worth_repeating(err: &LockError) -> bool {
+    err.fault().is_some_and(|fault| fault != Fault::Rejected)
+}
+
+/// The lease that a request named does not exist: it ran out or was revoked. Nothing was done.
+pub(crate) fn is_lease_gone(err: &LockError) -> bool {
+    match driver(err) {
+        Some(Error::GRpcStatus(status)) => status.code() == Code::NotFound,
+        Some(Error::LeaseKeepAliveError(_)) => true,
+        _ => false,
+    }
+}
+
+/// A lease of that id exists: an earlier request of ours was granted it.
+pub(crate) fn is_lease_there(err: &LockError) -> bool {
+    matches!(driver(err), Some(Error::GRpcStatus(status))
+        if status.code() == Code::FailedPrecondition && status.message().contains("lease already exists"))
+}
+
+fn driver(err: &LockError) -> Option<&Error> {
+    let LockError::Backend { source, .. } = err else { return None };
+    source.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: Code, text: &str) -> LockError {
+        failed(Action::Acquire, Error::GRpcStatus(Status::new(code, text)))
+    }
+
+    #[test]
+    fn what_was_refused_did_not_happen() {
+        let fault = |code| of(code, "etcdserver: x").fault().unwrap();
+        assert_eq!(fault(Code::PermissionDenied), Fault::Rejected);
+        assert_eq!(fault(Code::InvalidArgument), Fault::Rejected);
+        assert_eq!(fault(Code::ResourceExhausted), Fault::Unavailable);
+        assert_eq!(of(Code::Unavailable, NO_LEADER).fault(), Some(Fault::Unavailable));
+    }
+
+    #[test]
+    fn what_was_cut_off_may_have_happened() {
+        for text in
+            ["etcdserver: request timed out", "etcdserver: leader changed", "transport error"]
+        {
+            assert_eq!(of(Code::Unavailable, text).fault(), Some(Fault::Unknown), "{text}");
+        }
+        assert_eq!(of(Code::Unknown, "h2 protocol error").fault(), Some(Fault::Unknown));
+    }
+
+    #[test]
+    fn leases_that_are_gone_or_there_are_told_apart() {
+        assert!(is_lease_gone(&of(Code::NotFound, "etcdserver: requested lease not found")));
+        assert!(is_lease_there(&of(Code::FailedPrecondition, "etcdserver: lease already exists")));
+        assert!(
+            !is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_there(&garbled(Action::Renew))
+        );
+    }
+}

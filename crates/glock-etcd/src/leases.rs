@@ -1,0 +1,213 @@
+//! `Leases`: leases granted ahead, so that an acquire is one round trip.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use etcd_client::LeaseGrantOptions;
+use glock_core::{Action, LockError};
+use tokio::time::{Instant, sleep};
+
+use crate::{error::is_lease_there, schema::lease_id, store::Store};
+
+/// A lease that no lock uses.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) id: i64,
+    /// As granted.
+    pub(crate) ttl: Duration,
+    /// From when its time counts: before its grant or its last keep-alive was sent.
+    pub(crate) since: Instant,
+    /// When it was last used.
+    pub(crate) used: Instant,
+}
+
+/// Leases that this client's locks have left, for its next ones of the same TTL. None is kept
+/// alive: an idle client is left with one for each TTL, until that has run out.
+pub(crate) struct Leases {
+    spares: Mutex<Spares>,
+    store: Weak<Store>,
+}
+
+#[derive(Default)]
+struct Spares {
+    /// By TTL as granted. The last was used last.
+    by_ttl: HashMap<Duration, Vec<Spare>>,
+    /// The server's shortest, once it has granted more than was asked for.
+    floor: Duration,
+    /// Whether a task looks after them.
+    swept: bool,
+    /// The TTLs of which one is being granted ahead.
+    stocking: HashSet<Duration>,
+}
+
+/// A lease is used as it is while less than this part of its time is gone; else it is kept alive
+/// in the same round trip.
+const FRESH_PART: u32 = 20;
+/// A lease of which this part is gone is not used: it may run out on the way.
+const STALE_PART: u32 = 2;
+/// Spares beyond the first are revoked when nobody has used them for so long.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Longer leases are revoked at once, so that a killed process leaves none for long.
+const SPARE_TTL_MAX: Duration = Duration::from_hours(1);
+
+impl Spare {
+    pub(crate) fn new(id: i64, ttl: Duration, since: Instant) -> Self {
+        Self { id, ttl, since, used: Instant::now() }
+    }
+
+    /// Whether enough of its time is left to be used without a keep-alive.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.since.elapsed() < self.ttl / FRESH_PART
+    }
+
+    fn is_stale(&self) -> bool {
+        self.since.elapsed() >= self.ttl / STALE_PART
+    }
+}
+
+impl Leases {
+    pub(crate) fn new(store: Weak<Store>) -> Self {
+        Self { spares: Mutex::default(), store }
+    }
+
+    /// A spare lease for `ttl`, if there is one.
+    pub(crate) fn take(&self, ttl: Duration) -> Option<Spare> {
+        let mut spares = self.spares();
+        let ttl = ttl.max(spares.floor);
+        let same = spares.by_ttl.get_mut(&ttl)?;
+        same.pop().filter(|spare| !spare.is_stale())
+    }
+
+    /// A new lease. `id` is known before it is asked for, so that it can be taken back unseen.
+    pub(crate) async fn grant(
+        store: &Store,
+        action: Action,
+        id: i64,
+        ttl: Duration,
+    ) -> Result<Spare, LockError> {
+        let secs = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        let since = Instant::now();
+        let granted = store
+            .ask(action, |client| {
+                let mut client = client.lease_client();
+                async move { client.grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await }
+            })
+            .await;
+        let granted = match granted {
+            Ok((granted, _)) => Duration::from_secs(granted.ttl().unsigned_abs()),
+            // The answer to the first request was lost.
+            Err(err) if is_lease_there(&err) => ttl,
+            Err(err) => return Err(err),
+        };
+        if granted > ttl {
+            store.leases.spares().floor = granted;
+        }
+        Ok(Spare::new(id, granted, since))
+    }
+
+    /// Starts the lease's time anew, if much of it is gone. If that fails, its time counts from
+    /// where it did.
+    pub(crate) async fn freshen(store: &Store, action: Action, spare: &Spare) -> Option<Instant> {
+        if spare.is_fresh() {
+            return None;
+        }
+        let since = Instant::now();
+        store.keep_alive(action, spare.id).await.ok()?.then_some(since)
+    }
+
+    /// Takes a lease that a lock has left. Nothing may be attached to it, and no request on its
+    /// way may use it.
+    pub(crate) fn give_back(&self, mut spare: Spare) {
+        spare.used = Instant::now();
+        let Some(store) = self.store.upgrade() else { return };
+        if spare.ttl > SPARE_TTL_MAX || spare.is_stale() {
+            return self.end(spare.id);
+        }
+        let mut spares = self.spares();
+        spares.by_ttl.entry(spare.ttl).or_default().push(spare);
+        if !std::mem::replace(&mut spares.swept, true) {
+            store.spawn(sweep(Weak::clone(&self.store)));
+        }
+    }
+
+    /// Revokes a lease in the background. If that fails, it runs out.
+    pub(crate) fn end(&self, id: i64) {
+        let Some(store) = self.store.upgrade() else { return };
+        let work = Arc::clone(&store);
+        store.spawn(async move {
+            let _ = work.revoke(Action::Release, id).await;
+        });
+    }
+
+    /// Grants one lease ahead in the background, unless there is one.
+    pub(crate) fn stock(&self, ttl: Duration) {
+        let Some(store) = self.store.upgrade() else { return };
+        {
+            let mut spares = self.spares();
+            let wanted = ttl.max(spares.floor);
+            let same = spares.by_ttl.get(&wanted);
+            let there = same.is_some_and(|same| same.iter().any(|spare| !spare.is_stale()));
+            if there || wanted > SPARE_TTL_MAX || !spares.stocking.insert(ttl) {
+                return;
+            }
+        }
+        let work = Arc::clone(&store);
+        store.spawn(async move {
+            if let Ok(id) = lease_id()
+                && let Ok(spare) = Self::grant(&work, Action::Acquire, id, ttl).await
+            {
+                work.leases.give_back(spare);
+            }
+            work.leases.spares().stocking.remove(&ttl);
+        });
+    }
+
+    /// All that are left, for the client's end.
+    pub(crate) fn take_all(&self) -> Vec<i64> {
+        self.spares().by_ttl.drain().flat_map(|(_, same)| same).map(|spare| spare.id).collect()
+    }
+
+    /// What to revoke: all but the last used of each TTL, unless used since the last look. Those
+    /// that have run out are forgotten. `None` once there is nothing left to look after.
+    fn surplus(&self) -> Option<Vec<i64>> {
+        let mut spares = self.spares();
+        let mut surplus = Vec::new();
+        for same in spares.by_ttl.values_mut() {
+            same.retain(|spare| spare.since.elapsed() < spare.ttl);
+            while same.len() > 1 && same[0].used.elapsed() >= SWEEP_EVERY {
+                surplus.push(same.remove(0).id);
+            }
+        }
+        spares.by_ttl.retain(|_, same| !same.is_empty());
+        spares.swept = !(spares.by_ttl.is_empty() && surplus.is_empty());
+        spares.swept.then_some(surplus)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Spares> {
+        // No code that could panic runs under this lock, so what it holds is whole.
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn sweep(store: Weak<Store>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        let Some(store) = store.upgrade() else { return };
+        let Some(surplus) = store.leases.surplus() else { return };
+        for lease in surplus {
+            // One that cannot be revoked runs out.
+            let _ = store.revoke(Action::Release, lease).await;
+        }
+    }
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spares: usize = self.spares().by_ttl.values().map(Vec::len).sum();
+        f.debug_struct("Leases").field("spares", &spares).finish()
+    }
+}

@@ -1,0 +1,246 @@
+//! `Place`: a waiter's place in etcd's line. Dropping it gives it up.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use etcd_client::Txn;
+use glock_core::{Action, Fault, Lease, LockError, LockId};
+
+use crate::{
+    error::{garbled, is_lease_gone},
+    leases::{Leases, Spare},
+    schema::{Owner, Range, lease_id, secret},
+    session::{Session, ends},
+    store::{Store, fence, revision},
+    txns,
+    unwanted::{Left, Unwanted},
+};
+
+/// A waiter's place in line: a key on the session's lease, behind all keys of the same lock that
+/// were made before it.
+pub(crate) struct Place {
+    store: Arc<Store>,
+    session: Arc<Session>,
+    id: LockId,
+    ttl: Duration,
+    range: Range,
+    secret: String,
+    key: String,
+    /// The revision that made the key, once it is known: the fencing token to come.
+    created: i64,
+    /// The lease that the lock will be held on. It stays with the place, because a request that
+    /// uses it may still be on its way.
+    own: Option<Spare>,
+    /// A lease that was asked for, and of which nothing was heard yet.
+    asked_for: Option<i64>,
+    /// What has to be undone when the place is given up.
+    left: Left,
+}
+
+/// What a waiter found out.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// It has the lock.
+    First(Lease),
+    /// This key is before it. Whatever happens to it happens after this revision.
+    Behind(String, i64),
+    /// It has no place any more: its session has ended, or somebody deleted its key.
+    Nowhere,
+}
+
+impl Place {
+    /// A place that is not in line yet.
+    pub(crate) fn new(
+        store: &Arc<Store>,
+        session: Arc<Session>,
+        id: &LockId,
+        ttl: Duration,
+    ) -> Result<Self, LockError> {
+        let (range, secret) = (store.range(id), secret()?);
+        Ok(Self {
+            key: range.key(&secret),
+            store: Arc::clone(store),
+            session,
+            id: id.clone(),
+            ttl,
+            range,
+            secret,
+            created: 0,
+            own: None,
+            asked_for: None,
+            left: Left::Nothing,
+        })
+    }
+
+    /// Gets in line behind everybody.
+    pub(crate) async fn get_in_line(&mut self) -> Result<Standing, LockError> {
+        let label = self.store.config.holder.clone();
+        loop {
+            let epoch = (self.session.in_this_epoch(), &*self.session.epoch_key);
+            let (range, key) = (&self.range, &*self.key);
+            let txn = txns::get_in_line(range, key, &label, self.session.lease, epoch);
+            self.left = Left::Request;
+            let answer = self.store.txn(Action::Wait, &txn).await;
+            if ends(&self.session, &answer) {
+                self.left = Left::Nothing;
+                return Ok(Standing::Nowhere);
+            }
+            if answer.as_ref().is_err_and(|err| err.fault() == Some(Fault::Rejected)) {
+                self.left = Left::Nothing;
+            }
+            let (answer, asked) = answer?;
+            let own = txns::kvs(&answer, 0).into_iter().next();
+            if answer.succeeded() {
+                let line = txns::kvs(&answer, 1);
+                let [ours, before @ ..] = &*line else { return Err(garbled(Action::Wait)) };
+                let before = before.first().map(|kv| text(kv.key()));
+                self.joined(ours.create_revision(), asked).await?;
+                let Some(before) = before else { return self.move_up().await };
+                return Ok(Standing::Behind(before, revision(answer.header())));
+            }
+            if let Some(ours) = own {
+                // Made by a request whose answer was lost.
+                self.joined(ours.create_revision(), asked.max(2)).await?;
+                return self.move_up().await;
+            }
+            let epoch = txns::kvs(&answer, 1).first().map(etcd_client::KeyValue::mod_revision);
+            let Some(epoch) = epoch else {
+                self.session.end();
+                self.left = Left::Nothing;
+                return Ok(Standing::Nowhere);
+            };
+            self.session.learn_epoch(epoch);
+        }
+    }
+
+    /// The key is there. If it was asked for twice, no later request may make it again.
+    async fn joined(&mut self, created: i64, asked: u32) -> Result<(), LockError> {
+        self.created = created;
+        if asked > 1 {
+            let begun = self.session.begin_epoch(&self.store).await;
+            if !ends(&self.session, &begun) {
+                begun?;
+            }
+        }
+        self.left = Left::Key;
+        Ok(())
+    }
+
+    /// Looks where it stands, and takes the lock only if nobody is before it: for whoever comes
+    /// without a reason to think so.
+    pub(crate) async fn look(&mut self) -> Result<Standing, LockError> {
+        let look = Txn::new().and_then(txns::look(&self.range, &self.key, self.created));
+        let (answer, _) = self.store.txn(Action::Wait, &look).await?;
+        if txns::kvs(&answer, 0).is_empty() {
+            return Ok(Standing::Nowhere);
+        }
+        match txns::kvs(&answer, 1).first() {
+            Some(before) => Ok(Standing::Behind(text(before.key()), revision(answer.header()))),
+            None => self.move_up().await,
+        }
+    }
+
+    /// Looks where it stands, and takes the lock if nobody is before it: in one transaction, which
+    /// sees to it that the key and the lease are there still.
+    pub(crate) async fn move_up(&mut self) -> Result<Standing, LockError> {
+        let action = Action::Acquire;
+        let label = self.store.config.holder.clone();
+        loop {
+            let Some(own) = &mut self.own else {
+                self.own = Some(self.own_lease().await?);
+                continue;
+            };
+            let leases = (self.session.lease, own.id);
+            let txn = txns::move_up(&self.range, &self.key, &label, self.created, leases);
+            let (kept, answer) = tokio::join!(
+                Leases::freshen(&self.store, action, own),
+                self.store.txn(action, &txn)
+            );
+            own.since = kept.unwrap_or(own.since);
+            let answer = match answer {
+                Err(err) if is_lease_gone(&err) => {
+                    self.own = None;
+                    continue;
+                }
+                answer => answer?.0,
+            };
+            let ours = txns::kvs(&answer, 0).into_iter().next();
+            let before = txns::kvs(&answer, 1).into_iter().next();
+            // Moved by a request whose answer was lost.
+            let moved = ours.as_ref().is_some_and(|kv| kv.lease() == own.id);
+            if answer.succeeded() || moved && before.is_none() {
+                return self.first();
+            }
+            return match (ours, before) {
+                (Some(ours), Some(before)) if ours.create_revision() == self.created => {
+                    Ok(Standing::Behind(text(before.key()), revision(answer.header())))
+                }
+                // The line moved between two attempts.
+                (Some(ours), None) if ours.create_revision() == self.created => continue,
+                _ => Ok(Standing::Nowhere),
+            };
+        }
+    }
+
+    async fn own_lease(&mut self) -> Result<Spare, LockError> {
+        if let Some(spare) = self.store.leases.take(self.ttl) {
+            return Ok(spare);
+        }
+        let id = lease_id()?;
+        self.asked_for = Some(id);
+        let spare = Leases::grant(&self.store, Action::Acquire, id, self.ttl).await?;
+        self.asked_for = None;
+        Ok(spare)
+    }
+
+    fn first(&mut self) -> Result<Standing, LockError> {
+        let Some(own) = &self.own else { return Err(garbled(Action::Acquire)) };
+        let owner = Owner { lease: own.id, secret: self.secret.clone() }.token()?;
+        let (since, ttl) = (own.since, own.ttl);
+        let lease = Lease::granted(self.id.clone(), owner, fence(self.created), since, ttl);
+        if lease.is_expired() {
+            // It took too long to hear of it.
+            return Ok(Standing::Nowhere);
+        }
+        self.own = None;
+        self.left = Left::Nothing;
+        Ok(Standing::First(lease))
+    }
+
+    /// Returns once the place is lost with its session.
+    pub(crate) async fn session_ended(&self) {
+        self.session.ended().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (store, own) = (Arc::clone(&self.store), self.own.take());
+        if let Some(asked_for) = self.asked_for {
+            store.leases.end(asked_for);
+        }
+        let mut unwanted = Unwanted {
+            store: Arc::clone(&store),
+            session: Arc::clone(&self.session),
+            key: mem::take(&mut self.key),
+            left: self.left,
+        };
+        if self.left == Left::Nothing {
+            if let Some(own) = own {
+                store.leases.give_back(own);
+            }
+            return;
+        }
+        store.spawn(async move {
+            unwanted.clear().await;
+            if let Some(own) = own {
+                // Nothing is attached to it, and no request can attach to it: the key is gone.
+                unwanted.store.leases.give_back(own);
+            }
+        });
+    }
+}
+
+/// Keys are made of text.
+pub(crate) fn text(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}

@@ -1,0 +1,227 @@
+//! `Store`: what all clones of one lock share, and how etcd is asked.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use etcd_client::{Client, Error, KeyValue, ResponseHeader, Txn, TxnResponse};
+use glock_core::{
+    Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, WaitQueue, Wakeups, backend,
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    error::{failed, is_lease_gone, is_worth_repeating, silent},
+    leases::Leases,
+    schema::Range,
+    session::Sessions,
+    source::Source,
+    watcher::Watcher,
+};
+
+/// What all clones of one lock share. No lock state: only what is at hand and who waits.
+pub(crate) struct Store {
+    pub(crate) source: Arc<Source>,
+    pub(crate) config: LockConfig,
+    /// Leases that no lock uses at the moment.
+    pub(crate) leases: Leases,
+    /// The lease that this client's waiters share.
+    pub(crate) sessions: Sessions,
+    pub(crate) watcher: Watcher,
+    /// Who of this client is in line for which lock.
+    pub(crate) waiting: Wakeups,
+    /// In which order they get there: one at a time, as they came.
+    pub(crate) entry: WaitQueue,
+    runtime: OnceLock<Handle>,
+}
+
+/// A member that does not answer in this part of the call's time limit is given up.
+const ATTEMPT_PART: u32 = 4;
+/// No attempt begins after this part of the call's time limit.
+const ATTEMPTS_PART: u32 = 2;
+/// How often a request that fails at once is tried: 310 ms in all.
+const ATTEMPTS_MAX: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Store {
+    pub(crate) fn new(source: Arc<Source>, config: LockConfig) -> Arc<Self> {
+        Arc::new_cyclic(|store: &Weak<Self>| Self {
+            watcher: Watcher::new(Arc::clone(&source)),
+            source,
+            config,
+            leases: Leases::new(Weak::clone(store)),
+            sessions: Sessions::new(Weak::clone(store)),
+            waiting: Wakeups::new(),
+            entry: WaitQueue::new(),
+            runtime: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn range(&self, id: &LockId) -> Range {
+        Range::new(&self.config.namespace, id)
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        self.config.call_timeout
+    }
+
+    /// Takes note of the runtime, for what is done in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Rejected`] outside of a tokio runtime.
+    pub(crate) fn enter(&self, action: Action) -> Result<(), LockError> {
+        let runtime = Handle::try_current()
+            .map_err(|err| LockError::backend(backend::ETCD, action, Fault::Rejected, err))?;
+        let _ = self.runtime.set(runtime);
+        Ok(())
+    }
+
+    /// Asks once. The caller bounds it in time.
+    pub(crate) async fn ask_once<T, F>(
+        &self,
+        action: Action,
+        ask: impl FnOnce(&Client) -> F + Send,
+    ) -> Result<T, LockError>
+    where
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        self.enter(action)?;
+        let client = self.source.client().await.map_err(|err| failed(action, err))?;
+        ask(client).await.map_err(|err| failed(action, err))
+    }
+
+    /// Asks, and asks again while the answer may be another one: the driver picks a member each
+    /// time. For requests that are safe to repeat. Also says how often it asked: after the second
+    /// time, the first may still come to pass.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        action: Action,
+        ask: impl Fn(&Client) -> F + Send + Sync,
+    ) -> Result<(T, u32), LockError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        self.enter(action)?;
+        let (since, mut pause, mut asked) = (Instant::now(), PAUSE, 0);
+        loop {
+            asked += 1;
+            // The driver's futures are large, and each waiter has some.
+            let attempt = Box::pin(self.ask_once(action, &ask));
+            let answer = timeout(self.limit() / ATTEMPT_PART, attempt).await;
+            let err = match answer.unwrap_or_else(|_| Err(silent(action))) {
+                Ok(answer) => return Ok((answer, asked)),
+                Err(err) => err,
+            };
+            let over = asked >= ATTEMPTS_MAX || since.elapsed() > self.limit() / ATTEMPTS_PART;
+            if over || !is_worth_repeating(&err) {
+                return Err(err);
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    /// Runs a transaction that is safe to repeat.
+    pub(crate) async fn txn(
+        &self,
+        action: Action,
+        txn: &Txn,
+    ) -> Result<(TxnResponse, u32), LockError> {
+        self.ask(action, |client| {
+            let (mut client, txn) = (client.kv_client(), txn.clone());
+            async move { client.txn(txn).await }
+        })
+        .await
+    }
+
+    /// Ends a lease and deletes its keys. Once this has succeeded, no late request can use it.
+    pub(crate) async fn revoke(&self, action: Action, lease: i64) -> Result<(), LockError> {
+        let revoked = self
+            .ask(action, |client| {
+                let mut client = client.lease_client();
+                async move { client.revoke(lease).await }
+            })
+            .await;
+        match revoked {
+            Err(err) if !is_lease_gone(&err) => Err(err),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts the time of a lease anew; `false` if it is gone.
+    pub(crate) async fn keep_alive(&self, action: Action, lease: i64) -> Result<bool, LockError> {
+        // One message on a stream of its own: the driver has no stream that leases share.
+        let kept = self.ask(action, |client| {
+            let mut client = client.lease_client();
+            async move { client.keep_alive(lease).await.map(drop) }
+        });
+        match kept.await {
+            Ok(_) => Ok(true),
+            Err(err) if is_lease_gone(&err) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Runs `work` in the background, from wherever it is called.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // Where there is none now, such as in a drop, the one that was there first.
+        if let Some(runtime) = Handle::try_current().ok().as_ref().or(self.runtime.get()) {
+            runtime.spawn(work);
+        }
+    }
+}
+
+/// Leases that no lock uses go with the client that has them.
+impl Drop for Store {
+    fn drop(&mut self) {
+        let (source, limit) = (Arc::clone(&self.source), self.limit());
+        let mut spares = self.leases.take_all();
+        spares.extend(self.sessions.take());
+        if spares.is_empty() {
+            return;
+        }
+        self.spawn(async move {
+            let revoke = async {
+                let Ok(client) = source.client().await else { return };
+                for lease in spares {
+                    let _ = client.lease_client().revoke(lease).await;
+                }
+            };
+            // Those that cannot be revoked run out.
+            let _ = timeout(limit, revoke).await;
+        });
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("source", &self.source)
+            .field("config", &self.config)
+            .field("leases", &self.leases)
+            .finish_non_exhaustive()
+    }
+}
+
+/// At which revision an answer was given.
+pub(crate) fn revision(header: Option<&ResponseHeader>) -> i64 {
+    header.map_or(0, ResponseHeader::revision)
+}
+
+/// The holder as the store's record of it tells.
+pub(crate) fn holder(kv: &KeyValue) -> Holder {
+    let label = String::from_utf8_lossy(kv.value());
+    Holder::new(label, fence(kv.create_revision()))
+}
+
+/// Revisions are positive.
+pub(crate) fn fence(revision: i64) -> FencingToken {
+    FencingToken::new(u64::try_from(revision).unwrap_or_default())
+}

@@ -1,0 +1,70 @@
+//! `Unwanted`: the key of a waiter that is gone, until etcd has none of it.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::Action;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    error::is_lease_gone,
+    session::Session,
+    store::{Store, revision},
+    txns,
+};
+
+/// The key of a place that was given up.
+pub(crate) struct Unwanted {
+    pub(crate) store: Arc<Store>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) key: String,
+    pub(crate) left: Left,
+}
+
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A cluster that does not let a key be deleted for so long will not: the session is ended then.
+const CLEAR_MAX: Duration = Duration::from_mins(1);
+
+impl Unwanted {
+    /// Deletes the key, and tries again until etcd has confirmed it: nobody behind it may wait for
+    /// a waiter that is gone.
+    pub(crate) async fn clear(&mut self) {
+        let (since, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            let new_epoch = (self.left == Left::Request).then(|| self.session.new_epoch());
+            let cleared = self.store.txn(Action::Wait, &txns::step_out(&self.key, new_epoch)).await;
+            match cleared {
+                Ok((answer, _)) => {
+                    if self.left == Left::Request {
+                        self.session.learn_epoch(revision(answer.header()));
+                    }
+                    return;
+                }
+                // Nothing late can make a key on a lease that is gone.
+                Err(err) if is_lease_gone(&err) && self.left == Left::Request => {
+                    self.session.end();
+                    self.left = Left::Key;
+                    continue;
+                }
+                Err(_) if since.elapsed() > CLEAR_MAX => {
+                    self.session.end();
+                    return;
+                }
+                Err(_) => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// What has to be undone when a place is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing: no request was sent, or the key became a lock.
+    Nothing,
+    /// A key.
+    Key,
+    /// Perhaps a key, perhaps only a request that will make one.
+    Request,
+}

@@ -1,0 +1,91 @@
+//! What the suite asks of etcd, for whichever servers.
+
+use std::{marker::PhantomData, net::SocketAddr, time::Duration};
+
+use glock_core::LockConfig;
+use glock_etcd::{EtcdLock, LockId, connect_options};
+use glock_testing::{CANARY, Fixture, Networked};
+
+use super::{Bare, Owned};
+
+/// Where the servers of a suite are.
+pub(crate) trait Servers: Send + Sync + 'static {
+    fn endpoints() -> impl Future<Output = Vec<String>> + Send;
+}
+
+/// The store, seen from one case.
+pub(crate) struct Etcd<S> {
+    namespace: String,
+    bare: Bare,
+    endpoints: Vec<String>,
+    servers: PhantomData<S>,
+}
+
+impl<S: Servers> Etcd<S> {
+    fn lock(endpoints: Vec<String>, config: LockConfig) -> EtcdLock {
+        EtcdLock::connect(endpoints, connect_options()).with_config(config).unwrap()
+    }
+
+    async fn key_of(&self, id: &LockId) -> Option<Owned> {
+        self.bare.first(&self.namespace, id).await
+    }
+}
+
+impl<S: Servers> Fixture for Etcd<S> {
+    type Lock = EtcdLock;
+
+    async fn open(namespace: String) -> Self {
+        let endpoints = S::endpoints().await;
+        let bare = Bare::connect(&endpoints).await;
+        Self { namespace, bare, endpoints, servers: PhantomData }
+    }
+
+    fn config(&self) -> LockConfig {
+        LockConfig::default().with_namespace(&self.namespace)
+    }
+
+    async fn client_with(&self, config: LockConfig) -> EtcdLock {
+        Self::lock(self.endpoints.clone(), config)
+    }
+
+    async fn owner(&self, id: &LockId) -> Option<String> {
+        self.key_of(id).await.map(|owned| format!("{:x}-{}", owned.lease, owned.secret))
+    }
+
+    async fn live(&self) -> usize {
+        self.bare.keys(&self.namespace).await.len()
+    }
+
+    async fn evict(&self, id: &LockId) {
+        if let Some(owned) = self.key_of(id).await {
+            self.bare.delete(&owned.key).await;
+        }
+    }
+
+    async fn forget(&self, id: &LockId) {
+        // Of a lock that is free, etcd keeps nothing.
+        self.evict(id).await;
+    }
+}
+
+impl<S: Servers> Networked for Etcd<S> {
+    const CONNECTIONS_MAX: usize = 1;
+    /// A keep-alive every 2 s, for all waiters together; and at first, an end to leases that the
+    /// waiters' tries needed.
+    const IDLE_REQUESTS_MAX: u64 = 60;
+
+    fn upstream(&self) -> SocketAddr {
+        let host = self.endpoints[0].trim_start_matches("http://").trim_end_matches('/');
+        host.parse().expect("an address such as 127.0.0.1:2379 in the URL")
+    }
+
+    async fn client_at(&self, server: SocketAddr, config: LockConfig) -> EtcdLock {
+        Self::lock(vec![server.to_string()], config)
+    }
+
+    async fn stranger_at(&self, server: SocketAddr) -> EtcdLock {
+        let options = connect_options().with_user("stranger", CANARY);
+        let lock = EtcdLock::connect([server.to_string()], options);
+        lock.with_config(self.config().with_call_timeout(Duration::from_secs(2))).unwrap()
+    }
+}

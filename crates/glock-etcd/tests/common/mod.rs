@@ -1,0 +1,91 @@
+//! The bare driver, to ask etcd past the lock.
+#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub(crate) mod cluster;
+pub(crate) mod fixture;
+
+use etcd_client::{Client, DeleteOptions, GetOptions, SortOrder, SortTarget};
+use glock_etcd::{LockId, connect_options, etcd_client};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// The endpoints to test against.
+pub(crate) fn url() -> Vec<String> {
+    let url = glock_testing::url_from_env("GLOCK_ETCD_URL", "etcd");
+    url.split(',').map(ToOwned::to_owned).collect()
+}
+
+/// A client of the driver, past the lock.
+pub(crate) struct Bare {
+    pub(crate) client: Client,
+}
+
+/// A key of somebody who holds or waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Owned {
+    pub(crate) key: String,
+    pub(crate) secret: String,
+    pub(crate) lease: i64,
+    pub(crate) created: i64,
+}
+
+impl Bare {
+    pub(crate) async fn connect(endpoints: &[String]) -> Self {
+        let mut client = Client::connect(endpoints, Some(connect_options())).await.unwrap();
+        client.status().await.expect("no etcd answers there: look at GLOCK_ETCD_URL");
+        Self { client }
+    }
+
+    /// Who is first in line for a lock.
+    pub(crate) async fn first(&self, namespace: &str, id: &LockId) -> Option<Owned> {
+        self.line(namespace, id).await.into_iter().next()
+    }
+
+    /// Everybody in line for a lock.
+    pub(crate) async fn line(&self, namespace: &str, id: &LockId) -> Vec<Owned> {
+        let id = id.as_str().replace('%', "%25").replace('/', "%2F");
+        self.under(&format!("{namespace}/{id}/")).await
+    }
+
+    /// The keys of holders and waiters in a namespace.
+    pub(crate) async fn keys(&self, namespace: &str) -> Vec<Owned> {
+        let all = self.under(&format!("{namespace}/")).await;
+        let sessions = format!("{namespace}//");
+        all.into_iter().filter(|owned| !owned.key.starts_with(&sessions)).collect()
+    }
+
+    async fn under(&self, prefix: &str) -> Vec<Owned> {
+        let options =
+            GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend);
+        let found = self.client.kv_client().get(prefix, Some(options)).await.unwrap();
+        let owned = found.kvs().iter().map(|kv| {
+            let key = kv.key_str().unwrap().to_owned();
+            let secret = key.rsplit('/').next().unwrap().to_owned();
+            Owned { key, secret, lease: kv.lease(), created: kv.create_revision() }
+        });
+        owned.collect()
+    }
+
+    pub(crate) async fn delete(&self, key: &str) {
+        self.client.kv_client().delete(key, None::<DeleteOptions>).await.unwrap();
+    }
+
+    /// How many leases the server has, whoever made them.
+    pub(crate) async fn leases(&self) -> usize {
+        self.client.lease_client().leases().await.unwrap().leases().len()
+    }
+}
+
+/// What a server answers to a plain HTTP request.
+pub(crate) async fn get(endpoint: &str, path: &str) -> String {
+    let host = endpoint.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}

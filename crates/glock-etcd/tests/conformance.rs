@@ -1,0 +1,16 @@
+//! What a lock must do, on a real etcd.
+
+mod common;
+
+use common::fixture::{Etcd, Servers};
+
+/// The server that the run was given.
+struct Given;
+
+impl Servers for Given {
+    async fn endpoints() -> Vec<String> {
+        common::url()
+    }
+}
+
+glock_testing::conformance!(Etcd<Given>, "needs a server: run `cargo xtask integration etcd`");

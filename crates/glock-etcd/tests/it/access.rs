@@ -1,0 +1,66 @@
+//! Users, passwords and permissions.
+
+use std::time::Duration;
+
+use etcd_client::{Client, Permission, PermissionType};
+use glock_core::{Fault, Lock, LockExt, Retry};
+use glock_etcd::{EtcdLock, LockConfig, connect_options, etcd_client};
+use glock_testing::{CANARY, fresh_namespace};
+use tokio::time::sleep;
+
+use crate::{common::cluster::Cluster, id};
+
+const TTL: Duration = Duration::from_secs(30);
+
+fn lock_of(cluster: &Cluster, user: &str, password: &str, namespace: &str) -> EtcdLock {
+    let options = connect_options().with_user(user, password);
+    let config = LockConfig::default().with_namespace(namespace);
+    EtcdLock::connect(cluster.endpoints(), options).with_config(config).unwrap()
+}
+
+/// A user `locker` who may read and write below one namespace, and no more.
+async fn enable_auth(cluster: &Cluster, namespace: &str) {
+    let client = Client::connect(cluster.endpoints(), Some(connect_options())).await.unwrap();
+    let mut auth = client.auth_client();
+    let permission =
+        Permission::new(PermissionType::Readwrite, format!("{namespace}/")).with_prefix();
+    auth.role_add("locks").await.unwrap();
+    auth.role_grant_permission("locks", permission).await.unwrap();
+    auth.user_add("locker", "secret", None).await.unwrap();
+    auth.user_grant_role("locker", "locks").await.unwrap();
+    auth.role_add("root").await.unwrap();
+    auth.user_add("root", "secret", None).await.unwrap();
+    auth.user_grant_role("root", "root").await.unwrap();
+    auth.auth_enable().await.unwrap();
+    sleep(Duration::from_millis(500)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_user_needs_the_right_password_and_a_range_of_keys() {
+    let cluster = Cluster::start().await;
+    let namespace = fresh_namespace();
+    enable_auth(&cluster, &namespace).await;
+
+    let locker = lock_of(&cluster, "locker", "secret", &namespace);
+    let held = locker.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let waiter = tokio::spawn({
+        let locker = locker.clone();
+        async move { locker.hold("x", TTL, Retry::within(TTL)).await }
+    });
+    sleep(Duration::from_millis(300)).await;
+    assert!(locker.inspect(&id("x")).await.unwrap().is_some());
+    held.release().await.unwrap();
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+
+    let elsewhere = lock_of(&cluster, "locker", "secret", &fresh_namespace());
+    let stranger = lock_of(&cluster, "locker", CANARY, &namespace);
+    let nobody = crate::lock(&cluster.endpoints(), &namespace);
+    for lock in [elsewhere, stranger, nobody] {
+        let err = lock.acquire(&id("x"), TTL).await.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+        let later = lock.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap_err();
+        assert_eq!(later.fault(), Some(Fault::Rejected), "{later:?}");
+        assert!(!format!("{err:?} {err} {later:?} {lock:?}").contains(CANARY));
+    }
+}

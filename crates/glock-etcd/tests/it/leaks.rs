@@ -1,0 +1,107 @@
+//! What is left behind: nothing.
+
+use std::time::Duration;
+
+use glock_core::{Lock, LockError, LockExt, Retry};
+use glock_testing::{
+    fresh_namespace,
+    process::{Child, role, tell},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    common::{Bare, cluster::Cluster},
+    id, lock,
+};
+
+const TTL: Duration = Duration::from_secs(3);
+const ENDPOINTS: &str = "GLOCK_TESTING_ENDPOINTS";
+const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
+const PROCESSES: usize = 10;
+const HOLDS: usize = 20;
+
+/// Waits until the servers have neither leases nor keys.
+async fn assert_clean(bare: &Bare, namespace: &str, within: Duration) {
+    let since = Instant::now();
+    loop {
+        let (leases, keys) = (bare.leases().await, bare.keys(namespace).await.len());
+        if (leases, keys) == (0, 0) {
+            return;
+        }
+        assert!(since.elapsed() < within, "{leases} leases and {keys} keys are left");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_thousand_failed_tries_leave_one_spare_lease_and_a_client_none() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (ours, theirs) =
+        (lock(&cluster.endpoints(), &namespace), lock(&cluster.endpoints(), &namespace));
+    let held = theirs.acquire(&id("x"), TTL * 20).await.unwrap();
+    for _ in 0..1_000 {
+        let refused = ours.acquire(&id("x"), TTL * 20).await;
+        assert!(matches!(refused, Err(LockError::Held { .. })), "{refused:?}");
+    }
+    assert_eq!(bare.leases().await, 2, "the holder's, and one to try with");
+    theirs.release(&held).await.unwrap();
+    drop((ours, theirs));
+    assert_clean(&bare, &namespace, Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_thousand_dropped_futures_leave_nothing() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let ours = lock(&cluster.endpoints(), &namespace);
+    for n in 0..1_000_u64 {
+        let patience = Duration::from_micros(n.wrapping_mul(0x9e37_79b9) % 6_000);
+        let hold = ours.hold(format!("x{}", n % 3), TTL * 20, Retry::FOREVER);
+        let _guard_or_nothing = timeout(patience, hold).await;
+    }
+    drop(ours);
+    assert_clean(&bare, &namespace, Duration::from_secs(20)).await;
+}
+
+/// Holders and waiters of processes that are killed are gone when their leases are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn two_hundred_killed_holders_leave_nothing() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let endpoints = cluster.endpoints().join(",");
+    let variables = [(ENDPOINTS, &*endpoints), (NAMESPACE, &*namespace)];
+    for _ in 0..PROCESSES {
+        let mut child = Child::start("leaks::holder_process", "holders", &variables).unwrap();
+        assert_eq!(child.line().await.unwrap().as_deref(), Some("held"));
+        child.kill_9().await.unwrap();
+    }
+    assert!(!bare.keys(&namespace).await.is_empty(), "nothing was held");
+    assert_clean(&bare, &namespace, Duration::from_secs(30)).await;
+}
+
+/// Not a test: what `two_hundred_killed_holders_leave_nothing` runs in other processes.
+#[tokio::test]
+#[ignore = "run by a test in a process of its own"]
+async fn holder_process() {
+    if role().as_deref() != Some("holders") {
+        return;
+    }
+    let variable = |name| std::env::var(name).unwrap();
+    let endpoints: Vec<_> = variable(ENDPOINTS).split(',').map(ToOwned::to_owned).collect();
+    let lock = lock(&endpoints, &variable(NAMESPACE));
+    let mut guards = Vec::new();
+    for n in 0..HOLDS {
+        let name = format!("{}-{n}", std::process::id());
+        guards.push(lock.hold(&name, TTL, Retry::NEVER).await.unwrap());
+        // And somebody who waits for it.
+        let lock = lock.clone();
+        tokio::spawn(async move { lock.hold(name, TTL, Retry::FOREVER).await });
+    }
+    sleep(Duration::from_millis(200)).await;
+    tell("held").unwrap();
+    sleep(Duration::from_mins(1)).await;
+}

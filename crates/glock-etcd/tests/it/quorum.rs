@@ -1,0 +1,62 @@
+//! A cluster that has lost its majority.
+
+use std::time::Duration;
+
+use glock_core::{Fault, Lock, LockExt, Retry};
+use glock_etcd::{EtcdLock, LockConfig, connect_options};
+use glock_testing::fresh_namespace;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{common::cluster::Cluster, id};
+
+const TTL: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_millis(600);
+
+/// Every call ends in time with an error that says that it may have happened, or did not; once the
+/// majority is back, so is the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn without_a_majority_calls_fail_in_time() {
+    let mut cluster = Cluster::start().await;
+    let config = LockConfig::default().with_namespace(fresh_namespace()).with_call_timeout(LIMIT);
+    let lock = EtcdLock::connect(cluster.endpoints(), connect_options());
+    let lock = lock.with_config(config).unwrap();
+    let held = lock.acquire(&id("held"), TTL).await.unwrap();
+    let leader = cluster.leader().await;
+    let lost = [leader, (leader + 1) % 3];
+    for member in lost {
+        cluster.signal(member, "KILL");
+    }
+    for round in 0..2 {
+        let calls = [
+            timed(async { lock.acquire(&id("x"), TTL).await.map(drop) }).await,
+            timed(async { lock.renew(&held, TTL).await.map(drop) }).await,
+            timed(async { lock.inspect(&id("held")).await.map(drop) }).await,
+            timed(async { lock.wait(&id("held"), LIMIT).await }).await,
+        ];
+        // A wait may simply end.
+        for (n, call) in calls.into_iter().enumerate().take(3) {
+            let fault = call.unwrap_err().fault();
+            let known = matches!(fault, Some(Fault::Unknown | Fault::Unavailable));
+            assert!(known, "call {n} of round {round}: {fault:?}");
+        }
+    }
+    let since = Instant::now();
+    let waited = lock.acquire_with_retry("x", TTL, Retry::within(LIMIT)).await.unwrap_err();
+    assert!(waited.fault().is_some(), "{waited:?}");
+    assert!(since.elapsed() < LIMIT * 2 + SLACK, "{:?}", since.elapsed());
+    for member in lost {
+        cluster.restart(member);
+    }
+    let retry = Retry::within(Duration::from_secs(30));
+    let lease = lock.acquire_with_retry("x", TTL, retry).await.unwrap();
+    lock.release(&lease).await.unwrap();
+    // What was undone in the background may take a moment.
+    sleep(SLACK).await;
+    assert_eq!(lock.inspect(&id("x")).await.unwrap(), None);
+}
+
+async fn timed<T>(call: impl Future<Output = T>) -> T {
+    timeout(LIMIT + SLACK, call).await.expect("the call's time limit did not hold")
+}
