@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{Lock, LockError};
 
-use super::{LONG, id, take};
+use super::{LONG, SLACK, assert_freed, id, take};
 use crate::{Fixture, ttl};
 
 /// Zero, too short, too long and enormous: `Invalid`, and the lock is as it was.
@@ -41,10 +41,16 @@ pub async fn the_shortest_and_the_longest_ttl_work<F: Fixture>(fixture: &F) {
     let capabilities = lock.capabilities();
     let shortest = lock.acquire(&id("short"), capabilities.ttl_min).await.unwrap();
     assert!(shortest.ttl() >= capabilities.ttl_min);
+    let latest = capabilities.expiry_latest(shortest.ttl()) + SLACK;
+    assert_freed(fixture, &id("short"), latest).await;
 
     let longest = lock.acquire(&id("long"), capabilities.ttl_max).await.unwrap();
     let longest = lock.renew(&longest, capabilities.ttl_max).await.unwrap();
     assert!(longest.remaining() > capabilities.ttl_max / 10 * 9);
+    let shown = lock.inspect(&id("long")).await.unwrap().expect("a holder");
+    if let Some(remaining) = shown.remaining {
+        assert!(remaining > capabilities.ttl_max / 10 * 9, "the store has cut it to {remaining:?}");
+    }
     lock.release(&longest).await.unwrap();
 
     let odd = ttl(&lock, LONG) + Duration::from_nanos(1);

@@ -5,24 +5,22 @@ use std::time::Duration;
 use glock_core::{Lock, LockExt, Retry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{PATIENT, SHORT, SLACK, assert_held, id};
+use super::{PATIENT, SHORT, SLACK, assert_held, id, soon};
 use crate::{
-    Fixture,
+    Fixture, Networked,
     process::{Child, role, tell},
     ttl,
 };
 
-/// The ignored test that [`conformance!`](crate::conformance) makes for the other process.
-const HOLDER_TEST: &str = "holder_process";
 const HOLDER_ROLE: &str = "holder";
 const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
 /// A holder is killed with SIGKILL; the next waiter holds within the TTL, the store's lag and
 /// 0.6 s, with a greater token.
-pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
+pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
     let ours = fixture.client().await;
     let namespace = fixture.config().namespace;
-    let mut child = Child::start(HOLDER_TEST, HOLDER_ROLE, &[(NAMESPACE, &namespace)]).unwrap();
+    let mut child = Child::start(F::HOLDER_TEST, HOLDER_ROLE, &[(NAMESPACE, &namespace)]).unwrap();
     let told = timeout(PATIENT.wait_max, child.line()).await.expect("the other process is silent");
     let token: u64 = told.unwrap().expect("the other process ended").parse().unwrap();
     let ttl = ttl(&ours, 3 * SHORT);
@@ -37,9 +35,10 @@ pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
     sleep(Duration::from_millis(50)).await;
     let killed_at = Instant::now();
     child.kill_9().await.unwrap();
-    let guard = waiter.await.unwrap().unwrap();
-    let after = killed_at.elapsed();
     let latest = ours.capabilities().expiry_latest(ttl) + SLACK;
+    let passed_on = soon("the lock passes on", latest, waiter).await;
+    let guard = passed_on.unwrap().unwrap();
+    let after = killed_at.elapsed();
     assert!(after <= latest, "the lock passed on after {after:?}, not within {latest:?}");
     assert!(guard.fence().get() > token);
     guard.release().await.unwrap();
