@@ -62,6 +62,12 @@ pub(crate) const STORES: &[Store] = &[
         example: "postgres://user:password@host:5432/database",
         servers: &[POSTGRES18, POSTGRES15],
     },
+    Store {
+        name: "consul",
+        variable: "GLOCK_CONSUL_URL",
+        example: "http://host:8500/?token=secret",
+        servers: &[CONSUL1],
+    },
 ];
 
 const REDIS8: Server = Server {
@@ -144,6 +150,21 @@ const POSTGRES15: Server = Server {
         sha256: "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
     },
     layout: Layout::Tree("pgserver/pginstall/bin"),
+};
+
+const CONSUL1: Server = Server {
+    name: "consul1",
+    title: "Consul",
+    program: "consul",
+    package: Package::Debs {
+        suite: "bullseye",
+        debs: &[Deb {
+            name: "consul",
+            version: "1.8.7+dfsg1-2+b3",
+            sha256: "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
+        }],
+    },
+    layout: Layout::Programs(&[("usr/bin/consul", "consul")]),
 };
 
 impl Store {

@@ -9,6 +9,7 @@ mod source;
 
 mod recipe;
 
+mod consul;
 mod postgres;
 mod redis;
 
