@@ -46,7 +46,7 @@ limits { http_max_conns_per_client = -1 }
 "#;
 /// Starts the server given by the arguments, tells its process id, and waits for the end of its input.
 const KEEPER: &str = r#""$@" >/dev/null 2>&1 & echo $!; read -r _; kill -9 $!"#;
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 impl Agents {
     /// Starts three servers and waits until each takes sessions.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 const TASKS: usize = 20;
-const RUN: Duration = Duration::from_secs(60);
+const RUN: Duration = Duration::from_mins(1);
 const TTL: Duration = Duration::from_secs(2);
 /// An election, with the time in which followers believe in the old leader; measured at 3 to 4 s.
 const ELECTION_MAX: Duration = Duration::from_secs(8);

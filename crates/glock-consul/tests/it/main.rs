@@ -1,5 +1,9 @@
 //! What only Consul can get wrong.
-#![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test tells what it measured, and a fixture that fails is a failed test"
+)]
 
 #[path = "../admin/mod.rs"]
 mod admin;

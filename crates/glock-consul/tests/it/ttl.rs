@@ -30,7 +30,7 @@ fn the_default_limits_are_consul_s() {
 async fn a_lease_of_ten_seconds_ends_between_ten_and_twenty() {
     let store = Store::open().await;
     let ours = store.lock().with_session_ttl_min(TEN).unwrap();
-    let too_short = ours.acquire(&id("x"), TEN - Duration::from_nanos(1)).await;
+    let too_short = ours.acquire(&id("x"), TEN.saturating_sub(Duration::from_nanos(1))).await;
     assert!(matches!(too_short, Err(LockError::Invalid { what: "ttl", .. })));
     let asked = Instant::now();
     let lease = ours.acquire(&id("x"), TEN).await.unwrap();
