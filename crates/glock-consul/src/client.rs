@@ -54,7 +54,9 @@ pub struct ConsulClientBuilder {
     connections: usize,
 }
 
-const CONNECTIONS: usize = 8;
+/// A server commits what comes at the same time together, so that more connections are more throughput:
+/// 64 tasks on a server with a disk get twice as much done on 64 connections as on 8.
+const CONNECTIONS: usize = 64;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A peer that vanished without a word is noticed by a connection that only listens.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -129,6 +131,11 @@ impl ConsulClient {
         self.shared.watch.send(request).await
     }
 
+    /// Closes connections that were not used lately.
+    pub(crate) fn trim(&self) {
+        self.shared.commands.trim();
+    }
+
     /// Returns once a request has failed from now on: a blocking query may then hang as well.
     pub(crate) async fn trouble(&self) {
         self.shared.trouble.notified().await;
@@ -171,8 +178,9 @@ impl ConsulClientBuilder {
         self
     }
 
-    /// The most connections for commands; one more waits for changes. Default: 8. An agent allows
-    /// 200 from one address, unless told otherwise.
+    /// The most connections for commands; one more waits for changes. Default: 64. They are opened as
+    /// they are needed, and closed when they are not. An agent allows 200 from one address, unless told
+    /// otherwise.
     pub fn connections(mut self, max: usize) -> Self {
         self.connections = max;
         self

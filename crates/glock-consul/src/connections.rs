@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use glock_core::BoxError;
@@ -14,7 +15,7 @@ use hyper::{
     client::conn::http1,
     rt,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tower_service::Service;
 
 use crate::ConsulError;
@@ -40,13 +41,16 @@ pub(crate) struct Answer {
 pub(crate) struct Connections {
     open: Open,
     permits: Semaphore,
-    idle: Mutex<Vec<Sender>>,
+    /// The one that was used last is the last, so that those that are too many are the first.
+    idle: Mutex<Vec<(Sender, Instant)>>,
 }
 
 /// An answer that is longer is not a lock's.
 const BODY_MAX: usize = 64 * 1024 * 1024;
 /// A connection that was idle may be found closed; so may the one after it.
 const ATTEMPTS: usize = 3;
+/// A burst of calls opens many connections; those that are not needed after it are closed.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 
 impl Connections {
     pub(crate) fn new(open: Open, max: usize) -> Self {
@@ -72,7 +76,7 @@ impl Connections {
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let answer = read(response).await.map_err(ConsulError::Lost)?;
-                    self.idle().push(sender);
+                    self.put_back(sender);
                     return Ok(answer);
                 }
                 Err(mut err) => match err.take_message() {
@@ -89,10 +93,23 @@ impl Connections {
         self.idle().clear();
     }
 
+    /// Closes connections that were not used lately, but for one.
+    pub(crate) fn trim(&self) {
+        let mut idle = self.idle();
+        let old = idle.iter().take_while(|(_, since)| since.elapsed() > IDLE_MAX).count();
+        let surplus = old.min(idle.len().saturating_sub(1));
+        idle.drain(..surplus);
+    }
+
+    fn put_back(&self, sender: Sender) {
+        self.idle().push((sender, Instant::now()));
+        self.trim();
+    }
+
     /// The connection that was used last, or a new one.
     async fn sender(&self) -> Result<Sender, ConsulError> {
         let idle = || self.idle().pop();
-        while let Some(sender) = idle() {
+        while let Some((sender, _)) = idle() {
             if !sender.is_closed() {
                 return Ok(sender);
             }
@@ -100,7 +117,7 @@ impl Connections {
         (self.open)().await.map_err(ConsulError::NotSent)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Sender>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Sender, Instant)>> {
         // No code that could panic runs under this lock, so what it holds is whole.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

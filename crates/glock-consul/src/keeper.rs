@@ -140,9 +140,10 @@ impl Book {
         }
     }
 
-    /// Destroys what is left over, until there is nothing to keep.
+    /// Destroys and closes what is left over, until there is nothing to keep.
     async fn keeper(self: Arc<Self>) {
         while let Some(due) = self.due() {
+            self.client.trim();
             if due.is_empty() {
                 let _ = time::timeout(ROUND, self.urgent.notified()).await;
             }
@@ -151,7 +152,8 @@ impl Book {
                 let book = Arc::clone(&self);
                 carried.spawn(async move { book.carry_out(pending).await });
             }
-            carried.join_all().await;
+            // Cancelled with the runtime, an order is left to its session's TTL.
+            while carried.join_next().await.is_some() {}
         }
     }
 

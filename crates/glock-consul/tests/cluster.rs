@@ -74,7 +74,7 @@ impl Fixture for Cluster {
 }
 
 impl Networked for Cluster {
-    const CONNECTIONS_MAX: usize = 9;
+    const CONNECTIONS_MAX: usize = 65;
     const IDLE_REQUESTS_MAX: u64 = 60;
 
     fn upstream(&self) -> SocketAddr {

@@ -50,8 +50,8 @@ impl Fixture for Consul {
 }
 
 impl Networked for Consul {
-    /// Eight for commands, because HTTP/1.1 serves one at a time, and the blocking query's.
-    const CONNECTIONS_MAX: usize = 9;
+    /// HTTP/1.1 serves one command at a time, so 64 for commands at most; and the blocking query's.
+    const CONNECTIONS_MAX: usize = 65;
     /// One a second: the blocking query begins anew every two seconds where TTLs are as short as
     /// here, however many wait; and the sessions of their tries are destroyed.
     const IDLE_REQUESTS_MAX: u64 = 60;

@@ -22,9 +22,8 @@ const HELD_MEANWHILE: Duration = Duration::from_mins(10);
 async fn idle(waiters: usize, locks: usize) {
     let store = Store::open().await;
     let proxy = Proxy::start(store.admin.addr).await.unwrap();
-    // One connection for commands, so that what is left over from the start is not counted.
-    let client = store.admin.client(proxy.addr()).connections(1);
-    let (ours, theirs) = (store.admin.lock(client, store.config()), store.lock());
+    let ours = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    let theirs = store.lock();
     let mut leases = Vec::new();
     for n in 0..locks {
         leases.push(theirs.acquire(&id(&format!("x{n}")), HELD_MEANWHILE).await.unwrap());
@@ -37,7 +36,7 @@ async fn idle(waiters: usize, locks: usize) {
             ours.release(&lease).await.unwrap();
         });
     }
-    // All have tried, and the sessions of their tries are destroyed.
+    // All have tried; the sessions of their tries are destroyed, their connections closed.
     sleep(Duration::from_secs(8)).await;
     let before = proxy.requests();
     sleep(IDLE).await;
