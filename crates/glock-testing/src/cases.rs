@@ -15,6 +15,7 @@ pub mod ownership;
 pub mod processes;
 pub mod renewal;
 pub mod round_trips;
+mod seen;
 pub mod unknown_outcome;
 pub mod waiting;
 

@@ -105,6 +105,7 @@ macro_rules! contract {
             waiting {
                 a_free_lock_is_not_waited_for,
                 a_waiter_is_woken_by_a_release,
+                a_wait_for_ever_is_woken,
                 a_waiter_gets_a_lock_that_runs_out,
                 a_release_just_before_the_sleep_is_not_missed,
                 a_wait_ends_in_time,
@@ -185,9 +186,11 @@ macro_rules! networked {
                 a_server_that_stops_in_mid_call_is_noticed_in_time,
                 a_connection_cut_while_idle_is_not_noticed,
                 a_waiter_whose_connection_is_cut_is_still_woken,
+                cuts_never_let_two_hold,
             }
             processes {
                 a_killed_holder_s_lock_passes_on,
+                a_paused_holder_does_not_disturb_its_successor,
             }
         });
     };

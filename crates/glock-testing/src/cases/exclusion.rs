@@ -1,18 +1,12 @@
 //! One at a time holds a lock, and everybody gets it in the end.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use glock_core::{FencingToken, Lock, LockError, LockExt, Retry};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use glock_core::{Lock, LockError, LockExt, Retry};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::{LONG, PATIENT, assert_free, assert_held, id, take};
-use crate::{Fixture, History, history::Summary, ttl};
+use super::{LONG, assert_free, assert_held, id, seen::Seen, take};
+use crate::{Fixture, ttl};
 
 /// Neither another client nor the holder itself is granted a lock that is held.
 pub async fn a_second_owner_is_refused<F: Fixture>(fixture: &F) {
@@ -100,37 +94,4 @@ pub async fn sixteen_tasks_share_a_lock_fairly<F: Fixture>(fixture: &F) {
     assert!(most * 2 <= least * 3 + 2, "unfair: from {least} to {most} grants a task");
     assert_eq!(summary.shares.len(), 16, "somebody starved");
     lock.hold("x", ttl(&lock, LONG), Retry::NEVER).await.unwrap().release().await.unwrap();
-}
-
-/// What was seen of the lock `x`.
-#[derive(Clone, Default)]
-struct Seen {
-    history: History,
-    /// In the order of the holds, as each was noted while it held.
-    tokens: Arc<Mutex<Vec<FencingToken>>>,
-}
-
-impl Seen {
-    /// Whether the release worked is told to the caller, because the history says more about it.
-    async fn hold_once(&self, lock: &impl Lock, who: &str) -> Result<(), LockError> {
-        let attempt = self.history.acquiring(who, "x");
-        let lease = lock.acquire_with_retry("x", ttl(lock, LONG), PATIENT).await.unwrap();
-        let hold = attempt.granted(lease.fence().get(), lease.deadline());
-        self.tokens.lock().unwrap().push(lease.fence());
-        sleep(Duration::from_millis(1)).await;
-        let releasing = hold.releasing();
-        lock.release(&lease).await?;
-        releasing.released();
-        Ok(())
-    }
-
-    fn expect_sound(&self) -> Summary {
-        let summary = self.history.expect_sound();
-        // The history compares a token only with what was granted before it was asked for; here the
-        // holds excluded each other, so their order is known.
-        let tokens = self.tokens.lock().unwrap();
-        let fell = tokens.windows(2).find(|pair| pair[0] >= pair[1]);
-        assert!(fell.is_none(), "tokens out of order: {fell:?}");
-        summary
-    }
 }

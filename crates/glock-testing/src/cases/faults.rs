@@ -5,10 +5,11 @@ use std::{error::Error, fmt::Write, net::SocketAddr, time::Duration};
 use glock_core::{Fault, Lock, LockError, LockExt, Retry};
 use tokio::{
     net::TcpListener,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_free, id, soon, take};
+use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, id, seen::Seen, soon, take};
 use crate::{CANARY, Networked, Proxy, ttl};
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -136,4 +137,46 @@ pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixtu
         ours.release(&lease).await.unwrap();
     }
     assert_free(&theirs, &id("x")).await;
+}
+
+/// The connections of two clients that contend are cut again and again, in the midst of requests
+/// too: no two hold at a time, and when it is over the lock is free.
+pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
+    let (seen, until) = (Seen::default(), Instant::now() + Duration::from_secs(3));
+    let (mut proxies, mut tasks) = (Vec::new(), JoinSet::new());
+    for client in 0..2 {
+        let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+        let config = fixture.config().with_call_timeout(LIMIT);
+        let lock = fixture.client_at(proxy.addr(), config).await;
+        for task in 0..4 {
+            let (lock, seen) = (lock.clone(), seen.clone());
+            let who = format!("client {client} task {task}");
+            tasks.spawn(async move {
+                while Instant::now() < until {
+                    seen.hold_through_faults(&lock, &who).await;
+                }
+            });
+        }
+        proxies.push(proxy);
+    }
+    for turn in 0.. {
+        let proxy = &proxies[turn % 2];
+        match turn % 5 {
+            0 => proxy.cut_before_request(),
+            1 => proxy.cut_inside_request(40),
+            2 => proxy.cut(),
+            3 => proxy.cut_after_request(),
+            _ => proxy.cut_inside_reply(3),
+        }
+        sleep(Duration::from_millis(20 + turn as u64 * 7 % 31)).await;
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    proxies.iter().for_each(Proxy::pass);
+    soon("the last of them are done", LIMIT * 6, tasks.join_all()).await;
+    let grants = seen.expect_sound().grants;
+    assert!(grants >= 10, "{grants} grants are too few to tell");
+    assert_freed(fixture, &id("x"), LIMIT * 6).await;
+    assert_free(&fixture.client().await, &id("x")).await;
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long the store and the client may take to clear away.
-const CLEARED: Duration = Duration::from_secs(4);
+const CLEARED: Duration = Duration::from_secs(3);
 
 /// A thousand tries are refused; the store has what it had, and no task of theirs lives.
 pub async fn a_thousand_refused_tries_leave_nothing<F: Fixture>(fixture: &F) {

@@ -96,6 +96,7 @@ pub async fn a_release_whose_reply_is_cut_frees_the_lock<F: Networked>(fixture: 
             Ok(()) | Err(LockError::Backend { fault: Fault::Unknown, .. }) => {}
             other => panic!("{other:?}"),
         }
+        assert!(!proxy.is_armed(), "the fault did not strike");
         assert_freed(fixture, &id("x"), UNDONE).await;
         assert_free(&theirs, &id("x")).await;
     }

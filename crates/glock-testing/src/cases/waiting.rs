@@ -49,6 +49,28 @@ pub async fn a_waiter_is_woken_by_a_release<F: Fixture>(fixture: &F) {
     }
 }
 
+/// For ever is a time to wait that no clock, reply or parameter overflows on.
+pub async fn a_wait_for_ever_is_woken<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    for max in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
+        let lease = take(&theirs, &id("x")).await;
+        let sleeper = tokio::spawn({
+            let ours = ours.clone();
+            async move { ours.wait(&id("x"), max).await }
+        });
+        let waiter = tokio::spawn({
+            let (ours, retry) = (ours.clone(), Retry::within(max).with_pause_max(max));
+            async move { ours.acquire_with_retry("x", ttl(&ours, LONG), retry).await }
+        });
+        sleep(SHORT).await;
+        assert!(!waiter.is_finished());
+        theirs.release(&lease).await.unwrap();
+        soon("the sleeper wakes", SLACK * 2, sleeper).await.unwrap().unwrap();
+        let lease = soon("the waiter is served", SLACK * 2, waiter).await.unwrap().unwrap();
+        ours.release(&lease).await.unwrap();
+    }
+}
+
 /// A waiter is granted the lock of a holder that vanished, soon after its lease has run out.
 pub async fn a_waiter_gets_a_lock_that_runs_out<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);

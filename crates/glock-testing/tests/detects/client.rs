@@ -16,7 +16,7 @@ use crate::{
     ears::Ears,
     flaw::Flaw,
     keys::{hex, key, prefix, unhex},
-    wire::{BACKEND, Door, Reply, Wire},
+    wire::{BACKEND, Door, Failure, Reply, Wire},
 };
 
 /// What the clones of a lock share.
@@ -137,11 +137,12 @@ impl Client {
     ) -> Result<(), LockError> {
         self.check_owner(&id, &owner, Action::Release)?;
         let request = format!("RELEASE {} {}", self.key(&id), owner.reveal());
-        if self.flaw == Flaw::CutReleaseIsOk {
-            let reply = self.wire.ask_once(&request).await;
-            return done(reply.as_deref().unwrap_or("OK"), id, Action::Release);
-        }
-        let reply = self.wire.ask(&request).await;
+        let reply = match self.flaw {
+            Flaw::CutReleaseIsOk | Flaw::CutReleaseIsForced => {
+                self.release_roughly(&id, &request).await
+            }
+            _ => self.wire.ask(&request).await,
+        };
         let Reply { text, again } = reply.map_err(|failure| failure.during(Action::Release))?;
         self.granted().remove(owner.reveal());
         if text == "LOST" && again && self.flaw != Flaw::CutReleaseIsNotHeld {
@@ -150,6 +151,16 @@ impl Client {
             return Err(LockError::backend(BACKEND, Action::Release, Fault::Unknown, why));
         }
         done(&text, id, Action::Release)
+    }
+
+    /// Takes a cut for a release, or makes it one.
+    async fn release_roughly(&self, id: &LockId, request: &str) -> Result<Reply, Failure> {
+        match self.wire.ask_once(request).await {
+            Err(_) if self.flaw == Flaw::CutReleaseIsForced => {
+                self.wire.ask(&format!("EVICT {}", self.key(id))).await
+            }
+            reply => Ok(Reply { text: reply.unwrap_or_else(|_| "OK".into()), again: false }),
+        }
     }
 
     /// Who has the lock.

@@ -104,6 +104,8 @@ flaws! {
     SubscribesAfterLook,
     /// A sleeper does not know when the holder's lease runs out.
     SleepsThroughExpiry,
+    /// A sleeper reckons when it is to wake up, as if that always came.
+    WaitOverflows,
     /// A sleeper sleeps until it is woken, however little time it has.
     WaitIgnoresMax,
     /// All waiters of a client ask at once.
@@ -138,6 +140,8 @@ flaws! {
     CutReleaseIsNotHeld,
     /// A release that fails is called done.
     CutReleaseIsOk,
+    /// A release that is cut is done again by force.
+    CutReleaseIsForced,
     /// A renewal that fails was not held.
     CutRenewalIsNotHeld,
     /// The deadline counts from the reply.
@@ -220,6 +224,8 @@ flaws! {
     WaitHasNoTimeLimit,
     /// A broken connection is found out by a call, which then fails.
     NoRetry,
+    /// A connection whose answer was not waited for is never replaced.
+    StuckCallBlocks,
     /// A broken connection stays broken.
     NeverReconnects,
     /// A broken wake-up connection stays broken.

@@ -104,6 +104,7 @@ impl ToyLock {
         let client = Arc::clone(&self.0);
         let limit = client.config.call_timeout;
         let key = client.key(id);
+        let _wakes_at = self.has(Flaw::WaitOverflows).then(|| Instant::now() + max);
         if self.has(Flaw::SubscribesAfterLook) {
             if self.look(id, Action::Wait).await?.is_none() {
                 return Ok(());

@@ -133,6 +133,11 @@ async fn answer(store: &Store, words: &[&str]) -> String {
         }
         ["RENEW", key, owner, millis] => done(store.renew(key, owner, ttl(millis))),
         ["RELEASE", key, owner] => done(store.release(key, owner).await),
+        ["EVICT", key] if store.flaw == Flaw::CutReleaseIsForced => {
+            store.evict(key);
+            let _ = store.freed.send(key.into());
+            done(true)
+        }
         ["LOOK", key] => store.look(key).map_or("FREE".to_owned(), |hold| shown(store, &hold)),
         _ => "ERROR".to_owned(),
     }

@@ -103,7 +103,7 @@ impl Fixture for Toy {
 
 impl Networked for Toy {
     /// Nothing of the toy happens seldom.
-    const IDLE: Duration = Duration::from_secs(2);
+    const IDLE: Duration = Duration::from_secs(1);
     const HOLDER_TEST: &str = "sound::holder_process";
 
     fn upstream(&self) -> SocketAddr {

@@ -167,15 +167,17 @@ impl Wire {
                 return Err(Failure::NoAnswer(io::ErrorKind::NotConnected.into()));
             }
         };
+        if self.door.flaw == Flaw::StuckCallBlocks {
+            *kept = Kept::Broken;
+        }
         match connection.ask(request).await {
             Ok(reply) => {
                 *kept = Kept::Connection(connection);
                 Ok(reply)
             }
             Err(err) => {
-                if self.door.flaw == Flaw::NeverReconnects {
-                    *kept = Kept::Broken;
-                }
+                let stays_broken = self.door.flaw == Flaw::NeverReconnects;
+                *kept = if stays_broken { Kept::Broken } else { Kept::Nothing };
                 Err(Failure::NoAnswer(err))
             }
         }
