@@ -21,6 +21,8 @@ pub(crate) enum Locked {
     Granted(u64),
     /// Another session has it.
     Held,
+    /// A session of somebody who asked for a delay had it, and the delay is not over.
+    Delayed,
     /// Our session is over.
     NoSession,
 }
@@ -79,6 +81,7 @@ impl ConsulClient {
             Ok(index) => Ok(Locked::Granted(index)),
             Err(errors) if errors.contains("invalid session") => Ok(Locked::NoSession),
             Err(errors) if errors.contains("already held") => Ok(Locked::Held),
+            Err(errors) if errors.contains("lock delay") => Ok(Locked::Delayed),
             // Another version's words: whoever has it says why it was refused.
             Err(errors) => match self.entry(key).await? {
                 Some(entry) if entry.is_held() => Ok(Locked::Held),

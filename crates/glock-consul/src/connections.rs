@@ -71,6 +71,7 @@ impl Connections {
         for _ in 0..ATTEMPTS {
             let mut sender = self.sender().await?;
             if sender.ready().await.is_err() {
+                self.forget_idle();
                 continue;
             }
             match sender.try_send_request(request).await {
@@ -80,7 +81,10 @@ impl Connections {
                     return Ok(answer);
                 }
                 Err(mut err) => match err.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => {
+                        self.forget_idle();
+                        request = unsent;
+                    }
                     None => return Err(ConsulError::Lost(err.into_error().into())),
                 },
             }

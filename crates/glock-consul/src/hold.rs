@@ -9,7 +9,7 @@ use glock_core::{
     Action, Fault, FencingToken, Lease, LockConfig, LockError, LockId, OwnerToken, WaitQueue,
     backend::CONSUL,
 };
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use crate::{
     ConsulClient, ConsulError,
@@ -40,6 +40,8 @@ pub(crate) struct Asked(Arc<Mutex<Option<String>>>);
 
 /// A try may find a dead connection, the next one a dead session.
 const AGAIN_MAX: usize = 2;
+/// Who asks again and again during the delay that somebody else's session has asked for is slowed down.
+const DELAYED_PAUSE: Duration = Duration::from_millis(100);
 /// A blocking query blocks for half the shortest TTL, within these limits.
 const BLOCK_MIN: Duration = Duration::from_secs(2);
 const BLOCK_MAX: Duration = Duration::from_secs(5);
@@ -106,8 +108,12 @@ impl Client {
                 let fence = FencingToken::new(index);
                 Ok(Some(Lease::granted(id.clone(), token, fence, since, ttl)))
             }
-            Ok(Locked::Held) => {
+            Ok(refused @ (Locked::Held | Locked::Delayed)) => {
                 session.give_back();
+                if matches!(refused, Locked::Delayed) {
+                    // Nothing tells of the end of a delay, and the key looks free.
+                    time::sleep(DELAYED_PAUSE).await;
+                }
                 Err(LockError::Held { id: id.clone(), holder: None })
             }
             Ok(Locked::NoSession) => Ok(None),

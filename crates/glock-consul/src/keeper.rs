@@ -60,7 +60,7 @@ struct Pending {
 const ROUND: Duration = Duration::from_secs(1);
 /// One spare session a TTL is kept for a TTL, and at most for this long; the others for much less.
 const SPARE_MAX: Duration = Duration::from_mins(1);
-const SURPLUS_MAX: Duration = Duration::from_secs(2);
+const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// Orders that are carried out at a time, and how often each is tried.
 const ORDERS_MAX: usize = 4;
 const TRIES_MAX: u32 = 8;

@@ -64,6 +64,10 @@ impl Fixture for Cluster {
         self.admin.held(&format!("{}/", self.namespace)).await.len()
     }
 
+    async fn residue(&self) -> usize {
+        self.admin.residue(&self.namespace).await
+    }
+
     async fn evict(&self, id: &LockId) {
         self.admin.delete(&key(&self.namespace, id)).await;
     }

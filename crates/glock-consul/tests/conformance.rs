@@ -39,6 +39,10 @@ impl Fixture for Consul {
         self.admin.held(&format!("{}/", self.namespace)).await.len()
     }
 
+    async fn residue(&self) -> usize {
+        self.admin.residue(&self.namespace).await
+    }
+
     /// As `consul kv delete` does: the session lives on.
     async fn evict(&self, id: &LockId) {
         self.admin.delete(&key(&self.namespace, id)).await;

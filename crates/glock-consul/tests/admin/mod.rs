@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
+    collections::HashSet,
     fmt::Write,
     net::{SocketAddr, ToSocketAddrs},
     time::Duration,
@@ -96,6 +97,25 @@ impl Admin {
         let ours = |session: &&Value| session["Name"].as_str().unwrap().starts_with(start);
         let id = |session: &Value| session["ID"].as_str().unwrap().to_owned();
         sessions.as_array().unwrap().iter().filter(ours).map(id).collect()
+    }
+
+    /// Held keys, and sessions but for one spare session a client and TTL, which is there to stay for
+    /// a while.
+    pub(crate) async fn residue(&self, namespace: &str) -> usize {
+        let sessions = self.json("GET", "session/list?consistent", "").await;
+        let held = self.held(&format!("{namespace}/")).await;
+        let holds = |session: &Value| held.iter().any(|entry| entry["Session"] == session["ID"]);
+        let (mut left, mut spares) = (2 * held.len(), HashSet::new());
+        for session in sessions.as_array().unwrap() {
+            let name = session["Name"].as_str().unwrap();
+            // A client's sessions are numbered.
+            let client = name.rsplit_once('.').map_or(name, |(client, _)| client);
+            let ours = name.starts_with(&format!("{namespace} ")) && !holds(session);
+            if ours && !spares.insert((client.to_owned(), session["TTL"].to_string())) {
+                left += 1;
+            }
+        }
+        left
     }
 
     pub(crate) async fn delete(&self, key: &str) {

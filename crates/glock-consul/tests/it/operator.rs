@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_consul::{ConsulLock, Lock, LockExt, LossReason, Retry};
+use glock_consul::{ConsulLock, Lock, LockError, LockExt, LossReason, Retry};
 use glock_testing::Proxy;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -97,4 +97,31 @@ async fn a_busy_namespace_does_not_keep_holders_busy() {
     for guard in guards {
         guard.release().await.unwrap();
     }
+}
+
+/// Another program's session asked for a delay before its keys can be locked again: held until then,
+/// and nobody hammers the agent meanwhile.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn somebody_else_s_lock_delay_is_respected() {
+    let store = Store::open().await;
+    let wanted = r#"{"TTL": "60s", "LockDelay": "2s", "Behavior": "delete"}"#;
+    let made = store.admin.json("PUT", "session/create", wanted).await;
+    let session = made["ID"].as_str().unwrap();
+    let key = store.key("x");
+    let (status, locked) =
+        store.admin.ask("PUT", &format!("kv/{key}?acquire={session}"), "?").await;
+    assert_eq!((status, locked.trim()), (200, "true"));
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let ours = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    assert_eq!(ours.inspect(&id("x")).await.unwrap().unwrap().label, "", "a stranger's value");
+    assert!(matches!(ours.acquire(&id("x"), LONG).await, Err(LockError::Held { .. })));
+    store.admin.ask("PUT", &format!("session/destroy/{session}"), "").await;
+    let since = Instant::now();
+    assert!(matches!(ours.acquire(&id("x"), LONG).await, Err(LockError::Held { .. })));
+    let lease = ours.acquire_with_retry("x", LONG, Retry::within(LONG)).await.unwrap();
+    let after = since.elapsed();
+    assert!(after > SOON / 2 && after < SOON + SLACK * 2, "after {after:?}");
+    assert!(proxy.requests() < 150, "{} requests in two seconds", proxy.requests());
+    ours.release(&lease).await.unwrap();
 }
