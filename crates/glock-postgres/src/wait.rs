@@ -12,6 +12,8 @@ use crate::{
 
 /// How often is asked where nobody tells.
 const POLL: Duration = Duration::from_millis(200);
+/// The same for the moment that a connection takes.
+const POLL_STARTING: Duration = Duration::from_millis(50);
 const POLL_JITTER_PERCENT: u8 = 50;
 
 /// Sleeps until the lock may be free, and at most for `max`.
@@ -33,7 +35,7 @@ async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
         tokio::select! {
             () = sleep.woken() => return Ok(()),
             // Nothing is heard until then, so the caller had better ask.
-            () = time::sleep(POLL) => return Ok(()),
+            () = time::sleep(POLL_STARTING) => return Ok(()),
             _ = hearing.wait_for(|hearing| !matches!(hearing, Hearing::Starting)) => {}
         }
     }
@@ -42,7 +44,11 @@ async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
         Hearing::Good => {}
         Hearing::Starting => return Ok(()),
         Hearing::Deaf => return poll(&mut sleep).await,
-        Hearing::Failed(fault, source) => return Err(failed(fault, source)),
+        Hearing::Failed(fault, source) => {
+            // Not at once: whoever asks again and again should not hammer the store.
+            poll(&mut sleep).await?;
+            return Err(failed(fault, source));
+        }
     }
     let marking = {
         let store = Arc::clone(store);

@@ -35,7 +35,7 @@ const CONTRACT: &[Row] = &[
         "expiry::an_expired_lease_frees_the_lock",
         &[
             (Flaw::NeverExpires, "did not come free in time"),
-            (Flaw::ExpiresEarly, "should be held"),
+            (Flaw::ExpiresEarly, "free after"),
             (Flaw::ExpiresLate, "did not come free in time"),
         ],
     ),
@@ -220,7 +220,7 @@ const CONTRACT: &[Row] = &[
         &[
             (Flaw::HolderNotShown, "a holder"),
             (Flaw::LabelInAscii, "web-3"),
-            (Flaw::ShowsMoreThanIsLeft, "120s"),
+            (Flaw::ShowsMoreThanIsLeft, "are shown as left"),
         ],
     ),
     ("inspection::an_expired_lease_is_not_shown", &[(Flaw::ShowsTheExpired, "right: None")]),
