@@ -1,3 +1,5 @@
+//! Distributed locks on Consul.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;

@@ -182,20 +182,12 @@ impl Agent {
     }
 }
 
-/// The binary that `cargo xtask integration` has fetched, or the one named by hand.
+/// The program, as `cargo xtask integration` names it.
 fn program() -> String {
-    if let Ok(program) = std::env::var("GLOCK_CONSUL_SERVER") {
-        return program;
-    }
-    let servers = std::env::var("GLOCK_SERVERS").unwrap_or_default();
-    let (Some(dir), Ok(name)) = (servers.strip_prefix("native:"), std::env::var("GLOCK_SERVER"))
-    else {
-        panic!(
-            "this test starts servers of its own: run `cargo xtask integration consul --native`, or set \
-             GLOCK_CONSUL_SERVER to the path of a consul binary"
-        );
-    };
-    format!("{dir}/{name}/bin/consul")
+    std::env::var("GLOCK_CONSUL_SERVER").expect(
+        "GLOCK_CONSUL_SERVER is not set; run `cargo xtask integration consul --native`, or set it to \
+         the path of a consul binary",
+    )
 }
 
 /// Ports that nobody uses at the moment, all different.

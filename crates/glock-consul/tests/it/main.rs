@@ -7,13 +7,10 @@
 
 #[path = "../admin/mod.rs"]
 mod admin;
-#[path = "../agents/mod.rs"]
-mod agents;
 mod fake;
 mod support;
 
 mod access;
-mod cluster;
 mod crowd;
 mod fencing;
 mod leaks;
