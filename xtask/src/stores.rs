@@ -68,6 +68,12 @@ pub(crate) const STORES: &[Store] = &[
         example: "http://host:2379,http://host2:2379",
         servers: &[ETCD35],
     },
+    Store {
+        name: "consul",
+        variable: "GLOCK_CONSUL_URL",
+        example: "http://host:8500/?token=secret",
+        servers: &[CONSUL1],
+    },
 ];
 
 const REDIS8: Server = Server {
@@ -165,6 +171,21 @@ const ETCD35: Server = Server {
         }],
     },
     layout: Layout::Programs(&[("usr/bin/etcd", "etcd")]),
+};
+
+const CONSUL1: Server = Server {
+    name: "consul1",
+    title: "Consul",
+    program: "consul",
+    package: Package::Debs {
+        suite: "bullseye",
+        debs: &[Deb {
+            name: "consul",
+            version: "1.8.7+dfsg1-2+b3",
+            sha256: "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
+        }],
+    },
+    layout: Layout::Programs(&[("usr/bin/consul", "consul")]),
 };
 
 impl Store {

@@ -53,6 +53,11 @@ impl Wakeups {
         self.keys().contains_key(key)
     }
 
+    /// The keys that somebody sleeps on, in no order: for stores that watch what is awaited.
+    pub fn awaited(&self) -> Vec<String> {
+        self.keys().keys().cloned().collect()
+    }
+
     /// On how many keys somebody sleeps.
     pub fn len(&self) -> usize {
         self.keys().len()
@@ -145,8 +150,9 @@ mod tests {
         let (one, two) = (wakeups.subscribe("a"), wakeups.subscribe("a"));
         drop(one);
         assert!(wakeups.is_awaited("a"));
+        assert_eq!(wakeups.awaited(), ["a"]);
         drop(two);
-        assert!(wakeups.is_empty());
+        assert!(wakeups.is_empty() && wakeups.awaited().is_empty());
         wakeups.wake("a");
     }
 }

@@ -1,6 +1,8 @@
 //! The servers that the tests know how to start, one row each.
 
-use crate::server::{ServerError, etcd::Etcd, postgres::Postgres, recipe::Recipe, redis::Redis};
+use crate::server::{
+    ServerError, consul::Consul, etcd::Etcd, postgres::Postgres, recipe::Recipe, redis::Redis,
+};
 
 /// A server of one store in one version.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub const PRODUCTS: &[Product] = &[
     Product { name: "postgres15", store: "postgres", image: ("postgres", "15"), recipe: &Postgres },
     Product { name: "postgres18", store: "postgres", image: ("postgres", "18"), recipe: &Postgres },
     Product { name: "etcd35", store: "etcd", image: ("etcd", "3.5"), recipe: &Etcd },
+    Product { name: "consul1", store: "consul", image: ("consul", "1.8"), recipe: &Consul },
 ];
 
 const REDIS: Redis = Redis { program: "redis-server" };

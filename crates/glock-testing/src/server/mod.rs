@@ -10,6 +10,7 @@ mod source;
 mod recipe;
 
 mod etcd;
+mod consul;
 mod postgres;
 mod redis;
 

@@ -66,7 +66,7 @@ pub(crate) struct ContainerSetup {
 pub(crate) fn version_in(output: &str) -> Option<&str> {
     output
         .split_whitespace()
-        .map(|word| word.trim_start_matches("v="))
+        .map(|word| word.trim_start_matches(['v', '=']))
         .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
 }
 
@@ -82,6 +82,7 @@ mod tests {
             version_in("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"),
             Some("15.18")
         );
+        assert_eq!(version_in("Consul v1.8.7\nProtocol 2"), Some("1.8.7"));
         assert_eq!(version_in("not a version"), None);
     }
 }

@@ -1,0 +1,153 @@
+//! `ConsulError`: what went wrong between client and agent, and what that means for a lock.
+
+use glock_core::{Action, BoxError, Fault, LockError, backend};
+
+/// What went wrong between this client and the agent. It is the `source()` of a
+/// [`LockError::Backend`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsulError {
+    /// There is no connection, so nothing was sent.
+    #[error("could not connect to the agent")]
+    NotSent(#[source] BoxError),
+
+    /// The request was sent, and the connection ended before its answer had come.
+    #[error("the connection ended before the agent's answer")]
+    Lost(#[source] BoxError),
+
+    /// The agent answered that it will not, or cannot.
+    #[error("the agent answered {status}: {text}")]
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// What it said, without session ids.
+        text: String,
+    },
+
+    /// The agent's answer is not one that Consul gives.
+    #[error("the agent's answer is not Consul's: {0}")]
+    Garbled(String),
+}
+
+/// An answer's text is cut off here in messages.
+const TEXT_MAX: usize = 300;
+const SESSION_LEN: usize = 36;
+
+impl ConsulError {
+    /// What the agent answered, as an error.
+    pub(crate) fn answered(status: u16, body: &[u8]) -> Self {
+        Self::Answered { status, text: shown(&String::from_utf8_lossy(body)) }
+    }
+
+    /// What it means for the lock.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::NotSent(_) => Fault::Unavailable,
+            Self::Lost(_) => Fault::Unknown,
+            Self::Garbled(_) => Fault::Rejected,
+            Self::Answered { status, text } => match status {
+                // Asked too often, or by too many: it was not looked at.
+                429 | 503 => Fault::Unavailable,
+                500.. => failed_inside(text),
+                _ => Fault::Rejected,
+            },
+        }
+    }
+
+    /// Whether the request may have been carried out all the same.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.fault() == Fault::Unknown
+    }
+
+    pub(crate) fn during(self, action: Action) -> LockError {
+        LockError::backend(backend::CONSUL, action, self.fault(), self)
+    }
+
+    /// As [`during`](Self::during), for what came before the request that could have changed the
+    /// lock: whatever happened, the lock is as it was.
+    pub(crate) fn before(self, action: Action) -> LockError {
+        let fault = match self.fault() {
+            Fault::Unknown => Fault::Unavailable,
+            fault => fault,
+        };
+        LockError::backend(backend::CONSUL, action, fault, self)
+    }
+}
+
+/// Consul says everything that goes wrong inside with status 500.
+fn failed_inside(text: &str) -> Fault {
+    if text.contains("No cluster leader") || text.contains("No path to datacenter") {
+        // It could not be handed to anybody.
+        Fault::Unavailable
+    } else if ["Permission denied", "ACL not found", "Invalid Session TTL", "UUID"]
+        .iter()
+        .any(|known| text.contains(known))
+    {
+        Fault::Rejected
+    } else {
+        // A leader that lost its place may have written it to the log, a broken line between two
+        // servers may have carried it.
+        Fault::Unknown
+    }
+}
+
+/// The text in one line, not too long, and without session ids: they prove a hold.
+fn shown(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let secret = |part: &str| {
+            part.len() >= SESSION_LEN
+                && part.bytes().filter(|&b| b == b'-').count() >= 4
+                && part.bytes().filter(u8::is_ascii_hexdigit).count() >= SESSION_LEN - 4
+        };
+        line.push_str(if line.is_empty() { "" } else { " " });
+        line.push_str(if secret(word) { "(a session)" } else { word });
+        if line.len() > TEXT_MAX {
+            let end = (0..=TEXT_MAX).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+            line.truncate(end);
+            line.push_str("..");
+            break;
+        }
+    }
+    if line.is_empty() { "nothing".into() } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(status: u16, text: &str) -> Fault {
+        ConsulError::answered(status, text.as_bytes()).fault()
+    }
+
+    #[test]
+    fn what_may_have_happened_is_unknown() {
+        assert_eq!(fault(500, "rpc error making call: EOF"), Fault::Unknown);
+        assert_eq!(fault(500, "leadership lost while committing log"), Fault::Unknown);
+        assert_eq!(fault(500, "No cluster leader"), Fault::Unavailable);
+        assert_eq!(fault(429, "Too Many Requests"), Fault::Unavailable);
+        assert_eq!(fault(403, "ACL not found"), Fault::Rejected);
+        assert_eq!(fault(500, "rpc error: Permission denied"), Fault::Rejected);
+        assert_eq!(fault(404, "page not found"), Fault::Rejected);
+        assert_eq!(ConsulError::NotSent("x".into()).fault(), Fault::Unavailable);
+    }
+
+    #[test]
+    fn before_the_lock_was_touched_nothing_is_unknown() {
+        let err = ConsulError::answered(500, b"rpc error: EOF").before(Action::Acquire);
+        assert_eq!(err.fault(), Some(Fault::Unavailable));
+        let err = ConsulError::answered(403, b"ACL not found").before(Action::Acquire);
+        assert_eq!(err.fault(), Some(Fault::Rejected));
+    }
+
+    #[test]
+    fn a_message_shows_no_session_and_ends() {
+        let text = "failed session check for key \"x\", current session \
+                    \"008f85bf-2ece-1234-76e4-744f25601f0a\" != \"3ccd2c6b-5913-81de-0967-922e4fa22705\"";
+        let err = ConsulError::answered(409, text.as_bytes()).to_string();
+        assert!(!err.contains("008f85bf") && !err.contains("3ccd2c6b"), "{err}");
+        let long = ConsulError::answered(500, "\u{e9} ".repeat(1_000).as_bytes()).to_string();
+        assert!(long.len() < TEXT_MAX + 50, "{}", long.len());
+        assert!(ConsulError::answered(500, b"\n").to_string().ends_with("nothing"));
+    }
+}

@@ -1,0 +1,299 @@
+//! `Book`: which sessions are spare and which are held, and the task that destroys what is left over.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+    time::{self, Instant},
+};
+
+use crate::{ConsulClient, ConsulError, owner::Owner, session::Session};
+
+/// What is to be done in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Destroy this session.
+    Destroy(String),
+    /// Destroy the session of this name, if it was made.
+    Sweep(String),
+}
+
+/// The sessions of one client.
+pub(crate) struct Book {
+    client: ConsulClient,
+    limit: Duration,
+    pages: Mutex<Pages>,
+    /// Something cannot wait for the next round.
+    urgent: Notify,
+}
+
+#[derive(Default)]
+struct Pages {
+    /// The one that was used last is the last.
+    spares: Vec<(Session, Instant)>,
+    held: HashMap<String, Held>,
+    orders: Vec<Pending>,
+    keeper: Option<JoinHandle<()>>,
+    closed: bool,
+}
+
+struct Held {
+    key: String,
+    index: u64,
+    session: Session,
+}
+
+struct Pending {
+    order: Order,
+    tries: u32,
+    not_before: Instant,
+}
+
+/// How often the keeper looks around while there is something to keep.
+const ROUND: Duration = Duration::from_secs(1);
+/// One spare session a TTL is kept for a TTL, and at most for this long; the others for much less.
+const SPARE_MAX: Duration = Duration::from_mins(1);
+const SURPLUS_MAX: Duration = Duration::from_secs(1);
+/// Orders that are carried out at a time, and how often each is tried.
+const ORDERS_MAX: usize = 4;
+const TRIES_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Book {
+    pub(crate) fn new(client: ConsulClient, limit: Duration) -> Arc<Self> {
+        Arc::new(Self { client, limit, pages: Mutex::default(), urgent: Notify::new() })
+    }
+
+    pub(crate) fn take_spare(&self, ttl: Duration) -> Option<Session> {
+        let mut pages = self.pages();
+        let at = pages.spares.iter().rposition(|(session, _)| session.ttl == ttl)?;
+        Some(pages.spares.remove(at).0)
+    }
+
+    pub(crate) fn put_spare(self: &Arc<Self>, session: Session) {
+        let mut pages = self.pages();
+        pages.spares.push((session, Instant::now()));
+        self.keep(&mut pages);
+    }
+
+    pub(crate) fn put_held(self: &Arc<Self>, key: &str, index: u64, session: Session) {
+        let mut pages = self.pages();
+        let held = Held { key: key.into(), index, session };
+        pages.held.insert(held.session.id.clone(), held);
+        self.keep(&mut pages);
+    }
+
+    pub(crate) fn held(&self, key: &str, owner: &Owner) -> Option<Session> {
+        let pages = self.pages();
+        let held = pages.held.get(&owner.session).filter(|held| held.is(key, owner))?;
+        Some(held.session.clone())
+    }
+
+    pub(crate) fn refresh(&self, key: &str, owner: &Owner, sent_at: Instant) -> bool {
+        let mut pages = self.pages();
+        let held = pages.held.get_mut(&owner.session).filter(|held| held.is(key, owner));
+        held.map(|held| held.session.refreshed_at = sent_at).is_some()
+    }
+
+    pub(crate) fn take_held(&self, key: &str, owner: &Owner) -> Option<Session> {
+        let mut pages = self.pages();
+        pages.held.get(&owner.session).filter(|held| held.is(key, owner))?;
+        pages.held.remove(&owner.session).map(|held| held.session)
+    }
+
+    /// Forgets a session, whatever it is used for.
+    pub(crate) fn strike(&self, session: &str) {
+        let mut pages = self.pages();
+        pages.held.remove(session);
+        pages.spares.retain(|(spare, _)| spare.id != session);
+    }
+
+    pub(crate) fn order(self: &Arc<Self>, order: Order) {
+        let mut pages = self.pages();
+        pages.orders.push(Pending { order, tries: 0, not_before: Instant::now() });
+        self.keep(&mut pages);
+        self.urgent.notify_one();
+    }
+
+    /// Nobody takes sessions any more: what is spare is destroyed now.
+    pub(crate) fn close(self: &Arc<Self>) {
+        let mut pages = self.pages();
+        pages.closed = true;
+        self.keep(&mut pages);
+        self.urgent.notify_one();
+    }
+
+    /// Sees to it that the keeper runs, if there is a runtime to run on and something to keep.
+    fn keep(self: &Arc<Self>, pages: &mut Pages) {
+        if pages.is_empty() || pages.keeper.as_ref().is_some_and(|keeper| !keeper.is_finished()) {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            pages.keeper = Some(runtime.spawn(Arc::clone(self).keeper()));
+        }
+    }
+
+    /// Destroys and closes what is left over, until there is nothing to keep.
+    async fn keeper(self: Arc<Self>) {
+        while let Some(due) = self.due() {
+            self.client.trim();
+            if due.is_empty() {
+                let _ = time::timeout(ROUND, self.urgent.notified()).await;
+            }
+            let mut carried = JoinSet::new();
+            for pending in due {
+                let book = Arc::clone(&self);
+                carried.spawn(async move { book.carry_out(pending).await });
+            }
+            // Cancelled with the runtime, an order is left to its session's TTL.
+            while carried.join_next().await.is_some() {}
+        }
+    }
+
+    /// What is to be done now; `None` once there is nothing left, and the keeper ends.
+    fn due(&self) -> Option<Vec<Pending>> {
+        let now = Instant::now();
+        let mut pages = self.pages();
+        pages.look_around(now);
+        if pages.is_empty() {
+            pages.keeper = None;
+            return None;
+        }
+        let mut due = Vec::new();
+        let orders = mem::take(&mut pages.orders);
+        for pending in orders {
+            let ready = pending.not_before <= now && due.len() < ORDERS_MAX;
+            if ready { due.push(pending) } else { pages.orders.push(pending) }
+        }
+        Some(due)
+    }
+
+    async fn carry_out(&self, mut pending: Pending) {
+        let done = time::timeout(self.limit, self.work(&pending.order)).await;
+        pending.tries += 1;
+        // A session that is left after so many tries ends by its TTL.
+        if matches!(done, Ok(Ok(()))) || pending.tries >= TRIES_MAX {
+            return;
+        }
+        pending.not_before = Instant::now() + PAUSE * (1 << pending.tries.min(6));
+        self.pages().orders.push(pending);
+    }
+
+    async fn work(&self, order: &Order) -> Result<(), ConsulError> {
+        match order {
+            Order::Destroy(session) => self.client.destroy_session(session).await,
+            Order::Sweep(name) => {
+                for session in self.client.sessions_named(name).await? {
+                    self.client.destroy_session(&session).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        // No code that could panic runs under this lock, so what it holds is whole.
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn is(&self, key: &str, owner: &Owner) -> bool {
+        self.key == key && self.index == owner.index
+    }
+}
+
+impl Pages {
+    fn is_empty(&self) -> bool {
+        let held = self.held.is_empty() || self.closed;
+        self.spares.is_empty() && self.orders.is_empty() && held
+    }
+
+    /// Has surplus sessions destroyed, and forgets holds that are over.
+    fn look_around(&mut self, now: Instant) {
+        // Nothing lives for longer than twice its TTL without a renewal.
+        self.held.retain(|_, held| now - held.session.refreshed_at < held.session.ttl * 2);
+        let mut kept = HashSet::new();
+        let spares = mem::take(&mut self.spares);
+        for (session, since) in spares.into_iter().rev() {
+            let idle = now.saturating_duration_since(since);
+            let is_first = kept.insert(session.ttl);
+            let idle_max = if is_first { session.ttl.min(SPARE_MAX) } else { SURPLUS_MAX };
+            if self.closed || idle >= idle_max.min(session.ttl) {
+                let order = Order::Destroy(session.id);
+                self.orders.push(Pending { order, tries: 0, not_before: now });
+            } else {
+                self.spares.push((session, since));
+            }
+        }
+        self.spares.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: &str, ttl: u64) -> Session {
+        Session { id: id.into(), ttl: Duration::from_secs(ttl), refreshed_at: Instant::now() }
+    }
+
+    fn orders(pages: &Pages) -> Vec<Order> {
+        pages.orders.iter().map(|pending| pending.order.clone()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_spare_a_ttl_is_kept_and_not_for_ever() {
+        let mut pages = Pages::default();
+        for (id, ttl) in [("old", 60), ("other", 10), ("new", 60)] {
+            pages.spares.push((session(id, ttl), Instant::now()));
+        }
+        pages.look_around(Instant::now());
+        assert_eq!(pages.spares.len(), 3);
+        time::advance(SURPLUS_MAX).await;
+        pages.look_around(Instant::now());
+        assert_eq!(orders(&pages), [Order::Destroy("old".into())]);
+        time::advance(Duration::from_secs(9)).await;
+        pages.look_around(Instant::now());
+        let left: Vec<_> = pages.spares.iter().map(|(spare, _)| spare.id.as_str()).collect();
+        assert_eq!(left, ["new"]);
+        time::advance(SPARE_MAX).await;
+        pages.look_around(Instant::now());
+        assert_eq!(orders(&pages).len(), 3);
+        assert!(pages.spares.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spares_go_when_the_client_goes() {
+        let mut pages = Pages::default();
+        pages.spares.push((session("a", 60), Instant::now()));
+        pages.closed = true;
+        pages.look_around(Instant::now());
+        assert_eq!(orders(&pages), [Order::Destroy("a".into())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_that_was_forgotten_leaves_the_book() {
+        let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
+        let book = Book::new(client, Duration::from_secs(1));
+        let owner = Owner { session: "a".into(), index: 7 };
+        book.put_held("k", 7, session("a", 10));
+        assert!(book.held("k", &owner).is_some() && book.held("other", &owner).is_none());
+        assert!(book.held("k", &Owner { index: 8, ..owner.clone() }).is_none());
+        time::advance(Duration::from_secs(15)).await;
+        assert!(book.refresh("k", &owner, Instant::now()));
+        time::advance(Duration::from_secs(15)).await;
+        book.pages().look_around(Instant::now());
+        assert!(book.held("k", &owner).is_some());
+        time::advance(Duration::from_secs(5)).await;
+        book.pages().look_around(Instant::now());
+        assert!(book.held("k", &owner).is_none());
+    }
+}

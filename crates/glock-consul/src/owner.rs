@@ -1,0 +1,70 @@
+//! `Owner`: what an owner token of this store says.
+
+use glock_core::{LockError, OwnerToken};
+
+/// A session, and the Raft index at which it got the lock.
+///
+/// A session is used for one hold after another, and an index never comes twice: together they are
+/// fresh for each grant. The session is 128 random bits of the server's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) session: String,
+    pub(crate) index: u64,
+}
+
+impl Owner {
+    /// What the token of another store, or a forged one, is not.
+    pub(crate) fn parse(token: &OwnerToken) -> Option<Self> {
+        let (session, index) = token.reveal().split_once('.')?;
+        let owner = Self { session: session.into(), index: index.parse().ok()? };
+        (is_session(session) && owner.text() == token.reveal()).then_some(owner)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        format!("{}.{}", self.session, self.index)
+    }
+
+    pub(crate) fn token(&self) -> Result<OwnerToken, LockError> {
+        OwnerToken::new(self.text())
+    }
+}
+
+/// Whether it is a session's id as Consul writes one. Whatever else goes into no path.
+pub(crate) fn is_session(id: &str) -> bool {
+    id.len() == 36
+        && id.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
+
+    #[test]
+    fn a_token_is_read_back() {
+        let owner = Owner { session: SESSION.into(), index: 42 };
+        assert_eq!(Owner::parse(&owner.token().unwrap()), Some(owner));
+    }
+
+    #[test]
+    fn a_token_that_is_not_exactly_ours_is_refused() {
+        for bad in [
+            OwnerToken::random().unwrap().reveal().to_owned(),
+            SESSION.to_owned(),
+            format!("{SESSION}."),
+            format!("{SESSION}.042"),
+            format!("{SESSION}.1.1"),
+            format!("{SESSION}.-1"),
+            format!("{}.42", SESSION.to_uppercase()),
+            format!("{}.42", SESSION.replace('-', "_")),
+            format!("{SESSION}0.42"),
+            format!("{SESSION}.99999999999999999999"),
+        ] {
+            assert_eq!(Owner::parse(&OwnerToken::new(bad.clone()).unwrap()), None, "{bad}");
+        }
+    }
+}

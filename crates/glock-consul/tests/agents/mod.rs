@@ -1,0 +1,197 @@
+//! `Agents`: three servers of our own, which a test may kill and freeze.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+    time::Duration,
+};
+
+use glock_testing::fresh_namespace;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+
+use crate::admin::Admin;
+
+/// A cluster of three. All of it is gone with this value, and with this process.
+pub(crate) struct Agents {
+    pub(crate) agents: Vec<Agent>,
+    dir: PathBuf,
+}
+
+pub(crate) struct Agent {
+    pub(crate) http: SocketAddr,
+    arguments: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    pid: u32,
+    /// Kills the server as soon as nobody holds the other end of its input.
+    _keeper: Child,
+    _alive: ChildStdin,
+}
+
+pub(crate) const TOKEN: &str = "5f0b0c4e-7a3b-4a55-9d7e-0f5f5c1d2e3a";
+
+const SETTINGS: &str = r#"
+disable_update_check = true
+session_ttl_min = "1s"
+performance { raft_multiplier = 1 }
+limits { http_max_conns_per_client = -1 }
+"#;
+/// Starts the server given by the arguments, tells its process id, and waits for the end of its input.
+const KEEPER: &str = r#""$@" >/dev/null 2>&1 & echo $!; read -r _; kill -9 $!"#;
+const READY: Duration = Duration::from_mins(1);
+
+impl Agents {
+    /// Starts three servers and waits until each takes sessions.
+    pub(crate) async fn start() -> Self {
+        let dir = std::env::temp_dir().join(format!("glock-consul-{}", fresh_namespace()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let config = dir.join("agent.hcl");
+        let acl = format!(
+            "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{TOKEN}\" agent = \"{TOKEN}\" }} }}"
+        );
+        std::fs::write(&config, format!("{SETTINGS}{acl}\n")).unwrap();
+        let ports = free_ports(9);
+        let joins = ports.chunks(3).map(|ports| format!("-retry-join=127.0.0.1:{}", ports[1]));
+        let joins: Vec<_> = joins.collect();
+        let mut agents = Vec::new();
+        for (n, ports) in ports.chunks(3).enumerate() {
+            let data = dir.join(format!("d{n}"));
+            let own = format!(
+                "agent -server -bootstrap-expect 3 -node n{n} -bind 127.0.0.1 -client 127.0.0.1 \
+                 -disable-host-node-id -retry-interval 1s -dns-port -1 -grpc-port -1 -serf-wan-port -1 \
+                 -http-port {} -serf-lan-port {} -server-port {} -config-file {} -data-dir {}",
+                ports[0],
+                ports[1],
+                ports[2],
+                config.display(),
+                data.display()
+            );
+            let arguments = own.split_whitespace().map(ToOwned::to_owned).chain(joins.clone());
+            let http = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+            agents.push(Agent { http, arguments: arguments.collect(), running: None });
+        }
+        let mut cluster = Self { agents, dir };
+        for agent in &mut cluster.agents {
+            agent.start();
+        }
+        for agent in &cluster.agents {
+            agent.ready().await;
+        }
+        cluster
+    }
+
+    pub(crate) fn url(&self, agent: usize) -> String {
+        self.agents[agent].url()
+    }
+
+    /// Which of them leads, as the others see it.
+    pub(crate) async fn leader(&self) -> usize {
+        let admin = self.agents[0].admin().await;
+        let leader = admin.json("GET", "status/leader", "").await;
+        let port = leader.as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+        let leads = |agent: &Agent| {
+            let at = agent.arguments.iter().position(|argument| argument == "-server-port");
+            agent.arguments[at.unwrap() + 1] == port
+        };
+        self.agents.iter().position(leads).expect("a leader")
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        for agent in &mut self.agents {
+            agent.kill();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Agent {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/?token={TOKEN}", self.http)
+    }
+
+    pub(crate) async fn admin(&self) -> Admin {
+        Admin::open(&self.url()).await
+    }
+
+    pub(crate) fn start(&mut self) {
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh", &program()])
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let alive = keeper.stdin.take().unwrap();
+        let mut pid = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        let pid = pid.trim().parse().expect("a process id");
+        self.running = Some(Running { pid, _keeper: keeper, _alive: alive });
+    }
+
+    /// Waits until it takes sessions: its node is known to the leader only then.
+    pub(crate) async fn ready(&self) {
+        let until = Instant::now() + READY;
+        while !self.takes_sessions().await {
+            assert!(Instant::now() < until, "the server takes no sessions after {READY:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn takes_sessions(&self) -> bool {
+        if TcpStream::connect(self.http).await.is_err() {
+            return false;
+        }
+        let (token, ttl_min) = (TOKEN.to_owned(), Duration::from_secs(1));
+        let admin = Admin { addr: self.http, token, ttl_min };
+        let (status, text) = admin.ask("PUT", "session/create", r#"{"TTL": "1s"}"#).await;
+        let Some((_, id)) = text.split_once("\"ID\":") else { return false };
+        let id = id.split('"').nth(1).unwrap_or_default();
+        status == 200 && admin.ask("PUT", &format!("session/destroy/{id}"), "").await.0 == 200
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if self.running.is_some() {
+            self.signal("KILL");
+        }
+        self.running = None;
+    }
+
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.running.as_ref().expect("it does not run").pid;
+        let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+/// The program, as `cargo xtask integration` names it.
+fn program() -> String {
+    std::env::var("GLOCK_CONSUL_SERVER").expect(
+        "GLOCK_CONSUL_SERVER is not set; run `cargo xtask integration consul --native`, or set it to \
+         the path of a consul binary",
+    )
+}
+
+/// Ports that nobody uses at the moment, all different.
+fn free_ports(count: usize) -> Vec<u16> {
+    let open: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    open.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}

@@ -1,0 +1,85 @@
+//! Tokens: the least that a lock needs, and what it says when it has not even that.
+
+use std::error::Error;
+
+use glock_consul::{ConsulLock, Fault, Lock, LockError, LockExt, Retry};
+use glock_testing::CANARY;
+
+use crate::support::{LONG, Store, id};
+
+/// A lock whose token has the policy of the README: `write` on the namespace's keys and on sessions.
+async fn with_policy(store: &Store, rules: &str) -> ConsulLock {
+    let name = &store.namespace;
+    let rules = rules.replace('"', "\\\"");
+    let policy = format!(r#"{{"Name": "{name}", "Rules": "{rules}"}}"#);
+    store.admin.json("PUT", "acl/policy", &policy).await;
+    let token = format!(r#"{{"Policies": [{{"Name": "{name}"}}]}}"#);
+    let token = store.admin.json("PUT", "acl/token", &token).await;
+    let client = store.admin.client(store.admin.addr).token(token["SecretID"].as_str().unwrap());
+    store.admin.lock(client, store.config())
+}
+
+/// The policy that the README states is enough for everything.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn the_least_policy_is_enough() {
+    let store = Store::open().await;
+    let keys = format!("key_prefix \"{}/\" {{ policy = \"write\" }}", store.namespace);
+    let rules = format!("{keys} session_prefix \"\" {{ policy = \"write\" }}");
+    let lock = with_policy(&store, &rules).await;
+    let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+    assert!(matches!(lock.acquire(&id("x"), LONG).await, Err(LockError::Held { .. })));
+    let lease = lock.renew(&lease, LONG).await.unwrap();
+    let lease = lock.renew(&lease, LONG * 2).await.unwrap();
+    assert!(lock.inspect(&id("x")).await.unwrap().is_some());
+    let waiter = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.hold("x", LONG, Retry::within(LONG)).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    lock.release(&lease).await.unwrap();
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+    let other = lock.clone().with_config(store.config().with_namespace("not-ours")).unwrap();
+    let err = other.acquire(&id("x"), LONG).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+}
+
+/// A token that may make sessions but no keys, or that may do nothing: refused, nothing left.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_token_without_rights_is_rejected_and_leaves_nothing() {
+    for rules in [
+        "session_prefix \"\" { policy = \"write\" }",
+        "session_prefix \"\" { policy = \"write\" } key_prefix \"\" { policy = \"read\" }",
+        "key_prefix \"\" { policy = \"write\" }",
+    ] {
+        let store = Store::open().await;
+        let lock = with_policy(&store, rules).await;
+        let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Rejected), "{rules}: {err:?}");
+        assert!(err.source().unwrap().to_string().contains("403"), "{rules}: {err:?}");
+        drop(lock);
+        assert_eq!(store.held().await, 0);
+        glock_testing::process::eventually("no session is left", LONG, async || {
+            store.sessions().await.is_empty()
+        })
+        .await;
+    }
+}
+
+/// Whoever may not look is told so, instead of being told that the lock is free.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn who_may_not_look_is_told_so() {
+    let store = Store::open().await;
+    let client = store.admin.client(store.admin.addr).token(CANARY);
+    let stranger = store.admin.lock(client, store.config());
+    let held = store.lock().acquire(&id("x"), LONG).await.unwrap();
+    let err = stranger.inspect(&id("x")).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected));
+    let err = stranger.wait(&id("x"), LONG).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected));
+    let err = stranger.release(&held).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected));
+    assert_eq!(store.held().await, 1, "the holder keeps it");
+}

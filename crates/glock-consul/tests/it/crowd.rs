@@ -1,0 +1,104 @@
+//! Many waiters: what they cost while they wait, and at a hand-over.
+
+use std::time::Duration;
+
+use glock_consul::{ConsulLock, Lock, LockExt, Retry};
+use glock_testing::Proxy;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::support::{LONG, Store, id};
+
+const IDLE: Duration = Duration::from_secs(20);
+/// One for commands, and the blocking query's.
+const CONNECTIONS_MAX: usize = 2;
+const PATIENT: Retry = Retry::within(Duration::from_mins(5));
+const HELD_MEANWHILE: Duration = Duration::from_mins(10);
+
+/// `waiters` tasks wait on `locks` locks that others hold: what they cost in `IDLE`, and that all
+/// are served in the end.
+async fn idle(waiters: usize, locks: usize) {
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let ours = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    let theirs = store.lock();
+    let mut leases = Vec::new();
+    for n in 0..locks {
+        leases.push(theirs.acquire(&id(&format!("x{n}")), HELD_MEANWHILE).await.unwrap());
+    }
+    let mut tasks = JoinSet::new();
+    for n in 0..waiters {
+        let (ours, name) = (ours.clone(), format!("x{}", n % locks));
+        tasks.spawn(async move {
+            let lease = ours.acquire_with_retry(&name, LONG, PATIENT).await.unwrap();
+            ours.release(&lease).await.unwrap();
+        });
+    }
+    // All have tried; the sessions of their tries are destroyed, their connections closed.
+    sleep(Duration::from_secs(8)).await;
+    let before = proxy.requests();
+    sleep(IDLE).await;
+    let asked = proxy.requests() - before;
+    println!(
+        "{waiters} waiters on {locks} locks: {asked} requests in {IDLE:?}, {} connections",
+        proxy.connections()
+    );
+    assert!(asked <= IDLE.as_secs(), "{asked} requests in {IDLE:?}");
+    assert!(proxy.connections() <= CONNECTIONS_MAX, "{} connections", proxy.connections());
+    for lease in leases {
+        theirs.release(&lease).await.unwrap();
+    }
+    let all = timeout(Duration::from_mins(2), tasks.join_all()).await;
+    all.expect("not every waiter was served");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_thousand_waiters_on_one_lock_ask_next_to_nothing() {
+    idle(1_000, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_thousand_waiters_on_a_thousand_locks_ask_next_to_nothing() {
+    idle(1_000, 1_000).await;
+}
+
+/// Requests a hand-over while `waiters` tasks of one client take a lock in turns.
+async fn requests_a_hand_over(waiters: u32) -> f64 {
+    const TURNS: u32 = 2;
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let ours: ConsulLock = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    let held = store.lock();
+    let lease = held.acquire(&id("x"), LONG).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..waiters {
+        let ours = ours.clone();
+        tasks.spawn(async move {
+            for _ in 0..TURNS {
+                let lease = ours.acquire_with_retry("x", LONG, PATIENT).await.unwrap();
+                sleep(Duration::from_millis(5)).await;
+                ours.release(&lease).await.unwrap();
+            }
+        });
+    }
+    sleep(Duration::from_secs(1)).await;
+    let before = proxy.requests();
+    held.release(&lease).await.unwrap();
+    tasks.join_all().await;
+    let asked = u32::try_from(proxy.requests() - before).unwrap();
+    f64::from(asked) / f64::from(waiters * TURNS)
+}
+
+/// Acquire, release, a look and an answer of the blocking query or two, however many wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_hand_over_costs_the_same_with_many_waiters() {
+    let (few, many) = (requests_a_hand_over(4).await, requests_a_hand_over(64).await);
+    println!("requests a hand-over: {few:.2} with 4 waiters, {many:.2} with 64");
+    assert!(few <= 6.5 && many <= 6.5, "{few:.2} with 4 waiters, {many:.2} with 64");
+    assert!(many <= few + 0.5, "{few:.2} with 4 waiters, {many:.2} with 64");
+}

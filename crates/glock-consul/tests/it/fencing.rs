@@ -1,0 +1,43 @@
+//! The fencing token is a Raft index, which no deletion sets back.
+
+use glock_consul::Lock;
+
+use crate::support::{LONG, Store, id};
+
+/// `LockIndex`, which looks like a token, starts at one again with each new key; ours does not.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn the_token_goes_on_where_lock_index_starts_again() {
+    let store = Store::open().await;
+    let lock = store.lock();
+    let mut last = 0;
+    for _ in 0..5 {
+        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        let entry = store.admin.held(&store.key("x")).await.remove(0);
+        assert_eq!(entry["LockIndex"], 1, "Consul counts on across deletions now: simplify");
+        assert_eq!(entry["ModifyIndex"].as_u64(), Some(lease.fence().get()));
+        assert!(lease.fence().get() > last);
+        last = lease.fence().get();
+        lock.release(&lease).await.unwrap();
+        assert_eq!(store.held().await, 0, "the key is deleted");
+    }
+}
+
+/// Moving a hold to another session changes its index, and not its token.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_hold_that_moves_keeps_its_token() {
+    let store = Store::open().await;
+    let (ours, theirs) = (store.lock(), store.lock());
+    let first = ours.acquire(&id("x"), LONG).await.unwrap();
+    let moved = ours.renew(&first, LONG * 2).await.unwrap();
+    let again = ours.renew(&moved, LONG * 3).await.unwrap();
+    assert_eq!((moved.fence(), again.fence()), (first.fence(), first.fence()));
+    assert_eq!(theirs.inspect(&id("x")).await.unwrap().unwrap().fence, first.fence());
+    let index = store.admin.held(&store.key("x")).await[0]["ModifyIndex"].as_u64().unwrap();
+    assert!(index > first.fence().get());
+    ours.release(&again).await.unwrap();
+    let next = theirs.acquire(&id("x"), LONG).await.unwrap();
+    assert!(next.fence().get() > index);
+    theirs.release(&next).await.unwrap();
+}

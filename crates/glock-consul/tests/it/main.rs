@@ -1,0 +1,20 @@
+//! What only Consul can get wrong.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test tells what it measured, and a fixture that fails is a failed test"
+)]
+
+#[path = "../admin/mod.rs"]
+mod admin;
+mod fake;
+mod support;
+
+mod access;
+mod crowd;
+mod fencing;
+mod leaks;
+mod operator;
+mod sessions;
+mod ttl;
+mod watch;

@@ -1,0 +1,127 @@
+//! What operators do behind a holder's back, and how soon it is told.
+
+use std::time::Duration;
+
+use glock_consul::{ConsulLock, Lock, LockError, LockExt, LossReason, Retry};
+use glock_testing::Proxy;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{LONG, SLACK, Store, id};
+
+/// Far less than a third of the TTL, when the next renewal would find out.
+const SOON: Duration = Duration::from_secs(2);
+
+async fn lost_soon(guard: &glock_consul::Guard, what: &str) {
+    let since = Instant::now();
+    let reason = timeout(SOON, guard.lost()).await;
+    let reason = reason.unwrap_or_else(|_| panic!("{what}: not told within {SOON:?}"));
+    assert_eq!(reason, LossReason::TakenAway, "{what}");
+    println!("{what}: told after {:?}", since.elapsed());
+}
+
+/// The key is deleted, the session is destroyed, the key is taken over by somebody else between two
+/// looks: the guard is told at once.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_guard_hears_of_what_an_operator_did() {
+    let store = Store::open().await;
+    let (ours, theirs) = (store.lock(), store.lock());
+    for settled in [false, true] {
+        let pause = if settled { SLACK } else { Duration::ZERO };
+
+        let guard = ours.hold("x", LONG, Retry::NEVER).await.unwrap();
+        sleep(pause).await;
+        store.admin.delete(&store.key("x")).await;
+        lost_soon(&guard, "a deleted key").await;
+
+        let guard = ours.hold("x", LONG, Retry::NEVER).await.unwrap();
+        sleep(pause).await;
+        let owner = store.admin.owner(&store.key("x")).await.unwrap();
+        let session = owner.split('.').next().unwrap();
+        store.admin.ask("PUT", &format!("session/destroy/{session}"), "").await;
+        lost_soon(&guard, "a destroyed session").await;
+
+        let guard = ours.hold("x", LONG, Retry::NEVER).await.unwrap();
+        sleep(pause).await;
+        store.admin.delete(&store.key("x")).await;
+        let taken = theirs.acquire(&id("x"), LONG).await.unwrap();
+        lost_soon(&guard, "a key that another has taken").await;
+        theirs.release(&taken).await.unwrap();
+    }
+}
+
+/// Renewals, moves to another TTL and other locks' traffic are no losses.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_guard_is_not_told_of_what_is_not_its_loss() {
+    let store = Store::open().await;
+    let (ours, theirs) = (store.lock(), store.lock());
+    let ttl = ours.capabilities().ttl_min;
+    let guards = [
+        ours.hold("x", ttl, Retry::NEVER).await.unwrap(),
+        ours.hold("y", LONG, Retry::NEVER).await.unwrap(),
+    ];
+    let until = Instant::now() + ttl * 3;
+    while Instant::now() < until {
+        let other = theirs.acquire(&id("z"), LONG).await.unwrap();
+        theirs.release(&other).await.unwrap();
+        assert!(guards.iter().all(glock_consul::Guard::is_valid));
+    }
+    for guard in guards {
+        guard.release().await.unwrap();
+    }
+}
+
+/// Guards in a busy namespace list it a few times a second, not for each change.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_busy_namespace_does_not_keep_holders_busy() {
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let ours: ConsulLock = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    let guards = [
+        ours.hold("x", LONG, Retry::NEVER).await.unwrap(),
+        ours.hold("y", LONG, Retry::NEVER).await.unwrap(),
+    ];
+    sleep(SLACK).await;
+    let (before, theirs) = (proxy.requests(), store.lock());
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut changes = 0;
+    while Instant::now() < until {
+        let other = theirs.acquire(&id("z"), LONG).await.unwrap();
+        theirs.release(&other).await.unwrap();
+        changes += 2;
+    }
+    let asked = proxy.requests() - before;
+    assert!(asked <= 15, "{asked} requests for {changes} changes in three seconds");
+    for guard in guards {
+        guard.release().await.unwrap();
+    }
+}
+
+/// Another program's session asked for a delay before its keys can be locked again: held until then,
+/// and nobody hammers the agent meanwhile.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn somebody_else_s_lock_delay_is_respected() {
+    let store = Store::open().await;
+    let wanted = r#"{"TTL": "60s", "LockDelay": "2s", "Behavior": "delete"}"#;
+    let made = store.admin.json("PUT", "session/create", wanted).await;
+    let session = made["ID"].as_str().unwrap();
+    let key = store.key("x");
+    let (status, locked) =
+        store.admin.ask("PUT", &format!("kv/{key}?acquire={session}"), "?").await;
+    assert_eq!((status, locked.trim()), (200, "true"));
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let ours = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    assert_eq!(ours.inspect(&id("x")).await.unwrap().unwrap().label, "", "a stranger's value");
+    assert!(matches!(ours.acquire(&id("x"), LONG).await, Err(LockError::Held { .. })));
+    store.admin.ask("PUT", &format!("session/destroy/{session}"), "").await;
+    let since = Instant::now();
+    assert!(matches!(ours.acquire(&id("x"), LONG).await, Err(LockError::Held { .. })));
+    let lease = ours.acquire_with_retry("x", LONG, Retry::within(LONG)).await.unwrap();
+    let after = since.elapsed();
+    assert!(after > SOON / 2 && after < SOON + SLACK * 2, "after {after:?}");
+    assert!(proxy.requests() < 150, "{} requests in two seconds", proxy.requests());
+    ours.release(&lease).await.unwrap();
+}

@@ -1,0 +1,160 @@
+//! How sessions are made, shared out and given up.
+
+use std::time::Duration;
+
+use glock_consul::{Lease, Lock, LockError, LockExt, Retry};
+use glock_testing::{Proxy, process::eventually};
+
+use crate::support::{LONG, SLACK, Store, id};
+
+/// No health check can end a session, its keys go with it, and can be locked again at once.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_session_is_bound_to_nothing_but_its_ttl() {
+    let store = Store::open().await;
+    let lock = store.lock();
+    let lease = lock.acquire(&id("x"), Duration::from_millis(61_500)).await.unwrap();
+    let sessions = store.sessions().await;
+    assert_eq!(sessions.len(), 1);
+    let told = store.admin.json("GET", &format!("session/info/{}", sessions[0]), "").await;
+    let session = &told[0];
+    assert_eq!(session["LockDelay"], 0);
+    assert_eq!(session["Behavior"], "delete");
+    assert_eq!(session["TTL"], "61500ms");
+    for checks in ["NodeChecks", "ServiceChecks", "Checks"] {
+        assert!(session[checks].as_array().is_none_or(Vec::is_empty), "{session}");
+    }
+    lock.release(&lease).await.unwrap();
+}
+
+/// Each held lock has a session of its own: losing one loses one lock.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn every_hold_has_a_session_of_its_own() {
+    let store = Store::open().await;
+    let lock = store.lock();
+    let mut leases = Vec::new();
+    for n in 0..5 {
+        leases.push(lock.acquire(&id(&format!("x{n}")), LONG).await.unwrap());
+    }
+    let held = store.admin.held(&format!("{}/", store.namespace)).await;
+    let mut sessions: Vec<_> = held.iter().map(|entry| entry["Session"].to_string()).collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    assert_eq!(sessions.len(), 5);
+    for lease in leases {
+        lock.release(&lease).await.unwrap();
+    }
+    eventually("one spare session is left", Duration::from_secs(10), async || {
+        store.sessions().await.len() == 1
+    })
+    .await;
+    drop(lock);
+    eventually("none outlives its client", Duration::from_secs(5), async || {
+        store.sessions().await.is_empty()
+    })
+    .await;
+}
+
+/// A session that is used again is a new owner: an old lease neither renews nor releases.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_session_that_is_used_again_does_not_revive_an_old_lease() {
+    let store = Store::open().await;
+    let (ours, theirs) = (store.lock(), store.lock());
+    let old = ours.acquire(&id("x"), LONG).await.unwrap();
+    let text = old.to_secret_text();
+    ours.release(&old).await.unwrap();
+    // The spare session lives, and that is all that it does.
+    let copy: Lease = text.parse().unwrap();
+    for (who, lock) in [("its client", &ours), ("another", &theirs)] {
+        let renewed = lock.renew(&copy, LONG).await;
+        assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{who}: {renewed:?}");
+    }
+    let new = ours.acquire(&id("x"), LONG).await.unwrap();
+    let session = |lease: &Lease| lease.owner().reveal().split('.').next().unwrap().to_owned();
+    assert_eq!(session(&old), session(&new), "it was to be used again");
+    assert_ne!(old.owner(), new.owner());
+    for (who, lock) in [("its client", &ours), ("another", &theirs)] {
+        let renewed = lock.renew(&copy, LONG).await;
+        assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{who}: {renewed:?}");
+        let released = lock.release(&copy).await;
+        assert!(matches!(released, Err(LockError::NotHeld { .. })), "{who}: {released:?}");
+    }
+    assert_eq!(store.admin.owner(&store.key("x")).await.as_deref(), Some(new.owner().reveal()));
+    ours.release(&new).await.unwrap();
+}
+
+/// Spare sessions that an operator destroyed cost another round trip, and no error.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_spare_session_that_is_gone_is_replaced() {
+    let store = Store::open().await;
+    let lock = store.lock();
+    for _ in 0..3 {
+        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        lock.release(&lease).await.unwrap();
+        for session in store.sessions().await {
+            store.admin.ask("PUT", &format!("session/destroy/{session}"), "").await;
+        }
+    }
+    let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+    lock.release(&lease).await.unwrap();
+}
+
+/// The answer to a session's creation is lost: the session is found by its name and destroyed.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_session_whose_id_was_lost_is_swept() {
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let config = store.config().with_call_timeout(Duration::from_secs(1));
+    let lock = store.admin.lock(store.admin.client(proxy.addr()), config);
+    proxy.cut_after_request();
+    let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+    assert!(!proxy.is_armed());
+    eventually("one session is left", SLACK * 5, async || store.sessions().await.len() == 1).await;
+    lock.release(&lease).await.unwrap();
+
+    // And so is one whose caller has stopped waiting.
+    proxy.drop_replies();
+    let gone = tokio::time::timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
+    assert!(gone.is_err());
+    assert!(!store.sessions().await.is_empty());
+    proxy.cut();
+    proxy.pass();
+    drop(lock);
+    eventually("none is left", Duration::from_secs(20), async || store.sessions().await.is_empty())
+        .await;
+}
+
+/// A renewal moved the hold to another session, and its answer was lost: the old lease is good for
+/// another renewal, and for the release.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lease_is_good_when_the_answer_of_its_move_was_lost() {
+    let store = Store::open().await;
+    for then in ["renew", "release"] {
+        let proxy = Proxy::start(store.admin.addr).await.unwrap();
+        let config = store.config().with_call_timeout(Duration::from_secs(1));
+        let lock = store.admin.lock(store.admin.client(proxy.addr()), config);
+        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        // Dropped at one of its requests; carried to its end in the background.
+        let cut = Duration::from_millis(1);
+        let _ = tokio::time::timeout(cut, lock.renew(&lease, LONG * 2)).await;
+        eventually("the hold has moved", SLACK * 5, async || {
+            store.admin.owner(&store.key("x")).await.as_deref() != Some(lease.owner().reveal())
+        })
+        .await;
+        if then == "renew" {
+            let renewed = lock.renew(&lease, LONG * 2).await.unwrap();
+            assert_eq!(renewed.fence(), lease.fence());
+            lock.release(&renewed).await.unwrap();
+        } else {
+            lock.release(&lease).await.unwrap();
+        }
+        assert_eq!(store.held().await, 0);
+        let guard = lock.hold("x", LONG, Retry::NEVER).await.unwrap();
+        guard.release().await.unwrap();
+    }
+}

@@ -1,0 +1,54 @@
+//! What the tests share: a namespace of their own on the agent that `GLOCK_CONSUL_URL` names.
+
+use std::time::Duration;
+
+use glock_consul::{ConsulLock, LockConfig, LockId};
+use glock_testing::{fresh_namespace, url_from_env};
+
+use crate::admin::{Admin, key};
+
+/// A TTL that does not run out during a test.
+pub(crate) const LONG: Duration = Duration::from_mins(1);
+/// How much later than promised something may happen on a busy machine.
+pub(crate) const SLACK: Duration = Duration::from_millis(600);
+
+pub(crate) struct Store {
+    pub(crate) admin: Admin,
+    pub(crate) namespace: String,
+}
+
+impl Store {
+    pub(crate) async fn open() -> Self {
+        Self::at(&url_from_env("GLOCK_CONSUL_URL", "consul")).await
+    }
+
+    pub(crate) async fn at(url: &str) -> Self {
+        Self { admin: Admin::open(url).await, namespace: fresh_namespace() }
+    }
+
+    pub(crate) fn config(&self) -> LockConfig {
+        LockConfig::default().with_namespace(&self.namespace)
+    }
+
+    pub(crate) fn lock(&self) -> ConsulLock {
+        self.admin.lock(self.admin.client(self.admin.addr), self.config())
+    }
+
+    pub(crate) fn key(&self, name: &str) -> String {
+        key(&self.namespace, &id(name))
+    }
+
+    /// This test's sessions: their names begin with the namespace.
+    pub(crate) async fn sessions(&self) -> Vec<String> {
+        self.admin.sessions(&format!("{} ", self.namespace)).await
+    }
+
+    /// How many keys of this test a session has.
+    pub(crate) async fn held(&self) -> usize {
+        self.admin.held(&format!("{}/", self.namespace)).await.len()
+    }
+}
+
+pub(crate) fn id(name: &str) -> LockId {
+    LockId::new(name).unwrap()
+}

@@ -1,0 +1,96 @@
+//! TTLs: Consul's own limits, and how late it is. These take as long as they say.
+
+use std::time::Duration;
+
+use glock_consul::{ConsulLock, Fault, Lock, LockConfig, LockError, LockExt, Retry};
+use tokio::time::{Instant, sleep_until};
+
+use crate::support::{LONG, SLACK, Store, id};
+
+const TEN: Duration = Duration::from_secs(10);
+
+/// Without being told otherwise, a lock offers what Consul's servers do by default.
+#[test]
+fn the_default_limits_are_consul_s() {
+    let client = glock_consul::ConsulClient::new("http://127.0.0.1:8500").unwrap();
+    let capabilities = ConsulLock::new(client.clone()).capabilities();
+    assert_eq!(capabilities.ttl_min, TEN);
+    assert_eq!(capabilities.ttl_max, Duration::from_hours(24));
+    assert_eq!(capabilities.expiry_latest(TEN), TEN * 2);
+    for bad in [Duration::ZERO, Duration::from_hours(25)] {
+        assert!(ConsulLock::new(client.clone()).with_session_ttl_min(bad).is_err());
+    }
+    let bad = LockConfig::default().with_namespace("a/b");
+    assert!(ConsulLock::new(client).with_config(bad).is_err());
+}
+
+/// The real thing: a lease of ten seconds holds for ten, and is free after twenty.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lease_of_ten_seconds_ends_between_ten_and_twenty() {
+    let store = Store::open().await;
+    let ours = store.lock().with_session_ttl_min(TEN).unwrap();
+    let too_short = ours.acquire(&id("x"), TEN.saturating_sub(Duration::from_nanos(1))).await;
+    assert!(matches!(too_short, Err(LockError::Invalid { what: "ttl", .. })));
+    let asked = Instant::now();
+    let lease = ours.acquire(&id("x"), TEN).await.unwrap();
+    assert!(lease.remaining() > Duration::from_secs(9));
+    let theirs = store.lock();
+    let waiter = tokio::spawn(async move {
+        let lease = theirs.acquire_with_retry("x", TEN, Retry::within(LONG)).await.unwrap();
+        (Instant::now(), lease, theirs)
+    });
+    sleep_until(lease.deadline()).await;
+    assert!(!waiter.is_finished(), "it passed on before its deadline");
+    let (granted_at, next, theirs) = waiter.await.unwrap();
+    let after = granted_at - asked;
+    assert!(after >= TEN && after <= TEN * 2 + SLACK, "it passed on after {after:?}");
+    assert!(next.fence() > lease.fence());
+    assert!(matches!(ours.renew(&lease, TEN).await, Err(LockError::NotHeld { .. })));
+    theirs.release(&next).await.unwrap();
+}
+
+/// A guard of ten seconds outlives two of them.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_guard_of_ten_seconds_keeps_its_lock() {
+    let store = Store::open().await;
+    let ours = store.lock().with_session_ttl_min(TEN).unwrap();
+    let guard = ours.hold("x", TEN, Retry::NEVER).await.unwrap();
+    tokio::time::sleep(TEN * 5 / 2).await;
+    assert!(guard.is_valid() && guard.remaining() > TEN / 2);
+    assert!(matches!(store.lock().acquire(&id("x"), TEN).await, Err(LockError::Held { .. })));
+    guard.release().await.unwrap();
+}
+
+/// Servers that were not told of a shorter `session_ttl_min` say so, once and clearly.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_ttl_that_the_servers_refuse_is_rejected() {
+    let store = Store::open().await;
+    let lock = store.lock().with_session_ttl_min(Duration::from_millis(10)).unwrap();
+    let err = lock.acquire(&id("x"), store.admin.ttl_min / 2).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected));
+    let why = std::error::Error::source(&err).unwrap().to_string();
+    assert!(why.contains("Session TTL"), "{why}");
+}
+
+/// A spare session that is older than a tenth of its TTL is renewed at its grant, so that a lease
+/// begins with nearly all of it.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lease_on_an_old_session_begins_fresh() {
+    let store = Store::open().await;
+    let lock = store.lock();
+    let ttl = store.admin.ttl_min * 4;
+    let session = |lease: &glock_consul::Lease| lease.owner().reveal()[..36].to_owned();
+    let first = lock.acquire(&id("x"), ttl).await.unwrap();
+    lock.release(&first).await.unwrap();
+    for part in [20, 4, 3, 2] {
+        tokio::time::sleep(ttl * (20 - part) / 20 / 2).await;
+        let lease = lock.acquire(&id("x"), ttl).await.unwrap();
+        assert!(lease.remaining() > ttl * 8 / 10, "{:?} of {ttl:?}", lease.remaining());
+        assert_eq!(session(&lease), session(&first));
+        lock.release(&lease).await.unwrap();
+    }
+}

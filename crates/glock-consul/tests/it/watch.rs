@@ -1,0 +1,144 @@
+//! The blocking query: indexes that go back, what wakes a waiter and what does not.
+
+use std::time::Duration;
+
+use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig, LockExt, Retry};
+use glock_testing::Proxy;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    fake::Fake,
+    support::{LONG, SLACK, Store, id},
+};
+
+const HELD: &str = r#"[{"Key":"ns/x","Session":"008f85bf-2ece-1234-76e4-744f25601f0a","ModifyIndex":7,"Value":null}]"#;
+
+fn lock_at(fake: &Fake) -> ConsulLock {
+    let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
+    ConsulLock::new(client).with_config(LockConfig::default().with_namespace("ns")).unwrap()
+}
+
+/// A restored snapshot sets the index back: the next query does not block on the old one.
+#[tokio::test]
+async fn an_index_that_goes_back_starts_again() {
+    let mut queries = 0;
+    let fake = Fake::start(move |line| {
+        if !line.contains("recurse") {
+            return Some((200, Some(7), HELD.into()));
+        }
+        queries += 1;
+        match queries {
+            1 => Some((200, Some(900), HELD.into())),
+            // Restored: all indexes are lower than before.
+            2 | 3 => Some((200, Some(7), HELD.into())),
+            _ => Some((404, Some(8), String::new())),
+        }
+    })
+    .await;
+    let woken = timeout(LONG, lock_at(&fake).wait(&id("x"), LONG)).await;
+    woken.expect("the release was missed").unwrap();
+    let queries: Vec<_> =
+        fake.asked().into_iter().filter(|line| line.contains("recurse")).collect();
+    assert!(queries[0].contains("/v1/kv/ns/x?recurse&consistent "), "{}", queries[0]);
+    assert!(queries[1].contains("index=900&wait=5000ms"), "{}", queries[1]);
+    assert!(!queries[2].contains("index="), "{}", queries[2]);
+    assert!(queries[3].contains("index=7"), "{}", queries[3]);
+}
+
+/// An agent that does not block, or answers nonsense, is not hammered.
+#[tokio::test]
+async fn an_agent_that_does_not_block_is_not_hammered() {
+    for answer in [(200, Some(7), HELD), (200, None, "<html>"), (500, None, "No cluster leader")] {
+        let fake = Fake::start(move |line| {
+            let (status, index, body) =
+                if line.contains("recurse") { answer } else { (200, Some(7), HELD) };
+            Some((status, index, body.into()))
+        })
+        .await;
+        let lock = lock_at(&fake);
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            let left = until - Instant::now();
+            // Told to look for itself, as the retry loop does with a pause.
+            let _ = lock.wait(&id("x"), left).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+        let queries = fake.asked().iter().filter(|line| line.contains("recurse")).count();
+        assert!(queries < 40, "{queries} queries in two seconds for {answer:?}");
+    }
+}
+
+/// An answer that never comes is given up before a lease of the shortest TTL can end.
+#[tokio::test]
+async fn a_query_that_hangs_is_given_up() {
+    let mut queries = 0;
+    let fake = Fake::start(move |line| {
+        if !line.contains("recurse") {
+            return Some((200, Some(7), HELD.into()));
+        }
+        queries += 1;
+        match queries {
+            1 => Some((200, Some(7), HELD.into())),
+            2 => None,
+            _ => Some((404, Some(8), String::new())),
+        }
+    })
+    .await;
+    let since = Instant::now();
+    lock_at(&fake).wait(&id("x"), LONG).await.unwrap();
+    assert!(since.elapsed() < Duration::from_secs(9), "{:?}", since.elapsed());
+}
+
+/// What is not Consul is said to be none.
+#[tokio::test]
+async fn another_server_is_refused() {
+    for (status, body) in [(404, "404 page not found\n"), (200, "<html>"), (200, "{}"), (400, "")] {
+        let fake = Fake::start(move |_| Some((status, None, body.into()))).await;
+        let lock = lock_at(&fake);
+        let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Rejected), "{status} {body}: {err:?}");
+        let err = lock.inspect(&id("x")).await.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Rejected), "{status} {body}: {err:?}");
+    }
+}
+
+/// Waiting for a second lock widens the query, and both are woken; a waiter on one key alone is not
+/// disturbed by others.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn one_query_serves_waiters_of_several_locks() {
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let ours = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    let theirs = store.lock();
+    let (one, two) = (
+        theirs.acquire(&id("a"), LONG).await.unwrap(),
+        theirs.acquire(&id("b"), LONG).await.unwrap(),
+    );
+    let wait = |name: &'static str| {
+        let ours = ours.clone();
+        tokio::spawn(async move {
+            let lease = ours.acquire_with_retry(name, LONG, Retry::within(LONG)).await.unwrap();
+            (Instant::now(), ours.release(&lease).await.unwrap())
+        })
+    };
+    let first = wait("a");
+    sleep(SLACK).await;
+    // Only its own key is watched so far: this is none of its business.
+    let before = proxy.requests();
+    for _ in 0..20 {
+        let other = theirs.acquire(&id("c"), LONG).await.unwrap();
+        theirs.release(&other).await.unwrap();
+    }
+    assert!(proxy.requests() - before <= 1, "woken by a lock that nobody awaits");
+    let second = wait("b");
+    sleep(SLACK).await;
+    assert!(proxy.connections() <= 3, "{} connections", proxy.connections());
+    let released_at = Instant::now();
+    theirs.release(&two).await.unwrap();
+    theirs.release(&one).await.unwrap();
+    for waiter in [first, second] {
+        let (granted_at, ()) = timeout(LONG, waiter).await.unwrap().unwrap();
+        assert!(granted_at - released_at < SLACK, "woken after {:?}", granted_at - released_at);
+    }
+}

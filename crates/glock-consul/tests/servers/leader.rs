@@ -1,0 +1,147 @@
+//! Three servers of our own: the leader is killed or frozen while tasks contend, and most are lost.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use glock_consul::{Fault, Lock, LockError, LockExt, Retry};
+use glock_testing::{History, fresh_namespace};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    agents::Agents,
+    support::{Store, id},
+};
+
+const TASKS: usize = 20;
+const RUN: Duration = Duration::from_mins(1);
+const TTL: Duration = Duration::from_secs(2);
+/// An election, with the time in which followers believe in the old leader; measured at 3 to 4 s.
+const ELECTION_MAX: Duration = Duration::from_secs(8);
+/// After an election, sessions live for up to twice their TTL again.
+const SERVED_AGAIN: Duration = ELECTION_MAX.saturating_add(TTL.saturating_mul(2));
+
+/// What a run saw: when each grant came.
+type Grants = Arc<Mutex<Vec<Instant>>>;
+
+/// Twenty tasks, spread over the three servers, take one lock in turns for a minute, while `faults`
+/// strike. No two hold it at once, its tokens are in order, and it is never out of use for long.
+async fn contend(faults: impl AsyncFnOnce(&mut Agents, Instant)) {
+    let mut cluster = Agents::start().await;
+    let (history, grants, namespace) = (History::new(), Grants::default(), fresh_namespace());
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for agent in 0..3 {
+        let mut store = Store::at(&cluster.url(agent)).await;
+        store.namespace.clone_from(&namespace);
+        let lock = store.admin.lock(
+            store.admin.client(store.admin.addr),
+            store.config().with_call_timeout(Duration::from_secs(3)),
+        );
+        for task in (agent..TASKS).step_by(3) {
+            let (lock, history, grants) = (lock.clone(), history.clone(), Arc::clone(&grants));
+            tasks.spawn(async move {
+                while start.elapsed() < RUN {
+                    hold_once(&lock, &history, &grants, &format!("agent {agent} task {task}"))
+                        .await;
+                }
+            });
+        }
+    }
+    faults(&mut cluster, start).await;
+    tasks.join_all().await;
+    let summary = history.expect_sound();
+    let mut grants = grants.lock().unwrap().clone();
+    grants.push(start + RUN);
+    let gap = grants.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max();
+    println!("{} grants, {:?} without one", summary.grants, gap.unwrap());
+    assert!(gap.unwrap() <= SERVED_AGAIN, "nobody was served for {gap:?}");
+    assert_eq!(summary.shares.len(), TASKS, "somebody starved");
+}
+
+async fn hold_once(lock: &impl Lock, history: &History, grants: &Grants, who: &str) {
+    let attempt = history.acquiring(who, "x");
+    let lease = match lock.acquire_with_retry("x", TTL, Retry::within(RUN)).await {
+        Ok(lease) => lease,
+        Err(LockError::Timeout { .. }) => return attempt.timed_out(),
+        Err(_) => {
+            attempt.unknown();
+            return sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let hold = attempt.granted(lease.fence().get(), lease.deadline());
+    grants.lock().unwrap().push(Instant::now());
+    sleep(Duration::from_millis(5)).await;
+    let releasing = hold.releasing();
+    if lock.release(&lease).await.is_ok() {
+        releasing.released();
+    }
+}
+
+/// kill -9 of the leader; it comes back half a minute later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn the_lock_survives_the_kill_of_the_leader() {
+    contend(async |cluster, start| {
+        sleep_until(start + Duration::from_secs(10)).await;
+        let leader = cluster.leader().await;
+        cluster.agents[leader].kill();
+        sleep_until(start + Duration::from_secs(30)).await;
+        cluster.agents[leader].start();
+    })
+    .await;
+}
+
+/// SIGSTOP of the leader for twice the TTL, twice: when it wakes up, it believes that it leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn the_lock_survives_a_leader_that_freezes() {
+    contend(async |cluster, start| {
+        for at in [10, 35] {
+            sleep_until(start + Duration::from_secs(at)).await;
+            let leader = cluster.leader().await;
+            cluster.agents[leader].pause();
+            sleep(TTL * 2).await;
+            cluster.agents[leader].resume();
+        }
+    })
+    .await;
+}
+
+/// Two of three are gone: an error within the call's time limit; and all works once they are back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn without_a_quorum_calls_fail_in_time() {
+    let mut cluster = Agents::start().await;
+    let store = Store::at(&cluster.url(0)).await;
+    let limit = Duration::from_secs(2);
+    let client = store.admin.client(store.admin.addr);
+    let lock = store.admin.lock(client, store.config().with_call_timeout(limit));
+    let lease = lock.acquire(&id("x"), Duration::from_mins(10)).await.unwrap();
+    cluster.agents[1].kill();
+    cluster.agents[2].kill();
+    for round in 0..3 {
+        let since = Instant::now();
+        let acquired = lock.acquire(&id("y"), TTL).await.unwrap_err();
+        let fault = acquired.fault();
+        assert!(
+            matches!(fault, Some(Fault::Unavailable | Fault::Unknown)),
+            "{round}: {acquired:?}"
+        );
+        assert!(lock.renew(&lease, lease.ttl()).await.is_err());
+        assert!(lock.inspect(&id("x")).await.is_err(), "a stale answer was believed");
+        let most = (limit + Duration::from_millis(600)) * 3;
+        assert!(since.elapsed() < most, "{round}: {:?}", since.elapsed());
+    }
+    cluster.agents[1].start();
+    cluster.agents[2].start();
+    cluster.agents[1].ready().await;
+    let again = lock.acquire_with_retry("y", TTL, Retry::within(Duration::from_secs(30))).await;
+    lock.release(&again.unwrap()).await.unwrap();
+    let lease = lock.renew(&lease, lease.ttl()).await.expect("its session lives in the log");
+    lock.release(&lease).await.unwrap();
+}
