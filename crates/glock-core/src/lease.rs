@@ -210,7 +210,7 @@ mod tests {
         let tether = Tether::new(Instant::now() + Duration::from_secs(1));
         let lease = lease("x", Duration::from_secs(10)).tethered(tether.clone());
         assert_eq!(lease.remaining(), Duration::from_secs(1));
-        tether.extend(Instant::now() + Duration::from_secs(60));
+        tether.extend(Instant::now() + Duration::from_mins(1));
         assert_eq!(lease.remaining(), Duration::from_millis(9_900), "the TTL ends it as well");
         tether.cut();
         assert!(lease.is_expired());
