@@ -109,7 +109,7 @@ impl Calls {
 
     pub(crate) async fn renew(&self, subject: Subject, ttl: Duration) -> Result<Lease, LockError> {
         let session = self.session(Action::Renew).await?;
-        let Some(proof) = session.ledger.held(&subject.owner) else {
+        let Some(proof) = session.ledger.held(&self.place(&subject.id), &subject.owner) else {
             return self.adopt(&session, subject, ttl).await;
         };
         let mut sent_at = Instant::now();
@@ -171,7 +171,7 @@ impl Calls {
 
     pub(crate) async fn release(&self, subject: Subject) -> Result<(), LockError> {
         let session = self.session(Action::Release).await?;
-        let ended = match session.ledger.release(&subject.owner) {
+        let ended = match session.ledger.release(&self.place(&subject.id), &subject.owner) {
             Some(claim) => self.end_own(&session, claim).await,
             None => self.end_any(&session, &subject).await,
         };

@@ -78,7 +78,9 @@ mod tests {
         assert_eq!(fault(&Error::NoAuth), Fault::Rejected);
         assert_eq!(fault(&Error::NoHosts), Fault::Unavailable);
         assert_eq!(fault(&Error::SessionExpired), Fault::Unavailable);
-        assert!(unreachable(Action::Acquire, Some(Error::AuthFailed)).fault() == Some(Fault::Rejected));
+        assert!(
+            unreachable(Action::Acquire, Some(Error::AuthFailed)).fault() == Some(Fault::Rejected)
+        );
         assert!(unreachable(Action::Acquire, None).is_retryable());
     }
 }

@@ -84,9 +84,9 @@ impl Ledger {
     }
 
     /// The proof of a hold that has not ended.
-    pub(crate) fn held(&self, owner: &OwnerToken) -> Option<Proof> {
+    pub(crate) fn held(&self, place: &Place, owner: &OwnerToken) -> Option<Proof> {
         let state = self.state();
-        let entry = state.entries.get(owner)?;
+        let entry = state.entries.get(owner).filter(|entry| entry.proof.place == *place)?;
         let held = entry.standing == Standing::Held && entry.end.0 > Instant::now();
         held.then(|| entry.proof.clone())
     }
@@ -105,18 +105,14 @@ impl Ledger {
 
     /// Takes a hold for its release. Dropped, it is ended, unless it was found
     /// [refused](Claim::refused), which is to say gone.
-    pub(crate) fn release(&self, owner: &OwnerToken) -> Option<Claim> {
+    pub(crate) fn release(&self, place: &Place, owner: &OwnerToken) -> Option<Claim> {
         let mut state = self.state();
-        let entry = state.entries.get_mut(owner)?;
-        if entry.standing != Standing::Held {
-            return None;
-        }
+        let ours =
+            |entry: &&mut Entry| entry.proof.place == *place && entry.standing == Standing::Held;
+        let entry = state.entries.get_mut(owner).filter(ours)?;
         entry.standing = Standing::Ending;
-        let claim = Claim {
-            session: Arc::clone(&entry.session),
-            proof: entry.proof.clone(),
-            open: true,
-        };
+        let claim =
+            Claim { session: Arc::clone(&entry.session), proof: entry.proof.clone(), open: true };
         let end = entry.end;
         state.ends.remove(&end);
         Some(claim)

@@ -8,7 +8,7 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
     error::{error, is_unknown},
-    nodes::{self, Form, commit},
+    nodes::{self, commit},
     schema::Place,
     session::Session,
 };
@@ -40,8 +40,15 @@ impl Spot {
         waiter: OwnerToken,
     ) -> Result<Self, LockError> {
         let runtime = Handle::current();
-        let mut spot =
-            Self { session, place, waiter, name: String::new(), doubt: true, taken: false, runtime };
+        let mut spot = Self {
+            session,
+            place,
+            waiter,
+            name: String::new(),
+            doubt: true,
+            taken: false,
+            runtime,
+        };
         match spot.make().await {
             Ok(doubt) => {
                 spot.doubt = doubt;
@@ -81,7 +88,9 @@ impl Spot {
             match err {
                 Error::NoNode if queue => queue = false,
                 Error::NodeExists if !queue && index == 0 => queue = true,
-                Error::NoNode if index == 0 => self.make_parent().await?,
+                Error::NoNode if index == 0 => {
+                    nodes::make_namespace(&self.session, &self.place).await?;
+                }
                 err if self.session.manner.yields(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
                     if let Some(name) = self.mine().await?.into_iter().next() {
@@ -115,16 +124,6 @@ impl Spot {
         match results.pop() {
             Some(MultiWriteResult::Create { path, .. }) => Ok(name_of(&path)),
             _ => Err(Error::RuntimeInconsistent.into()),
-        }
-    }
-
-    async fn make_parent(&self) -> Result<(), Error> {
-        let Self { session, place, .. } = self;
-        match session.client.create(place.dir(), b"", &session.manner.parent()).await {
-            Err(Error::NoNode) => nodes::make_namespace(session, place).await.map(|_: Form<'_>| ()),
-            Ok(_) | Err(Error::NodeExists) => Ok(()),
-            Err(err) if is_unknown(&err) || session.manner.yields(&err) => Ok(()),
-            Err(err) => Err(err),
         }
     }
 
@@ -179,17 +178,12 @@ async fn leave(session: &Session, place: &Place, name: &str) -> Result<(), Error
             if last { writer.add_delete(&place.queue(), None) } else { Ok(()) }
         });
         match left.await {
-            Ok(_) => break,
+            Ok(_) => return Ok(()),
             Err(MultiWriteError::OperationFailed { index: 1, .. }) if last => last = false,
-            Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => break,
+            Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => return Ok(()),
             Err(err) => return Err(err.into()),
         }
     }
-    if last && session.manner.is_persistent() {
-        // Fails if somebody holds the lock; then the release does it.
-        let _ = session.client.delete(place.dir(), None).await;
-    }
-    Ok(())
 }
 
 /// Gives up whatever places the waiter has, until the servers say often enough that it has none.

@@ -102,8 +102,8 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.acls = Some(acls)))
     }
 
-    /// Makes a lock's parent a persistent node, and deletes it at the release, for servers without
-    /// container nodes. Found out by itself where the servers say so.
+    /// Makes the namespace and queues persistent nodes, for servers without container nodes. Found
+    /// out by itself where the servers say so.
     #[must_use]
     pub fn with_persistent_parents(self) -> Self {
         self.with(|settings| settings.persistent_parents = true)

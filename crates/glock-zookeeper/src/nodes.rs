@@ -27,7 +27,7 @@ pub(crate) struct Manner {
     pub(crate) label: String,
     /// The servers refused an ACL for the session's own identity: it has none.
     anonymous: AtomicBool,
-    /// Parents stay until we delete them, because the servers have no container nodes.
+    /// Queues stay until we delete them, because the servers have no container nodes.
     persistent: AtomicBool,
 }
 
@@ -111,8 +111,6 @@ pub(crate) enum Form<'a> {
     Plain,
     /// There is a `queue`: deleting it proves that nobody waits in it.
     Queue,
-    /// There is nothing: the lock's parent is made too.
-    Parent,
     /// The first in line takes its turn, and the queue goes with the `last`.
     Line { place: &'a str, last: bool },
 }
@@ -126,19 +124,20 @@ pub(crate) async fn take(
     let mut doubt = false;
     let mut last = Error::ConnectionLoss;
     for _ in 0..ROUNDS_MAX {
-        let (index, err) = match commit(session, |writer| add_take(writer, session, proof, form)).await {
-            Ok(results) => return granted(session, proof, results).await.map(Try::Granted),
-            Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
-            Err(MultiWriteError::RequestFailed { source }) if is_unknown(&source) => {
-                if session.is_over() {
-                    return Err(source);
+        let (index, err) =
+            match commit(session, |writer| add_take(writer, session, proof, form)).await {
+                Ok(results) => return granted(session, proof, results).await.map(Try::Granted),
+                Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
+                Err(MultiWriteError::RequestFailed { source }) if is_unknown(&source) => {
+                    if session.is_over() {
+                        return Err(source);
+                    }
+                    (doubt, last) = (true, source);
+                    time::sleep(FLAP_PAUSE).await;
+                    continue;
                 }
-                (doubt, last) = (true, source);
-                time::sleep(FLAP_PAUSE).await;
-                continue;
-            }
-            Err(MultiWriteError::RequestFailed { source }) => return Err(source),
-        };
+                Err(MultiWriteError::RequestFailed { source }) => return Err(source),
+            };
         form = match (form, index, err) {
             (Form::Plain | Form::Queue | Form::Line { .. }, 0 | 1, Error::NodeExists)
             | (Form::Queue, 2, Error::NotEmpty) => {
@@ -148,13 +147,15 @@ pub(crate) async fn take(
                 };
             }
             (Form::Plain, 2, Error::NodeExists) => Form::Queue,
-            (Form::Plain | Form::Queue, 0, Error::NoNode) => Form::Parent,
-            (Form::Parent, 0, Error::NoNode) => make_namespace(session, &proof.place).await?,
+            (form, 0, Error::NoNode) => {
+                make_namespace(session, &proof.place).await?;
+                form
+            }
             (Form::Line { place, .. }, 3, Error::NotEmpty) => Form::Line { place, last: false },
             // The place in line is gone.
             (Form::Line { .. }, 2, Error::NoNode) => return Err(Error::RuntimeInconsistent),
-            // Somebody else was quicker, or the servers swept something.
-            (Form::Parent, _, Error::NodeExists) | (Form::Queue, 2, Error::NoNode) => Form::Plain,
+            // It was swept meanwhile.
+            (Form::Queue, 2, Error::NoNode) => Form::Plain,
             (form, _, err) if session.manner.yields(&err) => {
                 last = err;
                 form
@@ -171,10 +172,7 @@ fn add_take(
     proof: &Proof,
     form: Form<'_>,
 ) -> Result<(), Error> {
-    let (manner, place, queue) = (&session.manner, &proof.place, proof.place.queue());
-    if matches!(form, Form::Parent) {
-        writer.add_create(place.dir(), b"", &manner.parent())?;
-    }
+    let (manner, queue) = (&session.manner, proof.place.queue());
     add_hold(writer, session, proof, None)?;
     match form {
         Form::Plain => {
@@ -182,7 +180,6 @@ fn add_take(
             writer.add_delete(&queue, None)
         }
         Form::Queue => writer.add_delete(&queue, None),
-        Form::Parent => Ok(()),
         Form::Line { place, last } => {
             writer.add_delete(place, None)?;
             if last { writer.add_delete(&queue, None) } else { Ok(()) }
@@ -227,50 +224,42 @@ async fn own(session: &Session, proof: &Proof) -> Result<Option<FencingToken>, E
     Ok(stat.filter(ours).map(|stat| schema::fence(&stat)))
 }
 
-/// The node below which all locks of the namespace are.
-pub(crate) async fn make_namespace<'a>(
-    session: &Session,
-    place: &Place,
-) -> Result<Form<'a>, Error> {
-    let made = session.client.create(place.namespace(), b"", &session.manner.parent()).await;
-    match made {
-        Ok(_) | Err(Error::NodeExists) => Ok(Form::Parent),
-        Err(err) if is_unknown(&err) || session.manner.yields(&err) => Ok(Form::Parent),
+/// Makes the node below which all locks of the namespace are.
+pub(crate) async fn make_namespace(session: &Session, place: &Place) -> Result<(), Error> {
+    match session.client.create(place.namespace(), b"", &session.manner.parent()).await {
+        Ok(_) | Err(Error::NodeExists) => Ok(()),
+        // What follows is tried again, and so is this.
+        Err(err) if is_unknown(&err) || session.manner.yields(&err) => Ok(()),
         Err(err) => Err(err),
     }
 }
 
 /// Deletes what stands for a hold; false if it is not there. An answer that is lost is an error.
 pub(crate) async fn end(session: &Session, proof: &Proof) -> Result<bool, Error> {
-    let (place, own) = (&proof.place, proof.path());
-    let mut parent = session.manner.is_persistent();
-    let mut alone = false;
-    loop {
-        let ended = commit(session, |writer| {
-            writer.add_delete(&own, None)?;
-            if alone {
-                return Ok(());
-            }
-            writer.add_delete(&place.lock(), None)?;
-            if parent { writer.add_delete(place.dir(), None) } else { Ok(()) }
-        });
-        match ended.await {
-            Ok(_) => return Ok(true),
-            Err(MultiWriteError::OperationFailed { index: 0, source: Error::NoNode }) => {
-                return Ok(false);
-            }
-            // Somebody deleted `lock` by hand.
-            Err(MultiWriteError::OperationFailed { index: 1, source: Error::NoNode }) => alone = true,
-            // Somebody waits.
-            Err(MultiWriteError::OperationFailed { index: 2, .. }) if parent => parent = false,
-            Err(err) => return Err(err.into()),
+    let own = proof.path();
+    let ended = commit(session, |writer| {
+        writer.add_delete(&own, None)?;
+        writer.add_delete(&proof.place.lock(), None)
+    });
+    match ended.await {
+        Ok(_) => Ok(true),
+        Err(MultiWriteError::OperationFailed { index: 0, source: Error::NoNode }) => Ok(false),
+        // Somebody deleted `lock` by hand.
+        Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
+            session.client.delete(&own, None).await.map(|()| true)
         }
+        Err(err) => Err(err.into()),
     }
 }
 
 /// Whether the proof of a hold is there.
 pub(crate) async fn is_there(session: &Session, proof: &Proof) -> Result<bool, Error> {
-    session.client.check_stat(&proof.path()).await.map(|stat| stat.is_some()).inspect_err(|err| session.note(err))
+    session
+        .client
+        .check_stat(&proof.path())
+        .await
+        .map(|stat| stat.is_some())
+        .inspect_err(|err| session.note(err))
 }
 
 /// The generation of an owner's proof, as the quorum knows it.
@@ -279,13 +268,13 @@ pub(crate) async fn find(
     place: &Place,
     owner: &OwnerToken,
 ) -> Result<Option<u32>, Error> {
-    let names = match steadily(session, || fresh(session, place.dir(), || session.client.list_children(place.dir()))).await {
-        Ok(names) => names,
-        Err(Error::NoNode) => return Ok(None),
-        Err(err) => return Err(err),
-    };
-    let proofs = names.iter().filter_map(|name| schema::proof(name));
-    Ok(proofs.filter(|(_, token)| *token == owner.reveal()).map(|(generation, _)| generation).max())
+    let root = place.namespace();
+    let list = || fresh(session, root, || session.client.list_children(root));
+    match steadily(session, list).await {
+        Ok(names) => Ok(names.iter().filter_map(|name| place.generation(name, owner)).max()),
+        Err(Error::NoNode) => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 /// Moves a hold into this session: its two nodes are replaced in one step.

@@ -83,10 +83,8 @@ impl Sessions {
     ) -> Self {
         // Hosts that are down are told at once, a server that takes no writes is of no use, and the
         // time-out is what `Capabilities` speak of.
-        let connector = connector
-            .with_session_timeout(timeout)
-            .with_readonly(false)
-            .with_fail_eagerly();
+        let connector =
+            connector.with_session_timeout(timeout).with_readonly(false).with_fail_eagerly();
         Self { connector, cluster, timeout, manner, slot: Mutex::new(Slot::None) }
     }
 
@@ -173,7 +171,8 @@ impl Sessions {
             return Ok(session);
         }
         let (done, opening) = watch::channel(None);
-        let attempt = attempt(self.connector.clone(), Arc::clone(&self.cluster), Arc::clone(&self.manner));
+        let attempt =
+            attempt(self.connector.clone(), Arc::clone(&self.cluster), Arc::clone(&self.manner));
         // In a task of its own: whoever waits for it may be dropped.
         tokio::spawn(async move { done.send(Some(attempt.await)) });
         *slot = Slot::Opening(opening.clone());

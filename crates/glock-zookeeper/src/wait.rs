@@ -139,7 +139,9 @@ impl<'a> Waiter<'a> {
         let take = async move {
             calls.take(&session, &subject, ttl, Form::Line { place: &spot, last }).await
         };
-        Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit).grant(ttl, take, undo).await
+        Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
+            .grant(ttl, take, undo)
+            .await
     }
 
     /// Sleeps until a node changes, if it is there; and no longer than the pause, to be safe.

@@ -5,7 +5,4 @@ mod fixture;
 
 use fixture::ZooKeeper;
 
-glock_testing::conformance!(
-    ZooKeeper,
-    "needs a server: run `cargo xtask integration zookeeper`"
-);
+glock_testing::conformance!(ZooKeeper, "needs a server: run `cargo xtask integration zookeeper`");
