@@ -9,18 +9,20 @@ pub mod faults;
 pub mod fencing;
 pub mod ids;
 pub mod inspection;
+pub mod leaks;
 pub mod limits;
 pub mod ownership;
 pub mod processes;
 pub mod renewal;
 pub mod round_trips;
+mod seen;
 pub mod unknown_outcome;
 pub mod waiting;
 
 use std::time::Duration;
 
 use glock_core::{Lease, Lock, LockError, LockId, Retry};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Fixture, ttl};
 
@@ -38,6 +40,11 @@ pub(crate) fn id(name: &str) -> LockId {
 /// A grant for as long as the case lasts.
 pub(crate) async fn take(lock: &impl Lock, id: &LockId) -> Lease {
     lock.acquire(id, ttl(lock, LONG)).await.unwrap()
+}
+
+/// The outcome of `work`, which must come within `limit`.
+pub(crate) async fn soon<T>(what: &str, limit: Duration, work: impl Future<Output = T>) -> T {
+    timeout(limit, work).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"))
 }
 
 /// Asserts that the lock is held, by asking for it.

@@ -31,6 +31,13 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// How many live holds the store has in this case's namespace: asked past `Lock`.
     fn live(&self) -> impl Future<Output = usize> + Send;
 
+    /// How many things the store keeps for this case's namespace that are to go with the holds that
+    /// they belong to: holds, sessions, leases, queue entries. Asked past `Lock`. What the store's
+    /// documentation says stays (a counter, a row marked free) does not count.
+    fn residue(&self) -> impl Future<Output = usize> + Send {
+        self.live()
+    }
+
     /// Ends the hold on `id` behind its holder's back, as an operator might. No waiter need be
     /// told.
     fn evict(&self, id: &LockId) -> impl Future<Output = ()> + Send;
@@ -45,6 +52,11 @@ pub trait Networked: Fixture {
     const CONNECTIONS_MAX: usize = 2;
     /// How many requests idle waiters may cause in a minute, whatever their number.
     const IDLE_REQUESTS_MAX: u64 = 0;
+    /// How long that minute is: shorter only for a store that is itself a test.
+    const IDLE: Duration = Duration::from_mins(1);
+    /// The path of the test `holder_process` that the macro made, if that was not called at the
+    /// root of a test binary.
+    const HOLDER_TEST: &str = "holder_process";
 
     /// Where the store listens.
     fn upstream(&self) -> SocketAddr;

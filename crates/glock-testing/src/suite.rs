@@ -7,25 +7,27 @@ use crate::{Fixture, fresh_namespace};
 /// No case takes longer, even on a store whose shortest TTL is ten seconds.
 const CASE_TIME_MAX: Duration = Duration::from_mins(4);
 
-/// Runs one case on a runtime of its own. The suite's macro calls it.
+/// Runs the case `name` on a runtime of its own. The suite's macros call it.
 ///
 /// # Panics
 ///
 /// If the case fails, or does not end in time.
-pub fn run<F, C>(case: impl FnOnce(F) -> C)
+pub fn run<F, C>(name: &str, case: impl FnOnce(F) -> C)
 where
     F: Fixture,
     C: Future<Output = ()>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // A panic in a task then says which test it belongs to.
+        .thread_name(std::thread::current().name().unwrap_or(name))
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
         let case = async { case(F::open(fresh_namespace()).await).await };
         let ended = tokio::time::timeout(CASE_TIME_MAX, case).await;
-        assert!(ended.is_ok(), "the case did not end within {CASE_TIME_MAX:?}");
+        assert!(ended.is_ok(), "`{name}` did not end within {CASE_TIME_MAX:?}");
     });
     // What a case left in the background must not outlive it.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -35,18 +37,19 @@ where
 #[doc(hidden)]
 #[macro_export]
 macro_rules! cases {
-    ($fixture:ty, $attributes:tt { $($group:ident { $($case:ident),+ $(,)? })+ }) => {$(
+    ($fixture:ty, $run:path, $attributes:tt { $($group:ident { $($case:ident),+ $(,)? })+ }) => {$(
         mod $group {
             #[allow(unused_imports, reason = "a fixture may be named by a path")]
             use super::*;
-            $($crate::cases!(@one $fixture, $attributes, $group, $case);)+
+            $($crate::cases!(@one $fixture, $run, $attributes, $group, $case);)+
         }
     )+};
-    (@one $fixture:ty, ($(#[$attribute:meta])*), $group:ident, $case:ident) => {
+    (@one $fixture:ty, $run:path, ($(#[$attribute:meta])*), $group:ident, $case:ident) => {
         #[test]
         $(#[$attribute])*
         fn $case() {
-            $crate::run(|fixture: $fixture| async move {
+            let name = concat!(stringify!($group), "::", stringify!($case));
+            $run(name, |fixture: $fixture| async move {
                 $crate::cases::$group::$case(&fixture).await;
             });
         }
@@ -56,14 +59,18 @@ macro_rules! cases {
 /// The cases that every lock passes, as `#[test]`s of the given [`Fixture`].
 ///
 /// `contract!(Memory)` runs them in plain `cargo test`. A store's crate uses
-/// [`conformance!`](crate::conformance).
+/// [`conformance!`](crate::conformance). A third argument runs each case instead of
+/// [`run`](crate::run), and is given its name and the case.
 #[macro_export]
 macro_rules! contract {
     ($fixture:ty) => {
         $crate::contract!($fixture, ());
     };
     ($fixture:ty, $attributes:tt) => {
-        $crate::cases!($fixture, $attributes {
+        $crate::contract!($fixture, $attributes, $crate::run);
+    };
+    ($fixture:ty, $attributes:tt, $run:path) => {
+        $crate::cases!($fixture, $run, $attributes {
             exclusion {
                 a_second_owner_is_refused,
                 a_released_lock_is_free,
@@ -79,11 +86,14 @@ macro_rules! contract {
                 an_expired_lease_is_dead,
                 a_released_lease_is_dead,
                 a_foreign_lease_changes_nothing,
+                a_lease_of_another_store_changes_nothing,
                 a_lease_travels_as_text,
             }
             renewal {
                 a_renewed_lease_outlives_its_first_ttl,
+                an_old_lease_is_as_good_as_the_renewed,
                 a_guard_keeps_its_lock,
+                a_stuck_holder_loses_its_lock,
                 an_evicted_hold_is_lost_in_time,
             }
             fencing {
@@ -95,12 +105,14 @@ macro_rules! contract {
             waiting {
                 a_free_lock_is_not_waited_for,
                 a_waiter_is_woken_by_a_release,
+                a_wait_for_ever_is_woken,
                 a_waiter_gets_a_lock_that_runs_out,
                 a_release_just_before_the_sleep_is_not_missed,
                 a_wait_ends_in_time,
                 waiters_of_one_client_are_served_in_order,
                 a_waiter_that_gives_up_leaves_no_place_behind,
                 waiters_of_two_clients_are_all_served,
+                a_store_s_line_is_one_line,
             }
             cancellation {
                 an_acquire_dropped_anywhere_leaves_nothing,
@@ -119,27 +131,38 @@ macro_rules! contract {
                 ttls_out_of_range_reach_no_store,
                 the_shortest_and_the_longest_ttl_work,
             }
+            leaks {
+                a_thousand_refused_tries_leave_nothing,
+                holds_that_ended_leave_nothing,
+            }
             inspection {
                 a_holder_can_be_looked_at,
+                an_expired_lease_is_not_shown,
                 nothing_shows_an_owner_token,
             }
         });
     };
 }
 
-/// The whole suite, as `#[test]`s of the given [`Networked`](crate::Networked) fixture.
-///
-/// Without a server the cases are ignored, with a message that says how to run them; when they are
-/// asked for and the server cannot be reached, they fail.
-///
-/// ```ignore
-/// glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
-/// ```
+/// The cases that need a fault proxy in front of the store, as `#[test]`s of the given
+/// [`Networked`](crate::Networked) fixture. Arguments as of [`contract!`](crate::contract).
 #[macro_export]
-macro_rules! conformance {
-    ($fixture:ty, $why_ignored:literal) => {
-        $crate::contract!($fixture, (#[ignore = $why_ignored]));
-        $crate::cases!($fixture, (#[ignore = $why_ignored]) {
+macro_rules! networked {
+    ($fixture:ty) => {
+        $crate::networked!($fixture, ());
+    };
+    ($fixture:ty, $attributes:tt) => {
+        $crate::networked!($fixture, $attributes, $crate::run);
+
+        /// Not a case: what `a_killed_holder_s_lock_passes_on` runs in another process.
+        #[test]
+        #[ignore = "run by a case in a process of its own"]
+        fn holder_process() {
+            $crate::cases::processes::hold_until_killed::<$fixture>();
+        }
+    };
+    ($fixture:ty, $attributes:tt, $run:path) => {
+        $crate::cases!($fixture, $run, $attributes {
             round_trips {
                 warm_calls_take_one_round_trip,
                 idle_waiters_ask_nothing,
@@ -152,6 +175,9 @@ macro_rules! conformance {
                 a_cut_inside_the_reply_leaves_nothing,
                 a_grant_that_arrives_too_late_is_taken_back,
                 a_release_whose_reply_is_cut_frees_the_lock,
+                a_release_whose_request_is_cut_is_not_called_done,
+                a_renewal_whose_reply_is_cut_keeps_the_lock,
+                a_slow_answer_does_not_stretch_a_lease,
                 a_renewal_whose_reply_is_held_is_lost_by_the_deadline,
             }
             faults {
@@ -160,17 +186,29 @@ macro_rules! conformance {
                 a_server_that_stops_in_mid_call_is_noticed_in_time,
                 a_connection_cut_while_idle_is_not_noticed,
                 a_waiter_whose_connection_is_cut_is_still_woken,
+                cuts_never_let_two_hold,
             }
             processes {
                 a_killed_holder_s_lock_passes_on,
+                a_paused_holder_does_not_disturb_its_successor,
             }
         });
+    };
+}
 
-        /// Not a case: what `a_killed_holder_s_lock_passes_on` runs in another process.
-        #[test]
-        #[ignore = "run by a case in a process of its own"]
-        fn holder_process() {
-            $crate::cases::processes::hold_until_killed::<$fixture>();
-        }
+/// The whole suite, as `#[test]`s of the given [`Networked`](crate::Networked) fixture: call it at
+/// the root of a test binary, or set [`HOLDER_TEST`](crate::Networked::HOLDER_TEST).
+///
+/// Without a server the cases are ignored, with a message that says how to run them; when they are
+/// asked for and the server cannot be reached, they fail.
+///
+/// ```ignore
+/// glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    ($fixture:ty, $why_ignored:literal) => {
+        $crate::contract!($fixture, (#[ignore = $why_ignored]));
+        $crate::networked!($fixture, (#[ignore = $why_ignored]));
     };
 }

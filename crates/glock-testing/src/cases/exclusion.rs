@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use glock_core::{Lock, LockError, LockExt, Retry};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::{LONG, PATIENT, assert_free, assert_held, id, take};
-use crate::{Fixture, History, ttl};
+use super::{LONG, assert_free, assert_held, id, seen::Seen, take};
+use crate::{Fixture, ttl};
 
 /// Neither another client nor the holder itself is granted a lock that is held.
 pub async fn a_second_owner_is_refused<F: Fixture>(fixture: &F) {
@@ -61,49 +58,40 @@ pub async fn one_of_many_first_tries_wins<F: Fixture>(fixture: &F) {
 
 /// A hundred tasks of four clients take the lock once each: no two at a time, with tokens in order.
 pub async fn a_hundred_contenders_never_overlap<F: Fixture>(fixture: &F) {
-    let history = History::new();
+    let seen = Seen::default();
     let mut tasks = JoinSet::new();
     for client in 0..4 {
         let lock = fixture.client().await;
         for task in 0..25 {
-            let (lock, history) = (lock.clone(), history.clone());
+            let (lock, seen) = (lock.clone(), seen.clone());
             let who = format!("client {client} task {task}");
-            tasks.spawn(async move { hold_once(&lock, &history, &who).await });
+            tasks.spawn(async move { seen.hold_once(&lock, &who).await });
         }
     }
-    tasks.join_all().await;
-    assert_eq!(history.expect_sound().grants, 100);
-}
-
-async fn hold_once(lock: &impl Lock, history: &History, who: &str) {
-    let attempt = history.acquiring(who, "x");
-    let lease = lock.acquire_with_retry("x", ttl(lock, LONG), PATIENT).await.unwrap();
-    let hold = attempt.granted(lease.fence().get(), lease.deadline());
-    sleep(Duration::from_millis(1)).await;
-    let releasing = hold.releasing();
-    lock.release(&lease).await.unwrap();
-    releasing.released();
+    let released = tasks.join_all().await;
+    assert_eq!(seen.expect_sound().grants, 100);
+    let released: Result<(), LockError> = released.into_iter().collect();
+    released.expect("what is held can be released");
 }
 
 /// Sixteen tasks of one client share a lock for three seconds: none gets more than half as much
 /// again as another.
 pub async fn sixteen_tasks_share_a_lock_fairly<F: Fixture>(fixture: &F) {
-    let (lock, history) = (fixture.client().await, History::new());
+    let (lock, seen) = (fixture.client().await, Seen::default());
     let until = Instant::now() + Duration::from_secs(3);
     let mut tasks = JoinSet::new();
     for task in 0..16 {
-        let (lock, history) = (lock.clone(), history.clone());
+        let (lock, seen) = (lock.clone(), seen.clone());
         tasks.spawn(async move {
             while Instant::now() < until {
-                hold_once(&lock, &history, &format!("task {task}")).await;
+                seen.hold_once(&lock, &format!("task {task}")).await.unwrap();
             }
         });
     }
     tasks.join_all().await;
-    let summary = history.expect_sound();
+    let summary = seen.expect_sound();
     let (least, most) = (summary.share_min(), summary.share_max());
-    assert!(most * 2 <= least * 3 + 2, "from {least} to {most} grants a task");
+    assert!(most * 2 <= least * 3 + 2, "unfair: from {least} to {most} grants a task");
     assert_eq!(summary.shares.len(), 16, "somebody starved");
-    let retry = Retry::NEVER;
-    lock.hold("x", ttl(&lock, LONG), retry).await.unwrap().release().await.unwrap();
+    lock.hold("x", ttl(&lock, LONG), Retry::NEVER).await.unwrap().release().await.unwrap();
 }

@@ -5,10 +5,11 @@ use std::{error::Error, fmt::Write, net::SocketAddr, time::Duration};
 use glock_core::{Fault, Lock, LockError, LockExt, Retry};
 use tokio::{
     net::TcpListener,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_free, id, take};
+use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, id, seen::Seen, soon, take};
 use crate::{CANARY, Networked, Proxy, ttl};
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -17,15 +18,17 @@ const LIMIT: Duration = Duration::from_secs(2);
 pub async fn a_closed_port_is_unavailable<F: Networked>(fixture: &F) {
     let lock =
         fixture.client_at(closed_port().await, fixture.config().with_call_timeout(LIMIT)).await;
+    let result = timed(LIMIT, lock.acquire(&id("x"), ttl(&lock, LONG))).await;
+    let err = result.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
+    assert!(err.source().is_some(), "the driver's error is out of reach: {err:?}");
+    let shown = timed(LIMIT, lock.inspect(&id("x"))).await;
+    assert_eq!(shown.unwrap_err().fault(), Some(Fault::Unavailable));
     let since = Instant::now();
-    let result = lock.acquire(&id("x"), ttl(&lock, LONG)).await;
-    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unavailable));
-    assert!(lock.inspect(&id("x")).await.is_err());
-    assert!(since.elapsed() < (LIMIT + SLACK) * 2, "{:?}", since.elapsed());
-    let since = Instant::now();
-    let result = lock.acquire_with_retry("x", ttl(&lock, LONG), Retry::within(LIMIT)).await;
+    let waiting = lock.acquire_with_retry("x", ttl(&lock, LONG), Retry::within(LIMIT));
+    let result = timed(LIMIT * 2, waiting).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unavailable), "said instead of a timeout");
-    assert!(since.elapsed() < (LIMIT + SLACK) * 2, "{:?}", since.elapsed());
+    assert!(since.elapsed() >= LIMIT / 2, "gave up after {:?}", since.elapsed());
 }
 
 async fn closed_port() -> SocketAddr {
@@ -37,10 +40,11 @@ pub async fn a_wrong_password_is_rejected<F: Networked>(fixture: &F) {
     let lock = fixture.stranger_at(fixture.upstream()).await;
     let err = lock.acquire(&id("x"), ttl(&lock, LONG)).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
-    let since = Instant::now();
-    let waited = lock.acquire_with_retry("x", ttl(&lock, LONG), PATIENT).await.unwrap_err();
-    assert_eq!(waited.fault(), Some(Fault::Rejected), "a waiter is told at once");
-    assert!(since.elapsed() < LIMIT + SLACK);
+    let shown = lock.inspect(&id("x")).await.unwrap_err();
+    assert_eq!(shown.fault(), Some(Fault::Rejected), "{shown:?}");
+    let waiting = lock.acquire_with_retry("x", ttl(&lock, LONG), PATIENT);
+    let waited = soon("a waiter is told at once", LIMIT + SLACK, waiting).await.unwrap_err();
+    assert_eq!(waited.fault(), Some(Fault::Rejected), "{waited:?}");
     let mut shown = format!("{lock:?} {lock:#?} {err} {err:?} {err:#?}");
     let mut cause = err.source();
     while let Some(err) = cause {
@@ -58,6 +62,8 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
     let limit = Duration::from_millis(500);
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
     let lease = take(&lock, &id("held")).await;
+    // What it needs for wake-ups is there, so that only their store is gone.
+    lock.wait(&id("held"), Duration::from_millis(50)).await.unwrap();
     proxy.stall();
     for result in [
         timed(limit, lock.acquire(&id("x"), ttl(&lock, LONG))).await.map(drop),
@@ -68,6 +74,8 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
         let fault = result.unwrap_err().fault();
         assert!(matches!(fault, Some(Fault::Unknown | Fault::Unavailable)), "{fault:?}");
     }
+    // It may have slept in between, as it was told to.
+    let _awake_or_failed = timed(limit * 2, lock.wait(&id("held"), limit)).await;
     proxy.cut();
     proxy.pass();
     let again = lock.acquire_with_retry("y", ttl(&lock, LONG), Retry::within(LIMIT * 4)).await;
@@ -123,9 +131,52 @@ pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixtu
             sleep(Duration::from_millis(300)).await;
             proxy.accept();
         }
-        let woken = timeout(Duration::from_secs(8), waiter).await;
-        let lease = woken.expect("the waiter was not woken").unwrap().unwrap();
+        let what = if missed { "a release that it missed wakes it" } else { "a release wakes it" };
+        let woken = soon(what, Duration::from_secs(8), waiter).await;
+        let lease = woken.unwrap().unwrap();
         ours.release(&lease).await.unwrap();
     }
     assert_free(&theirs, &id("x")).await;
+}
+
+/// The connections of two clients that contend are cut again and again, in the midst of requests
+/// too: no two hold at a time, and when it is over the lock is free.
+pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
+    let (seen, until) = (Seen::default(), Instant::now() + Duration::from_secs(3));
+    let (mut proxies, mut tasks) = (Vec::new(), JoinSet::new());
+    for client in 0..2 {
+        let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+        let config = fixture.config().with_call_timeout(LIMIT);
+        let lock = fixture.client_at(proxy.addr(), config).await;
+        for task in 0..4 {
+            let (lock, seen) = (lock.clone(), seen.clone());
+            let who = format!("client {client} task {task}");
+            tasks.spawn(async move {
+                while Instant::now() < until {
+                    seen.hold_through_faults(&lock, &who).await;
+                }
+            });
+        }
+        proxies.push(proxy);
+    }
+    for turn in 0.. {
+        let proxy = &proxies[turn % 2];
+        match turn % 5 {
+            0 => proxy.cut_before_request(),
+            1 => proxy.cut_inside_request(40),
+            2 => proxy.cut(),
+            3 => proxy.cut_after_request(),
+            _ => proxy.cut_inside_reply(3),
+        }
+        sleep(Duration::from_millis(20 + turn as u64 * 7 % 31)).await;
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    proxies.iter().for_each(Proxy::pass);
+    soon("the last of them are done", LIMIT * 6, tasks.join_all()).await;
+    let grants = seen.expect_sound().grants;
+    assert!(grants >= 10, "{grants} grants are too few to tell");
+    assert_freed(fixture, &id("x"), LIMIT * 6).await;
+    assert_free(&fixture.client().await, &id("x")).await;
 }

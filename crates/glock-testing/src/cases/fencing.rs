@@ -23,7 +23,7 @@ pub async fn tokens_grow_across_expiry<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let stale = run_out(fixture, &ours, "x").await;
     let lease = take(&theirs, &id("x")).await;
-    assert!(lease.fence() > stale.fence());
+    assert!(lease.fence() > stale.fence(), "the token fell: {lease:?} after {stale:?}");
     theirs.release(&lease).await.unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use glock_core::{Lock, LockError, LockExt, Retry};
 
-use super::{LONG, id, take};
+use super::{LONG, expiry::run_out, id, take};
 use crate::{Fixture, ttl};
 
 /// The holder's label, token and remaining time; nothing once the lock is free.
@@ -26,6 +26,14 @@ pub async fn a_holder_can_be_looked_at<F: Fixture>(fixture: &F) {
     }
     ours.release(&lease).await.unwrap();
     assert_eq!(theirs.inspect(&id("x")).await.unwrap(), None);
+}
+
+/// Nobody holds a lock whose lease ran out, whether or not the store has cleaned up.
+pub async fn an_expired_lease_is_not_shown<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let _stale = run_out(fixture, &ours, "x").await;
+    assert_eq!(theirs.inspect(&id("x")).await.unwrap(), None);
+    assert_eq!(ours.inspect(&id("x")).await.unwrap(), None);
 }
 
 /// Neither `Debug` nor an error shows the secret that proves a hold.

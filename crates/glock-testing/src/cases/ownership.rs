@@ -4,7 +4,7 @@ use glock_core::{Lease, Lock, OwnerToken};
 use tokio::time::Instant;
 
 use super::{LONG, assert_free, assert_not_held, expiry::run_out, id, take};
-use crate::{Fixture, ttl};
+use crate::{Fixture, MemoryLock, ttl};
 
 /// A lease that has run out is not brought back to life, and does not disturb its successor.
 pub async fn an_expired_lease_is_dead<F: Fixture>(fixture: &F) {
@@ -14,6 +14,7 @@ pub async fn an_expired_lease_is_dead<F: Fixture>(fixture: &F) {
         ours.renew(&stale, ttl(&ours, LONG)).await,
         "renewing before anybody else came",
     );
+    assert_not_held(ours.release(&stale).await, "releasing before anybody else came");
     assert_free(&theirs, &id("x")).await;
 
     let stale = run_out(fixture, &ours, "x").await;
@@ -58,6 +59,40 @@ pub async fn a_foreign_lease_changes_nothing<F: Fixture>(fixture: &F) {
     }
     theirs.release(&lease).await.unwrap();
     ours.release(&other).await.unwrap();
+}
+
+/// A lease that another store granted, with a token of another form: refused, and no lock comes of
+/// it.
+pub async fn a_lease_of_another_store_changes_nothing<F: Fixture>(fixture: &F) {
+    let ours = fixture.client().await;
+    let held = take(&ours, &id("held")).await;
+    let mut owners = vec![take(&MemoryLock::new(), &id("x")).await.owner().clone()];
+    // What tokens of stores look like: session ids, numbers, leases with a number, nothing at all.
+    for token in [
+        "7587866891236547072",
+        "0x1000a2b3c4d0001-0000000042",
+        "adf4238a-882b-9ddc-4a9d-5b6758e4159e",
+        "694d7a8b9c0d1e2f.0123456789abcdef0123456789abcdef",
+        "................",
+        "~~~~~~~~~~~~~~~~",
+        "----------------",
+        "0000000000000000",
+        &"f".repeat(128),
+    ] {
+        owners.push(OwnerToken::new(token).unwrap());
+    }
+    for owner in owners {
+        for name in ["free", "held"] {
+            let (now, fence) = (Instant::now(), held.fence());
+            let forged = Lease::granted(id(name), owner.clone(), fence, now, ttl(&ours, LONG));
+            assert_not_held(ours.renew(&forged, ttl(&ours, LONG)).await, "renewing it");
+            assert_not_held(ours.release(&forged).await, "releasing it");
+        }
+        assert_eq!(fixture.owner(&id("free")).await, None);
+        let on_record = fixture.owner(&id("held")).await;
+        assert_eq!(on_record.as_deref(), Some(held.owner().reveal()));
+    }
+    ours.release(&held).await.unwrap();
 }
 
 /// A lease goes to another process as text, and is good for a renewal and the release there.

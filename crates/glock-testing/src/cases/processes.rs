@@ -5,26 +5,22 @@ use std::time::Duration;
 use glock_core::{Lock, LockExt, Retry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{PATIENT, SHORT, SLACK, assert_held, id};
+use super::{PATIENT, SHORT, SLACK, assert_held, id, soon};
 use crate::{
-    Fixture,
+    Fixture, Networked,
     process::{Child, role, tell},
     ttl,
 };
 
-/// The ignored test that [`conformance!`](crate::conformance) makes for the other process.
-const HOLDER_TEST: &str = "holder_process";
 const HOLDER_ROLE: &str = "holder";
+const LOST: &str = "lost";
 const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
 /// A holder is killed with SIGKILL; the next waiter holds within the TTL, the store's lag and
 /// 0.6 s, with a greater token.
-pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
+pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
     let ours = fixture.client().await;
-    let namespace = fixture.config().namespace;
-    let mut child = Child::start(HOLDER_TEST, HOLDER_ROLE, &[(NAMESPACE, &namespace)]).unwrap();
-    let told = timeout(PATIENT.wait_max, child.line()).await.expect("the other process is silent");
-    let token: u64 = told.unwrap().expect("the other process ended").parse().unwrap();
+    let (mut child, token) = holder::<F>(fixture).await;
     let ttl = ttl(&ours, 3 * SHORT);
     // It renews, so it outlives its first TTL.
     sleep(ttl + ttl / 2).await;
@@ -37,15 +33,47 @@ pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
     sleep(Duration::from_millis(50)).await;
     let killed_at = Instant::now();
     child.kill_9().await.unwrap();
-    let guard = waiter.await.unwrap().unwrap();
-    let after = killed_at.elapsed();
     let latest = ours.capabilities().expiry_latest(ttl) + SLACK;
+    let passed_on = soon("the lock passes on", latest, waiter).await;
+    let guard = passed_on.unwrap().unwrap();
+    let after = killed_at.elapsed();
     assert!(after <= latest, "the lock passed on after {after:?}, not within {latest:?}");
     assert!(guard.fence().get() > token);
     guard.release().await.unwrap();
 }
 
-/// What the other process does: holds the lock, tells its token, and renews until it is killed.
+/// A holder is stopped for longer than its lease, as a paused machine is, and goes on when somebody
+/// else has the lock: it is told that it lost it, and does not disturb its successor.
+pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixture: &F) {
+    let ours = fixture.client().await;
+    let (mut child, token) = holder::<F>(fixture).await;
+    let ttl = ttl(&ours, 3 * SHORT);
+    child.pause().await.unwrap();
+    let waiting = ours.acquire_with_retry("x", ttl * 20, PATIENT);
+    let latest = ours.capabilities().expiry_latest(ttl) + SLACK;
+    let lease = soon("the lock passes on", latest, waiting).await.unwrap();
+    assert!(lease.fence().get() > token);
+    child.resume().await.unwrap();
+    let told = soon("the loss is told", SLACK * 5, child.line()).await.unwrap();
+    assert_eq!(told.as_deref(), Some(LOST));
+    // It has let go of its guard by now.
+    sleep(SLACK).await;
+    assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(lease.owner().reveal()));
+    ours.release(&lease).await.unwrap();
+}
+
+/// A process that holds the lock, and its token.
+async fn holder<F: Networked>(fixture: &F) -> (Child, u64) {
+    let namespace = fixture.config().namespace;
+    let variables = [(NAMESPACE, namespace.as_str())];
+    let mut child = Child::start(F::HOLDER_TEST, HOLDER_ROLE, &variables).unwrap();
+    let told = soon("the other process tells its token", PATIENT.wait_max, child.line()).await;
+    let token = told.unwrap().expect("the other process ended").parse().unwrap();
+    (child, token)
+}
+
+/// What the other process does: holds the lock, tells its token, and renews until it is killed; if
+/// the lock is lost, tells that and lets go of it.
 pub fn hold_until_killed<F: Fixture>() {
     if role().as_deref() != Some(HOLDER_ROLE) {
         return;
@@ -56,7 +84,9 @@ pub fn hold_until_killed<F: Fixture>() {
         let lock = F::open(namespace).await.client().await;
         let guard = lock.hold("x", ttl(&lock, 3 * SHORT), Retry::NEVER).await.unwrap();
         tell(&guard.fence().to_string()).unwrap();
-        sleep(PATIENT.wait_max).await;
+        let _ = timeout(PATIENT.wait_max, guard.lost()).await;
         drop(guard);
+        tell(LOST).unwrap();
+        sleep(PATIENT.wait_max).await;
     });
 }

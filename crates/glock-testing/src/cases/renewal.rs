@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use glock_core::{Lock, LockExt, LossReason, Retry};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{SHORT, SLACK, assert_free, assert_held, id};
+use super::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
 use crate::{Fixture, ttl};
 
 /// A renewed lease holds when the first TTL has run out.
@@ -38,6 +38,39 @@ pub async fn a_guard_keeps_its_lock<F: Fixture>(fixture: &F) {
     assert_free(&theirs, &id("x")).await;
 }
 
+/// A renewal leaves the old lease good for all that the hold is good for: a caller that never saw
+/// the renewal's answer has no other.
+pub async fn an_old_lease_is_as_good_as_the_renewed<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let first = take(&ours, &id("x")).await;
+    for _ in 0..3 {
+        let renewed = ours.renew(&first, ttl(&ours, LONG)).await.expect("the old lease renews");
+        assert_eq!((renewed.owner(), renewed.fence()), (first.owner(), first.fence()));
+        assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(first.owner().reveal()));
+    }
+    ours.release(&first).await.expect("the old lease releases");
+    assert_free(&theirs, &id("x")).await;
+}
+
+/// A holder that is stuck keeps its lock for as long as allowed and one TTL, and no longer: nothing
+/// but the guard renews.
+pub async fn a_stuck_holder_loses_its_lock<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    let ttl = ttl(&ours, 2 * SHORT);
+    let held_from = Instant::now();
+    let guard = ours.hold("x", ttl, Retry::NEVER).await.unwrap().with_max_hold(ttl * 2);
+    sleep_until(held_from + ttl * 3 / 2).await;
+    assert!(guard.is_valid(), "lost before its time");
+    assert_held(&theirs, &id("x")).await;
+    let reason = soon("the loss is told", ttl * 2 + SLACK, guard.lost()).await;
+    assert_eq!(reason, LossReason::MaxHold);
+    assert!(held_from.elapsed() <= ttl * 3 + SLACK, "held for {:?}", held_from.elapsed());
+    // The guard lives on, as the holder is stuck.
+    assert_freed(fixture, &id("x"), ours.capabilities().expiry_latest(ttl) + SLACK).await;
+    assert_free(&theirs, &id("x")).await;
+    drop(guard);
+}
+
 /// A guard whose hold was ended behind its back finds out by its deadline at the latest.
 pub async fn an_evicted_hold_is_lost_in_time<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
@@ -46,7 +79,7 @@ pub async fn an_evicted_hold_is_lost_in_time<F: Fixture>(fixture: &F) {
     fixture.evict(&id("x")).await;
     let deadline = Instant::now() + guard.remaining();
     assert_free(&theirs, &id("x")).await;
-    let reason = timeout(ttl + SLACK, guard.lost()).await.expect("the guard never noticed");
+    let reason = soon("the loss is told", ttl + SLACK, guard.lost()).await;
     assert!(Instant::now() <= deadline + Duration::from_millis(50), "noticed too late");
     assert_eq!(reason, LossReason::TakenAway);
     assert!(!guard.is_valid());

@@ -3,21 +3,24 @@
 use std::time::Duration;
 
 use glock_core::{Fault, Lock, LockError, LockExt, LossReason, Retry};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::{LONG, SHORT, SLACK, assert_free, assert_freed, id, take};
+use super::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
 use crate::{Networked, Proxy, ttl};
 
 /// How long the library may take to undo what nobody learned of.
 const UNDONE: Duration = Duration::from_secs(8);
 
+/// How often, and so at how many places, a request or a reply is cut.
+const ROUNDS: usize = 12;
+
 /// Acquires through a proxy that was told to fail, and looks at what is left.
 async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize)) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let config = fixture.config().with_call_timeout(Duration::from_secs(3));
-    let lock = fixture.client_at(proxy.addr(), config).await;
+    let (lock, theirs) = (fixture.client_at(proxy.addr(), config).await, fixture.client().await);
     assert_free(&lock, &id("warm")).await;
-    for round in 0..6 {
+    for round in 0..ROUNDS {
         let name = id(&format!("x{round}"));
         arm(&proxy, round);
         let since = Instant::now();
@@ -28,6 +31,8 @@ async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize))
             // The same token was sent again: a grant like any other.
             Ok(lease) => {
                 assert_eq!(fixture.owner(&name).await.as_deref(), Some(lease.owner().reveal()));
+                let holder = theirs.inspect(&name).await.unwrap().expect("a holder");
+                assert_eq!(lease.fence(), holder.fence, "round {round}: another token");
                 lock.release(&lease).await.unwrap();
             }
             Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
@@ -91,9 +96,83 @@ pub async fn a_release_whose_reply_is_cut_frees_the_lock<F: Networked>(fixture: 
             Ok(()) | Err(LockError::Backend { fault: Fault::Unknown, .. }) => {}
             other => panic!("{other:?}"),
         }
+        assert!(!proxy.is_armed(), "the fault did not strike");
         assert_freed(fixture, &id("x"), UNDONE).await;
         assert_free(&theirs, &id("x")).await;
     }
+}
+
+/// A release that never reached the store is not called done, and can be done again.
+pub async fn a_release_whose_request_is_cut_is_not_called_done<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let (lock, theirs) =
+        (fixture.client_at(proxy.addr(), fixture.config()).await, fixture.client().await);
+    for _ in 0..5 {
+        let lease = take(&lock, &id("x")).await;
+        proxy.cut_before_request();
+        match lock.release(&lease).await {
+            Ok(()) => assert_eq!(fixture.owner(&id("x")).await, None, "called done and is not"),
+            Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {
+                match lock.release(&lease).await {
+                    Ok(()) | Err(LockError::NotHeld { .. }) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert_free(&theirs, &id("x")).await;
+    }
+}
+
+/// The store renews, and the answer is lost: the caller is not told that its lock is gone.
+pub async fn a_renewal_whose_reply_is_cut_keeps_the_lock<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let (lock, theirs) =
+        (fixture.client_at(proxy.addr(), fixture.config()).await, fixture.client().await);
+    let mut lease = take(&lock, &id("x")).await;
+    for round in 0..6 {
+        if round % 2 == 0 {
+            proxy.cut_after_request();
+        } else {
+            proxy.cut_before_request();
+        }
+        match lock.renew(&lease, ttl(&lock, LONG)).await {
+            Ok(renewed) => lease = renewed,
+            Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
+            other => panic!("round {round}: {other:?}"),
+        }
+        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert_held(&theirs, &id("x")).await;
+        lease = lock.renew(&lease, ttl(&lock, LONG)).await.expect("the lease is as good as ever");
+    }
+    lock.release(&lease).await.unwrap();
+}
+
+/// However long the answer takes, the deadline counts from before the request was sent.
+pub async fn a_slow_answer_does_not_stretch_a_lease<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
+    assert_free(&lock, &id("warm")).await;
+    // Far more than the margin that a lease keeps.
+    let (each_way, ttl) = (Duration::from_millis(150), ttl(&lock, Duration::from_secs(5)));
+    proxy.delay(each_way);
+    let granted = lock.acquire(&id("x"), ttl).await.unwrap();
+    // Both ways have passed since the request was sent.
+    let sent_by = Instant::now() - 2 * each_way;
+    assert!(
+        granted.deadline() <= sent_by + granted.ttl(),
+        "the grant's deadline: {:?} is left",
+        granted.remaining()
+    );
+    let renewed = lock.renew(&granted, ttl).await.unwrap();
+    let sent_by = Instant::now() - 2 * each_way;
+    assert!(
+        renewed.deadline() <= sent_by + renewed.ttl(),
+        "the renewal's deadline: {:?} is left",
+        renewed.remaining()
+    );
+    lock.release(&renewed).await.unwrap();
 }
 
 /// The store renews, and its replies are held back: the guard is lost by its deadline, not later.
@@ -104,7 +183,7 @@ pub async fn a_renewal_whose_reply_is_held_is_lost_by_the_deadline<F: Networked>
     let guard = lock.hold("x", ttl, Retry::NEVER).await.unwrap();
     proxy.hold_replies();
     let deadline = Instant::now() + guard.remaining();
-    let reason = timeout(ttl + SLACK, guard.lost()).await.expect("the loss was never told");
+    let reason = soon("the loss is told", ttl + SLACK, guard.lost()).await;
     let late = Instant::now().saturating_duration_since(deadline);
     assert!(late < Duration::from_millis(50), "told {late:?} after the deadline");
     assert!(matches!(reason, LossReason::Expired), "{reason:?}");

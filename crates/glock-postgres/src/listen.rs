@@ -1,0 +1,203 @@
+//! `listen`: the task that hears of releases and wakes who sleeps on them.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{OwnerToken, Wakeups};
+use sqlx::{
+    Acquire as _, Connection as _, PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{self, Instant},
+};
+
+use crate::{
+    error::Failure,
+    listener::{Hearing, Place},
+    session::Session,
+};
+
+/// How long the connection outlives the last sleeper.
+const IDLE_MAX: Duration = Duration::from_mins(1);
+/// How often is looked whether anybody sleeps, and whether the connection should be tried.
+const TICK: Duration = Duration::from_secs(15);
+/// How long the connection may be silent: less than what gateways forget connections after.
+const SILENCE_MAX: Duration = Duration::from_mins(2);
+/// How long the notification that proves the connection may take.
+const PROOF_MAX: Duration = Duration::from_secs(3);
+/// How long a deaf connection is believed to stay deaf.
+const DEAF_FOR: Duration = Duration::from_mins(5);
+/// The first and longest pause before the connection is made again.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take to say good-bye.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// What it takes to listen.
+#[derive(Clone)]
+pub(crate) struct Ears {
+    pub(crate) session: Session,
+    pub(crate) channel: Arc<str>,
+    pub(crate) notify: Arc<str>,
+    pub(crate) wakeups: Wakeups,
+    pub(crate) place: Place,
+}
+
+/// Why a connection is no longer listened on.
+enum End {
+    /// Nobody sleeps.
+    Idle,
+    /// It broke after it had worked.
+    Broken,
+    /// It never worked.
+    Failed(Failure),
+    /// It works, and nothing is heard on it.
+    Deaf,
+}
+
+/// Listens until `stop`, or until nobody has slept for a while. A connection that breaks is made
+/// again: the driver's own way of doing so does not cover every error.
+pub(crate) async fn listen(
+    ears: Ears,
+    options: PgConnectOptions,
+    told: watch::Sender<Hearing>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let pool = ears.own_pool(options.clone());
+        let end = tokio::select! {
+            biased;
+            _ = &mut stop => End::Idle,
+            end = ears.hear(&pool, &told) => end,
+        };
+        let _ = time::timeout(CLOSE_MAX, pool.close()).await;
+        let again_after = match end {
+            End::Idle => return,
+            End::Broken => {
+                pause = PAUSE_MIN;
+                // A release may have been missed. Whoever sleeps again waits for the new
+                // connection, because this is said first.
+                told.send_replace(Hearing::Starting);
+                ears.wakeups.wake_all();
+                Duration::ZERO
+            }
+            End::Failed(failure) => {
+                let (fault, source) = failure.shared();
+                told.send_replace(Hearing::Failed(fault, source));
+                pause = (pause * 2).min(PAUSE_MAX);
+                pause
+            }
+            End::Deaf => {
+                told.send_replace(Hearing::Deaf);
+                DEAF_FOR
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = &mut stop => return,
+            () = time::sleep(again_after) => {}
+        }
+        if again_after > Duration::ZERO && ears.stops(IDLE_MAX) {
+            return;
+        }
+    }
+}
+
+impl Ears {
+    /// A pool of one, so that listening never takes a connection from the application's own.
+    fn own_pool(&self, options: PgConnectOptions) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .acquire_timeout(self.session.limit())
+            .connect_lazy_with(options)
+    }
+
+    async fn hear(&self, pool: &PgPool, told: &watch::Sender<Hearing>) -> End {
+        let mut listener = match self.connect(pool).await {
+            Ok(listener) => listener,
+            Err(failure) => return End::Failed(failure),
+        };
+        match self.is_heard(&mut listener).await {
+            Ok(true) => told.send_replace(Hearing::Good),
+            Ok(false) => return End::Deaf,
+            Err(failure) => return End::Failed(failure),
+        };
+        let (mut tick, mut heard_at) = (Instant::now() + TICK, Instant::now());
+        loop {
+            tokio::select! {
+                heard = listener.try_recv() => match heard {
+                    Ok(Some(notification)) => {
+                        heard_at = Instant::now();
+                        self.wakeups.wake(notification.payload());
+                    }
+                    Ok(None) | Err(_) => return End::Broken,
+                },
+                () = time::sleep_until(tick) => {
+                    tick = Instant::now() + TICK;
+                    if self.stops(IDLE_MAX) {
+                        return End::Idle;
+                    }
+                    if heard_at.elapsed() >= SILENCE_MAX {
+                        heard_at = Instant::now();
+                        if !self.answers(&mut listener).await {
+                            return End::Broken;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, pool: &PgPool) -> Result<PgListener, Failure> {
+        let mut listener = PgListener::connect_with(pool).await.map_err(Failure::unsent)?;
+        listener.ignore_pool_close_event(true);
+        // A lost connection is to be told at once, and made again here.
+        listener.eager_reconnect(false);
+        listener.listen(&self.channel).await.map_err(Failure::unsent)?;
+        Ok(listener)
+    }
+
+    /// Sends a notification over the pool and waits for it here. A pooler that shares connections
+    /// between transactions accepts `LISTEN`, and then nothing ever comes.
+    async fn is_heard(&self, listener: &mut PgListener) -> Result<bool, Failure> {
+        let random = OwnerToken::random().map_err(Failure::answer)?;
+        // No key begins with a question mark.
+        let proof = format!("?{}", random.reveal());
+        self.session.fetch(&self.notify, |query| query.bind(&proof), "").await?;
+        let until = Instant::now() + PROOF_MAX;
+        loop {
+            match time::timeout_at(until, listener.try_recv()).await {
+                Ok(Ok(Some(heard))) if heard.payload() == proof => return Ok(true),
+                Ok(Ok(Some(heard))) => self.wakeups.wake(heard.payload()),
+                Ok(Ok(None)) => return Err(Failure::unsent(sqlx::Error::PoolTimedOut)),
+                Ok(Err(err)) => return Err(Failure::unsent(err)),
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// Whether the server still answers. It also keeps gateways from forgetting the connection.
+    async fn answers(&self, listener: &mut PgListener) -> bool {
+        let ping = async {
+            let connection = listener.acquire().await?;
+            connection.ping().await
+        };
+        matches!(time::timeout(self.session.limit(), ping).await, Ok(Ok(())))
+    }
+
+    /// Whether nobody sleeps, and nobody has for `idle`: then the task is forgotten, and must end.
+    fn stops(&self, idle: Duration) -> bool {
+        let mut running = self.place.running();
+        let used = running.as_ref().is_some_and(|running| running.used_at.elapsed() < idle);
+        let stops = !used && self.wakeups.is_empty();
+        if stops {
+            *running = None;
+        }
+        stops
+    }
+}

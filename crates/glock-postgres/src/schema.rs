@@ -1,0 +1,250 @@
+//! `Schema`: the table that the locks live in, and how it is made and checked.
+
+use std::sync::Arc;
+
+use glock_core::{Action, Fault, LockConfig, LockError, backend};
+use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
+
+use crate::{
+    error::{Explained, Failure, code},
+    session::Session,
+};
+
+/// The columns that are glock's own, whatever the others are called.
+const OWN: [&str; 4] = ["owner", "fence", "holder", "waited"];
+/// Every table has these already.
+const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+/// PostgreSQL cuts longer names.
+const NAME_BYTES_MAX: usize = 63;
+/// Serialises the creation of tables: "glock" in ASCII.
+const ADVISORY_LOCK: u64 = 0x67_6c_6f_63_6b;
+/// How often to look again when somebody else creates the table at the same time.
+const ROUNDS: usize = 3;
+
+/// The names of the table and its columns, checked and quoted.
+#[derive(Debug, Clone)]
+pub(crate) struct Schema {
+    /// With its schema if it has one.
+    pub(crate) table: String,
+    pub(crate) key: String,
+    pub(crate) expiry: String,
+    /// Where releases are told.
+    pub(crate) channel: Arc<str>,
+}
+
+impl Schema {
+    /// Checks the names in `config`.
+    pub(crate) fn new(config: &LockConfig) -> Result<Self, LockError> {
+        for part in config.table.splitn(2, '.') {
+            LockConfig::check_identifier("table", part)?;
+        }
+        LockConfig::check_identifier("lock_field", &config.lock_field)?;
+        LockConfig::check_identifier("ttl_field", &config.ttl_field)?;
+        for (what, name) in [("lock_field", &config.lock_field), ("ttl_field", &config.ttl_field)] {
+            if OWN.iter().chain(&SYSTEM).any(|taken| taken == name) {
+                let reason = format!("`{name}` is a column that the table has anyway; rename it");
+                return Err(LockError::invalid(what, reason));
+            }
+        }
+        if config.lock_field == config.ttl_field {
+            return Err(LockError::invalid(
+                "ttl_field",
+                "it is the same as `lock_field`; rename it",
+            ));
+        }
+        Ok(Self::unchecked(config))
+    }
+
+    /// For a configuration whose names are known to be good: the default one.
+    pub(crate) fn unchecked(config: &LockConfig) -> Self {
+        let table: Vec<_> = config.table.splitn(2, '.').map(quoted).collect();
+        Self {
+            table: table.join("."),
+            key: quoted(&config.lock_field),
+            expiry: quoted(&config.ttl_field),
+            channel: channel(&config.table).into(),
+        }
+    }
+
+    /// The statement that creates the table.
+    pub(crate) fn sql(&self) -> String {
+        let Self { table, key, expiry, .. } = self;
+        // Only unindexed columns ever change, and half of each page is kept free, so that an update
+        // stays on its page and leaves the index alone. "C" compares bytes, as ids ask for.
+        format!(
+            "CREATE TABLE IF NOT EXISTS {table} (\n    \
+                 {key} text COLLATE \"C\" PRIMARY KEY,\n    \
+                 owner text,\n    \
+                 fence bigint NOT NULL,\n    \
+                 {expiry} timestamp with time zone NOT NULL,\n    \
+                 holder text NOT NULL,\n    \
+                 waited boolean NOT NULL\n\
+             ) WITH (fillfactor = 50);\n"
+        )
+    }
+
+    /// Creates the table unless it is there, and checks that it is as it should be.
+    pub(crate) async fn ensure(&self, session: &Session) -> Result<(), LockError> {
+        for _ in 0..ROUNDS {
+            if self.check(session).await? {
+                return Ok(());
+            }
+            match self.create(session).await {
+                // Somebody who does not take the advisory lock was quicker: look again.
+                Err(err) if is_taken(&err) => {}
+                result => result.map_err(|err| Failure::sent(err, "").during(Action::Prepare))?,
+            }
+        }
+        if self.check(session).await? { Ok(()) } else { Err(self.wrong("it keeps vanishing")) }
+    }
+
+    async fn create(&self, session: &Session) -> Result<(), sqlx::Error> {
+        // One message is one transaction, and so goes through any pooler in one piece.
+        let limit = session.lock_wait().as_millis();
+        let batch = format!(
+            "SET LOCAL lock_timeout = {limit}; SELECT pg_advisory_xact_lock({ADVISORY_LOCK}); {}",
+            self.sql()
+        );
+        sqlx::raw_sql(AssertSqlSafe(batch)).execute(session.pool()).await.map(drop)
+    }
+
+    /// Whether the table is there. An error if it is not as it should be.
+    async fn check(&self, session: &Session) -> Result<bool, LockError> {
+        let columns = self.columns(session).await.map_err(|err| err.during(Action::Prepare))?;
+        if columns.is_empty() {
+            return Ok(false);
+        }
+        let unquoted = |name: &str| name.trim_matches('"').to_owned();
+        let (key, expiry) = (unquoted(&self.key), unquoted(&self.expiry));
+        for (name, kind) in [
+            (&*key, "text"),
+            ("owner", "text"),
+            ("fence", "bigint"),
+            (&*expiry, "timestamp with time zone"),
+            ("holder", "text"),
+            ("waited", "boolean"),
+        ] {
+            let column = columns.iter().find(|column| column.name == name);
+            let is = column.map_or("missing", |column| &column.kind);
+            if is != kind {
+                return Err(self.wrong(&format!("column `{name}` should be {kind} and is {is}")));
+            }
+        }
+        if !columns.iter().any(|column| column.name == key && column.unique) {
+            return Err(self.wrong(&format!("column `{key}` should be the primary key and is not")));
+        }
+        Ok(true)
+    }
+
+    async fn columns(&self, session: &Session) -> Result<Vec<Column>, Failure> {
+        // The catalogue says so without any permission on the table.
+        const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), \
+             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique \
+                 AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) \
+             FROM pg_attribute a \
+             WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
+        let query = sqlx::query(COLUMNS).bind(&self.table);
+        let mut connection = session.connection().await?;
+        let rows = query.fetch_all(&mut **connection.get()).await;
+        let rows = rows.map_err(|err| Failure::sent(err, ""))?;
+        session.give_back(connection);
+        rows.iter().map(Column::read).collect::<Result<_, _>>().map_err(Failure::answer)
+    }
+
+    fn wrong(&self, what: &str) -> LockError {
+        let table = &self.table;
+        let what = format!(
+            "the table {table} is not one that glock made: {what}; drop it, or name another with \
+             `LockConfig::with_table`"
+        );
+        let source = Explained { what, source: None };
+        LockError::backend(backend::POSTGRES, Action::Prepare, Fault::Rejected, source)
+    }
+}
+
+struct Column {
+    name: String,
+    kind: String,
+    unique: bool,
+}
+
+impl Column {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { name: row.try_get(0)?, kind: row.try_get(1)?, unique: row.try_get(2)? })
+    }
+}
+
+/// `CREATE TABLE IF NOT EXISTS` is not safe from itself: two at once can end in any of these.
+fn is_taken(err: &sqlx::Error) -> bool {
+    let taken = ["23505", "42P07", "42710"];
+    err.as_database_error().is_some_and(|err| taken.contains(&&*code(err)))
+}
+
+/// The check lets no quote in; doubling them costs nothing.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The channel of a table. The schema is left out: whether a table is named with it or found on the
+/// search path, it is the same table. Two that share a channel only wake each other needlessly.
+fn channel(table: &str) -> String {
+    let table = table.split_once('.').map_or(table, |(_, table)| table);
+    let channel = format!("glock:{table}");
+    if channel.len() <= NAME_BYTES_MAX {
+        return channel;
+    }
+    let hash = table.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let start: String = table.chars().take(32).collect();
+    format!("glock:{start}:{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> LockConfig {
+        LockConfig::default()
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        let schema = Schema::new(&config().with_table("app.Locks")).unwrap();
+        assert_eq!(schema.table, r#""app"."Locks""#);
+        assert!(schema.sql().contains(r#"CREATE TABLE IF NOT EXISTS "app"."Locks" ("#));
+        assert_eq!(Schema::unchecked(&config()).table, Schema::new(&config()).unwrap().table);
+    }
+
+    #[test]
+    fn hostile_and_clashing_names_are_refused() {
+        let long = "x".repeat(64);
+        let mut bad = Vec::new();
+        for name in
+            ["", "a b", "a\"b", "a;drop table x", "a.b.c", ".a", "a.", "1a", "\u{e9}", &long]
+        {
+            bad.push(config().with_table(name));
+            bad.push(config().with_lock_field(name));
+            bad.push(config().with_ttl_field(name));
+        }
+        for name in ["owner", "fence", "holder", "waited", "ctid", "xmin"] {
+            bad.push(config().with_lock_field(name));
+            bad.push(config().with_ttl_field(name));
+        }
+        bad.push(config().with_lock_field("expiration_time"));
+        bad.push(config().with_lock_field("a.b"));
+        for config in bad {
+            let result = Schema::new(&config);
+            assert!(matches!(result, Err(LockError::Invalid { .. })), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_channel_fits_and_follows_the_table_alone() {
+        assert_eq!(channel("locks"), "glock:locks");
+        assert_eq!(channel("app.locks"), channel("locks"));
+        let (one, other) = ("x".repeat(63), format!("{}y", "x".repeat(62)));
+        assert!(channel(&one).len() <= NAME_BYTES_MAX);
+        assert_ne!(channel(&one), channel(&other));
+    }
+}

@@ -1,0 +1,155 @@
+//! `Session`: one statement on a connection of the pool, sent again where that is safe and helps.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::Fault;
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgPool,
+    postgres::{PgArguments, PgRow, Postgres},
+    query::Query,
+};
+use tokio::time::{self, Instant};
+
+use crate::{
+    error::{Connection, Explained, Failure, Remedy, verdict},
+    spare::{Borrowed, Spare},
+};
+
+pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
+
+/// How often a statement is sent on another connection because the first was dead.
+const RECONNECTS_MAX: u32 = 1;
+/// How often a statement is repeated because another transaction came first. That one got
+/// somewhere, so this ends.
+const REPEATS_MAX: u32 = 20;
+
+/// The way to the server. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pool: PgPool,
+    spare: Arc<Spare>,
+    limit: Duration,
+}
+
+/// What the server said.
+pub(crate) struct Answer {
+    /// The first row.
+    pub(crate) row: Option<PgRow>,
+    /// Just before the request that was answered left.
+    pub(crate) sent_at: Instant,
+    /// Whether an earlier request went unanswered, and so may have been carried out as well.
+    pub(crate) repeated: bool,
+}
+
+impl Session {
+    /// A session whose calls may take `limit`.
+    pub(crate) fn new(pool: PgPool, limit: Duration) -> Self {
+        Self { pool, spare: Arc::default(), limit }
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// How long a call may wait for a connection: short of the call's own limit, so that the
+    /// caller learns that nothing was sent.
+    fn connection_wait(&self) -> Duration {
+        self.limit * 3 / 4
+    }
+
+    /// How long a statement may wait for a row that another transaction has locked, likewise.
+    pub(crate) fn lock_wait(&self) -> Duration {
+        self.limit * 4 / 5
+    }
+
+    /// Sends `sql` with what `bind` puts into it. `secret` is what no error may repeat.
+    ///
+    /// A connection that turns out to be dead is replaced once. The statement must bear being
+    /// carried out twice.
+    pub(crate) async fn fetch(
+        &self,
+        sql: &Arc<str>,
+        bind: impl Fn(Statement) -> Statement + Send + Sync,
+        secret: &str,
+    ) -> Result<Answer, Failure> {
+        let (mut reconnects, mut repeats, mut repeated) = (0, 0, false);
+        loop {
+            let connection = match reconnects {
+                0 => self.connection().await,
+                _ => self.live_connection().await,
+            };
+            let mut connection = match connection {
+                Err(failure) if repeated => return Err(failure.after_unanswered()),
+                connection => connection?,
+            };
+            let statement = bind(sqlx::query(AssertSqlSafe(Arc::clone(sql))));
+            let sent_at = Instant::now();
+            let err = match statement.fetch_optional(&mut **connection.get()).await {
+                Ok(row) => {
+                    self.give_back(connection);
+                    return Ok(Answer { row, sent_at, repeated });
+                }
+                Err(err) => err,
+            };
+            let verdict = verdict(&err);
+            if verdict.connection == Connection::Good {
+                self.give_back(connection);
+            } else {
+                drop(connection);
+            }
+            match verdict.remedy {
+                Remedy::Reconnect if reconnects < RECONNECTS_MAX => reconnects += 1,
+                Remedy::Repeat if repeats < REPEATS_MAX => repeats += 1,
+                _ if repeated => return Err(Failure::sent(err, secret).after_unanswered()),
+                _ => return Err(Failure::sent(err, secret)),
+            }
+            repeated |= verdict.fault == Fault::Unknown;
+        }
+    }
+
+    /// A connection from the pool, or the one that was used last.
+    pub(crate) async fn connection(&self) -> Result<Borrowed, Failure> {
+        let wait = self.connection_wait();
+        match time::timeout(wait, self.spare.take(&self.pool)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(self.no_connection(wait)),
+            Ok(Err(err)) => Err(Failure::unsent(err)),
+        }
+    }
+
+    /// A connection that answers: after a restart of the server, every one in the pool is dead.
+    async fn live_connection(&self) -> Result<Borrowed, Failure> {
+        let mut dead = 0;
+        loop {
+            let mut connection = self.connection().await?;
+            match connection.get().ping().await {
+                Ok(()) => return Ok(connection),
+                Err(err) if dead > self.pool.options().get_max_connections() => {
+                    return Err(Failure::unsent(err));
+                }
+                Err(_) => dead += 1,
+            }
+        }
+    }
+
+    /// Takes back a connection on which nothing is under way.
+    pub(crate) fn give_back(&self, connection: Borrowed) {
+        self.spare.give_back(&self.pool, connection);
+    }
+
+    fn no_connection(&self, wait: Duration) -> Failure {
+        let what = format!(
+            "the pool had no connection to give within {:?} ({} of {} open, {} idle); either the \
+             server is out of reach or the pool is too small",
+            wait.min(self.pool.options().get_acquire_timeout()),
+            self.pool.size(),
+            self.pool.options().get_max_connections(),
+            self.pool.num_idle(),
+        );
+        Failure::new(Fault::Unavailable, Explained { what, source: None })
+    }
+}

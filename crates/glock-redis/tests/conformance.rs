@@ -1,0 +1,108 @@
+//! The conformance suite against the server that `GLOCK_REDIS_URL` names.
+#![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use glock_redis::{
+    LockConfig, LockId, RedisLock,
+    redis::{self, Client, ConnectionAddr, IntoConnectionInfo, aio::MultiplexedConnection},
+};
+use glock_testing::{CANARY, Fixture, Networked, url_from_env};
+
+struct Redis {
+    url: String,
+    admin: MultiplexedConnection,
+    namespace: String,
+}
+
+impl Redis {
+    fn key(&self, id: &LockId) -> String {
+        let id = id.as_str().replace('%', "%25").replace('{', "%7B").replace('}', "%7D");
+        format!("{}:{{{id}}}", self.namespace)
+    }
+
+    fn client_of(&self, server: Option<SocketAddr>, stranger: bool) -> Client {
+        let mut info = self.url.as_str().into_connection_info().unwrap();
+        if let Some(server) = server {
+            info = info.set_addr(ConnectionAddr::Tcp(server.ip().to_string(), server.port()));
+        }
+        if stranger {
+            let settings = info.redis_settings().clone();
+            info = info.set_redis_settings(settings.set_username("nobody").set_password(CANARY));
+        }
+        Client::open(info).unwrap()
+    }
+}
+
+impl Fixture for Redis {
+    type Lock = RedisLock;
+
+    async fn open(namespace: String) -> Self {
+        let url = url_from_env("GLOCK_REDIS_URL", "redis");
+        let client = Client::open(url.as_str()).expect("GLOCK_REDIS_URL is a Redis URL");
+        let admin = client.get_multiplexed_async_connection().await;
+        let admin = admin.expect("the server that GLOCK_REDIS_URL names is out of reach");
+        Self { url, admin, namespace }
+    }
+
+    fn config(&self) -> LockConfig {
+        LockConfig::default().with_namespace(&self.namespace)
+    }
+
+    async fn client_with(&self, config: LockConfig) -> RedisLock {
+        RedisLock::new(self.client_of(None, false)).with_config(config).unwrap()
+    }
+
+    async fn owner(&self, id: &LockId) -> Option<String> {
+        let mut ask = redis::cmd("HGET");
+        ask.arg(self.key(id)).arg("owner").query_async(&mut self.admin.clone()).await.unwrap()
+    }
+
+    async fn live(&self) -> usize {
+        let mut ask = redis::cmd("KEYS");
+        let keys: Vec<String> = ask
+            .arg(format!("{}:{{*}}", self.namespace))
+            .query_async(&mut self.admin.clone())
+            .await
+            .unwrap();
+        keys.len()
+    }
+
+    async fn evict(&self, id: &LockId) {
+        let mut ask = redis::cmd("DEL");
+        let () = ask.arg(self.key(id)).query_async(&mut self.admin.clone()).await.unwrap();
+    }
+
+    async fn forget(&self, id: &LockId) {
+        let key = self.key(id);
+        let mut ask = redis::cmd("DEL");
+        ask.arg(&key).arg(format!("{key}:fence"));
+        let () = ask.query_async(&mut self.admin.clone()).await.unwrap();
+    }
+}
+
+impl Networked for Redis {
+    /// Commands and messages share one.
+    const CONNECTIONS_MAX: usize = 1;
+
+    fn upstream(&self) -> SocketAddr {
+        let info = self.url.as_str().into_connection_info().unwrap();
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                (host.as_str(), *port).to_socket_addrs().unwrap().next().unwrap()
+            }
+            other => panic!("the suite's proxy needs a plain TCP server, not {other}"),
+        }
+    }
+
+    async fn client_at(&self, server: SocketAddr, config: LockConfig) -> RedisLock {
+        RedisLock::new(self.client_of(Some(server), false)).with_config(config).unwrap()
+    }
+
+    async fn stranger_at(&self, server: SocketAddr) -> RedisLock {
+        let lock = RedisLock::new(self.client_of(Some(server), true));
+        lock.with_config(self.config()).unwrap()
+    }
+}
+
+glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");

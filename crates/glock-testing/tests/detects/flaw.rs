@@ -1,0 +1,235 @@
+//! `Flaw`: the bugs that can be planted into the toy store and its lock.
+
+/// Writes the enum and the list of its variants.
+macro_rules! flaws {
+    ($($(#[doc = $doc:literal])+ $flaw:ident,)+) => {
+        /// A bug, planted on purpose.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Flaw {
+            /// No bug at all.
+            Sound,
+            $($(#[doc = $doc])+ $flaw,)+
+        }
+
+        impl Flaw {
+            /// All of them; each stands at its own number.
+            pub(crate) const ALL: &[Self] = &[Self::Sound, $(Self::$flaw),+];
+        }
+    };
+}
+
+flaws! {
+    // Exclusion: the store.
+    /// Whoever has the holder's label is granted the lock again.
+    GrantsToTheSameHolder,
+    /// A release answers that it was done, and keeps the record.
+    ReleaseKeepsRecord,
+    /// The first record of a lock is looked for and written in two steps.
+    FirstInsertRaces,
+    /// Any grant is decided and written in two steps.
+    GrantRaces,
+
+    // Expiry: the store.
+    /// A lease never runs out.
+    NeverExpires,
+    /// A lease runs out after half its TTL.
+    ExpiresEarly,
+    /// A lease runs out after four TTLs.
+    ExpiresLate,
+
+    // Ownership: the store, and a client that knows better than the store.
+    /// A release does not look at the owner.
+    ReleaseUnchecked,
+    /// A renewal does not look at the owner.
+    RenewUnchecked,
+    /// The beginning of an owner token is good enough.
+    OwnerByPrefix,
+    /// An owner token with something behind it is good enough.
+    OwnerCutOff,
+    /// An owner token in other letters is good enough.
+    OwnerCaseFolded,
+    /// A renewal brings a lease back that ran out.
+    RenewRevives,
+    /// A renewal takes the lock if nobody has it.
+    RenewRecreates,
+    /// A release ends a lease that ran out, as if it still held.
+    ReleaseAlwaysOk,
+    /// A renewal succeeds, whatever became of the hold.
+    RenewAlwaysOk,
+    /// A client refuses leases that it did not get itself.
+    OnlyOwnLeases,
+    /// A client calls an owner token of another form a failure of the store.
+    ForeignTokenIsRejected,
+
+    // Renewal.
+    /// A renewal changes nothing in the store.
+    RenewsNothing,
+    /// Only the first renewal of a hold does anything.
+    RenewsOnce,
+    /// A renewal makes a new owner token and keeps it to itself.
+    RenewalRotatesOwner,
+    /// A renewal is a release and an acquire.
+    RenewsByAcquiring,
+    /// A renewal is answered before the store has.
+    RenewsBlindly,
+    /// The client renews what it was granted until it is released.
+    ClientRenews,
+    /// The client renews once more after the lock was released.
+    RenewalOutlivesRelease,
+
+    // Fencing: the store.
+    /// A lock's counter goes with its record.
+    TokenRestartsOnRelease,
+    /// A lock's counter goes with a lease that ran out.
+    TokenRestartsOnExpiry,
+    /// A lock's counter begins again when all about the lock is lost.
+    TokenRestartsWhenForgotten,
+    /// Tokens are random.
+    TokensAreRandom,
+    /// Tokens are the time in seconds.
+    TokensAreSeconds,
+    /// A renewal changes the token.
+    TokenChangesOnRenewal,
+
+    // Waiting.
+    /// The store tells nobody of a release.
+    NoWakeUps,
+    /// The store tells of a release before it is one.
+    WakesTooEarly,
+    /// The store tells one client of a release, always the same.
+    WakesOneClient,
+    /// A sleeper does not look at the lock.
+    SleepsWithoutLooking,
+    /// A sleeper looks at the lock and then subscribes.
+    SubscribesAfterLook,
+    /// A sleeper does not know when the holder's lease runs out.
+    SleepsThroughExpiry,
+    /// A sleeper reckons when it is to wake up, as if that always came.
+    WaitOverflows,
+    /// A sleeper sleeps until it is woken, however little time it has.
+    WaitIgnoresMax,
+    /// All waiters of a client ask at once.
+    NoQueue,
+    /// A waiter that is dropped stays in line.
+    WaiterStaysInLine,
+    /// The order of one client's waiters is sold as the order of all.
+    ClaimsStoreOrder,
+
+    // Cancellation and unknown outcomes: the client.
+    /// Whatever becomes of an acquire, nobody undoes it.
+    AcquireNotUndone,
+    /// A release whose caller goes away stops where it is.
+    ReleaseStopsHalfWay,
+    /// Each acquire leaves a task behind.
+    LeaksTasks,
+    /// Each refused acquire leaves a session in the store.
+    LeaksSessions,
+    /// A hold leaves its session in the store.
+    LeaksEndedSessions,
+    /// After a cut, the acquire is sent again with another token.
+    NewTokenOnRetry,
+    /// After a cut, the acquire fails and is sent again in the background.
+    RetriesInBackground,
+    /// The end of a reply that was cut off is not missed.
+    TakesHalfReplies,
+    /// The store carries out a request of which it has only a part.
+    RunsHalfRequests,
+    /// What a cut made uncertain is called certain: nothing was changed.
+    CutIsUnavailable,
+    /// A release that finds nothing after a cut was not held.
+    CutReleaseIsNotHeld,
+    /// A release that fails is called done.
+    CutReleaseIsOk,
+    /// A release that is cut is done again by force.
+    CutReleaseIsForced,
+    /// A renewal that fails was not held.
+    CutRenewalIsNotHeld,
+    /// The deadline counts from the reply.
+    DeadlineFromReply,
+    /// The deadline of a renewal counts from the reply.
+    RenewedDeadlineFromReply,
+
+    // Ids, namespaces and limits: the client.
+    /// Ids lose their capitals.
+    IdsInLowerCase,
+    /// Ids become capitals.
+    IdsInUpperCase,
+    /// Ids lose blanks at their ends.
+    IdsTrimmed,
+    /// Ids are resolved as paths are.
+    IdsArePaths,
+    /// Ids are decoded as those of a URL are.
+    IdsPercentDecoded,
+    /// Ids lose what is not ASCII.
+    IdsInAscii,
+    /// Ids become numbers of eight bits.
+    IdsHashed,
+    /// Ids are cut off before their longest.
+    IdsCutOff,
+    /// Accents are composed.
+    IdsNormalized,
+    /// A release ends all holds whose ids begin as this one.
+    ReleasesByPrefix,
+    /// Every namespace is the same.
+    NamespacesIgnored,
+    /// A namespace and an id are joined as if neither could have a colon.
+    NamespaceJoinedPlainly,
+    /// No TTL is refused.
+    TtlUnchecked,
+    /// No TTL of a renewal is refused.
+    RenewedTtlUnchecked,
+    /// TTLs are rounded down.
+    TtlRoundedDown,
+    /// The longest TTL is refused.
+    TtlMaxRefused,
+    /// TTLs are cut off at 32 bits.
+    TtlCutOff,
+
+    // What is shown.
+    /// Nobody is shown to hold a lock.
+    HolderNotShown,
+    /// The holder's label loses what is not ASCII.
+    LabelInAscii,
+    /// Twice what is left is shown.
+    ShowsMoreThanIsLeft,
+    /// A holder whose lease ran out is still shown.
+    ShowsTheExpired,
+    /// `Debug` shows the owner tokens of what is held.
+    OwnerInDebug,
+    /// The label shows the owner token.
+    OwnerInLabel,
+    /// `Debug` shows the password.
+    PasswordInDebug,
+    /// An error shows the password.
+    PasswordInError,
+
+    // Round trips, connections and faults: the client.
+    /// An acquire looks first.
+    LooksBeforeAcquiring,
+    /// A sleeper looks again five times a second.
+    Polls,
+    /// Every sleeper has a connection.
+    ConnectionPerWaiter,
+    /// The wake-up connection outlives its client.
+    ConnectionOutlivesClient,
+    /// Nobody listening is an unknown outcome.
+    ClosedPortIsUnknown,
+    /// Somebody may listen soon, so why give up.
+    ConnectsForEver,
+    /// A wrong password may be right later.
+    WrongPasswordIsUnavailable,
+    /// No call has a time limit.
+    NoTimeLimit,
+    /// A sleeper's look has no time limit.
+    WaitHasNoTimeLimit,
+    /// A broken connection is found out by a call, which then fails.
+    NoRetry,
+    /// A connection whose answer was not waited for is never replaced.
+    StuckCallBlocks,
+    /// A broken connection stays broken.
+    NeverReconnects,
+    /// A broken wake-up connection stays broken.
+    NeverListensAgain,
+    /// What a wake-up connection missed while it was broken stays missed.
+    MissesWhatItMissed,
+}

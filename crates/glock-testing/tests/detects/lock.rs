@@ -1,0 +1,225 @@
+//! `ToyLock`: a lock on the toy store that keeps the contract, unless it is told not to.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use glock_core::{
+    Action, Call, Capabilities, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
+    OwnerToken, Retry, WaitQueue, Waiting, acquire_in_turn, async_trait,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    client::Client,
+    ears::listen,
+    flaw::Flaw,
+    keys::prefix,
+    wire::{BACKEND, Door},
+};
+
+#[derive(Clone)]
+pub(crate) struct ToyLock(Arc<Client>);
+
+impl ToyLock {
+    pub(crate) fn new(door: Door, config: LockConfig) -> Self {
+        Self(Arc::new(Client::new(door, config)))
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.0.flaw == flaw
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        action: Action,
+        work: impl Future<Output = Result<T, LockError>> + Send + 'static,
+    ) -> Result<T, LockError> {
+        let limit = self.0.config.call_timeout;
+        match self.0.flaw {
+            Flaw::NoTimeLimit => work.await,
+            Flaw::WaitHasNoTimeLimit if action == Action::Wait => work.await,
+            Flaw::RenewsByAcquiring if action == Action::Renew => work.await,
+            Flaw::ReleaseStopsHalfWay if action == Action::Release => {
+                tokio::task::yield_now().await;
+                work.await
+            }
+            _ => Call::new(BACKEND, action, limit).run(work).await,
+        }
+    }
+
+    fn ttl(&self, ttl: Duration) -> Result<Duration, LockError> {
+        let checked = self.capabilities().ttl(ttl);
+        match self.0.flaw {
+            Flaw::TtlUnchecked => Ok(ttl),
+            Flaw::TtlRoundedDown => {
+                checked.map(|_| Duration::from_secs(ttl.as_secs()).max(Duration::from_millis(10)))
+            }
+            Flaw::TtlMaxRefused if ttl == self.capabilities().ttl_max => {
+                Err(LockError::invalid("ttl", "it is not shorter than the longest"))
+            }
+            _ => checked,
+        }
+    }
+
+    async fn acquire_in_time(
+        &self,
+        id: LockId,
+        owner: OwnerToken,
+        ttl: Duration,
+    ) -> Result<Lease, LockError> {
+        let limit = self.0.config.call_timeout;
+        let undo = {
+            let (client, id, owner) = (Arc::clone(&self.0), id.clone(), owner.clone());
+            move || Arc::clone(&client).release(id.clone(), owner.clone())
+        };
+        let work = Arc::clone(&self.0).acquire(id, owner, ttl, Instant::now());
+        match self.0.flaw {
+            Flaw::AcquireNotUndone | Flaw::NoTimeLimit => self.call(Action::Acquire, work).await,
+            _ => Call::new(BACKEND, Action::Acquire, limit).grant(ttl, work, undo).await,
+        }
+    }
+
+    /// Renews in the background: as often as it takes, or once after the release.
+    fn renew_behind_the_back(&self, lease: &Lease, ttl: Duration, pause: Duration) {
+        let (lock, once) = (self.clone(), !self.has(Flaw::ClientRenews));
+        let (id, owner) = (lease.id().clone(), lease.owner().clone());
+        tokio::spawn(async move {
+            loop {
+                sleep(pause).await;
+                let client = Arc::clone(&lock.0);
+                let kept = if once {
+                    let held = client.acquire(id.clone(), owner.clone(), ttl, Instant::now());
+                    held.await.map(drop)
+                } else {
+                    client.renew(id.clone(), owner.clone(), ttl).await
+                };
+                if once || kept.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Sleeps until somebody who would be told is told.
+    async fn sleep(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
+        let client = Arc::clone(&self.0);
+        let limit = client.config.call_timeout;
+        let key = client.key(id);
+        let _wakes_at = self.has(Flaw::WaitOverflows).then(|| Instant::now() + max);
+        if self.has(Flaw::SubscribesAfterLook) {
+            if self.look(id, Action::Wait).await?.is_none() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        let mut sleeper = client.ears.wakeups.subscribe(&key);
+        let heard = client.ears.ready(limit).await;
+        heard.map_err(|failure| failure.during(Action::Wait))?;
+        let looks = !matches!(self.0.flaw, Flaw::SubscribesAfterLook | Flaw::SleepsWithoutLooking);
+        let holder = if looks { self.look(id, Action::Wait).await? } else { None };
+        if holder.is_none() && looks {
+            return Ok(());
+        }
+        let until_free = match holder.and_then(|holder| holder.remaining) {
+            _ if self.has(Flaw::Polls) => max.min(Duration::from_millis(200)),
+            Some(left) if !self.has(Flaw::SleepsThroughExpiry) => left.min(max),
+            _ => max,
+        };
+        let _ = timeout(until_free, sleeper.woken()).await;
+        Ok(())
+    }
+
+    async fn look(&self, id: &LockId, action: Action) -> Result<Option<Holder>, LockError> {
+        let (client, id) = (Arc::clone(&self.0), id.clone());
+        self.call(action, async move { client.look(&id, action).await }).await
+    }
+}
+
+impl fmt::Debug for ToyLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ToyLock");
+        shown.field("namespace", &self.0.config.namespace).field("door", &self.0.wire.door);
+        if self.has(Flaw::OwnerInDebug) {
+            shown.field("granted", &self.0.granted());
+        }
+        shown.finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Lock for ToyLock {
+    fn backend(&self) -> &'static str {
+        BACKEND
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new(Duration::from_millis(10));
+        capabilities.waiting = Waiting::Pushed;
+        if self.has(Flaw::ClaimsStoreOrder) {
+            capabilities.order = Order::Store;
+        }
+        capabilities
+    }
+
+    async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
+        let ttl = self.ttl(ttl)?;
+        if self.has(Flaw::LeaksTasks) {
+            tokio::spawn(sleep(ttl));
+        }
+        let lease = self.acquire_in_time(id.clone(), OwnerToken::random()?, ttl).await?;
+        if self.has(Flaw::ClientRenews) {
+            self.renew_behind_the_back(&lease, ttl, ttl / 3);
+        }
+        Ok(lease)
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+        let ttl = if self.has(Flaw::RenewedTtlUnchecked) { ttl } else { self.ttl(ttl)? };
+        let (id, owner, sent_at) = (lease.id().clone(), lease.owner().clone(), Instant::now());
+        let work = Arc::clone(&self.0).renew(id, owner, ttl);
+        self.call(Action::Renew, work).await?;
+        let late = self.has(Flaw::RenewedDeadlineFromReply);
+        let renewed = lease.renewed(if late { Instant::now() } else { sent_at }, ttl);
+        if self.has(Flaw::RenewalOutlivesRelease) {
+            self.renew_behind_the_back(&renewed, ttl, Duration::from_millis(50));
+        }
+        Ok(renewed)
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LockError> {
+        let work = Arc::clone(&self.0).release(lease.id().clone(), lease.owner().clone());
+        self.call(Action::Release, work).await
+    }
+
+    async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
+        let max = if self.has(Flaw::WaitIgnoresMax) { Duration::from_mins(1) } else { max };
+        if self.has(Flaw::ConnectionPerWaiter) {
+            let prefix = prefix(self.0.flaw, &self.0.config.namespace);
+            let heard = listen(&self.0.wire.door, &prefix).await;
+            let _connection = heard.map_err(|failure| failure.during(Action::Wait))?;
+            return self.sleep(id, max).await;
+        }
+        self.sleep(id, max).await
+    }
+
+    async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
+        self.look(id, Action::Inspect).await
+    }
+
+    async fn acquire_within(
+        &self,
+        id: &LockId,
+        ttl: Duration,
+        retry: &Retry,
+    ) -> Result<Lease, LockError> {
+        if !self.has(Flaw::WaiterStaysInLine) {
+            return acquire_in_turn(self, id, ttl, retry).await;
+        }
+        let (lock, id, retry) = (self.clone(), id.clone(), *retry);
+        let waiter = tokio::spawn(async move { acquire_in_turn(&lock, &id, ttl, &retry).await });
+        waiter.await.expect("a waiter that does not panic")
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.0.queue).filter(|_| !self.has(Flaw::NoQueue))
+    }
+}

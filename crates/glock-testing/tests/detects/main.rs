@@ -1,0 +1,51 @@
+//! The suite is tested too: a lock that keeps the contract passes it, and for each case there are
+//! locks with a planted bug that it catches.
+#![allow(clippy::unwrap_used, reason = "a toy that fails is a failed test")]
+
+mod client;
+mod ears;
+mod fails;
+mod flaw;
+mod keys;
+mod lock;
+mod server;
+mod store;
+mod table;
+mod toy;
+mod wire;
+
+/// Without a bug, every case passes.
+mod sound {
+    use crate::toy::Toy;
+
+    glock_testing::contract!(Toy);
+    glock_testing::networked!(Toy);
+}
+
+/// With a bug that is meant for it, each case fails.
+mod broken {
+    use crate::toy::Toy;
+
+    glock_testing::contract!(Toy, (), crate::fails::fails);
+    glock_testing::networked!(Toy, (), crate::fails::fails);
+}
+
+#[test]
+fn every_planted_flaw_is_found_by_a_case() {
+    let found =
+        |flaw| table::rows().any(|(_, flaws)| flaws.iter().any(|(found, _)| *found == flaw));
+    let planted = flaw::Flaw::ALL.iter().filter(|flaw| **flaw != flaw::Flaw::Sound);
+    let missed: Vec<_> = planted.filter(|flaw| !found(**flaw)).collect();
+    assert!(missed.is_empty(), "no case is to find {missed:?}");
+}
+
+/// A row that no case has would never be tried.
+#[test]
+fn every_row_is_a_case() {
+    let suite = include_str!("../../src/suite.rs");
+    for (name, _) in table::rows() {
+        let (group, case) = name.split_once("::").unwrap();
+        assert!(suite.contains(&format!("{group} {{")), "no group `{group}`");
+        assert!(suite.contains(&format!(" {case},\n")), "no case `{name}`");
+    }
+}

@@ -1,0 +1,229 @@
+//! Which planted bug each case must find, and what it then says.
+
+mod networked;
+
+use self::networked::NETWORKED;
+use crate::flaw::Flaw;
+
+/// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
+/// reason and no other.
+pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
+
+/// The bugs that a case must find, if there are any.
+pub(crate) fn flaws_of(case: &str) -> Option<&'static [(Flaw, &'static str)]> {
+    rows().find(|(name, _)| *name == case).map(|(_, flaws)| *flaws)
+}
+
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    CONTRACT.iter().chain(NETWORKED)
+}
+
+/// The cases of `contract!`.
+const CONTRACT: &[Row] = &[
+    ("exclusion::a_second_owner_is_refused", &[(Flaw::GrantsToTheSameHolder, "should be held")]),
+    ("exclusion::a_released_lock_is_free", &[(Flaw::ReleaseKeepsRecord, "right: None")]),
+    ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "round 0")]),
+    (
+        "exclusion::a_hundred_contenders_never_overlap",
+        &[(Flaw::GrantRaces, "at once"), (Flaw::TokensAreRandom, "tokens out of order")],
+    ),
+    ("exclusion::sixteen_tasks_share_a_lock_fairly", &[(Flaw::NoQueue, "unfair")]),
+    (
+        "expiry::an_expired_lease_frees_the_lock",
+        &[
+            (Flaw::NeverExpires, "did not come free in time"),
+            (Flaw::ExpiresEarly, "should be held"),
+            (Flaw::ExpiresLate, "did not come free in time"),
+        ],
+    ),
+    (
+        "expiry::the_local_deadline_is_never_later_than_the_store_s",
+        &[
+            (Flaw::ExpiresEarly, "after the lock had passed on"),
+            (Flaw::RenewsNothing, "after the lock had passed on"),
+        ],
+    ),
+    (
+        "ownership::an_expired_lease_is_dead",
+        &[
+            (Flaw::RenewRevives, "renewing before anybody else came succeeded"),
+            (Flaw::ReleaseAlwaysOk, "releasing before anybody else came succeeded"),
+        ],
+    ),
+    (
+        "ownership::a_released_lease_is_dead",
+        &[
+            (Flaw::RenewRecreates, "renewing after the release succeeded"),
+            (Flaw::ReleaseAlwaysOk, "releasing twice succeeded"),
+        ],
+    ),
+    (
+        "ownership::a_foreign_lease_changes_nothing",
+        &[
+            (Flaw::ReleaseUnchecked, "releasing a foreign lease succeeded"),
+            (Flaw::RenewUnchecked, "renewing a foreign lease succeeded"),
+            (Flaw::OwnerByPrefix, "foreign lease succeeded"),
+            (Flaw::OwnerCutOff, "foreign lease succeeded"),
+            (Flaw::OwnerCaseFolded, "foreign lease succeeded"),
+        ],
+    ),
+    (
+        "ownership::a_lease_of_another_store_changes_nothing",
+        &[
+            (Flaw::ForeignTokenIsRejected, "renewing it: Backend"),
+            (Flaw::RenewRecreates, "renewing it succeeded"),
+        ],
+    ),
+    ("ownership::a_lease_travels_as_text", &[(Flaw::OnlyOwnLeases, "NotHeld")]),
+    ("renewal::a_renewed_lease_outlives_its_first_ttl", &[(Flaw::RenewsNothing, "should be held")]),
+    (
+        "renewal::an_old_lease_is_as_good_as_the_renewed",
+        &[(Flaw::RenewalRotatesOwner, "left: Some")],
+    ),
+    ("renewal::a_guard_keeps_its_lock", &[(Flaw::RenewsOnce, "should be held")]),
+    ("renewal::a_stuck_holder_loses_its_lock", &[(Flaw::ClientRenews, "still held by nobody")]),
+    ("renewal::an_evicted_hold_is_lost_in_time", &[(Flaw::RenewAlwaysOk, "the loss is told")]),
+    (
+        "fencing::tokens_grow_across_release",
+        &[
+            (Flaw::TokenRestartsOnRelease, "turn 1: 1 after 1"),
+            (Flaw::TokensAreRandom, " after "),
+            (Flaw::TokensAreSeconds, "turn 1"),
+        ],
+    ),
+    ("fencing::tokens_grow_across_expiry", &[(Flaw::TokenRestartsOnExpiry, "the token fell")]),
+    (
+        "fencing::tokens_grow_when_the_store_forgets",
+        &[(Flaw::TokenRestartsWhenForgotten, "turn 1: 1 after 4")],
+    ),
+    ("fencing::a_hold_has_one_token", &[(Flaw::TokenChangesOnRenewal, "left: FencingToken")]),
+    (
+        "waiting::a_free_lock_is_not_waited_for",
+        &[(Flaw::SleepsWithoutLooking, "what was never held is free")],
+    ),
+    (
+        "waiting::a_waiter_is_woken_by_a_release",
+        &[
+            (Flaw::NoWakeUps, "a release wakes the waiter"),
+            (Flaw::WakesTooEarly, "a release wakes the waiter"),
+        ],
+    ),
+    ("waiting::a_wait_for_ever_is_woken", &[(Flaw::WaitOverflows, "overflow")]),
+    (
+        "waiting::a_waiter_gets_a_lock_that_runs_out",
+        &[(Flaw::SleepsThroughExpiry, "the lease's end wakes the waiter")],
+    ),
+    (
+        "waiting::a_release_just_before_the_sleep_is_not_missed",
+        &[(Flaw::SubscribesAfterLook, "the release was missed")],
+    ),
+    ("waiting::a_wait_ends_in_time", &[(Flaw::WaitIgnoresMax, "a wait with a limit ends")]),
+    ("waiting::waiters_of_one_client_are_served_in_order", &[(Flaw::NoQueue, "right: [0, 1, 2")]),
+    (
+        "waiting::a_waiter_that_gives_up_leaves_no_place_behind",
+        &[(Flaw::WaiterStaysInLine, "the second in line is served")],
+    ),
+    (
+        "waiting::waiters_of_two_clients_are_all_served",
+        &[(Flaw::WakesOneClient, "no hand-over is missed")],
+    ),
+    ("waiting::a_store_s_line_is_one_line", &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2")]),
+    (
+        "cancellation::an_acquire_dropped_anywhere_leaves_nothing",
+        &[(Flaw::AcquireNotUndone, "still held by nobody")],
+    ),
+    (
+        "cancellation::a_wait_dropped_anywhere_leaves_nothing",
+        &[
+            (Flaw::WaiterStaysInLine, "a place in line is left"),
+            (Flaw::LeaksSessions, "what the store keeps"),
+        ],
+    ),
+    (
+        "cancellation::a_renewal_dropped_anywhere_keeps_the_lease",
+        &[(Flaw::RenewsByAcquiring, "should be held"), (Flaw::RenewalRotatesOwner, "NotHeld")],
+    ),
+    (
+        "cancellation::a_release_dropped_anywhere_is_carried_out",
+        &[(Flaw::ReleaseStopsHalfWay, "still held by nobody")],
+    ),
+    (
+        "cancellation::a_thousand_dropped_holds_leave_nothing",
+        &[
+            (Flaw::AcquireNotUndone, "still held by nobody"),
+            (Flaw::LeaksTasks, "tasks of 1,000 holds"),
+            (Flaw::WaiterStaysInLine, "still held by nobody"),
+        ],
+    ),
+    (
+        "cancellation::a_thousand_dropped_guards_leave_nothing",
+        &[
+            (Flaw::RenewalOutlivesRelease, "a guard that was dropped releases"),
+            (Flaw::RenewalRotatesOwner, "a guard that was dropped releases"),
+        ],
+    ),
+    (
+        "ids::hostile_ids_are_locks_of_their_own",
+        &[
+            (Flaw::IdsTrimmed, "Held"),
+            (Flaw::IdsInUpperCase, "Held"),
+            (Flaw::IdsArePaths, "Held"),
+            (Flaw::IdsPercentDecoded, "Held"),
+            (Flaw::IdsInAscii, "Held"),
+            (Flaw::IdsHashed, "Held"),
+        ],
+    ),
+    (
+        "ids::ids_that_differ_are_two_locks",
+        &[
+            (Flaw::IdsInLowerCase, "Held"),
+            (Flaw::IdsTrimmed, "Held"),
+            (Flaw::IdsArePaths, "Held"),
+            (Flaw::IdsPercentDecoded, "Held"),
+            (Flaw::IdsCutOff, "Held"),
+            (Flaw::IdsNormalized, "Held"),
+            (Flaw::ReleasesByPrefix, "should be held"),
+        ],
+    ),
+    (
+        "ids::namespaces_are_apart",
+        &[(Flaw::NamespacesIgnored, "Held"), (Flaw::NamespaceJoinedPlainly, "right: (0, 1)")],
+    ),
+    (
+        "limits::ttls_out_of_range_reach_no_store",
+        &[(Flaw::TtlUnchecked, "0ns"), (Flaw::RenewedTtlUnchecked, "0ns: Ok")],
+    ),
+    (
+        "limits::the_shortest_and_the_longest_ttl_work",
+        &[
+            (Flaw::TtlRoundedDown, "rounded down"),
+            (Flaw::TtlMaxRefused, "Invalid"),
+            (Flaw::TtlCutOff, "the store has cut it"),
+        ],
+    ),
+    (
+        "leaks::a_thousand_refused_tries_leave_nothing",
+        &[(Flaw::LeaksSessions, "what the store keeps"), (Flaw::LeaksTasks, "tasks: not back")],
+    ),
+    (
+        "leaks::holds_that_ended_leave_nothing",
+        &[(Flaw::LeaksEndedSessions, "what the store keeps")],
+    ),
+    (
+        "inspection::a_holder_can_be_looked_at",
+        &[
+            (Flaw::HolderNotShown, "a holder"),
+            (Flaw::LabelInAscii, "web-3"),
+            (Flaw::ShowsMoreThanIsLeft, "120s"),
+        ],
+    ),
+    ("inspection::an_expired_lease_is_not_shown", &[(Flaw::ShowsTheExpired, "right: None")]),
+    (
+        "inspection::nothing_shows_an_owner_token",
+        &[(Flaw::OwnerInDebug, "a secret is shown"), (Flaw::OwnerInLabel, "a secret is shown")],
+    ),
+    (
+        "round_trips::warm_calls_take_one_round_trip",
+        &[(Flaw::LooksBeforeAcquiring, "left: [2, 1, 1, 1]")],
+    ),
+];

@@ -1,0 +1,99 @@
+//! The rows of the cases that need a proxy.
+
+use super::Row;
+use crate::flaw::Flaw;
+
+/// The cases of `networked!`.
+pub(super) const NETWORKED: &[Row] = &[
+    ("round_trips::idle_waiters_ask_nothing", &[(Flaw::Polls, "of nothing to do")]),
+    (
+        "round_trips::a_client_needs_few_connections",
+        &[
+            (Flaw::ConnectionPerWaiter, "3 connections"),
+            (Flaw::ConnectionOutlivesClient, "outlive their client"),
+        ],
+    ),
+    (
+        "unknown_outcome::a_cut_before_the_request_leaves_nothing",
+        &[(Flaw::RetriesInBackground, "a grant came late")],
+    ),
+    (
+        "unknown_outcome::a_cut_inside_the_request_leaves_nothing",
+        &[(Flaw::RunsHalfRequests, "Held"), (Flaw::NeverReconnects, "`after` should be free")],
+    ),
+    (
+        "unknown_outcome::a_cut_after_the_request_leaves_nothing",
+        &[
+            (Flaw::NewTokenOnRetry, "round 0: Held"),
+            (Flaw::CutIsUnavailable, "still held by nobody"),
+        ],
+    ),
+    (
+        "unknown_outcome::a_cut_inside_the_reply_leaves_nothing",
+        &[(Flaw::TakesHalfReplies, "another token")],
+    ),
+    (
+        "unknown_outcome::a_grant_that_arrives_too_late_is_taken_back",
+        &[(Flaw::AcquireNotUndone, "still held by nobody")],
+    ),
+    (
+        "unknown_outcome::a_release_whose_reply_is_cut_frees_the_lock",
+        &[(Flaw::CutReleaseIsNotHeld, "NotHeld")],
+    ),
+    (
+        "unknown_outcome::a_release_whose_request_is_cut_is_not_called_done",
+        &[(Flaw::CutReleaseIsOk, "called done and is not")],
+    ),
+    (
+        "unknown_outcome::a_renewal_whose_reply_is_cut_keeps_the_lock",
+        &[(Flaw::CutRenewalIsNotHeld, "round 0: Err(NotHeld")],
+    ),
+    (
+        "unknown_outcome::a_slow_answer_does_not_stretch_a_lease",
+        &[
+            (Flaw::DeadlineFromReply, "the grant's deadline"),
+            (Flaw::RenewedDeadlineFromReply, "the renewal's deadline"),
+        ],
+    ),
+    (
+        "unknown_outcome::a_renewal_whose_reply_is_held_is_lost_by_the_deadline",
+        &[(Flaw::RenewsBlindly, "the loss is told")],
+    ),
+    (
+        "faults::a_closed_port_is_unavailable",
+        &[
+            (Flaw::ClosedPortIsUnknown, "left: Some(Unknown)"),
+            (Flaw::ConnectsForEver, "left: Some(Unknown)"),
+        ],
+    ),
+    (
+        "faults::a_wrong_password_is_rejected",
+        &[
+            (Flaw::WrongPasswordIsUnavailable, "left: Some(Unavailable)"),
+            (Flaw::PasswordInDebug, "the password is shown"),
+            (Flaw::PasswordInError, "the password is shown"),
+        ],
+    ),
+    (
+        "faults::a_server_that_stops_in_mid_call_is_noticed_in_time",
+        &[
+            (Flaw::NoTimeLimit, "time limit did not hold"),
+            (Flaw::WaitHasNoTimeLimit, "time limit did not hold"),
+            (Flaw::StuckCallBlocks, "the client did not recover"),
+        ],
+    ),
+    ("faults::a_connection_cut_while_idle_is_not_noticed", &[(Flaw::NoRetry, "ConnectionReset")]),
+    (
+        "faults::a_waiter_whose_connection_is_cut_is_still_woken",
+        &[
+            (Flaw::NeverListensAgain, "a release wakes it"),
+            (Flaw::MissesWhatItMissed, "a release that it missed wakes it"),
+        ],
+    ),
+    ("faults::cuts_never_let_two_hold", &[(Flaw::CutReleaseIsForced, "lost a lock")]),
+    ("processes::a_killed_holder_s_lock_passes_on", &[(Flaw::NeverExpires, "the lock passes on")]),
+    (
+        "processes::a_paused_holder_does_not_disturb_its_successor",
+        &[(Flaw::ReleaseUnchecked, "left: None")],
+    ),
+];

@@ -1,0 +1,120 @@
+//! `Toy`: the fixture of the toy store, with the flaw that the test's thread asked for.
+
+use std::{cell::Cell, net::SocketAddr, time::Duration};
+
+use glock_core::{LockConfig, LockId};
+use glock_testing::{CANARY, Fixture, Networked};
+
+use crate::{
+    flaw::Flaw,
+    keys::{key, prefix},
+    lock::ToyLock,
+    server::{PASSWORD, Server},
+    wire::Door,
+};
+
+thread_local! {
+    static FLAW: Cell<Flaw> = const { Cell::new(Flaw::Sound) };
+}
+
+/// The fixtures that this thread opens from now on have `flaw`.
+pub(crate) fn plant(flaw: Flaw) {
+    FLAW.set(flaw);
+}
+
+pub(crate) struct Toy {
+    namespace: String,
+    /// None in another process, which can reach the server only as any client does.
+    server: Option<Server>,
+    addr: SocketAddr,
+    flaw: Flaw,
+}
+
+impl Toy {
+    /// Reads the namespace of a fixture of another process, which says all that is to know.
+    fn of_another_process(namespace: &str) -> Option<Self> {
+        let mut parts = namespace.strip_prefix("toy.")?.splitn(3, '.');
+        let port: u16 = parts.next()?.parse().ok()?;
+        let flaw = *Flaw::ALL.get(parts.next()?.parse::<usize>().ok()?)?;
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        Some(Self { namespace: namespace.into(), server: None, addr, flaw })
+    }
+
+    fn key(&self, id: &LockId) -> String {
+        key(self.flaw, &self.namespace, id)
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("another process only holds")
+    }
+
+    fn prefix(&self) -> String {
+        prefix(self.flaw, &self.namespace)
+    }
+
+    fn lock_at(&self, server: SocketAddr, password: &str, config: LockConfig) -> ToyLock {
+        let (flaw, password) = (self.flaw, password.to_owned());
+        ToyLock::new(Door { server, password, flaw }, config)
+    }
+}
+
+impl Fixture for Toy {
+    type Lock = ToyLock;
+
+    async fn open(namespace: String) -> Self {
+        if let Some(toy) = Self::of_another_process(&namespace) {
+            return toy;
+        }
+        let flaw = FLAW.get();
+        let server = Server::with(flaw);
+        let addr = server.addr;
+        let namespace = format!("toy.{}.{}.{namespace}", addr.port(), flaw as usize);
+        Self { namespace, server: Some(server), addr, flaw }
+    }
+
+    fn config(&self) -> LockConfig {
+        LockConfig::default().with_namespace(&self.namespace)
+    }
+
+    async fn client_with(&self, config: LockConfig) -> ToyLock {
+        self.lock_at(self.addr, PASSWORD, config)
+    }
+
+    async fn owner(&self, id: &LockId) -> Option<String> {
+        self.server().store.live(&self.key(id)).map(|hold| hold.owner)
+    }
+
+    async fn live(&self) -> usize {
+        self.server().store.count(&self.prefix())
+    }
+
+    async fn residue(&self) -> usize {
+        self.live().await + self.server().store.sessions(&self.prefix())
+    }
+
+    async fn evict(&self, id: &LockId) {
+        self.server().store.evict(&self.key(id));
+    }
+
+    async fn forget(&self, id: &LockId) {
+        self.server().store.forget(&self.key(id));
+    }
+}
+
+impl Networked for Toy {
+    /// Nothing of the toy happens seldom.
+    const IDLE: Duration = Duration::from_secs(1);
+    const HOLDER_TEST: &str = "sound::holder_process";
+
+    fn upstream(&self) -> SocketAddr {
+        self.addr
+    }
+
+    async fn client_at(&self, server: SocketAddr, config: LockConfig) -> ToyLock {
+        self.lock_at(server, PASSWORD, config)
+    }
+
+    async fn stranger_at(&self, server: SocketAddr) -> ToyLock {
+        self.lock_at(server, CANARY, self.config())
+    }
+}
