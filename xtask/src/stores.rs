@@ -47,6 +47,14 @@ pub(crate) enum Layout {
     WithLibraries { programs: &'static [(&'static str, &'static str)], libraries: &'static str },
     /// All of it, because the programs look for files around them: where they are.
     Tree(&'static str),
+    /// Archives of Java classes: where they are, which, and the classes that run and that tell the
+    /// version.
+    Java {
+        archives: &'static str,
+        names: &'static [&'static str],
+        main: &'static str,
+        version: &'static str,
+    },
 }
 
 pub(crate) const STORES: &[Store] = &[
@@ -61,6 +69,12 @@ pub(crate) const STORES: &[Store] = &[
         variable: "GLOCK_POSTGRES_URL",
         example: "postgres://user:password@host:5432/database",
         servers: &[POSTGRES18, POSTGRES15],
+    },
+    Store {
+        name: "zookeeper",
+        variable: "GLOCK_ZOOKEEPER_URL",
+        example: "host:2181",
+        servers: &[ZOOKEEPER3],
     },
 ];
 
@@ -144,6 +158,67 @@ const POSTGRES15: Server = Server {
         sha256: "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
     },
     layout: Layout::Tree("pgserver/pginstall/bin"),
+};
+
+const ZOOKEEPER3: Server = Server {
+    name: "zookeeper3",
+    title: "ZooKeeper",
+    program: "zk-server",
+    package: Package::Debs {
+        suite: "trixie",
+        debs: &[
+            Deb {
+                name: "libzookeeper-java",
+                version: "3.9.3-1+deb13u1",
+                sha256: "66abddcc0caa2c656fc1ad9c073f5c4b22f68c1ef80848922857ddb9a827d348",
+            },
+            Deb {
+                name: "libslf4j-java",
+                version: "1.7.32-2",
+                sha256: "aedf00036236f26542933821354a8dcc588dcc8ca736162d89e4b97b74cc6384",
+            },
+            Deb {
+                name: "libdropwizard-metrics-java",
+                version: "3.2.6-1",
+                sha256: "2597703fc3f830534184c71ca2749e0c819fd7a724c7603e3b6264a5fb336a37",
+            },
+            Deb {
+                name: "libsnappy-java",
+                version: "1.1.10.7-1",
+                sha256: "a722342bd14d1e66e13b796cfbfafbbf9806fa521b789c02fcde905a67981c88",
+            },
+            Deb {
+                name: "libcommons-cli-java",
+                version: "1.6.0-1",
+                sha256: "e7d431ec4e690e94f1580f553af410174c894539334e8e7b92fc80b14106d0f3",
+            },
+            Deb {
+                name: "libnetty-java",
+                version: "1:4.1.48-10+deb13u1",
+                sha256: "f20d120cab9828f3598d9cca46203fecfbec083a088b3d843218d262f1cba84e",
+            },
+        ],
+    },
+    layout: Layout::Java {
+        archives: "usr/share/java",
+        names: &[
+            "zookeeper",
+            "zookeeper-jute",
+            "slf4j-api",
+            "slf4j-simple",
+            "metrics-core",
+            "snappy-java",
+            "commons-cli",
+            "netty-common",
+            "netty-handler",
+            "netty-buffer",
+            "netty-transport",
+            "netty-codec",
+            "netty-resolver",
+        ],
+        main: "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        version: "org.apache.zookeeper.version.VersionInfoMain",
+    },
 };
 
 impl Store {

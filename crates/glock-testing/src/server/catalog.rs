@@ -1,6 +1,8 @@
 //! The servers that the tests know how to start, one row each.
 
-use crate::server::{ServerError, postgres::Postgres, recipe::Recipe, redis::Redis};
+use crate::server::{
+    ServerError, postgres::Postgres, recipe::Recipe, redis::Redis, zookeeper::ZooKeeper,
+};
 
 /// A server of one store in one version.
 #[derive(Debug)]
@@ -21,6 +23,12 @@ pub const PRODUCTS: &[Product] = &[
     Product { name: "valkey8", store: "redis", image: ("valkey/valkey", "8.1"), recipe: &VALKEY },
     Product { name: "postgres15", store: "postgres", image: ("postgres", "15"), recipe: &Postgres },
     Product { name: "postgres18", store: "postgres", image: ("postgres", "18"), recipe: &Postgres },
+    Product {
+        name: "zookeeper3",
+        store: "zookeeper",
+        image: ("zookeeper", "3.9"),
+        recipe: &ZooKeeper,
+    },
 ];
 
 const REDIS: Redis = Redis { program: "redis-server" };

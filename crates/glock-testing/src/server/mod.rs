@@ -11,6 +11,7 @@ mod recipe;
 
 mod postgres;
 mod redis;
+mod zookeeper;
 
 mod home;
 mod native;
