@@ -103,7 +103,7 @@ impl Calls {
     /// Ends a hold that nobody learned of. The ledger sees to it.
     pub(crate) fn take_back(&self, owner: &OwnerToken) {
         if let Some(session) = self.sessions.current() {
-            session.ledger.doom(owner);
+            session.ledger.doom(owner, 0);
         }
     }
 
@@ -124,8 +124,9 @@ impl Calls {
                 Ok(lease(&session, subject, sent_at, ttl))
             }
             Ok(false) => {
-                session.ledger.doom(&subject.owner);
-                Err(subject.not_held())
+                // Gone, or moved away by a renewal elsewhere.
+                session.ledger.remove(&proof);
+                self.adopt(&session, subject, ttl).await
             }
             Ok(true) | Err(Error::SessionExpired) => Err(subject.not_held()),
             Err(err) => Err(error(Action::Renew, err)),
@@ -172,7 +173,11 @@ impl Calls {
     pub(crate) async fn release(&self, subject: Subject) -> Result<(), LockError> {
         let session = self.session(Action::Release).await?;
         let ended = match session.ledger.release(&self.place(&subject.id), &subject.owner) {
-            Some(claim) => self.end_own(&session, claim).await,
+            Some(claim) => match self.end_own(&session, claim).await {
+                // Gone, or moved away by a renewal elsewhere.
+                Ok(false) => self.end_any(&session, &subject).await,
+                ended => ended,
+            },
             None => self.end_any(&session, &subject).await,
         };
         match ended {

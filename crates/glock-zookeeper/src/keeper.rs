@@ -85,5 +85,5 @@ async fn end(session: Arc<Session>, proof: Proof, sure: bool) {
         time::sleep(pause).await;
         pause = (pause * 4).min(PAUSE_MAX);
     }
-    session.ledger.remove(&proof.owner);
+    session.ledger.remove(&proof);
 }

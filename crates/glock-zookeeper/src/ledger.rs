@@ -119,18 +119,22 @@ impl Ledger {
     }
 
     /// Has a hold ended now, whatever its standing.
-    pub(crate) fn doom(&self, owner: &OwnerToken) {
+    pub(crate) fn doom(&self, owner: &OwnerToken, generation: u32) {
         let mut state = self.state();
-        let Some(entry) = state.entries.get_mut(owner) else { return };
+        let Some(entry) = state.of(owner, generation) else { return };
         entry.standing = Standing::Asked;
         let now = Instant::now();
         state.move_end(owner, now);
         self.tell(&state, now);
     }
 
-    pub(crate) fn remove(&self, owner: &OwnerToken) {
+    /// Forgets a hold that is known to be gone. One that has moved back here meanwhile is another.
+    pub(crate) fn remove(&self, proof: &Proof) {
         let mut state = self.state();
-        let removed = state.entries.remove(owner);
+        if state.of(&proof.owner, proof.generation).is_none() {
+            return;
+        }
+        let removed = state.entries.remove(&proof.owner);
         if let Some(entry) = &removed {
             state.ends.remove(&entry.end);
         }
@@ -182,8 +186,8 @@ impl Ledger {
         self.state().closed
     }
 
-    fn grant(&self, owner: &OwnerToken) {
-        if let Some(entry) = self.state().entries.get_mut(owner) {
+    fn grant(&self, proof: &Proof) {
+        if let Some(entry) = self.state().of(&proof.owner, proof.generation) {
             entry.standing = Standing::Held;
         }
     }
@@ -202,6 +206,10 @@ impl Ledger {
 }
 
 impl State {
+    fn of(&mut self, owner: &OwnerToken, generation: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(owner).filter(|entry| entry.proof.generation == generation)
+    }
+
     fn move_end(&mut self, owner: &OwnerToken, end: Instant) {
         self.serial += 1;
         let end = (end, self.serial);
@@ -229,13 +237,13 @@ impl Claim {
     /// The servers have granted it.
     pub(crate) fn granted(mut self) {
         self.open = false;
-        self.session.ledger.grant(&self.proof.owner);
+        self.session.ledger.grant(&self.proof);
     }
 
     /// The servers do not have it, and will not.
     pub(crate) fn refused(mut self) {
         self.open = false;
-        self.session.ledger.remove(&self.proof.owner);
+        self.session.ledger.remove(&self.proof);
     }
 }
 
@@ -250,7 +258,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.open {
-            self.session.ledger.doom(&self.proof.owner);
+            self.session.ledger.doom(&self.proof.owner, self.proof.generation);
         }
     }
 }
