@@ -12,7 +12,7 @@ use tokio::{
 use zookeeper_client::StateWatcher;
 
 use crate::{
-    ledger::{Ledger, Proof},
+    ledger::{Due, Ledger},
     nodes,
     pulse::Pulse,
     session::Session,
@@ -35,8 +35,8 @@ pub(crate) async fn keep(
     let mut beating: Option<JoinHandle<()>> = None;
     loop {
         let (due, next) = ledger.due(Instant::now());
-        for (session, proof, sure) in due {
-            tokio::spawn(end(session, proof, sure));
+        for due in due {
+            tokio::spawn(end(due));
         }
         if ledger.is_closed() {
             return;
@@ -71,7 +71,8 @@ pub(crate) async fn keep(
 }
 
 /// Deletes what stands for a hold until the servers confirm it, or the session is over.
-async fn end(session: Arc<Session>, proof: Proof, sure: bool) {
+async fn end(due: Due) {
+    let Due { session, proof, sure } = due;
     let (mut absent, mut pause) = (0, PAUSE);
     while !session.is_over() {
         match nodes::end(&session, &proof).await {

@@ -50,6 +50,14 @@ enum Standing {
     Ending,
 }
 
+/// A hold that must end.
+pub(crate) struct Due {
+    pub(crate) session: Arc<Session>,
+    pub(crate) proof: Proof,
+    /// Whether it surely was granted.
+    pub(crate) sure: bool,
+}
+
 /// Which nodes stand for a hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Proof {
@@ -94,8 +102,7 @@ impl Ledger {
     /// Moves a hold's end; false if it has ended meanwhile.
     pub(crate) fn renew(&self, owner: &OwnerToken, end: Instant) -> bool {
         let mut state = self.state();
-        let held = |entry: &&mut Entry| entry.standing == Standing::Held;
-        if state.entries.get_mut(owner).filter(held).is_none() {
+        if state.entries.get(owner).is_none_or(|entry| entry.standing != Standing::Held) {
             return false;
         }
         state.move_end(owner, end);
@@ -143,9 +150,8 @@ impl Ledger {
         drop(removed);
     }
 
-    /// What must end by now, each with its session and whether it surely was granted; and when to
-    /// look again.
-    pub(crate) fn due(&self, now: Instant) -> (Vec<(Arc<Session>, Proof, bool)>, Option<Instant>) {
+    /// What must end by now, and when to look again.
+    pub(crate) fn due(&self, now: Instant) -> (Vec<Due>, Option<Instant>) {
         let mut state = self.state();
         let mut due = Vec::new();
         while let Some(first) = state.ends.first_entry() {
@@ -156,7 +162,8 @@ impl Ledger {
             if let Some(entry) = state.entries.get_mut(&owner) {
                 let sure = entry.standing == Standing::Held;
                 entry.standing = Standing::Ending;
-                due.push((Arc::clone(&entry.session), entry.proof.clone(), sure));
+                let (session, proof) = (Arc::clone(&entry.session), entry.proof.clone());
+                due.push(Due { session, proof, sure });
             }
         }
         state.looks_at = state.ends.first_key_value().map(|((at, _), _)| *at);

@@ -178,9 +178,10 @@ async fn leave(session: &Session, place: &Place, name: &str) -> Result<(), Error
             if last { writer.add_delete(&place.queue(), None) } else { Ok(()) }
         });
         match left.await {
-            Ok(_) => return Ok(()),
             Err(MultiWriteError::OperationFailed { index: 1, .. }) if last => last = false,
-            Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => return Ok(()),
+            Ok(_) | Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
+                return Ok(());
+            }
             Err(err) => return Err(err.into()),
         }
     }

@@ -45,12 +45,8 @@ impl Manner {
     }
 
     pub(crate) fn parent(&self) -> CreateOptions<'_> {
-        let persistent = self.is_persistent();
+        let persistent = self.persistent.load(Relaxed);
         self.options(if persistent { CreateMode::Persistent } else { CreateMode::Container })
-    }
-
-    pub(crate) fn is_persistent(&self) -> bool {
-        self.persistent.load(Relaxed)
     }
 
     /// Whether the servers' refusal can be met by making nodes in another manner from now on.

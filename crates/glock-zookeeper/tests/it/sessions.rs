@@ -143,14 +143,14 @@ fn holder_that_stands_still() {
         lock.hold("x", LONG, Retry::NEVER).await.unwrap()
     });
     tell("held").unwrap();
-    let mut last = std::time::Instant::now();
+    let mut last = Instant::now();
     loop {
         let valid = guard.is_valid();
         if last.elapsed() > SESSION / 2 {
             tell(if valid { "still held" } else { "lost" }).unwrap();
             return;
         }
-        last = std::time::Instant::now();
+        last = Instant::now();
         std::thread::sleep(Duration::from_millis(1));
     }
 }
