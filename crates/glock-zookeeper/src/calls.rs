@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken};
+use glock_core::{Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, WaitQueue};
 use tokio::time::Instant;
 use zookeeper_client::Error;
 
@@ -20,6 +20,8 @@ pub(crate) struct Calls {
     pub(crate) sessions: Sessions,
     pub(crate) namespace: String,
     pub(crate) limit: Duration,
+    /// In which order this client's waiters go to the servers' queue.
+    pub(crate) arrivals: WaitQueue,
 }
 
 /// A lease that a call works on; the lease itself stays with the caller.
@@ -224,11 +226,19 @@ impl Calls {
 
     pub(crate) async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let session = self.session(Action::Inspect).await?;
-        let path = self.place(id).lock();
+        let place = self.place(id);
+        let path = place.lock();
         let read = || nodes::fresh(&session, &path, || session.client.get_data(&path));
         match nodes::steadily(&session, read).await {
             Ok((data, stat)) => Ok(Some(schema::holder(&data, &stat))),
-            Err(Error::NoNode) => Ok(None),
+            // What is not there can be asked for by anybody: may this one see it if it is?
+            Err(Error::NoNode) => {
+                let namespace = || session.client.get_data(place.namespace());
+                match nodes::steadily(&session, namespace).await {
+                    Ok(_) | Err(Error::NoNode) => Ok(None),
+                    Err(err) => Err(error(Action::Inspect, err)),
+                }
+            }
             Err(err) => Err(error(Action::Inspect, err)),
         }
     }

@@ -194,7 +194,10 @@ impl Ledger {
     }
 
     fn grant(&self, proof: &Proof) {
-        if let Some(entry) = self.state().of(&proof.owner, proof.generation) {
+        // Not if it is being ended: the answer came after its time.
+        let mut state = self.state();
+        let asked = |entry: &&mut Entry| entry.standing == Standing::Asked;
+        if let Some(entry) = state.of(&proof.owner, proof.generation).filter(asked) {
             entry.standing = Standing::Held;
         }
     }

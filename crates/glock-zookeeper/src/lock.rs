@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use glock_core::{
     Action, Call, Capabilities, Clock, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
-    OwnerToken, Retry, Waiting, acquire_in_turn, backend,
+    OwnerToken, Retry, WaitQueue, Waiting, acquire_in_turn, backend,
 };
 use zookeeper_client::{Acl, Connector};
 
@@ -123,6 +123,7 @@ impl ZooKeeperLock {
             sessions: Sessions::new(connector, cluster, *session_timeout, manner),
             namespace: config.namespace.clone(),
             limit: config.call_timeout,
+            arrivals: WaitQueue::new(),
         };
         Self { calls: Arc::new(calls), settings }
     }

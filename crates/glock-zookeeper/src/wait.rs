@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, Call, FencingToken, Lease, Lock, LockError, LockId, OwnerToken, Retry, backend,
+    Action, Call, FencingToken, Lease, Lock, LockError, LockId, OwnerToken, Retry, Turn, backend,
 };
 use tokio::time::{self, Instant};
 use zookeeper_client::{Error, OneshotWatcher};
@@ -53,6 +53,8 @@ pub(crate) struct Waiter<'a> {
     /// The servers' failure, if that was the last thing seen.
     failed: Option<LockError>,
     failures: u32,
+    /// Kept until the servers' queue has this waiter, so that their order is that of the calls.
+    turn: Option<Turn>,
 }
 
 /// The first and longest pause while the servers fail.
@@ -68,29 +70,44 @@ impl<'a> Waiter<'a> {
         retry: &'a Retry,
     ) -> Self {
         let started = Instant::now();
-        Self { lock, calls, id, ttl, retry, started, failed: None, failures: 0 }
+        Self { lock, calls, id, ttl, retry, started, failed: None, failures: 0, turn: None }
     }
 
     pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
-        // A lock that is free and has no line is taken without standing in it.
-        let mut result = self.lock.acquire(self.id, self.ttl).await;
         let deadline = self.started.checked_add(self.retry.wait_max);
-        loop {
-            match result {
+        let arrive = self.calls.arrivals.turn(self.id);
+        let turn = match deadline {
+            None => arrive.await,
+            Some(at) => match time::timeout_at(at, arrive).await {
+                Ok(turn) => turn,
+                Err(_) => return Err(self.out_of_time()),
+            },
+        };
+        let queued = turn.queued();
+        self.turn = Some(turn);
+        // A lock that is free and has no line is taken without standing in it.
+        if !queued {
+            match self.lock.acquire(self.id, self.ttl).await {
                 Err(err) if err.is_retryable() => self.failed = Some(err),
                 result => return result,
             }
+        }
+        loop {
             let patience = async {
                 self.back_off().await;
                 self.in_line().await
             };
-            result = match deadline {
+            let result = match deadline {
                 None => patience.await,
                 Some(at) => match time::timeout_at(at, patience).await {
                     Ok(result) => result,
                     Err(_) => return Err(self.out_of_time()),
                 },
             };
+            match result {
+                Err(err) if err.is_retryable() => self.failed = Some(err),
+                result => return result,
+            }
         }
     }
 
@@ -104,6 +121,7 @@ impl<'a> Waiter<'a> {
             run(self.calls, Action::Acquire, join).await?
         };
         (self.failed, self.failures) = (None, 0);
+        self.turn = None;
         let alone = loop {
             let line = line(self.calls, &session, place.queue()).await?;
             match line.iter().position(|name| name == spot.name()) {
@@ -156,6 +174,7 @@ impl<'a> Waiter<'a> {
         if self.failed.as_ref().is_none_or(|err| err.fault().is_none()) {
             return;
         }
+        self.turn = None;
         let pause = PAUSE.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
         self.failures += 1;
         time::sleep(pause).await;

@@ -1,8 +1,6 @@
 //! The servers' queue: first come, first served, whichever client it is, at a cost that does not grow.
 
 use std::{
-    io::{Read, Write},
-    net::TcpStream,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -71,21 +69,13 @@ async fn nobody_jumps_the_line() {
     }
 }
 
-/// How many requests the server has had.
-fn received(store: &ZooKeeper) -> u64 {
-    let mut stream = TcpStream::connect(store.upstream()).unwrap();
-    stream.write_all(b"srvr").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (_, count) = answer.split_once("Received: ").unwrap();
-    count.lines().next().unwrap().parse().unwrap()
-}
-
 /// Requests a hand-over, with so many in line.
 async fn requests_a_hand_over(waiters: usize) -> f64 {
     const HAND_OVERS: usize = 20;
     let store = ZooKeeper::open(fresh_namespace()).await;
-    let (ours, theirs) = (store.client().await, store.client().await);
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let theirs = store.client().await;
     let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
     let (pass, passes) = tokio::sync::mpsc::channel::<()>(1);
     let (passes, mut tasks) = (Arc::new(tokio::sync::Mutex::new(passes)), JoinSet::new());
@@ -104,25 +94,25 @@ async fn requests_a_hand_over(waiters: usize) -> f64 {
     held.release().await.unwrap();
     done.acquire().await.unwrap().forget();
     sleep(Duration::from_millis(300)).await;
-    let before = received(&store);
+    let before = proxy.requests();
     for _ in 0..HAND_OVERS - 1 {
         pass.send(()).await.unwrap();
         done.acquire().await.unwrap().forget();
     }
     sleep(Duration::from_millis(100)).await;
-    let requests = received(&store) - before;
+    let requests = proxy.requests() - before;
     drop(pass);
     tasks.join_all().await;
     f64::from(u32::try_from(requests).unwrap()) / 19.0
 }
 
 #[tokio::test]
-#[ignore = "needs a server of its own: run `cargo xtask integration zookeeper`"]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_hand_over_costs_the_same_however_many_wait() {
     let (few, many) = (requests_a_hand_over(1).await, requests_a_hand_over(64).await);
     println!("{few:.1} requests a hand-over with 1 in line, {many:.1} with 64");
-    // Release, take, list, watch; and what other tests on the same server ask.
-    assert!(many < few * 1.5 + 2.0, "{few:.1} with 1 in line, {many:.1} with 64");
+    // Release, take; and for the next in line: list, watch. A ping or two may fall into it.
+    assert!(few < 6.5 && many < few + 0.5, "{few:.1} with 1 in line, {many:.1} with 64");
 }
 
 /// A thousand idle waiters of one process: one connection, and less than a request a second.
