@@ -58,7 +58,12 @@ impl Guard {
         })?;
         let shared = Arc::new(Shared::new(&lease));
         let (order, orders) = oneshot::channel();
-        runtime.spawn(Renewal::new(lock, lease, ttl, Arc::clone(&shared), orders).run());
+        let carrier = lock.carrier();
+        let task = Renewal::new(lock, lease, ttl, Arc::clone(&shared), orders).run();
+        match carrier {
+            Some(carry) => runtime.spawn(carry(Box::pin(task))),
+            None => runtime.spawn(task),
+        };
         Ok(Self { shared, order: Some(order) })
     }
 

@@ -38,7 +38,7 @@ pub use crate::{
     holder::Holder,
     id::{ID_BYTES_MAX, LockId},
     lease::Lease,
-    lock::Lock,
+    lock::{Carrier, Lock, Task},
     names::{Action, backend},
     queue::{Turn, WaitQueue},
     retry::{Retry, acquire_in_turn},

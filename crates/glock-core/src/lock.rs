@@ -1,10 +1,16 @@
 //! The `Lock` trait: the contract between stores and glock.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::{Capabilities, Event, Holder, Lease, LockError, LockId, Retry, WaitQueue, retry};
+
+/// The task that keeps a guard's lock alive.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Wraps a [`Task`] before it is spawned: what [`Lock::carrier`] gives.
+pub type Carrier = Box<dyn FnOnce(Task) -> Task + Send>;
 
 /// A store that can hold locks.
 ///
@@ -144,6 +150,12 @@ pub trait Lock: fmt::Debug + Send + Sync + 'static {
 
     /// Is told what only guards, retry loops and queues see. Provided: does nothing.
     fn observe(&self, _event: &Event<'_>) {}
+
+    /// What to put around the task that keeps a guard's lock alive, so that it works in the context
+    /// of whoever holds the lock. It is asked for where the hold starts. Provided: nothing.
+    fn carrier(&self) -> Option<Carrier> {
+        None
+    }
 }
 
 /// Forwards every method of `Lock` to what a pointer points at.
@@ -189,6 +201,9 @@ macro_rules! forward {
             }
             fn observe(&self, event: &Event<'_>) {
                 (**self).observe(event);
+            }
+            fn carrier(&self) -> Option<Carrier> {
+                (**self).carrier()
             }
         }
     };

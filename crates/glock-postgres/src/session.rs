@@ -1,6 +1,9 @@
 //! `Session`: one statement on a connection of the pool, sent again where that is safe and helps.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use glock_core::Fault;
 use sqlx::{
@@ -29,6 +32,20 @@ pub(crate) struct Session {
     pool: PgPool,
     spare: Arc<Spare>,
     limit: Duration,
+}
+
+/// Who a statement is sent for.
+pub(crate) enum Caller {
+    /// It is to be carried out, whoever waits for it.
+    Anybody,
+    /// It is of use to a future that holds the other end.
+    Future(Weak<()>),
+}
+
+impl Caller {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Future(future) if future.strong_count() == 0)
+    }
 }
 
 /// What the server said.
@@ -76,6 +93,17 @@ impl Session {
         bind: impl Fn(Statement) -> Statement + Send + Sync,
         secret: &str,
     ) -> Result<Answer, Failure> {
+        self.fetch_for(&Caller::Anybody, sql, bind, secret).await
+    }
+
+    /// Does the same, as long as `caller` is there: once nobody waits for it, it is not sent.
+    pub(crate) async fn fetch_for(
+        &self,
+        caller: &Caller,
+        sql: &Arc<str>,
+        bind: impl Fn(Statement) -> Statement + Send + Sync,
+        secret: &str,
+    ) -> Result<Answer, Failure> {
         let (mut reconnects, mut repeats, mut repeated) = (0, 0, false);
         loop {
             let connection = match reconnects {
@@ -86,6 +114,11 @@ impl Session {
                 Err(failure) if repeated => return Err(failure.after_unanswered()),
                 connection => connection?,
             };
+            if caller.is_gone() {
+                self.give_back(connection);
+                let failure = Failure::new(Fault::Unavailable, "nobody waits for it any more");
+                return Err(if repeated { failure.after_unanswered() } else { failure });
+            }
             let statement = bind(sqlx::query(AssertSqlSafe(Arc::clone(sql))));
             let sent_at = Instant::now();
             let err = match statement.fetch_optional(&mut **connection.get()).await {

@@ -42,7 +42,11 @@ async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
         Hearing::Good => {}
         Hearing::Starting => return Ok(()),
         Hearing::Deaf => return poll(&mut sleep).await,
-        Hearing::Failed(fault, source) => return Err(failed(fault, source)),
+        Hearing::Failed(fault, source) => {
+            // Not at once: whoever asks again and again should not hammer the store.
+            poll(&mut sleep).await?;
+            return Err(failed(fault, source));
+        }
     }
     let marking = {
         let store = Arc::clone(store);

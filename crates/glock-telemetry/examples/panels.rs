@@ -1,0 +1,140 @@
+//! Draws the dashboard's panels from a real run: six workers contend for three locks, while their
+//! store has a slow spell and a failing one.
+//!
+//! `cargo run -p glock-telemetry --example panels`
+//!
+//! Every query of `dashboards/grafana.json` is evaluated as it stands there, so one that selects
+//! nothing is an error. The store is the one that `GLOCK_REDIS_URL` names, or this process's memory.
+#![allow(clippy::print_stdout, reason = "an example says what it did")]
+#![allow(clippy::cast_precision_loss, reason = "a picture")]
+
+#[path = "support/prometheus.rs"]
+mod prometheus;
+#[path = "support/store.rs"]
+mod store;
+#[path = "support/svg.rs"]
+mod svg;
+#[path = "support/unsteady.rs"]
+mod unsteady;
+
+use std::{
+    error::Error,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use glock_core::{LockExt, Retry};
+use glock_telemetry::Instrumented;
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::{
+    prometheus::Scrapes,
+    store::Store,
+    svg::Panel,
+    unsteady::{Unsteady, Weather},
+};
+
+const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/grafana.json");
+const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/panels.svg");
+
+const RUN: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(300);
+const TTL: Duration = Duration::from_millis(900);
+const WORKERS: u64 = 6;
+
+/// Fair, slow, fair, failing: from which second on the store is like that.
+const SPELLS: [(u64, Weather); 4] = [
+    (9, Weather { delay: Duration::from_millis(60), lost_percent: 0 }),
+    (14, Weather { delay: Duration::ZERO, lost_percent: 0 }),
+    (19, Weather { delay: Duration::from_millis(5), lost_percent: 80 }),
+    (23, Weather { delay: Duration::ZERO, lost_percent: 0 }),
+];
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let exporter = InMemoryMetricExporter::default();
+    let reader = PeriodicReader::builder(exporter.clone()).build();
+    let meters = SdkMeterProvider::builder().with_reader(reader).build();
+    let (store, weather) = (Store::from_env(), Arc::<RwLock<Weather>>::default());
+    let backend = store.client("panels")?.backend();
+    for n in 0..WORKERS {
+        let client = Unsteady::new(store.client(&format!("worker-{n}"))?, Arc::clone(&weather));
+        let lock = Instrumented::new(client).with_meter_provider(&meters);
+        tokio::spawn(work(n, lock));
+    }
+
+    let mut scrapes = Scrapes::every(STEP);
+    let since = Instant::now();
+    println!("running for {RUN:?} on {backend}");
+    while since.elapsed() < RUN {
+        let passed = since.elapsed().as_secs();
+        let now = SPELLS.iter().rfind(|(from, _)| *from <= passed);
+        *weather.write().unwrap_or_else(PoisonError::into_inner) =
+            now.map_or(Weather::default(), |(_, weather)| *weather);
+        sleep(STEP).await;
+        exporter.reset();
+        meters.force_flush()?;
+        exporter.get_finished_metrics()?.last().map_or((), |collected| scrapes.add(collected));
+    }
+
+    let panels = panels(&scrapes)?;
+    let subtitle = format!(
+        "{WORKERS} workers, 3 locks on {backend}, TTL {TTL:?}; the store is slow from 9 s to 14 s \
+         and loses 80 % of the calls from 19 s to 23 s"
+    );
+    let picture = svg::draw(&panels, scrapes.seconds(), &subtitle);
+    std::fs::write(PICTURE, &picture)?;
+    println!("drew {} panels, {} KB, to {PICTURE}", panels.len(), picture.len() / 1024);
+    Ok(())
+}
+
+/// Takes one lock after the other, mostly for a moment, sometimes for longer than its lease, and
+/// does not always have the patience to wait.
+async fn work<L: LockExt + Clone>(worker: u64, lock: L) {
+    for round in worker.. {
+        let id = ["reports", "invoices", "mail"][usize::try_from(round % 3).unwrap_or(0)];
+        let takes = if round % 11 == 0 { 1_500 } else { 20 + round * 13 % 60 };
+        let patience = if round % 5 == 0 { 150 } else { 2_000 };
+        let hold = lock.hold(id, TTL, Retry::within(Duration::from_millis(patience)));
+        // Some callers have a time limit of their own, and drop the wait.
+        let held = timeout(Duration::from_millis(1_000 + 100 * worker), hold).await;
+        if let Ok(Ok(guard)) = held {
+            tokio::select! {
+                _ = guard.lost() => {}
+                () = sleep(Duration::from_millis(takes)) => {}
+            }
+            // What the release says is in the metrics.
+            let _ = guard.release().await;
+        }
+        sleep(Duration::from_millis(10 + round * 7 % 40)).await;
+    }
+}
+
+/// Evaluates the dashboard's queries.
+fn panels(scrapes: &Scrapes) -> Result<Vec<Panel>, Box<dyn Error>> {
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(DASHBOARD)?)?;
+    let mut panels = Vec::new();
+    for panel in dashboard["panels"].as_array().into_iter().flatten() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let at = |axis: &str, size: &str| {
+            let grid = &panel["gridPos"];
+            grid[axis].as_f64().unwrap_or(0.0) / grid[size].as_f64().unwrap_or(1.0)
+        };
+        let mut lines = Vec::new();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expr = text(&target["expr"]);
+            let found = scrapes.query(&expr, &text(&target["legendFormat"]));
+            let found = found.filter(|lines| !lines.is_empty());
+            lines.extend(found.ok_or_else(|| format!("nothing is selected by `{expr}`"))?);
+        }
+        panels.push(Panel {
+            title: text(&panel["title"]),
+            unit: text(&panel["fieldConfig"]["defaults"]["unit"]),
+            place: (at("x", "w"), at("y", "h")),
+            lines,
+        });
+    }
+    Ok(panels)
+}

@@ -1,0 +1,111 @@
+//! `Unsteady`: a lock whose store has a bad time when it is told to, for pictures of that.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use glock_core::{
+    Action, Capabilities, Carrier, Event, Fault, Holder, Lease, Lock, LockError, LockId, Retry,
+    WaitQueue, acquire_in_turn,
+};
+use tokio::time::sleep;
+
+/// What the store is like now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weather {
+    /// How much longer each call takes.
+    pub(crate) delay: Duration,
+    /// How many of a hundred calls do not reach the store.
+    pub(crate) lost_percent: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Unsteady {
+    inner: Arc<dyn Lock>,
+    weather: Arc<RwLock<Weather>>,
+    calls: Arc<Mutex<u32>>,
+}
+
+impl Unsteady {
+    pub(crate) fn new(inner: Arc<dyn Lock>, weather: Arc<RwLock<Weather>>) -> Self {
+        Self { inner, weather, calls: Arc::default() }
+    }
+
+    async fn pass(&self, action: Action) -> Result<(), LockError> {
+        let weather = *self.weather.read().unwrap_or_else(PoisonError::into_inner);
+        sleep(weather.delay).await;
+        let call = {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            *calls += 1;
+            *calls
+        };
+        // Spread evenly and the same in each run.
+        if call * 37 % 100 < weather.lost_percent {
+            let (backend, fault) = (self.backend(), Fault::Unavailable);
+            return Err(LockError::backend(backend, action, fault, "the cable was pulled"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Lock for Unsteady {
+    fn backend(&self) -> &'static str {
+        self.inner.backend()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
+        self.pass(Action::Acquire).await?;
+        self.inner.acquire(id, ttl).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+        self.pass(Action::Renew).await?;
+        self.inner.renew(lease, ttl).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LockError> {
+        self.pass(Action::Release).await?;
+        self.inner.release(lease).await
+    }
+
+    async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
+        self.inner.wait(id, max).await
+    }
+
+    async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
+        self.inner.inspect(id).await
+    }
+
+    async fn acquire_within(
+        &self,
+        id: &LockId,
+        ttl: Duration,
+        retry: &Retry,
+    ) -> Result<Lease, LockError> {
+        acquire_in_turn(self, id, ttl, retry).await
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        self.inner.queue()
+    }
+
+    async fn ended(&self, lease: &Lease) {
+        self.inner.ended(lease).await;
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        self.inner.observe(event);
+    }
+
+    fn carrier(&self) -> Option<Carrier> {
+        self.inner.carrier()
+    }
+}

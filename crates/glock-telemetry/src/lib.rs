@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod instrumented;
+mod lock;
+
+mod metrics;
+mod outcome;
+mod report;
+mod spans;
+
+pub mod names;
+
+pub use crate::{instrumented::Instrumented, outcome::Outcome};

@@ -1,0 +1,138 @@
+//! `Instrumented` as a `Lock`: every method goes to the lock inside, most of them with a report.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use glock_core::{
+    Action, Capabilities, Carrier, Event, Holder, Lease, Lock, LockError, LockId, Order, Retry,
+    Task, WaitEnd, WaitQueue, acquire_in_turn,
+};
+use opentelemetry::{Context, context::FutureExt as _, trace::TraceContextExt as _};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::{Instrumented, names::TARGET, report};
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<L: Lock> Lock for Instrumented<L> {
+    fn backend(&self) -> &'static str {
+        self.get_ref().backend()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.get_ref().capabilities()
+    }
+
+    async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
+        self.report(Action::Acquire, id).around(self.get_ref().acquire(id, ttl)).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+        self.report(Action::Renew, lease.id()).around(self.get_ref().renew(lease, ttl)).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LockError> {
+        self.report(Action::Release, lease.id()).around(self.get_ref().release(lease)).await
+    }
+
+    async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
+        self.report(Action::Wait, id).untimed().around(self.get_ref().wait(id, max)).await
+    }
+
+    async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
+        self.report(Action::Inspect, id).around(self.get_ref().inspect(id)).await
+    }
+
+    /// Where the clients' order decides, the loop runs here and not inside, so that each try is
+    /// seen. A store's own queue is one long try.
+    async fn acquire_within(
+        &self,
+        id: &LockId,
+        ttl: Duration,
+        retry: &Retry,
+    ) -> Result<Lease, LockError> {
+        if self.capabilities().order == Order::Client {
+            return acquire_in_turn(self, id, ttl, retry).await;
+        }
+        let mut wait = Waiting { lock: self, id, started: Instant::now(), end: WaitEnd::Cancelled };
+        let call = self.get_ref().acquire_within(id, ttl, retry);
+        let result = self.report(Action::Acquire, id).untimed().around(call).await;
+        wait.end = match &result {
+            Ok(_) => WaitEnd::Granted,
+            Err(err) if err.is_retryable() => WaitEnd::GaveUp,
+            Err(_) => WaitEnd::Failed,
+        };
+        result
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        self.get_ref().queue()
+    }
+
+    async fn ended(&self, lease: &Lease) {
+        self.get_ref().ended(lease).await;
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        self.metrics.event(event);
+        log(self.backend, event);
+        self.get_ref().observe(event);
+    }
+
+    /// Renewals and the release are made by a task of their own; this makes their spans children
+    /// of the holder's.
+    fn carrier(&self) -> Option<Carrier> {
+        let inner = self.get_ref().carrier();
+        let holder = Context::map_current(|context| {
+            let holder = context.span().span_context().clone();
+            // By its name only: the holder's span may end before the hold does.
+            holder.is_valid().then(|| context.with_remote_span_context(holder))
+        });
+        let Some(holder) = holder else { return inner };
+        Some(Box::new(move |task: Task| -> Task {
+            let task = Box::pin(task.with_context(holder));
+            match inner {
+                Some(carry) => carry(task),
+                None => task,
+            }
+        }))
+    }
+}
+
+/// Somebody in a store's own queue, told of when it is dropped: so a cancelled wait is told too.
+struct Waiting<'a, L: Lock> {
+    lock: &'a Instrumented<L>,
+    id: &'a LockId,
+    started: Instant,
+    end: WaitEnd,
+}
+
+impl<L: Lock> Drop for Waiting<'_, L> {
+    fn drop(&mut self) {
+        let waited = self.started.elapsed();
+        self.lock.observe(&Event::Waited { id: self.id, waited, end: self.end });
+    }
+}
+
+fn log(backend: &'static str, event: &Event<'_>) {
+    match event {
+        Event::Waited { id, waited, end } => {
+            let (id, outcome, waited) = (id.as_str(), end.as_str(), waited.as_secs_f64());
+            debug!(target: TARGET, backend, lock.id = id, outcome, waited, "waited for the lock");
+        }
+        Event::Renewed { id, margin } => {
+            let (id, margin) = (id.as_str(), margin.as_secs_f64());
+            debug!(target: TARGET, backend, lock.id = id, margin, "kept the lock");
+        }
+        Event::HoldEnded { id, held, lost: Some(reason) } => {
+            report::lost(backend, id, *held, *reason);
+        }
+        Event::HoldEnded { id, held, lost: None } => {
+            let (id, held) = (id.as_str(), held.as_secs_f64());
+            debug!(target: TARGET, backend, lock.id = id, held, "let go of the lock");
+        }
+        // The grant was logged by the acquire.
+        _ => {}
+    }
+}
