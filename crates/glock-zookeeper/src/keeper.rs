@@ -34,6 +34,11 @@ pub(crate) async fn keep(
 ) {
     let mut beating: Option<JoinHandle<()>> = None;
     loop {
+        if states.state().is_terminated() {
+            pulse.tether().cut();
+            ledger.clear();
+            return;
+        }
         let (due, next) = ledger.due(Instant::now());
         for due in due {
             tokio::spawn(end(due));
@@ -58,13 +63,7 @@ pub(crate) async fn keep(
         }
         tokio::select! {
             () = ledger.changed.notified() => {}
-            state = states.changed() => {
-                if state.is_terminated() {
-                    pulse.tether().cut();
-                    ledger.clear();
-                    return;
-                }
-            }
+            _ = states.changed() => {}
             () = time::sleep_until(wake_at) => {}
         }
     }

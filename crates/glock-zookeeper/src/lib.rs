@@ -9,6 +9,7 @@ mod wait;
 mod keeper;
 mod ledger;
 mod line;
+mod manner;
 mod nodes;
 mod pulse;
 mod schema;

@@ -11,7 +11,7 @@ use zookeeper_client::{Acl, Connector};
 
 use crate::{
     calls::{Calls, Subject},
-    nodes::Manner,
+    manner::Manner,
     session::Sessions,
     wait,
 };

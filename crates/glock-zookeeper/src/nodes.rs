@@ -1,16 +1,10 @@
 //! What is asked of the servers: one transaction each to take, end and move a hold.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
 use glock_core::{FencingToken, OwnerToken};
 use tokio::time::{self, Instant};
-use zookeeper_client::{
-    Acl, Acls, CreateMode, CreateOptions, Error, MultiWriteError, MultiWriteResult, MultiWriter,
-    Stat,
-};
+use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, MultiWriter, Stat};
 
 use crate::{
     error::is_unknown,
@@ -18,47 +12,6 @@ use crate::{
     schema::{self, Place},
     session::Session,
 };
-
-/// How nodes are made.
-#[derive(Debug)]
-pub(crate) struct Manner {
-    /// As the application wants them; `None`: for the session's own identity, if it has one.
-    pub(crate) acls: Option<Vec<Acl>>,
-    pub(crate) label: String,
-    /// The servers refused an ACL for the session's own identity: it has none.
-    anonymous: AtomicBool,
-    /// Queues stay until we delete them, because the servers have no container nodes.
-    persistent: AtomicBool,
-}
-
-impl Manner {
-    pub(crate) fn new(acls: Option<Vec<Acl>>, label: String, persistent: bool) -> Self {
-        Self { acls, label, anonymous: false.into(), persistent: persistent.into() }
-    }
-
-    pub(crate) fn options(&self, mode: CreateMode) -> CreateOptions<'_> {
-        mode.with_acls(match &self.acls {
-            Some(acls) => Acls::new(acls),
-            None if self.anonymous.load(Relaxed) => Acls::anyone_all(),
-            None => Acls::creator_all(),
-        })
-    }
-
-    pub(crate) fn parent(&self) -> CreateOptions<'_> {
-        let persistent = self.persistent.load(Relaxed);
-        self.options(if persistent { CreateMode::Persistent } else { CreateMode::Container })
-    }
-
-    /// Whether the servers' refusal can be met by making nodes in another manner from now on.
-    pub(crate) fn yields(&self, err: &Error) -> bool {
-        match err {
-            Error::InvalidAcl if self.acls.is_none() => self.anonymous.store(true, Relaxed),
-            Error::Unimplemented => self.persistent.store(true, Relaxed),
-            _ => return false,
-        }
-        true
-    }
-}
 
 /// Commits a transaction, and takes note of what its answer proves.
 pub(crate) async fn commit(

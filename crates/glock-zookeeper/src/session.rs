@@ -16,7 +16,7 @@ use tokio::{
 };
 use zookeeper_client::{Client, Connector, Error};
 
-use crate::{error, keeper, ledger::Ledger, nodes::Manner, pulse::Pulse};
+use crate::{error, keeper, ledger::Ledger, manner::Manner, pulse::Pulse};
 
 /// A session with the servers.
 pub(crate) struct Session {
@@ -40,6 +40,8 @@ impl Session {
         if matches!(err, Error::ClientClosed | Error::UnexpectedError(_)) {
             self.broken.store(true, Relaxed);
             self.pulse.tether().cut();
+            // Its holds keep the session open no longer: it is closed with its last user.
+            self.ledger.clear();
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use glock_testing::{
-    Fixture, fresh_namespace,
+    Fixture, Networked, Proxy, fresh_namespace,
     process::{Child, role, settles, tell},
 };
 use glock_zookeeper::{Guard, Lock, LockExt, LockId, Retry, ZooKeeperLock};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::fixture::{SESSION_TIMEOUT, ZooKeeper, connector};
 
@@ -47,6 +50,39 @@ async fn failed_tries_and_dropped_futures_leave_no_node() {
     held.release().await.unwrap();
     // A queue that was left empty for a moment is the servers' to sweep.
     settles("nodes", Duration::from_secs(90), 0, async || nodes(&store).await).await;
+}
+
+/// The connection is cut around the moment at which a waiter's place is made: no place is left that
+/// nobody stands in, and the line moves on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_place_whose_making_was_cut_is_not_left() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let theirs = store.client().await;
+    let warm = ours.hold("warm", TTL, Retry::NEVER).await.unwrap();
+    warm.release().await.unwrap();
+    for round in 0..40_u64 {
+        let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
+        let waiter = tokio::spawn({
+            let ours = ours.clone();
+            async move { ours.hold("x", TTL, Retry::within(TTL)).await }
+        });
+        sleep(Duration::from_micros(round * 150)).await;
+        proxy.cut();
+        if round % 2 == 0 {
+            waiter.abort();
+            settles("nodes", Duration::from_secs(20), 2, async || nodes(&store).await).await;
+            held.release().await.unwrap();
+        } else {
+            sleep(Duration::from_millis(100)).await;
+            held.release().await.unwrap();
+            let guard = timeout(Duration::from_secs(20), waiter).await;
+            guard.expect("the line does not move").unwrap().unwrap().release().await.unwrap();
+        }
+        settles("nodes", Duration::from_secs(20), 0, async || nodes(&store).await).await;
+    }
 }
 
 const HOLDER: &str = "leaks::holder_of_many";
