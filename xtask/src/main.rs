@@ -14,6 +14,7 @@ mod launcher;
 
 mod integration;
 mod outcome;
+mod pins;
 mod table;
 
 mod bench;

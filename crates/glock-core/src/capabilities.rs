@@ -40,6 +40,9 @@ pub enum Clock {
     /// That of whoever wants the lock next: the store has none, so the observer watches the record
     /// for one whole lease on its own monotonic clock.
     Observer,
+    /// The holder's client ends the lease at its TTL, and the store ends it with the client's
+    /// session if that is gone: `expiry_lag` later at worst.
+    Session,
 }
 
 /// Whether a waiter is woken or has to ask.

@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    Action, Fault, FencingToken, Lease, Lock, LockError, LockId, LossReason, renewal::Renewal,
+    Action, Fault, FencingToken, Lease, Lock, LockError, LockId, LossReason, Tether,
+    renewal::Renewal,
 };
 
 /// Where a guard asks its task to release, and is told how that went.
@@ -193,7 +194,10 @@ pub(crate) struct Shared {
     id: LockId,
     fence: FencingToken,
     born: Instant,
+    /// The end of the TTL.
     deadline: AtomicU64,
+    /// The session that the first lease hangs on, where the store has such.
+    tether: OnceLock<Tether>,
     hold_until: AtomicU64,
     /// Set once, when the hold is over: the reason of its loss, or `None` if it was let go.
     end: OnceLock<Option<LossReason>>,
@@ -204,17 +208,19 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(lease: &Lease) -> Self {
-        let born = Instant::now();
-        Self {
+        let shared = Self {
             id: lease.id().clone(),
             fence: lease.fence(),
-            born,
-            deadline: AtomicU64::new(nanos(lease.deadline().saturating_duration_since(born))),
+            born: Instant::now(),
+            deadline: AtomicU64::new(0),
+            tether: OnceLock::new(),
             hold_until: AtomicU64::new(u64::MAX),
             end: OnceLock::new(),
             ended: Notify::new(),
             changed: Notify::new(),
-        }
+        };
+        shared.extend(lease);
+        shared
     }
 
     /// How long the lock has been held.
@@ -235,8 +241,13 @@ impl Shared {
     }
 
     pub(crate) fn extend(&self, lease: &Lease) {
-        let deadline = lease.deadline().saturating_duration_since(self.born);
-        self.deadline.store(nanos(deadline), Relaxed);
+        if let Some(tether) = lease.tether() {
+            self.tether.get_or_init(|| tether.clone());
+        }
+        // A lease that has moved to another session is trusted as far as it reaches now.
+        let follows = lease.tether() == self.tether.get();
+        let deadline = if follows { lease.term() } else { lease.deadline() };
+        self.deadline.store(nanos(deadline.saturating_duration_since(self.born)), Relaxed);
     }
 
     /// Ends the hold; whoever comes first says how. Returns how it ended.
@@ -252,15 +263,21 @@ impl Shared {
 
     fn is_valid(&self) -> bool {
         // One load each: a deadline that is read a moment too early only errs on the safe side.
-        self.end.get().is_none() && nanos(self.born.elapsed()) < self.deadline.load(Relaxed)
+        let now = Instant::now();
+        self.end.get().is_none()
+            && nanos(now.saturating_duration_since(self.born)) < self.deadline.load(Relaxed)
+            && self.tether.get().is_none_or(|tether| now < tether.deadline())
     }
 
     fn remaining(&self) -> Duration {
         if self.end.get().is_some() {
             return Duration::ZERO;
         }
+        let now = Instant::now();
         let deadline = Duration::from_nanos(self.deadline.load(Relaxed));
-        deadline.saturating_sub(self.born.elapsed())
+        let left = deadline.saturating_sub(now.saturating_duration_since(self.born));
+        let tether = self.tether.get().map(Tether::deadline);
+        tether.map_or(left, |until| left.min(until.saturating_duration_since(now)))
     }
 
     /// Keeps the deadline by itself as well, in case the task that renews does not get to run.

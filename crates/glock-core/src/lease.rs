@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{FencingToken, LockError, LockId, OwnerToken};
+use crate::{FencingToken, LockError, LockId, OwnerToken, Tether};
 
 /// The least that a lease's local deadline lies before the store's.
 const MARGIN_MIN: Duration = Duration::from_millis(2);
@@ -23,7 +23,9 @@ pub struct Lease {
     owner: OwnerToken,
     fence: FencingToken,
     ttl: Duration,
-    deadline: Instant,
+    /// The end of the TTL; the session that the lease hangs on may end before.
+    term: Instant,
+    tether: Option<Tether>,
 }
 
 impl Lease {
@@ -36,10 +38,18 @@ impl Lease {
         sent_at: Instant,
         ttl: Duration,
     ) -> Self {
-        Self { id, owner, fence, ttl, deadline: deadline(sent_at, ttl) }
+        Self { id, owner, fence, ttl, term: term(sent_at, ttl), tether: None }
     }
 
-    /// The same hold, renewed for `ttl` by a request sent at `sent_at`.
+    /// The same lease, hanging on a session: for stores that end a client's locks together with
+    /// its session.
+    pub fn tethered(mut self, tether: Tether) -> Self {
+        self.tether = Some(tether);
+        self
+    }
+
+    /// The same hold, renewed for `ttl` by a request sent at `sent_at`; it hangs on no session
+    /// until the backend says so.
     pub fn renewed(&self, sent_at: Instant, ttl: Duration) -> Self {
         Self::granted(self.id.clone(), self.owner.clone(), self.fence, sent_at, ttl)
     }
@@ -64,15 +74,26 @@ impl Lease {
         self.ttl
     }
 
+    /// The session that the lease hangs on, where the store has such.
+    pub fn tether(&self) -> Option<&Tether> {
+        self.tether.as_ref()
+    }
+
     /// When the holder must have stopped: the TTL counted from before the request was sent, less
-    /// a margin of 1 % and at least 2 ms.
+    /// a margin of 1 % and at least 2 ms; or as far as its session is known to live, if that is
+    /// less. The latter moves on while the session lives.
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        self.tether.as_ref().map_or(self.term, |tether| tether.deadline().min(self.term))
+    }
+
+    /// The end of the TTL, whatever becomes of the session.
+    pub(crate) fn term(&self) -> Instant {
+        self.term
     }
 
     /// What is left until the deadline; zero once it has passed.
     pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.deadline().saturating_duration_since(Instant::now())
     }
 
     /// Whether the deadline has passed.
@@ -127,7 +148,8 @@ fn parse(text: &str) -> Option<Lease> {
         owner,
         fence: FencingToken::new(fence),
         ttl: Duration::from_millis(ttl),
-        deadline: Instant::now(),
+        term: Instant::now(),
+        tether: None,
     })
 }
 
@@ -138,7 +160,7 @@ fn checksum(text: &str) -> u64 {
     })
 }
 
-fn deadline(sent_at: Instant, ttl: Duration) -> Instant {
+fn term(sent_at: Instant, ttl: Duration) -> Instant {
     let margin = (ttl / MARGIN_DIVISOR).max(MARGIN_MIN);
     // A backend has checked the TTL against its longest; if not, an early deadline is the safe one.
     sent_at.checked_add(ttl.saturating_sub(margin)).unwrap_or(sent_at)
@@ -181,6 +203,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_shortest_margin_is_two_milliseconds() {
         assert_eq!(lease("x", Duration::from_millis(10)).remaining(), Duration::from_millis(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tethered_lease_ends_with_its_session() {
+        let tether = Tether::new(Instant::now() + Duration::from_secs(1));
+        let lease = lease("x", Duration::from_secs(10)).tethered(tether.clone());
+        assert_eq!(lease.remaining(), Duration::from_secs(1));
+        tether.extend(Instant::now() + Duration::from_mins(1));
+        assert_eq!(lease.remaining(), Duration::from_millis(9_900), "the TTL ends it as well");
+        tether.cut();
+        assert!(lease.is_expired());
+        let renewed = lease.renewed(Instant::now(), Duration::from_secs(10));
+        assert!(renewed.tether().is_none());
     }
 
     #[tokio::test(start_paused = true)]

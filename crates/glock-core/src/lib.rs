@@ -6,6 +6,7 @@ mod lock;
 
 mod id;
 mod lease;
+mod tether;
 mod token;
 
 mod capabilities;
@@ -41,6 +42,7 @@ pub use crate::{
     names::{Action, backend},
     queue::{Turn, WaitQueue},
     retry::{Retry, acquire_in_turn},
+    tether::Tether,
     token::{FencingToken, OwnerToken},
     wakeups::{Subscription, Wakeups},
 };

@@ -45,7 +45,7 @@ impl<L: Lock> Renewal<L> {
         shared: Arc<Shared>,
         orders: oneshot::Receiver<Order>,
     ) -> Self {
-        let renew_at = Instant::now() + lease.remaining() / RENEW_AFTER;
+        let renew_at = renew_at(&lease);
         lock.observe(&Event::HoldStarted { id: lease.id() });
         Self { lock, lease, ttl, renew_at, shared, orders, told: false }
     }
@@ -80,6 +80,7 @@ impl<L: Lock> Renewal<L> {
                 order = &mut self.orders => return End::LetGo(order.ok()),
                 () = self.lock.ended(&self.lease) => return End::Lost(LossReason::TakenAway),
                 () = self.shared.changed.notified() => continue,
+                () = over(&self.lease) => return End::Lost(LossReason::Expired),
                 () = time::sleep_until(wake_at) => {}
             }
             let renewed = if hold_until.is_some_and(|until| until <= Instant::now()) {
@@ -93,27 +94,21 @@ impl<L: Lock> Renewal<L> {
         }
     }
 
-    /// When the loss is told, unless the lease is renewed before.
-    fn give_up_at(&self) -> Instant {
-        // Without a lead where the clock has only just begun.
-        self.lease.deadline().checked_sub(TIMER_LEAD).unwrap_or_else(|| self.lease.deadline())
-    }
-
     /// Renews the lease, and tries again until its deadline.
     async fn renew(&mut self) -> Result<(), End> {
-        let (mut pause, give_up_at) = (first_pause(self.ttl), self.give_up_at());
+        let mut pause = first_pause(self.ttl);
         loop {
             let renewed = tokio::select! {
                 biased;
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
-                () = time::sleep_until(give_up_at) => return Err(End::Lost(LossReason::Expired)),
+                () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
             match renewed {
                 Ok(lease) if lease.is_expired() => return Err(End::Lost(LossReason::Expired)),
                 Ok(lease) => {
                     let margin = self.lease.remaining();
-                    self.renew_at = Instant::now() + lease.remaining() / RENEW_AFTER;
+                    self.renew_at = renew_at(&lease);
                     self.lease = lease;
                     self.shared.extend(&self.lease);
                     self.lock.observe(&Event::Renewed { id: self.lease.id(), margin });
@@ -133,14 +128,13 @@ impl<L: Lock> Renewal<L> {
 
     /// Lets the lease of a holder that is stuck run out.
     async fn run_out(&mut self) -> Result<(), End> {
-        let give_up_at = self.give_up_at();
         tokio::select! {
             biased;
             order = &mut self.orders => Err(End::LetGo(order.ok())),
             () = self.lock.ended(&self.lease) => Err(End::Lost(LossReason::TakenAway)),
             // `with_max_hold` may be called again with a longer time.
             () = self.shared.changed.notified() => Ok(()),
-            () = time::sleep_until(give_up_at) => Err(End::Lost(self.shared.run_out())),
+            () = over(&self.lease) => Err(End::Lost(self.shared.run_out())),
         }
     }
 
@@ -178,6 +172,26 @@ impl<L: Lock> Renewal<L> {
 impl<L: Lock> Drop for Renewal<L> {
     fn drop(&mut self) {
         self.end(Some(LossReason::Stopped));
+    }
+}
+
+/// The session that a lease hangs on has a shorter breath than its TTL; something else keeps it
+/// alive.
+fn renew_at(lease: &Lease) -> Instant {
+    let now = Instant::now();
+    now + lease.term().saturating_duration_since(now) / RENEW_AFTER
+}
+
+/// Returns when the loss is told, unless the lease is renewed before. The deadline moves on while
+/// the session lives that the lease hangs on.
+async fn over(lease: &Lease) {
+    loop {
+        // Without a lead where the clock has only just begun.
+        let at = lease.deadline().checked_sub(TIMER_LEAD).unwrap_or_else(|| lease.deadline());
+        if at <= Instant::now() {
+            return;
+        }
+        time::sleep_until(at).await;
     }
 }
 

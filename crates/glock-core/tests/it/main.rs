@@ -5,4 +5,5 @@
 mod call;
 mod renewal;
 mod scripted;
+mod tether;
 mod waiting;

@@ -8,7 +8,7 @@ use std::{
 
 use glock_core::{
     Action, Capabilities, Event, Fault, FencingToken, Holder, Lease, Lock, LockError, LockId,
-    OwnerToken, WaitQueue, async_trait, backend,
+    OwnerToken, Tether, WaitQueue, async_trait, backend,
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -37,6 +37,7 @@ struct State {
     ended: Notify,
     freed: Notify,
     queue: WaitQueue,
+    tether: Mutex<Option<Tether>>,
 }
 
 /// Answers in turn, and then the last one for ever; `Yes` if there is none.
@@ -69,6 +70,19 @@ impl Scripted {
     pub(crate) fn release_answers(self, answers: &[Answer]) -> Self {
         self.0.release.set(answers);
         self
+    }
+
+    /// Leases hang on a session from now on.
+    pub(crate) fn tethered(self, tether: &Tether) -> Self {
+        *self.0.tether.lock().unwrap() = Some(tether.clone());
+        self
+    }
+
+    fn hang(&self, lease: Lease) -> Lease {
+        match self.0.tether.lock().unwrap().clone() {
+            Some(tether) => lease.tethered(tether),
+            None => lease,
+        }
     }
 
     pub(crate) fn count(&self, action: Action) -> usize {
@@ -128,7 +142,7 @@ impl Lock for Scripted {
             return Err(LockError::Held { id: id.clone(), holder: None });
         }
         let fence = FencingToken::new(1);
-        Ok(Lease::granted(id.clone(), OwnerToken::random()?, fence, sent_at, ttl))
+        Ok(self.hang(Lease::granted(id.clone(), OwnerToken::random()?, fence, sent_at, ttl)))
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -136,7 +150,7 @@ impl Lock for Scripted {
         if !self.answer(&self.0.renew, Action::Renew).await? {
             return Err(LockError::NotHeld { id: lease.id().clone() });
         }
-        Ok(lease.renewed(sent_at, ttl))
+        Ok(self.hang(lease.renewed(sent_at, ttl)))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {

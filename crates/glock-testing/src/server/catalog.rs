@@ -2,6 +2,7 @@
 
 use crate::server::{
     ServerError, consul::Consul, etcd::Etcd, postgres::Postgres, recipe::Recipe, redis::Redis,
+    zookeeper::ZooKeeper,
 };
 
 /// A server of one store in one version.
@@ -25,6 +26,12 @@ pub const PRODUCTS: &[Product] = &[
     Product { name: "postgres18", store: "postgres", image: ("postgres", "18"), recipe: &Postgres },
     Product { name: "etcd35", store: "etcd", image: ("etcd", "3.5"), recipe: &Etcd },
     Product { name: "consul1", store: "consul", image: ("consul", "1.8"), recipe: &Consul },
+    Product {
+        name: "zookeeper3",
+        store: "zookeeper",
+        image: ("zookeeper", "3.9"),
+        recipe: &ZooKeeper,
+    },
 ];
 
 const REDIS: Redis = Redis { program: "redis-server" };

@@ -9,10 +9,11 @@ mod source;
 
 mod recipe;
 
-mod etcd;
 mod consul;
+mod etcd;
 mod postgres;
 mod redis;
+mod zookeeper;
 
 mod home;
 mod native;

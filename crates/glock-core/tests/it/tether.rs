@@ -1,0 +1,62 @@
+//! A guard whose lease hangs on a session ends with it, and no sooner.
+
+use std::time::Duration;
+
+use glock_core::{Action, Guard, LockExt, LossReason, Retry, Tether};
+use tokio::time::{Instant, advance, sleep, timeout};
+
+use crate::scripted::Scripted;
+
+const TTL: Duration = Duration::from_secs(30);
+const BREATH: Duration = Duration::from_secs(4);
+const BEAT: Duration = Duration::from_secs(1);
+
+async fn hold(tether: &Tether) -> (Scripted, Guard) {
+    let lock = Scripted::default().tethered(tether);
+    let guard = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
+    (lock, guard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_breathes_keeps_a_longer_lease() {
+    let (from, tether) = (Instant::now(), Tether::new(Instant::now() + BREATH));
+    let (lock, guard) = hold(&tether).await;
+    for _ in 0..60 {
+        sleep(BEAT).await;
+        tether.extend(Instant::now() + BREATH);
+        assert!(guard.is_valid() && guard.remaining() == BREATH);
+    }
+    let renewals = lock.times(Action::Renew, from);
+    assert!((5..=7).contains(&renewals.len()), "a third of the TTL apart: {renewals:?}");
+    guard.release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_which_nothing_is_heard_ends_the_hold_in_time() {
+    let tether = Tether::new(Instant::now() + BREATH);
+    let (_lock, guard) = hold(&tether).await;
+    sleep(BEAT).await;
+    tether.extend(Instant::now() + BREATH);
+    let from = Instant::now();
+    let reason = timeout(TTL, guard.lost()).await.unwrap();
+    assert_eq!(reason, LossReason::Expired);
+    assert!((BREATH.mul_f64(0.99)..=BREATH).contains(&from.elapsed()), "{:?}", from.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_seen_at_the_next_look_before_any_task_has_run() {
+    let tether = Tether::new(Instant::now() + BREATH);
+    let (_lock, guard) = hold(&tether).await;
+    assert!(guard.is_valid());
+    advance(BREATH + BEAT).await;
+    assert!(!guard.is_valid());
+    assert_eq!(guard.remaining(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_cut_is_seen_at_the_next_look() {
+    let tether = Tether::new(Instant::now() + BREATH);
+    let (_lock, guard) = hold(&tether).await;
+    tether.cut();
+    assert!(!guard.is_valid());
+}

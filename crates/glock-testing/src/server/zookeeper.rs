@@ -1,0 +1,86 @@
+//! How ZooKeeper is started and asked.
+
+use std::{fs, io, net::SocketAddr};
+
+use glock_core::async_trait;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::server::{
+    home::Home,
+    recipe::{ContainerSetup, Own, Recipe},
+};
+
+/// One server that is an ensemble by itself.
+#[derive(Debug)]
+pub(crate) struct ZooKeeper;
+
+/// Short ticks, so that a suite does not wait long for a dead client's session; and sessions as long
+/// as a test wants them. A proxy's many clients come from one address.
+const SETTINGS: &str = "\
+tickTime=200
+minSessionTimeout=400
+maxSessionTimeout=60000
+maxClientCnxns=0
+admin.enableServer=false
+4lw.commands.whitelist=*
+";
+const CONFIG: &str = "zoo.cfg";
+
+/// In an image that has the project's own scripts alone, one that is called like the local binary.
+const SHIM: &str = r#"command -v zk-server > /dev/null || {
+  printf '#!/bin/sh\n[ "$1" = --version ] && exec zkServer.sh version\nexec zkServer.sh start-foreground "$@"\n' > /usr/local/bin/zk-server
+  chmod 755 /usr/local/bin/zk-server
+}
+printf "$1" > /tmp/zoo.cfg && exec zk-server /tmp/zoo.cfg"#;
+
+#[async_trait]
+impl Recipe for ZooKeeper {
+    fn program(&self) -> &'static str {
+        "zk-server"
+    }
+
+    fn port(&self) -> u16 {
+        2181
+    }
+
+    fn arguments(&self, home: &Home, port: u16) -> Vec<String> {
+        let data = home.path().join("data").display().to_string();
+        let own = format!("clientPortAddress=127.0.0.1\nclientPort={port}\ndataDir={data}\n");
+        // The port may be another one at the next start. What cannot be written, the server reports.
+        let path = home.path().join(CONFIG);
+        let _ = home.write(CONFIG, &format!("{SETTINGS}{own}"));
+        vec![path.display().to_string()]
+    }
+
+    fn container(&self, _secret: &str) -> ContainerSetup {
+        let config = format!("{SETTINGS}clientPort=2181\ndataDir=/tmp/data\n");
+        let command = ["sh", "-c", SHIM, "sh", &config].map(ToOwned::to_owned).to_vec();
+        ContainerSetup { command, ..ContainerSetup::default() }
+    }
+
+    fn url(&self, addr: SocketAddr, _secret: &str) -> String {
+        addr.to_string()
+    }
+
+    async fn is_ready(&self, addr: SocketAddr, own: Option<Own<'_>>) -> io::Result<bool> {
+        if !ask(addr, "srvr").await?.contains("Mode: ") {
+            return Ok(false);
+        }
+        let Some(own) = own else { return Ok(true) };
+        let home = fs::canonicalize(own.home.path())?.display().to_string();
+        let settings = ask(addr, "conf").await?;
+        Ok(settings.contains(&home) || settings.contains(&own.home.path().display().to_string()))
+    }
+}
+
+/// The server's answer to one of its commands of four letters.
+async fn ask(addr: SocketAddr, command: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.write_all(command.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

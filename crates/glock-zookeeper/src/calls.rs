@@ -1,0 +1,250 @@
+//! What a lock's methods do, once they have a time limit: on the session that is open, or on a new one.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, WaitQueue};
+use tokio::time::Instant;
+use zookeeper_client::Error;
+
+use crate::{
+    error::{error, is_unknown},
+    ledger::{Claim, Proof},
+    nodes::{self, Form, Try},
+    schema::{self, Place},
+    session::{Session, Sessions},
+};
+
+/// What the calls of one client share.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) sessions: Sessions,
+    pub(crate) namespace: String,
+    pub(crate) limit: Duration,
+    /// In which order this client's waiters go to the servers' queue.
+    pub(crate) arrivals: WaitQueue,
+}
+
+/// A lease that a call works on; the lease itself stays with the caller.
+pub(crate) struct Subject {
+    pub(crate) id: LockId,
+    pub(crate) owner: OwnerToken,
+    pub(crate) fence: FencingToken,
+}
+
+impl Subject {
+    pub(crate) fn of(lease: &Lease) -> Self {
+        Self { id: lease.id().clone(), owner: lease.owner().clone(), fence: lease.fence() }
+    }
+
+    fn not_held(&self) -> LockError {
+        LockError::NotHeld { id: self.id.clone() }
+    }
+}
+
+impl Calls {
+    pub(crate) fn place(&self, id: &LockId) -> Place {
+        Place::new(&self.namespace, id)
+    }
+
+    pub(crate) async fn session(&self, action: Action) -> Result<Arc<Session>, LockError> {
+        self.sessions.get(action, self.limit).await
+    }
+
+    /// Takes the lock, or is told that somebody has it or waits for it.
+    pub(crate) async fn acquire(
+        &self,
+        id: LockId,
+        owner: OwnerToken,
+        ttl: Duration,
+    ) -> Result<Lease, LockError> {
+        let subject = Subject { id, owner, fence: FencingToken::new(0) };
+        let session = self.session(Action::Acquire).await?;
+        let taken = self.take(&session, &subject, ttl, Form::Plain).await;
+        if taken.is_ok() || !session.is_over() {
+            return taken;
+        }
+        // What was asked for on a session that is over ends with it: ask on another one.
+        let session = self.session(Action::Acquire).await?;
+        self.take(&session, &subject, ttl, Form::Plain).await
+    }
+
+    /// Takes the lock on `session`, as a newcomer or as the first in line.
+    pub(crate) async fn take(
+        &self,
+        session: &Arc<Session>,
+        subject: &Subject,
+        ttl: Duration,
+        form: Form<'_>,
+    ) -> Result<Lease, LockError> {
+        let Subject { id, owner, .. } = subject;
+        let proof = Proof { place: self.place(id), generation: 0, owner: owner.clone() };
+        let sent_at = Instant::now();
+        let claim = session.ledger.claim(session, proof.clone(), sent_at + ttl);
+        match nodes::take(session, &proof, form).await {
+            Ok(Try::Granted(fence)) => {
+                claim.granted();
+                let lease = Lease::granted(id.clone(), proof.owner, fence, sent_at, ttl);
+                Ok(lease.tethered(session.pulse.tether().clone()))
+            }
+            Ok(Try::Held { doubt }) => {
+                // With a doubt the claim is dropped, and what may still come is deleted.
+                if !doubt {
+                    claim.refused();
+                }
+                Err(LockError::Held { id: id.clone(), holder: None })
+            }
+            Err(err) => {
+                if !is_unknown(&err) {
+                    claim.refused();
+                }
+                Err(error(Action::Acquire, err))
+            }
+        }
+    }
+
+    /// Ends a hold that nobody learned of. The ledger sees to it.
+    pub(crate) fn take_back(&self, owner: &OwnerToken) {
+        if let Some(session) = self.sessions.current() {
+            session.ledger.doom(owner, 0);
+        }
+    }
+
+    pub(crate) async fn renew(&self, subject: Subject, ttl: Duration) -> Result<Lease, LockError> {
+        let session = self.session(Action::Renew).await?;
+        let Some(proof) = session.ledger.held(&self.place(&subject.id), &subject.owner) else {
+            return self.adopt(&session, subject, ttl).await;
+        };
+        let mut sent_at = Instant::now();
+        let there = loop {
+            match nodes::is_there(&session, &proof).await {
+                Err(err) if is_unknown(&err) && !session.is_over() => sent_at = Instant::now(),
+                answer => break answer,
+            }
+        };
+        match there {
+            Ok(true) if session.ledger.renew(&subject.owner, sent_at + ttl) => {
+                Ok(lease(&session, subject, sent_at, ttl))
+            }
+            Ok(false) => {
+                // Gone, or moved away by a renewal elsewhere.
+                session.ledger.remove(&proof);
+                self.adopt(&session, subject, ttl).await
+            }
+            Ok(true) | Err(Error::SessionExpired) => Err(subject.not_held()),
+            Err(err) => Err(error(Action::Renew, err)),
+        }
+    }
+
+    /// Renews a lease that was granted to another client: moves its hold to this one's session.
+    async fn adopt(
+        &self,
+        session: &Arc<Session>,
+        subject: Subject,
+        ttl: Duration,
+    ) -> Result<Lease, LockError> {
+        let place = self.place(&subject.id);
+        loop {
+            let sent_at = Instant::now();
+            let found = nodes::find(session, &place, &subject.owner).await;
+            let Some(generation) = found.map_err(|err| error(Action::Renew, err))? else {
+                return Err(subject.not_held());
+            };
+            let proof = |generation| Proof {
+                place: place.clone(),
+                generation,
+                owner: subject.owner.clone(),
+            };
+            let (from, to) = (proof(generation), proof(generation.saturating_add(1)));
+            let claim = session.ledger.claim(session, to.clone(), sent_at + ttl);
+            match nodes::adopt(session, &from, &to, subject.fence).await {
+                Ok(true) => {
+                    claim.granted();
+                    return Ok(lease(session, subject, sent_at, ttl));
+                }
+                // It was renewed by somebody else, or has ended.
+                Ok(false) => claim.refused(),
+                Err(err) if is_unknown(&err) && !session.is_over() => claim.run_out(),
+                Err(err) => {
+                    claim.refused();
+                    return Err(error(Action::Renew, err));
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn release(&self, subject: Subject) -> Result<(), LockError> {
+        let session = self.session(Action::Release).await?;
+        let ended = match session.ledger.release(&self.place(&subject.id), &subject.owner) {
+            Some(claim) => match self.end_own(&session, claim).await {
+                // Gone, or moved away by a renewal elsewhere.
+                Ok(false) => self.end_any(&session, &subject).await,
+                ended => ended,
+            },
+            None => self.end_any(&session, &subject).await,
+        };
+        match ended {
+            Ok(true) => Ok(()),
+            // All holds have ended with their session.
+            Ok(false) | Err(Error::SessionExpired) => Err(subject.not_held()),
+            Err(err) => Err(error(Action::Release, err)),
+        }
+    }
+
+    async fn end_own(&self, session: &Session, claim: Claim) -> Result<bool, Error> {
+        let mut doubt = false;
+        loop {
+            match nodes::end(session, claim.proof()).await {
+                Ok(ended) => {
+                    claim.refused();
+                    // Gone after an answer was lost: that request has done it.
+                    return Ok(ended || doubt);
+                }
+                Err(err) if is_unknown(&err) && !session.is_over() => doubt = true,
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    /// Releases a lease that this client does not have on record: of another client, or long over.
+    async fn end_any(&self, session: &Session, subject: &Subject) -> Result<bool, Error> {
+        let place = self.place(&subject.id);
+        let mut doubt = false;
+        let mut generation = 0;
+        loop {
+            let proof = Proof { place: place.clone(), generation, owner: subject.owner.clone() };
+            match nodes::end(session, &proof).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => match nodes::find(session, &place, &subject.owner).await? {
+                    Some(found) => generation = found,
+                    None => return Ok(doubt),
+                },
+                Err(err) if is_unknown(&err) && !session.is_over() => doubt = true,
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    pub(crate) async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
+        let session = self.session(Action::Inspect).await?;
+        let place = self.place(id);
+        let path = place.lock();
+        let read = || nodes::fresh(&session, &path, || session.client.get_data(&path));
+        match nodes::steadily(&session, read).await {
+            Ok((data, stat)) => Ok(Some(schema::holder(&data, &stat))),
+            // What is not there can be asked for by anybody: may this one see it if it is?
+            Err(Error::NoNode) => {
+                let namespace = || session.client.get_data(place.namespace());
+                match nodes::steadily(&session, namespace).await {
+                    Ok(_) | Err(Error::NoNode) => Ok(None),
+                    Err(err) => Err(error(Action::Inspect, err)),
+                }
+            }
+            Err(err) => Err(error(Action::Inspect, err)),
+        }
+    }
+}
+
+fn lease(session: &Session, subject: Subject, sent_at: Instant, ttl: Duration) -> Lease {
+    let Subject { id, owner, fence } = subject;
+    Lease::granted(id, owner, fence, sent_at, ttl).tethered(session.pulse.tether().clone())
+}

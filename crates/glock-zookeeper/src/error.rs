@@ -1,0 +1,86 @@
+//! What the driver's errors mean for a lock.
+
+use std::fmt;
+
+use glock_core::{Action, BoxError, Fault, LockError, backend};
+use zookeeper_client::Error;
+
+/// What the driver's error means for the lock.
+pub(crate) fn error(action: Action, err: Error) -> LockError {
+    LockError::backend(backend::ZOOKEEPER, action, fault(&err), err)
+}
+
+pub(crate) fn fault(err: &Error) -> Fault {
+    match err {
+        Error::NoAuth
+        | Error::InvalidAcl
+        | Error::AuthFailed
+        | Error::BadArguments(_)
+        | Error::MarshallingError
+        | Error::QuotaExceeded
+        | Error::Unimplemented
+        // The connect string's own path does not exist: all others are made.
+        | Error::NoNode => Fault::Rejected,
+        // Sent to no server, or refused by one; or ended together with its session.
+        Error::NoHosts
+        | Error::Timeout
+        | Error::NotReadOnly
+        | Error::Throttled
+        | Error::RuntimeInconsistent
+        | Error::SessionExpired => Fault::Unavailable,
+        _ => Fault::Unknown,
+    }
+}
+
+/// Whether the request may or may not have been carried out, and is worth another try.
+pub(crate) fn is_unknown(err: &Error) -> bool {
+    fault(err) == Fault::Unknown
+}
+
+/// A server could not be reached in time, so nothing was sent.
+pub(crate) fn unreachable(action: Action, last: Option<Error>) -> LockError {
+    // Credentials that are refused are refused again.
+    let fault = match last.as_ref().map(fault) {
+        Some(Fault::Rejected) => Fault::Rejected,
+        _ => Fault::Unavailable,
+    };
+    let source: BoxError = match last {
+        Some(err) => Box::new(NoSession(err)),
+        None => "no server answered in time; check the addresses and the quorum".into(),
+    };
+    LockError::backend(backend::ZOOKEEPER, action, fault, source)
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+struct NoSession(Error);
+
+impl fmt::Display for NoSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no session could be opened; check the addresses and the quorum")
+    }
+}
+
+impl std::error::Error for NoSession {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_an_unknown_outcome_and_a_refusal_is_none() {
+        assert_eq!(fault(&Error::ConnectionLoss), Fault::Unknown);
+        assert_eq!(fault(&Error::ClientClosed), Fault::Unknown);
+        assert_eq!(fault(&Error::NoAuth), Fault::Rejected);
+        assert_eq!(fault(&Error::NoHosts), Fault::Unavailable);
+        assert_eq!(fault(&Error::SessionExpired), Fault::Unavailable);
+        assert!(
+            unreachable(Action::Acquire, Some(Error::AuthFailed)).fault() == Some(Fault::Rejected)
+        );
+        assert!(unreachable(Action::Acquire, None).is_retryable());
+    }
+}

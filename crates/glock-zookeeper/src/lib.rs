@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod lock;
+
+mod calls;
+mod error;
+mod wait;
+
+mod keeper;
+mod ledger;
+mod line;
+mod manner;
+mod nodes;
+mod pulse;
+mod schema;
+mod session;
+
+pub use glock_core::{
+    Capabilities, Clock, Event, Fault, Fencing, FencingToken, Guard, Hold, Holder, Lease, Lock,
+    LockConfig, LockError, LockExt, LockId, LossReason, Order, OwnerToken, Retry, Waiting, backend,
+};
+pub use zookeeper_client;
+
+pub use crate::lock::ZooKeeperLock;

@@ -1,0 +1,224 @@
+//! `ZooKeeperLock`: a lock is two ephemeral nodes, made and deleted together.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use glock_core::{
+    Action, Call, Capabilities, Clock, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
+    OwnerToken, Retry, WaitQueue, Waiting, acquire_in_turn, backend,
+};
+use zookeeper_client::{Acl, Connector};
+
+use crate::{
+    calls::{Calls, Subject},
+    manner::Manner,
+    session::Sessions,
+    wait,
+};
+
+/// Locks on a ZooKeeper ensemble. Cloning is cheap: clones share one session.
+///
+/// See the [crate's front page](crate) for what it promises and what it leaves behind.
+#[derive(Clone)]
+pub struct ZooKeeperLock {
+    calls: Arc<Calls>,
+    settings: Settings,
+}
+
+#[derive(Clone)]
+struct Settings {
+    config: LockConfig,
+    cluster: Arc<str>,
+    session_timeout: Duration,
+    acls: Option<Vec<Acl>>,
+    persistent_parents: bool,
+}
+
+/// The shortest TTL: five times the least margin that a lease's deadline keeps.
+const TTL_MIN: Duration = Duration::from_millis(10);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+const SESSION_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// The protocol's: milliseconds in 31 bits. No server grants nearly as much.
+const SESSION_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
+impl ZooKeeperLock {
+    /// Locks on the servers of `cluster`, such as `zk1:2181,zk2:2181,zk3:2181` or, below a node
+    /// that exists, `zk1:2181/app`. No I/O: a session is opened on first use, and another whenever
+    /// one is over.
+    ///
+    /// Credentials, TLS and the connection's time-out are the connector's. Its session time-out is
+    /// ours ([`with_session_timeout`](Self::with_session_timeout)). A session to take up again, or
+    /// one that outlives its client (`with_session`, `with_detached`), does not go with locks.
+    pub fn new(connector: Connector, cluster: impl Into<Arc<str>>) -> Self {
+        let settings = Settings {
+            config: LockConfig::default(),
+            cluster: cluster.into(),
+            session_timeout: SESSION_TIMEOUT,
+            acls: None,
+            persistent_parents: false,
+        };
+        Self::build(connector, settings)
+    }
+
+    /// Uses other settings. Clones made before keep theirs, and their session.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Invalid`] if [`LockConfig::check`] finds one that cannot work.
+    pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
+        config.check()?;
+        Ok(self.with(|settings| settings.config = config))
+    }
+
+    /// Asks the servers for another session time-out than 10 s: how long the locks of a client
+    /// stay after it has died. They grant 2 to 20 of their ticks, whatever is asked for.
+    ///
+    /// A holder that cannot reach a quorum for half of it takes its locks for lost.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Invalid`] unless it is between 100 ms and a day.
+    pub fn with_session_timeout(self, timeout: Duration) -> Result<Self, LockError> {
+        if !(SESSION_TIMEOUT_MIN..=SESSION_TIMEOUT_MAX).contains(&timeout) {
+            let reason = "it must be between 100 ms and a day; the servers round it further";
+            return Err(LockError::invalid("session time-out", reason));
+        }
+        Ok(self.with(|settings| settings.session_timeout = timeout))
+    }
+
+    /// Makes nodes with these permissions.
+    ///
+    /// Unless this is called, nodes are for the identity of the session that made them (`auth`),
+    /// and for everybody only if the session has none.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Invalid`] if there are none, as nobody could use such a lock.
+    pub fn with_acls(self, acls: impl Into<Vec<Acl>>) -> Result<Self, LockError> {
+        let acls = acls.into();
+        if acls.is_empty() {
+            return Err(LockError::invalid("acls", "there are none; give at least one"));
+        }
+        Ok(self.with(|settings| settings.acls = Some(acls)))
+    }
+
+    /// Makes the namespace and queues persistent nodes, for servers without container nodes. Found
+    /// out by itself where the servers say so.
+    #[must_use]
+    pub fn with_persistent_parents(self) -> Self {
+        self.with(|settings| settings.persistent_parents = true)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.settings;
+        change(&mut settings);
+        Self::build(self.calls.sessions.connector().clone(), settings)
+    }
+
+    fn build(connector: Connector, settings: Settings) -> Self {
+        let Settings { config, cluster, session_timeout, acls, persistent_parents } = &settings;
+        let manner = Manner::new(acls.clone(), config.holder.clone(), *persistent_parents);
+        let (cluster, manner) = (Arc::clone(cluster), Arc::new(manner));
+        let calls = Calls {
+            sessions: Sessions::new(connector, cluster, *session_timeout, manner),
+            namespace: config.namespace.clone(),
+            limit: config.call_timeout,
+            arrivals: WaitQueue::new(),
+        };
+        Self { calls: Arc::new(calls), settings }
+    }
+
+    fn call(&self, action: Action) -> Call {
+        Call::new(backend::ZOOKEEPER, action, self.calls.limit)
+    }
+}
+
+#[async_trait]
+impl Lock for ZooKeeperLock {
+    fn backend(&self) -> &'static str {
+        backend::ZOOKEEPER
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new(TTL_MIN);
+        // A dead client's session ends at the first tick of the leader after its time-out, and a
+        // tick is at most half of that.
+        capabilities.expiry_lag = self.calls.sessions.timeout() * 3 / 2;
+        capabilities.clock = Clock::Session;
+        capabilities.waiting = Waiting::Pushed;
+        capabilities.order = Order::Store;
+        capabilities
+    }
+
+    async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
+        let ttl = self.capabilities().ttl(ttl)?;
+        let owner = OwnerToken::random()?;
+        let (calls, id, token) = (Arc::clone(&self.calls), id.clone(), owner.clone());
+        let work = async move { calls.acquire(id, token, ttl).await };
+        self.call(Action::Acquire).grant(ttl, work, undo(&self.calls, owner)).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+        let ttl = self.capabilities().ttl(ttl)?;
+        let (calls, subject) = (Arc::clone(&self.calls), Subject::of(lease));
+        self.call(Action::Renew).run(async move { calls.renew(subject, ttl).await }).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LockError> {
+        let (calls, subject) = (Arc::clone(&self.calls), Subject::of(lease));
+        self.call(Action::Release).run(async move { calls.release(subject).await }).await
+    }
+
+    async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
+        wait::until_free(&self.calls, id, max).await
+    }
+
+    async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
+        let (calls, id) = (Arc::clone(&self.calls), id.clone());
+        self.call(Action::Inspect).run(async move { calls.inspect(&id).await }).await
+    }
+
+    async fn acquire_within(
+        &self,
+        id: &LockId,
+        ttl: Duration,
+        retry: &Retry,
+    ) -> Result<Lease, LockError> {
+        if retry.retries_max.is_some() {
+            // Who counts tries does not queue.
+            return acquire_in_turn(self, id, ttl, retry).await;
+        }
+        retry.check()?;
+        let ttl = self.capabilities().ttl(ttl)?;
+        wait::Waiter::new(self, &self.calls, id, ttl, retry).acquire().await
+    }
+
+    async fn ended(&self, lease: &Lease) {
+        match lease.tether() {
+            Some(session) => session.was_cut().await,
+            // Of another client: the next renewal finds out.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Ends a hold that nobody learned of.
+pub(crate) fn undo(
+    calls: &Arc<Calls>,
+    owner: OwnerToken,
+) -> impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone + Send + 'static {
+    let calls = Arc::clone(calls);
+    move || {
+        calls.take_back(&owner);
+        std::future::ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for ZooKeeperLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZooKeeperLock")
+            .field("sessions", &self.calls.sessions)
+            .field("config", &self.settings.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! `Pulse`: how long a session is known to live on the servers.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use glock_core::Tether;
+use tokio::time::Instant;
+
+/// How long a session is known to live on the servers, worked out from writes that they confirmed.
+///
+/// The leader ends a session that it has not heard of for the time-out. What it has heard lags
+/// behind: a follower passes on which sessions were active with the leader's heartbeat, every half
+/// tick. Reads and pings prove nothing, because a follower that is cut off answers them for a
+/// while. A *write* that was confirmed proves that the follower and the leader were in touch, and
+/// so that the leader had heard of what the session did half a tick before it. So the session lives
+/// at least one time-out from the newest of these:
+///
+/// - its creation, which is a write at the leader;
+/// - a confirmed write that was sent at least half a tick before another one. A time-out is at
+///   least two ticks, so a quarter of it is enough;
+/// - the driver's own ping before the last write. Those come every fifth of the time-out, which
+///   leaves half of it from the write on, and a margin.
+pub(crate) struct Pulse {
+    timeout: Duration,
+    tether: Tether,
+    beats: Mutex<Beats>,
+}
+
+struct Beats {
+    /// When confirmed writes were sent, in order; the first is the newest that surely arrived.
+    sent: VecDeque<Instant>,
+}
+
+/// Half a tick, as a part of the shortest time-out.
+const HALF_TICK: u32 = 4;
+/// Writes closer together than this part of the time-out count as one.
+const GRAIN: u32 = 32;
+/// What two clocks may differ by, as a part of the time-out.
+const MARGIN: u32 = 100;
+/// A silent session is asked for a sign of life after this part of the time-out.
+const BEAT: u32 = 8;
+
+impl Pulse {
+    /// Of a session that was asked for at `asked_at` and granted `timeout`.
+    pub(crate) fn new(asked_at: Instant, timeout: Duration) -> Self {
+        let tether = Tether::new(asked_at);
+        let pulse = Self { timeout, tether, beats: Mutex::new(Beats { sent: [asked_at].into() }) };
+        pulse.prove(asked_at, asked_at);
+        pulse
+    }
+
+    pub(crate) fn tether(&self) -> &Tether {
+        &self.tether
+    }
+
+    /// How long after a write the next one is due while a lock is held.
+    pub(crate) fn interval(&self) -> Duration {
+        self.timeout / BEAT
+    }
+
+    /// The servers confirmed a write that was sent at `sent_at`.
+    pub(crate) fn beat(&self, sent_at: Instant) {
+        let surely = {
+            let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+            let heard_of = sent_at.checked_sub(self.timeout / HALF_TICK);
+            while beats.sent.get(1).is_some_and(|next| heard_of.is_some_and(|by| *next <= by)) {
+                beats.sent.pop_front();
+            }
+            let grain = self.timeout / GRAIN;
+            if beats.sent.back().is_none_or(|last| *last + grain <= sent_at) {
+                beats.sent.push_back(sent_at);
+            }
+            beats.sent.front().copied().unwrap_or(sent_at)
+        };
+        self.prove(surely, sent_at);
+    }
+
+    /// When the last confirmed write was sent, roughly.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).sent.back().copied()
+    }
+
+    fn prove(&self, surely: Instant, sent_at: Instant) {
+        let until = (surely + self.timeout).max(sent_at + self.timeout / 2);
+        self.tether.extend(until.checked_sub(self.timeout / MARGIN).unwrap_or(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(8);
+
+    fn left(pulse: &Pulse) -> f64 {
+        pulse.tether().deadline().saturating_duration_since(Instant::now()).as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_session_lives_one_time_out() {
+        advance(TIMEOUT).await;
+        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        assert!((7.9..8.0).contains(&left(&pulse)), "{}", left(&pulse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_write_after_a_silence_proves_half_a_time_out() {
+        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        advance(TIMEOUT * 5).await;
+        pulse.beat(Instant::now());
+        assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steady_writes_prove_more_and_never_more_than_a_write_a_quarter_ago() {
+        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        advance(TIMEOUT * 5).await;
+        for _ in 0..500 {
+            advance(Duration::from_millis(100)).await;
+            pulse.beat(Instant::now());
+        }
+        assert!((5.6..=5.93).contains(&left(&pulse)), "{}", left(&pulse));
+        assert!(pulse.beats.lock().unwrap().sent.len() < 16);
+        for _ in 0..20 {
+            advance(pulse.interval()).await;
+            pulse.beat(Instant::now());
+        }
+        assert!((4.9..=5.93).contains(&left(&pulse)), "{}", left(&pulse));
+    }
+}

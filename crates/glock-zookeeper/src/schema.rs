@@ -1,0 +1,174 @@
+//! Where a lock is in the tree of nodes, and what is written into them.
+
+use std::{fmt::Write, sync::Arc};
+
+use glock_core::{FencingToken, Holder, LockId, OwnerToken};
+use zookeeper_client::Stat;
+
+/// The nodes of one lock. Cloning is cheap.
+///
+/// ```text
+/// /<namespace>/<id>@lock               the exclusion: there is one or none
+/// /<namespace>/<id>@own-<n>-<token>    the proof: made and deleted together with `lock`
+/// /<namespace>/<id>@queue/wait-..      a waiter's place in line
+/// ```
+///
+/// A lock has no node of its own that would have to be made first and swept up later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    base: Arc<str>,
+    /// How long the namespace's part of `base` is.
+    namespace: usize,
+}
+
+impl Place {
+    pub(crate) fn new(namespace: &str, id: &LockId) -> Self {
+        let namespace = root(namespace);
+        let base = format!("{namespace}/{}@", encode(id.as_str())).into();
+        Self { base, namespace: namespace.len() }
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.base[..self.namespace]
+    }
+
+    pub(crate) fn lock(&self) -> String {
+        format!("{}lock", self.base)
+    }
+
+    /// The proof of an owner. A lease that moves to another session gets the next `generation`.
+    pub(crate) fn own(&self, generation: u32, owner: &OwnerToken) -> String {
+        format!("{}own-{generation}-{}", self.base, owner.reveal())
+    }
+
+    /// The generation of an owner's proof, if that is what the node of this name is.
+    pub(crate) fn generation(&self, name: &str, owner: &OwnerToken) -> Option<u32> {
+        let proof = name.strip_prefix(&self.base[self.namespace + 1..])?.strip_prefix("own-")?;
+        let (generation, token) = proof.split_once('-')?;
+        if token == owner.reveal() { generation.parse().ok() } else { None }
+    }
+
+    pub(crate) fn queue(&self) -> String {
+        format!("{}queue", self.base)
+    }
+
+    /// The server adds a number, so that the order is its own.
+    pub(crate) fn wait(&self, waiter: &OwnerToken) -> String {
+        format!("{}queue/wait-{}-", self.base, waiter.reveal())
+    }
+
+    pub(crate) fn waiter(&self, name: &str) -> String {
+        format!("{}queue/{name}", self.base)
+    }
+}
+
+/// The node below which all locks of a namespace are.
+fn root(namespace: &str) -> String {
+    match namespace {
+        // The server keeps this one for itself, and these mean something in a path.
+        "zookeeper" => "/%7Aookeeper".into(),
+        "." => "/%2E".into(),
+        ".." => "/%2E%2E".into(),
+        plain => format!("/{}", encode(plain)),
+    }
+}
+
+/// A part of a node's name for a name: reversible, so no two share one, and without `/`, `@` and
+/// what else a node's name may not have.
+fn encode(name: &str) -> String {
+    let mut encoded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// The waiters of a queue, the first in line first. Each name ends in the server's number.
+pub(crate) fn in_line(mut names: Vec<String>) -> Vec<String> {
+    names.retain(|name| name.starts_with("wait-"));
+    // Ten digits, or more once they are not enough.
+    let number = |name: &str| name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
+    names.sort_by_key(|name| number(name));
+    names
+}
+
+/// What `lock` holds: the token of a grant that has moved here from another session, else 0, and
+/// the holder's label.
+pub(crate) fn record(moved: Option<FencingToken>, label: &str) -> Vec<u8> {
+    format!("{} {label}", moved.map_or(0, FencingToken::get)).into_bytes()
+}
+
+/// Who holds the lock, from the data and the stat of `lock`.
+pub(crate) fn holder(data: &[u8], stat: &Stat) -> Holder {
+    let text = String::from_utf8_lossy(data);
+    let (moved, label) = text.split_once(' ').unwrap_or_default();
+    let moved = moved.parse().ok().filter(|token| *token != 0);
+    Holder::new(label, moved.map_or_else(|| fence(stat), FencingToken::new))
+}
+
+/// The number of the transaction that made the node: it grows over the whole ensemble.
+pub(crate) fn fence(stat: &Stat) -> FencingToken {
+    FencingToken::new(u64::try_from(stat.czxid).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(namespace: &str, id: &str) -> String {
+        Place::new(namespace, &LockId::new(id).unwrap()).base.to_string()
+    }
+
+    #[test]
+    fn plain_ids_stay_readable_and_others_are_one_node_below_their_namespace() {
+        assert_eq!(base("app", "nightly-1.5:x_Y"), "/app/nightly-1.5:x_Y@");
+        for hostile in ["/", "..", ".", "a/b", "../x", "?", "\u{1f512}", "\u{fffd}", "a b", "@"] {
+            let base = base("app", hostile);
+            assert_eq!(base.matches('/').count(), 2, "{base}");
+            assert!(base.is_ascii() && base.matches('@').count() == 1, "{base}");
+        }
+    }
+
+    #[test]
+    fn no_two_names_share_a_node() {
+        let names = [".", "..", "%2E", "%", "%25", "%2F", "/", "a/b", "a%2Fb", "A", "a", "a@lock"];
+        let mut nodes: Vec<_> = names.iter().map(|name| base("n", name)).collect();
+        nodes.sort();
+        nodes.dedup();
+        assert_eq!(nodes.len(), names.len());
+    }
+
+    #[test]
+    fn the_server_s_own_node_is_left_alone() {
+        assert_eq!(base("zookeeper", "zookeeper"), "/%7Aookeeper/zookeeper@");
+        assert_eq!(base("..", ".."), "/%2E%2E/..@");
+    }
+
+    #[test]
+    fn a_proof_is_known_by_its_whole_token() {
+        let place = Place::new("n", &LockId::new("x").unwrap());
+        let owner = OwnerToken::new("0123456789-abcdef~._").unwrap();
+        let path = place.own(12, &owner);
+        let name = path.rsplit('/').next().unwrap();
+        assert_eq!(place.generation(name, &owner), Some(12));
+        let longer = OwnerToken::new("0123456789-abcdef~._0").unwrap();
+        let part = OwnerToken::new("abcdef~._abcdef~._").unwrap();
+        assert_eq!(place.generation(name, &longer), None);
+        assert_eq!(place.generation(name, &part), None);
+        let other = Place::new("n", &LockId::new("xx").unwrap());
+        assert_eq!(other.generation(name, &owner), None);
+        assert_eq!(place.generation("x@lock", &owner), None);
+    }
+
+    #[test]
+    fn a_line_is_ordered_by_the_server_s_number() {
+        let names = ["wait-zz-0000000002", "wait-aa-0000000010", "lock", "wait-mm-0000000001"];
+        let line = in_line(names.map(str::to_owned).to_vec());
+        assert_eq!(line, ["wait-mm-0000000001", "wait-zz-0000000002", "wait-aa-0000000010"]);
+    }
+}

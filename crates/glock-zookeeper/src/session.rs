@@ -1,0 +1,219 @@
+//! `Session` and `Sessions`: the one session that all of a client's locks hang on.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use glock_core::{Action, LockError};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use zookeeper_client::{Client, Connector, Error};
+
+use crate::{error, keeper, ledger::Ledger, manner::Manner, pulse::Pulse};
+
+/// A session with the servers.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) manner: Arc<Manner>,
+    /// Its driver was stopped, so that nothing will ever answer.
+    broken: AtomicBool,
+}
+
+impl Session {
+    /// Whether it has ended for good, and every lock with it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.broken.load(Relaxed) || self.client.state().is_terminated()
+    }
+
+    /// Looks at a failure for signs that the session will never answer again.
+    pub(crate) fn note(&self, err: &Error) {
+        // The driver's task is gone, as when its runtime was shut down.
+        if matches!(err, Error::ClientClosed | Error::UnexpectedError(_)) {
+            self.broken.store(true, Relaxed);
+            self.pulse.tether().cut();
+            // Its holds keep the session open no longer: it is closed with its last user.
+            self.ledger.clear();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The driver closes the session when its last client is dropped: nothing is left to wait for.
+        self.ledger.close();
+    }
+}
+
+/// Opens a session when one is needed, and another when that one is over.
+pub(crate) struct Sessions {
+    connector: Connector,
+    cluster: Arc<str>,
+    timeout: Duration,
+    manner: Arc<Manner>,
+    slot: Mutex<Slot>,
+}
+
+type Opening = watch::Receiver<Option<Result<Arc<Session>, Error>>>;
+
+enum Slot {
+    None,
+    Opening(Opening),
+    Open(Arc<Session>),
+}
+
+/// The first and longest pause after servers that cannot be reached.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How much of a call's time may go by without a session: then there is still time to say so.
+const OPENING_PERCENT: u32 = 90;
+
+impl Sessions {
+    pub(crate) fn new(
+        connector: Connector,
+        cluster: Arc<str>,
+        timeout: Duration,
+        manner: Arc<Manner>,
+    ) -> Self {
+        // Hosts that are down are told at once, a server that takes no writes is of no use, and the
+        // time-out is what `Capabilities` speak of.
+        let connector =
+            connector.with_session_timeout(timeout).with_readonly(false).with_fail_eagerly();
+        Self { connector, cluster, timeout, manner, slot: Mutex::new(Slot::None) }
+    }
+
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// The time-out that the servers granted; before that, the one that they will be asked for.
+    pub(crate) fn timeout(&self) -> Duration {
+        match &*self.slot() {
+            Slot::Open(session) => session.client.session_timeout(),
+            _ => self.timeout,
+        }
+    }
+
+    /// The session, if it is open.
+    pub(crate) fn current(&self) -> Option<Arc<Session>> {
+        match &*self.slot() {
+            Slot::Open(session) if !session.is_over() => Some(Arc::clone(session)),
+            _ => None,
+        }
+    }
+
+    /// The session, opened if need be, within a part of `limit`.
+    pub(crate) async fn get(
+        &self,
+        action: Action,
+        limit: Duration,
+    ) -> Result<Arc<Session>, LockError> {
+        if let Some(session) = self.current() {
+            return Ok(session);
+        }
+        let mut last = None;
+        let opened = time::timeout(limit * OPENING_PERCENT / 100, self.open(&mut last)).await;
+        opened.unwrap_or_else(|_| Err(error::unreachable(action, last.take()))).map_err(|err| {
+            // Named once more, as the inner part does not know what it is done for.
+            match err {
+                LockError::Backend { backend, fault, source, .. } => {
+                    LockError::Backend { backend, action, fault, source }
+                }
+                err => err,
+            }
+        })
+    }
+
+    /// Tries until a session is open, or the servers refuse for good.
+    async fn open(&self, last: &mut Option<Error>) -> Result<Arc<Session>, LockError> {
+        let mut pause = PAUSE;
+        loop {
+            let mut opening = match self.opening() {
+                Ok(session) => return Ok(session),
+                Err(opening) => opening,
+            };
+            let opened = opening.wait_for(Option::is_some).await.map(|opened| opened.clone());
+            match opened {
+                // Taken into use by the next turn of the loop, once for all who wait.
+                Ok(Some(Ok(_))) => continue,
+                Ok(Some(Err(err))) if error::fault(&err) == glock_core::Fault::Rejected => {
+                    return Err(error::unreachable(Action::Acquire, Some(err)));
+                }
+                Ok(Some(Err(err))) => *last = Some(err),
+                Ok(None) | Err(_) => {}
+            }
+            time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The open session, or the attempt that is under way, begun here if there is none.
+    fn opening(&self) -> Result<Arc<Session>, Opening> {
+        let mut slot = self.slot();
+        let found = match &*slot {
+            Slot::None => None,
+            Slot::Open(session) => Some(Arc::clone(session)),
+            Slot::Opening(opening) => match &*opening.borrow() {
+                Some(opened) => opened.as_ref().ok().cloned(),
+                // Its task is gone with its runtime if nobody can answer any more.
+                None if opening.has_changed().is_ok() => return Err(opening.clone()),
+                None => None,
+            },
+        };
+        if let Some(session) = found.filter(|session| !session.is_over()) {
+            *slot = Slot::Open(Arc::clone(&session));
+            return Ok(session);
+        }
+        let (done, opening) = watch::channel(None);
+        let attempt =
+            attempt(self.connector.clone(), Arc::clone(&self.cluster), Arc::clone(&self.manner));
+        // In a task of its own: whoever waits for it may be dropped.
+        tokio::spawn(async move { done.send(Some(attempt.await)) });
+        *slot = Slot::Opening(opening.clone());
+        Err(opening)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        // No code that could panic runs under this lock, so what it holds is whole.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens one session, and begins to look after it.
+async fn attempt(
+    connector: Connector,
+    cluster: Arc<str>,
+    manner: Arc<Manner>,
+) -> Result<Arc<Session>, Error> {
+    let asked_at = Instant::now();
+    let client = connector.connect(&cluster).await?;
+    let pulse = Arc::new(Pulse::new(asked_at, client.session_timeout()));
+    let ledger = Arc::new(Ledger::default());
+    let states = client.state_watcher();
+    let broken = AtomicBool::new(false);
+    let session = Arc::new(Session { client, pulse, ledger, manner, broken });
+    tokio::spawn(keeper::keep(
+        Arc::downgrade(&session),
+        Arc::clone(&session.ledger),
+        Arc::clone(&session.pulse),
+        states,
+    ));
+    Ok(session)
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("cluster", &self.cluster)
+            .field("timeout", &self.timeout())
+            .finish_non_exhaustive()
+    }
+}

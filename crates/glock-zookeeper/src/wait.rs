@@ -1,0 +1,242 @@
+//! Waiting: until the lock may be free, and in line for it.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{
+    Action, Call, FencingToken, Lease, Lock, LockError, LockId, OwnerToken, Retry, Turn, backend,
+};
+use tokio::time::{self, Instant};
+use zookeeper_client::{Error, OneshotWatcher};
+
+use crate::{
+    calls::{Calls, Subject},
+    error::error,
+    line::Spot,
+    lock::{ZooKeeperLock, undo},
+    nodes::{self, Form},
+    schema,
+    session::Session,
+};
+
+/// Sleeps until the lock is free and nobody is in line for it, and at most for `max`.
+pub(crate) async fn until_free(
+    calls: &Arc<Calls>,
+    id: &LockId,
+    max: Duration,
+) -> Result<(), LockError> {
+    let place = calls.place(id);
+    let free = async {
+        let session = session(calls, Action::Wait).await?;
+        loop {
+            if let Some(lock) = watch(calls, &session, place.lock()).await? {
+                lock.changed().await;
+                return Ok(());
+            }
+            let line = line(calls, &session, place.queue()).await?;
+            let Some(first) = line.first() else { return Ok(()) };
+            if let Some(first) = watch(calls, &session, place.waiter(first)).await? {
+                first.changed().await;
+            }
+        }
+    };
+    time::timeout(max, free).await.unwrap_or(Ok(()))
+}
+
+/// Somebody who waits for a lock in the servers' queue.
+pub(crate) struct Waiter<'a> {
+    lock: &'a ZooKeeperLock,
+    calls: &'a Arc<Calls>,
+    id: &'a LockId,
+    ttl: Duration,
+    retry: &'a Retry,
+    started: Instant,
+    /// The servers' failure, if that was the last thing seen.
+    failed: Option<LockError>,
+    failures: u32,
+    /// Kept until the servers' queue has this waiter, so that their order is that of the calls.
+    turn: Option<Turn>,
+}
+
+/// The first and longest pause while the servers fail.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+impl<'a> Waiter<'a> {
+    pub(crate) fn new(
+        lock: &'a ZooKeeperLock,
+        calls: &'a Arc<Calls>,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Self {
+        let started = Instant::now();
+        Self { lock, calls, id, ttl, retry, started, failed: None, failures: 0, turn: None }
+    }
+
+    pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
+        let deadline = self.started.checked_add(self.retry.wait_max);
+        let arrive = self.calls.arrivals.turn(self.id);
+        let turn = match deadline {
+            None => arrive.await,
+            Some(at) => match time::timeout_at(at, arrive).await {
+                Ok(turn) => turn,
+                Err(_) => return Err(self.out_of_time()),
+            },
+        };
+        let queued = turn.queued();
+        self.turn = Some(turn);
+        // A lock that is free and has no line is taken without standing in it.
+        if !queued {
+            match self.lock.acquire(self.id, self.ttl).await {
+                Err(err) if err.is_retryable() => self.failed = Some(err),
+                result => return result,
+            }
+        }
+        loop {
+            let patience = async {
+                self.back_off().await;
+                self.in_line().await
+            };
+            let result = match deadline {
+                None => patience.await,
+                Some(at) => match time::timeout_at(at, patience).await {
+                    Ok(result) => result,
+                    Err(_) => return Err(self.out_of_time()),
+                },
+            };
+            match result {
+                Err(err) if err.is_retryable() => self.failed = Some(err),
+                result => return result,
+            }
+        }
+    }
+
+    /// Stands in line, and takes the lock when it is its turn.
+    async fn in_line(&mut self) -> Result<Lease, LockError> {
+        let session = session(self.calls, Action::Acquire).await?;
+        let (place, waiter) = (self.calls.place(self.id), OwnerToken::random()?);
+        let spot = {
+            let (session, place, waiter) = (Arc::clone(&session), place.clone(), waiter.clone());
+            let join = async move { Spot::join(session, place, waiter).await };
+            run(self.calls, Action::Acquire, join).await?
+        };
+        (self.failed, self.failures) = (None, 0);
+        self.turn = None;
+        let alone = loop {
+            let line = line(self.calls, &session, place.queue()).await?;
+            match line.iter().position(|name| name == spot.name()) {
+                Some(0) => break line.len() == 1,
+                Some(n) => self.sleep(&session, place.waiter(&line[n - 1])).await?,
+                None => return Err(error(Action::Acquire, Error::RuntimeInconsistent)),
+            }
+        };
+        loop {
+            self.sleep(&session, place.lock()).await?;
+            let took = self.take_turn(&session, place.waiter(spot.name()), waiter.clone(), alone);
+            match took.await {
+                Err(LockError::Held { .. }) => {}
+                Ok(lease) => {
+                    spot.taken();
+                    return Ok(lease);
+                }
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    async fn take_turn(
+        &self,
+        session: &Arc<Session>,
+        spot: String,
+        owner: OwnerToken,
+        last: bool,
+    ) -> Result<Lease, LockError> {
+        let (calls, session, ttl) = (Arc::clone(self.calls), Arc::clone(session), self.ttl);
+        let undo = undo(self.calls, owner.clone());
+        let subject = Subject { id: self.id.clone(), owner, fence: FencingToken::new(0) };
+        let take = async move {
+            calls.take(&session, &subject, ttl, Form::Line { place: &spot, last }).await
+        };
+        Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
+            .grant(ttl, take, undo)
+            .await
+    }
+
+    /// Sleeps until a node changes, if it is there; and no longer than the pause, to be safe.
+    async fn sleep(&self, session: &Arc<Session>, path: String) -> Result<(), LockError> {
+        if let Some(node) = watch(self.calls, session, path).await? {
+            let _ = time::timeout(self.retry.pause(), node.changed()).await;
+        }
+        Ok(())
+    }
+
+    async fn back_off(&mut self) {
+        if self.failed.as_ref().is_none_or(|err| err.fault().is_none()) {
+            return;
+        }
+        self.turn = None;
+        let pause = PAUSE.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
+        self.failures += 1;
+        time::sleep(pause).await;
+    }
+
+    /// A store that fails says more than the clock.
+    fn out_of_time(&mut self) -> LockError {
+        let store = self.failed.take().filter(|err| err.fault().is_some());
+        store.unwrap_or_else(|| LockError::Timeout {
+            id: self.id.clone(),
+            waited: self.started.elapsed(),
+        })
+    }
+}
+
+async fn run<T: Send + 'static>(
+    calls: &Calls,
+    action: Action,
+    work: impl Future<Output = Result<T, LockError>> + Send + 'static,
+) -> Result<T, LockError> {
+    Call::new(backend::ZOOKEEPER, action, calls.limit).run(work).await
+}
+
+async fn session(calls: &Arc<Calls>, action: Action) -> Result<Arc<Session>, LockError> {
+    if let Some(session) = calls.sessions.current() {
+        return Ok(session);
+    }
+    let open = Arc::clone(calls);
+    run(calls, action, async move { open.session(action).await }).await
+}
+
+/// Watches a node; `None` if it is not there.
+async fn watch(
+    calls: &Calls,
+    session: &Arc<Session>,
+    path: String,
+) -> Result<Option<OneshotWatcher>, LockError> {
+    let session = Arc::clone(session);
+    let watch = async move {
+        let client = &session.client;
+        match nodes::steadily(&session, || client.get_and_watch_data(&path)).await {
+            Ok((_, _, watcher)) => Ok(Some(watcher)),
+            Err(Error::NoNode) => Ok(None),
+            Err(err) => Err(error(Action::Wait, err)),
+        }
+    };
+    run(calls, Action::Wait, watch).await
+}
+
+/// Who is in line, the first first.
+async fn line(
+    calls: &Calls,
+    session: &Arc<Session>,
+    queue: String,
+) -> Result<Vec<String>, LockError> {
+    let session = Arc::clone(session);
+    let list = async move {
+        match nodes::steadily(&session, || session.client.list_children(&queue)).await {
+            Ok(names) => Ok(schema::in_line(names)),
+            Err(Error::NoNode) => Ok(Vec::new()),
+            Err(err) => Err(error(Action::Wait, err)),
+        }
+    };
+    run(calls, Action::Wait, list).await
+}

@@ -1,0 +1,86 @@
+//! Who may do what with a lock's nodes.
+
+use std::time::Duration;
+
+use glock_testing::{Fixture, fresh_namespace};
+use glock_zookeeper::{
+    Fault, Lock, LockConfig, LockExt, LockId, Retry, ZooKeeperLock,
+    zookeeper_client::{Acl, Acls, AuthId, Client, Permission},
+};
+
+use crate::fixture::ZooKeeper;
+
+const TTL: Duration = Duration::from_secs(30);
+
+async fn acl(store: &ZooKeeper, path: &str) -> Vec<Acl> {
+    store.admin.sync(path).await.unwrap();
+    store.admin.get_acl(path).await.unwrap().0
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn nodes_are_for_their_maker_alone_where_it_has_a_name() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let (lock, id) = (store.client().await, LockId::new("x").unwrap());
+    let lease = lock.acquire(&id, TTL).await.unwrap();
+    let waiter = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.hold("x", TTL, Retry::within(TTL)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let root = store.root();
+    let own = format!("{root}/x@own-0-{}", lease.owner().reveal());
+    for path in [&root, &format!("{root}/x@lock"), &own, &format!("{root}/x@queue")] {
+        let acl = acl(&store, path).await;
+        assert_eq!(acl.len(), 1, "{path}");
+        assert_eq!(acl[0].scheme(), "digest", "{path}: {acl:?}");
+    }
+    lock.release(&lease).await.unwrap();
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn nodes_are_for_everybody_only_where_nobody_has_a_name() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let nobody = ZooKeeperLock::new(Client::connector(), &*store.cluster);
+    let nobody = nobody.with_config(store.config()).unwrap();
+    let held = nobody.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let acl = acl(&store, &format!("{}/x@lock", store.root())).await;
+    assert_eq!(acl, Acls::anyone_all().to_vec());
+    held.release().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn given_permissions_are_used_as_they_are() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let given = vec![
+        Acl::new(Permission::ALL, AuthId::new("ip", "127.0.0.1")),
+        Acl::new(Permission::READ, AuthId::anyone()),
+    ];
+    assert!(store.client().await.with_acls(Vec::new()).is_err());
+    let lock = store.client().await.with_acls(given.clone()).unwrap();
+    let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let found = acl(&store, &format!("{}/x@lock", store.root())).await;
+    assert_eq!(found, given);
+    held.release().await.unwrap();
+}
+
+/// A connect string whose own path does not exist is a mistake, and said to be one.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_path_of_the_connect_string_that_does_not_exist_is_rejected() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let below = format!("{}/{}", store.cluster, store.namespace);
+    let lock = ZooKeeperLock::new(Client::connector(), below);
+    let lock = lock.with_config(LockConfig::default()).unwrap();
+    let err = lock.hold("x", TTL, Retry::within(TTL)).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+    let path = format!("/{}", store.namespace);
+    let open = glock_zookeeper::zookeeper_client::CreateMode::Container;
+    store.admin.create(&path, b"", &open.with_acls(Acls::anyone_all())).await.unwrap();
+    let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
+    assert_eq!(store.children(&path).await, ["distributed_lock"]);
+    held.release().await.unwrap();
+}

@@ -1,0 +1,145 @@
+//! The servers' queue: first come, first served, whichever client it is, at a cost that does not grow.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use glock_testing::{Fixture, Networked, Proxy, fresh_namespace, process::eventually};
+use glock_zookeeper::{Lock, LockError, LockExt, LockId, Retry};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::fixture::ZooKeeper;
+
+const TTL: Duration = Duration::from_mins(2);
+const PATIENT: Retry = Retry::within(TTL);
+
+/// Waits until so many stand in line.
+async fn in_line(store: &ZooKeeper, count: usize) {
+    let queue = format!("{}/x@queue", store.root());
+    eventually("all are in line", Duration::from_secs(20), async || {
+        store.children(&queue).await.len() == count
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn waiters_of_all_clients_are_served_in_the_order_in_which_they_came() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(store.client().await);
+    }
+    let held = clients[0].hold("x", TTL, Retry::NEVER).await.unwrap();
+    let (served, mut tasks) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
+    for n in 0..16 {
+        let (lock, served) = (clients[n % 4].clone(), Arc::clone(&served));
+        tasks.spawn(async move {
+            let guard = lock.hold("x", TTL, PATIENT).await.unwrap();
+            served.lock().unwrap().push(n);
+            guard.release().await.unwrap();
+        });
+        in_line(&store, n + 1).await;
+    }
+    held.release().await.unwrap();
+    tasks.join_all().await;
+    assert_eq!(*served.lock().unwrap(), (0..16).collect::<Vec<_>>());
+    assert_eq!(store.children(&store.root()).await.len(), 0, "nothing is left of the queue");
+}
+
+/// Neither a try nor somebody who comes right at the release gets in before the line.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn nobody_jumps_the_line() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let (ours, theirs) = (store.client().await, store.client().await);
+    let id = LockId::new("x").unwrap();
+    for round in 0..30 {
+        let lease = ours.acquire(&id, TTL).await.unwrap();
+        let waiter = tokio::spawn({
+            let theirs = theirs.clone();
+            async move { theirs.acquire_with_retry("x", TTL, PATIENT).await.unwrap() }
+        });
+        in_line(&store, 1).await;
+        ours.release(&lease).await.unwrap();
+        let barging = ours.acquire(&id, TTL).await;
+        assert!(matches!(barging, Err(LockError::Held { .. })), "round {round}: {barging:?}");
+        theirs.release(&waiter.await.unwrap()).await.unwrap();
+    }
+}
+
+/// Requests a hand-over, with so many in line.
+async fn requests_a_hand_over(waiters: usize) -> f64 {
+    const HAND_OVERS: usize = 20;
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let theirs = store.client().await;
+    let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let (pass, passes) = tokio::sync::mpsc::channel::<()>(1);
+    let (passes, mut tasks) = (Arc::new(tokio::sync::Mutex::new(passes)), JoinSet::new());
+    let done = Arc::new(tokio::sync::Semaphore::new(0));
+    for _ in 0..waiters + HAND_OVERS {
+        let (ours, passes, done) = (ours.clone(), Arc::clone(&passes), Arc::clone(&done));
+        tasks.spawn(async move {
+            let lease = ours.acquire_with_retry("x", TTL, PATIENT).await.unwrap();
+            done.add_permits(1);
+            passes.lock().await.recv().await;
+            ours.release(&lease).await.unwrap();
+        });
+    }
+    in_line(&store, waiters + HAND_OVERS).await;
+    sleep(Duration::from_millis(300)).await;
+    held.release().await.unwrap();
+    done.acquire().await.unwrap().forget();
+    sleep(Duration::from_millis(300)).await;
+    let before = proxy.requests();
+    for _ in 0..HAND_OVERS - 1 {
+        pass.send(()).await.unwrap();
+        done.acquire().await.unwrap().forget();
+    }
+    sleep(Duration::from_millis(100)).await;
+    let requests = proxy.requests() - before;
+    drop(pass);
+    tasks.join_all().await;
+    f64::from(u32::try_from(requests).unwrap()) / 19.0
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_hand_over_costs_the_same_however_many_wait() {
+    let (few, many) = (requests_a_hand_over(1).await, requests_a_hand_over(64).await);
+    println!("{few:.1} requests a hand-over with 1 in line, {many:.1} with 64");
+    // Release, take; and for the next in line: list, watch. A ping or two may fall into it.
+    assert!(few < 6.5 && many < few + 0.5, "{few:.1} with 1 in line, {many:.1} with 64");
+}
+
+/// A thousand idle waiters of one process: one connection, and less than a request a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_thousand_idle_waiters_ask_next_to_nothing() {
+    const SECONDS: u64 = 30;
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let theirs = store.client().await;
+    let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..1_000 {
+        let ours = ours.clone();
+        tasks.spawn(async move {
+            let lease = ours.acquire_with_retry("x", TTL, PATIENT).await.unwrap();
+            ours.release(&lease).await.unwrap();
+        });
+    }
+    in_line(&store, 1_000).await;
+    sleep(Duration::from_secs(3)).await;
+    let before = proxy.requests();
+    sleep(Duration::from_secs(SECONDS)).await;
+    let asked = proxy.requests() - before;
+    assert!(asked <= SECONDS, "{asked} requests in {SECONDS} s");
+    assert_eq!(proxy.connections(), 1);
+    held.release().await.unwrap();
+    tasks.join_all().await;
+}
