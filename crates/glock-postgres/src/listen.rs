@@ -65,13 +65,13 @@ pub(crate) async fn listen(
     told: watch::Sender<Hearing>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let mut pause = PAUSE_MIN;
+    let (mut pause, mut proven) = (PAUSE_MIN, false);
     loop {
         let pool = ears.own_pool(options.clone());
         let end = tokio::select! {
             biased;
             _ = &mut stop => End::Idle,
-            end = ears.hear(&pool, &told) => end,
+            end = ears.hear(&pool, &told, &mut proven) => end,
         };
         let _ = time::timeout(CLOSE_MAX, pool.close()).await;
         let again_after = match end {
@@ -118,8 +118,8 @@ impl Ears {
             .connect_lazy_with(options)
     }
 
-    async fn hear(&self, pool: &PgPool, told: &watch::Sender<Hearing>) -> End {
-        let mut listener = match self.connect(pool).await {
+    async fn hear(&self, pool: &PgPool, told: &watch::Sender<Hearing>, proven: &mut bool) -> End {
+        let mut listener = match self.connect(pool, proven).await {
             Ok(Some(listener)) => listener,
             Ok(None) => return End::Deaf,
             Err(failure) => return End::Failed(failure),
@@ -152,14 +152,20 @@ impl Ears {
     }
 
     /// A connection that listens, or `None` if listening on it is of no use.
-    async fn connect(&self, pool: &PgPool) -> Result<Option<PgListener>, Failure> {
+    async fn connect(
+        &self,
+        pool: &PgPool,
+        proven: &mut bool,
+    ) -> Result<Option<PgListener>, Failure> {
         let mut listener = PgListener::connect_with(pool).await.map_err(Failure::unsent)?;
         listener.ignore_pool_close_event(true);
         // A lost connection is to be told at once, and made again here.
         listener.eager_reconnect(false);
-        if !self.is_heard(&mut listener).await? {
+        // Once is enough: the way to the server stays what it is.
+        if !*proven && !self.is_heard(&mut listener).await? {
             return Ok(None);
         }
+        *proven = true;
         listener.listen(&self.channel).await.map_err(Failure::unsent)?;
         Ok(Some(listener))
     }

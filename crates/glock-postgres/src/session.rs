@@ -20,8 +20,11 @@ use crate::{
 
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 
-/// How often a statement is sent on another connection because the first was dead.
-const RECONNECTS_MAX: u32 = 1;
+/// How often a statement is sent on another connection because the last was dead, and how often a
+/// connection that breaks while it is made is made again.
+const RECONNECTS_MAX: u32 = 3;
+/// The first pause before a connection is made again; each later one is twice as long.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// How often a statement is repeated because another transaction came first. That one got
 /// somewhere, so this ends.
 const REPEATS_MAX: u32 = 20;
@@ -85,8 +88,8 @@ impl Session {
 
     /// Sends `sql` with what `bind` puts into it. `secret` is what no error may repeat.
     ///
-    /// A connection that turns out to be dead is replaced once. The statement must bear being
-    /// carried out twice.
+    /// A connection that turns out to be dead is replaced. The statement must bear being carried
+    /// out twice.
     pub(crate) async fn fetch(
         &self,
         sql: &Arc<str>,
@@ -147,10 +150,23 @@ impl Session {
     /// A connection from the pool, or the one that was used last.
     pub(crate) async fn connection(&self) -> Result<Borrowed, Failure> {
         let wait = self.connection_wait();
-        match time::timeout(wait, self.spare.take(&self.pool)).await {
+        match time::timeout(wait, self.new_connection()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(self.no_connection(wait)),
             Ok(Err(err)) => Err(Failure::unsent(err)),
+        }
+    }
+
+    async fn new_connection(&self) -> Result<Borrowed, sqlx::Error> {
+        let (mut pause, mut broken) = (RECONNECT_PAUSE, 0);
+        loop {
+            match self.spare.take(&self.pool).await {
+                // The pool itself tries again only if the server refuses.
+                Err(sqlx::Error::Io(_)) if broken < RECONNECTS_MAX => broken += 1,
+                result => return result,
+            }
+            time::sleep(pause).await;
+            pause *= 2;
         }
     }
 

@@ -152,10 +152,15 @@ impl RedisLock {
         Ok(())
     }
 
-    /// Looks from time to time until the lock is free, or released by this client.
+    /// Looks from time to time until the lock is free, has changed hands meanwhile, or was released
+    /// by this client.
     async fn poll(&self, key: Arc<str>) -> Result<(), LockError> {
         let mut sleeper = self.inner.wakeups.subscribe(&key);
+        let mut first = None;
         while let Some(holder) = self.look(Action::Wait, &key).await? {
+            if *first.get_or_insert(holder.fence) != holder.fence {
+                break;
+            }
             if time::timeout(wait::until_next_look(&holder), sleeper.woken()).await.is_ok() {
                 break;
             }
