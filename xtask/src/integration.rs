@@ -2,7 +2,8 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -54,8 +55,7 @@ fn run_given(store: &'static Store, url: &str) -> Row {
         time: Duration::ZERO,
         fault: None,
     };
-    let mut command = suite(store, url);
-    run_suite(&mut command, row)
+    run_suites(vec![suite(store, url, None), telemetry(store, url)], row)
 }
 
 /// Against a server of its own, gone at the end.
@@ -84,50 +84,78 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
     row.version = format!("{} {}", server.title, running.version);
     row.runtime.clone_from(&running.runtime);
     say("running", &format!("{} ({})", row.version, row.runtime));
-    let mut command = suite(store, &running.url);
-    launcher.tell(server, &mut command);
-    run_suite(&mut command, row)
+    let mut suite = suite(store, &running.url, launcher.server_program(server));
+    launcher.tell(server, &mut suite);
+    run_suites(vec![suite, telemetry(store, &running.url)], row)
 }
 
 fn build(store: &Store) -> Result<()> {
     let mut command = tests_of(store);
-    shell::run(command.args(["--no-run", "--quiet"]))
+    shell::run(command.args(["--tests", "--no-run", "--quiet"]))
 }
 
-fn suite(store: &Store, url: &str) -> Command {
+/// The suite, and what only this store can get wrong. What starts servers in ways of its own (a
+/// cluster, TLS) takes the path of the server's program, and is left out where there is none.
+fn suite(store: &Store, url: &str, program: Option<PathBuf>) -> Command {
     let mut command = tests_of(store);
+    match program {
+        Some(program) => {
+            let variable = format!("GLOCK_{}_SERVER", store.name.to_uppercase());
+            command.arg("--tests").env(variable, program);
+        }
+        None => {
+            command.args(["--lib", "--test", "conformance", "--test", "it"]);
+        }
+    }
     command.args(["--", "--include-ignored"]).env(store.variable, url);
     // A store that cannot be reached is a failure here, not a reason to skip.
     command.env("GLOCK_INTEGRATION", "1");
     command
 }
 
-fn tests_of(store: &Store) -> Command {
+/// What telemetry reports of a real lock on this store; nothing where it has no such tests.
+fn telemetry(store: &Store, url: &str) -> Command {
     let mut command = cargo();
-    command.args(["test", "--package", &format!("glock-{}", store.name), "--tests"]);
+    command.args(["test", "--package", "glock-telemetry", "--test", "it", "--", "--ignored"]);
+    command.arg(format!("{}_is_reported_on", store.name)).env(store.variable, url);
     command.current_dir(workspace::root());
     command
 }
 
-/// Runs it, its output live on the terminal, and counts.
-fn run_suite(command: &mut Command, mut row: Row) -> Row {
+fn tests_of(store: &Store) -> Command {
+    let mut command = cargo();
+    let package = format!("glock-{}", store.name);
+    command.args(["test", "--package", &package, "--all-features", "--no-fail-fast"]);
+    command.current_dir(workspace::root());
+    command
+}
+
+/// Runs them, their output live on the terminal, and counts.
+fn run_suites(commands: Vec<Command>, mut row: Row) -> Row {
     let since = now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            row.fault = Some(format!("cannot run cargo: {error}"));
-            return row;
-        }
-    };
-    if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
-            println!("{line}");
-            row.outcome.add(&line);
+    let mut ended_well = true;
+    for mut command in commands {
+        match run_suite(&mut command, &mut row.outcome) {
+            Ok(well) => ended_well &= well,
+            Err(error) => {
+                row.fault = Some(format!("cannot run cargo: {error}"));
+                return row;
+            }
         }
     }
-    let ended_well = child.wait().is_ok_and(|status| status.success());
     row.time = since.elapsed();
     row.fault = row.outcome.fault(ended_well);
     row
+}
+
+/// Whether it ended well.
+fn run_suite(command: &mut Command, outcome: &mut Outcome) -> io::Result<bool> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+            println!("{line}");
+            outcome.add(&line);
+        }
+    }
+    Ok(child.wait()?.success())
 }

@@ -96,6 +96,12 @@ impl Launcher {
         command.env("GLOCK_LAUNCHER", &self.program).env("GLOCK_SERVERS", source);
         command.env("GLOCK_SERVER", server.name);
     }
+
+    /// The path of the server's program, if it runs from a local binary.
+    pub(crate) fn server_program(&self, server: &Server) -> Option<PathBuf> {
+        let bin = workspace::servers().join(server.name).join("bin");
+        (self.source == Source::Native).then(|| bin.join(server.program))
+    }
 }
 
 impl Drop for Launcher {

@@ -20,6 +20,15 @@ impl Failure {
     /// An error of a statement that never left: there was no connection to send it on.
     pub(crate) fn unsent(err: sqlx::Error) -> Self {
         let fault = match &err {
+            // What PgBouncer says of a wrong password or an unknown setting, among other things.
+            sqlx::Error::Database(database)
+                if code(database.as_ref()) == "08P01"
+                    && ["authentication", "startup parameter"]
+                        .iter()
+                        .any(|refused| database.message().contains(refused)) =>
+            {
+                Fault::Rejected
+            }
             sqlx::Error::Database(database) => match class(&code(database.as_ref())) {
                 "08" | "53" | "55" | "57" | "58" => Fault::Unavailable,
                 _ => Fault::Rejected,
@@ -102,7 +111,8 @@ pub(crate) fn verdict(err: &sqlx::Error) -> Verdict {
     use Fault::{Rejected, Unavailable, Unknown};
     use Remedy::{GiveUp, Reconnect, Repeat};
     let (fault, remedy, connection) = match err {
-        sqlx::Error::Io(_) => (Unknown, Reconnect, Bad),
+        // The driver is confused by notifications that a pooler passes to the wrong client.
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => (Unknown, Reconnect, Bad),
         sqlx::Error::Database(database) => {
             let code = code(database.as_ref());
             match &*code {

@@ -1,3 +1,5 @@
+//! Distributed locks on PostgreSQL.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{OwnerToken, Wakeups};
 use sqlx::{
-    Acquire as _, Connection as _, PgPool,
+    Acquire as _, Connection as _, PgPool, Row as _,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{
@@ -16,6 +16,7 @@ use crate::{
     error::Failure,
     listener::{Hearing, Place},
     session::Session,
+    statements::Statements,
 };
 
 /// How long the connection outlives the last sleeper.
@@ -24,10 +25,10 @@ const IDLE_MAX: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_secs(15);
 /// How long the connection may be silent: less than what gateways forget connections after.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
-/// How long the notification that proves the connection may take.
+/// How long a notification may take to prove the connection.
 const PROOF_MAX: Duration = Duration::from_secs(3);
 /// How long a deaf connection is believed to stay deaf.
-const DEAF_FOR: Duration = Duration::from_mins(5);
+const DEAF_FOR: Duration = Duration::from_mins(10);
 /// The first and longest pause before the connection is made again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Ears {
     pub(crate) session: Session,
     pub(crate) channel: Arc<str>,
-    pub(crate) notify: Arc<str>,
+    pub(crate) statements: Statements,
     pub(crate) wakeups: Wakeups,
     pub(crate) place: Place,
 }
@@ -64,13 +65,13 @@ pub(crate) async fn listen(
     told: watch::Sender<Hearing>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let mut pause = PAUSE_MIN;
+    let (mut pause, mut proven) = (PAUSE_MIN, false);
     loop {
         let pool = ears.own_pool(options.clone());
         let end = tokio::select! {
             biased;
             _ = &mut stop => End::Idle,
-            end = ears.hear(&pool, &told) => end,
+            end = ears.hear(&pool, &told, &mut proven) => end,
         };
         let _ = time::timeout(CLOSE_MAX, pool.close()).await;
         let again_after = match end {
@@ -117,16 +118,13 @@ impl Ears {
             .connect_lazy_with(options)
     }
 
-    async fn hear(&self, pool: &PgPool, told: &watch::Sender<Hearing>) -> End {
-        let mut listener = match self.connect(pool).await {
-            Ok(listener) => listener,
+    async fn hear(&self, pool: &PgPool, told: &watch::Sender<Hearing>, proven: &mut bool) -> End {
+        let mut listener = match self.connect(pool, proven).await {
+            Ok(Some(listener)) => listener,
+            Ok(None) => return End::Deaf,
             Err(failure) => return End::Failed(failure),
         };
-        match self.is_heard(&mut listener).await {
-            Ok(true) => told.send_replace(Hearing::Good),
-            Ok(false) => return End::Deaf,
-            Err(failure) => return End::Failed(failure),
-        };
+        told.send_replace(Hearing::Good);
         let (mut tick, mut heard_at) = (Instant::now() + TICK, Instant::now());
         loop {
             tokio::select! {
@@ -153,32 +151,51 @@ impl Ears {
         }
     }
 
-    async fn connect(&self, pool: &PgPool) -> Result<PgListener, Failure> {
+    /// A connection that listens, or `None` if listening on it is of no use.
+    async fn connect(
+        &self,
+        pool: &PgPool,
+        proven: &mut bool,
+    ) -> Result<Option<PgListener>, Failure> {
         let mut listener = PgListener::connect_with(pool).await.map_err(Failure::unsent)?;
         listener.ignore_pool_close_event(true);
         // A lost connection is to be told at once, and made again here.
         listener.eager_reconnect(false);
+        // Once is enough: the way to the server stays what it is.
+        if !*proven && !self.is_heard(&mut listener).await? {
+            return Ok(None);
+        }
+        *proven = true;
         listener.listen(&self.channel).await.map_err(Failure::unsent)?;
-        Ok(listener)
+        Ok(Some(listener))
     }
 
-    /// Sends a notification over the pool and waits for it here. A pooler that shares connections
-    /// between transactions accepts `LISTEN`, and then nothing ever comes.
+    /// Whether a notification that is sent over the pool arrives here.
+    ///
+    /// A pooler that lends a server connection for one transaction only accepts `LISTEN`, and then
+    /// tells whoever has the connection at the time, which upsets it. So this is found out without
+    /// listening if it can be, and else on a channel that nobody will ever use again.
     async fn is_heard(&self, listener: &mut PgListener) -> Result<bool, Failure> {
-        let random = OwnerToken::random().map_err(Failure::answer)?;
-        // No key begins with a question mark.
-        let proof = format!("?{}", random.reveal());
-        self.session.fetch(&self.notify, |query| query.bind(&proof), "").await?;
-        let until = Instant::now() + PROOF_MAX;
-        loop {
-            match time::timeout_at(until, listener.try_recv()).await {
-                Ok(Ok(Some(heard))) if heard.payload() == proof => return Ok(true),
-                Ok(Ok(Some(heard))) => self.wakeups.wake(heard.payload()),
-                Ok(Ok(None)) => return Err(Failure::unsent(sqlx::Error::PoolTimedOut)),
-                Ok(Err(err)) => return Err(Failure::unsent(err)),
-                Err(_) => return Ok(false),
-            }
+        let own = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *listener).await;
+        let own: i32 = own.and_then(|row| row.try_get(0)).map_err(Failure::unsent)?;
+        let other = self.session.fetch(&self.statements.pid, |query| query, "").await?.row;
+        let other: Option<i32> =
+            other.map(|row| row.try_get(0)).transpose().map_err(Failure::answer)?;
+        if other == Some(own) {
+            return Ok(false);
         }
+        let random = OwnerToken::random().map_err(Failure::answer)?;
+        let channel = format!("glock?{}", random.reveal());
+        listener.listen(&channel).await.map_err(Failure::unsent)?;
+        self.session.fetch(&self.statements.notify, |query| query.bind(&channel), "").await?;
+        match time::timeout(PROOF_MAX, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None)) => return Err(Failure::unsent(sqlx::Error::WorkerCrashed)),
+            Ok(Err(err)) => return Err(Failure::unsent(err)),
+            Err(_) => return Ok(false),
+        }
+        listener.unlisten(&channel).await.map_err(Failure::unsent)?;
+        Ok(true)
     }
 
     /// Whether the server still answers. It also keeps gateways from forgetting the connection.

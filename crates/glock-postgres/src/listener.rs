@@ -36,7 +36,7 @@ pub(crate) enum Source {
 pub(crate) enum Hearing {
     /// It is being connected.
     Starting,
-    /// A notification that was sent came back.
+    /// A notification that was sent has arrived.
     Good,
     /// Listening works, and nothing is heard: something on the way keeps notifications.
     Deaf,
@@ -79,7 +79,7 @@ impl Listener {
         let ears = Ears {
             session,
             channel: Arc::clone(&schema.channel),
-            notify: Arc::clone(&statements.notify),
+            statements: statements.clone(),
             wakeups: Wakeups::new(),
             place: Place::default(),
         };

@@ -12,7 +12,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{error::Failure, listener::Source, schema::Schema, store::Store, wait};
+use crate::{
+    error::Failure, listener::Source, schema::Schema, session::Caller, store::Store, wait,
+};
 
 /// Locks in a PostgreSQL table: a row each, and one statement an operation.
 ///
@@ -153,9 +155,12 @@ impl Lock for PostgresLock {
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let owner = OwnerToken::random()?;
+        // Gone with this future: then a try that was not sent yet need not be.
+        let waiting = Arc::new(());
         let work = {
             let (store, id, owner) = (Arc::clone(&self.store), id.clone(), owner.clone());
-            async move { store.acquire(id, owner, ttl).await }
+            let caller = Caller::Future(Arc::downgrade(&waiting));
+            async move { store.acquire(caller, id, owner, ttl).await }
         };
         let undo = {
             let (store, id) = (Arc::clone(&self.store), id.clone());

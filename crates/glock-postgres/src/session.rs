@@ -1,6 +1,9 @@
 //! `Session`: one statement on a connection of the pool, sent again where that is safe and helps.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use glock_core::Fault;
 use sqlx::{
@@ -17,8 +20,11 @@ use crate::{
 
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 
-/// How often a statement is sent on another connection because the first was dead.
-const RECONNECTS_MAX: u32 = 1;
+/// How often a statement is sent on another connection because the last was dead, and how often a
+/// connection that breaks while it is made is made again.
+const RECONNECTS_MAX: u32 = 3;
+/// The first pause before a connection is made again; each later one is twice as long.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// How often a statement is repeated because another transaction came first. That one got
 /// somewhere, so this ends.
 const REPEATS_MAX: u32 = 20;
@@ -29,6 +35,20 @@ pub(crate) struct Session {
     pool: PgPool,
     spare: Arc<Spare>,
     limit: Duration,
+}
+
+/// Who a statement is sent for.
+pub(crate) enum Caller {
+    /// It is to be carried out, whoever waits for it.
+    Anybody,
+    /// It is of use to a future that holds the other end.
+    Future(Weak<()>),
+}
+
+impl Caller {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Future(future) if future.strong_count() == 0)
+    }
 }
 
 /// What the server said.
@@ -68,10 +88,21 @@ impl Session {
 
     /// Sends `sql` with what `bind` puts into it. `secret` is what no error may repeat.
     ///
-    /// A connection that turns out to be dead is replaced once. The statement must bear being
-    /// carried out twice.
+    /// A connection that turns out to be dead is replaced. The statement must bear being carried
+    /// out twice.
     pub(crate) async fn fetch(
         &self,
+        sql: &Arc<str>,
+        bind: impl Fn(Statement) -> Statement + Send + Sync,
+        secret: &str,
+    ) -> Result<Answer, Failure> {
+        self.fetch_for(&Caller::Anybody, sql, bind, secret).await
+    }
+
+    /// Does the same, as long as `caller` is there: once nobody waits for it, it is not sent.
+    pub(crate) async fn fetch_for(
+        &self,
+        caller: &Caller,
         sql: &Arc<str>,
         bind: impl Fn(Statement) -> Statement + Send + Sync,
         secret: &str,
@@ -86,6 +117,11 @@ impl Session {
                 Err(failure) if repeated => return Err(failure.after_unanswered()),
                 connection => connection?,
             };
+            if caller.is_gone() {
+                self.give_back(connection);
+                let failure = Failure::new(Fault::Unavailable, "nobody waits for it any more");
+                return Err(if repeated { failure.after_unanswered() } else { failure });
+            }
             let statement = bind(sqlx::query(AssertSqlSafe(Arc::clone(sql))));
             let sent_at = Instant::now();
             let err = match statement.fetch_optional(&mut **connection.get()).await {
@@ -114,10 +150,23 @@ impl Session {
     /// A connection from the pool, or the one that was used last.
     pub(crate) async fn connection(&self) -> Result<Borrowed, Failure> {
         let wait = self.connection_wait();
-        match time::timeout(wait, self.spare.take(&self.pool)).await {
+        match time::timeout(wait, self.new_connection()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(self.no_connection(wait)),
             Ok(Err(err)) => Err(Failure::unsent(err)),
+        }
+    }
+
+    async fn new_connection(&self) -> Result<Borrowed, sqlx::Error> {
+        let (mut pause, mut broken) = (RECONNECT_PAUSE, 0);
+        loop {
+            match self.spare.take(&self.pool).await {
+                // The pool itself tries again only if the server refuses.
+                Err(sqlx::Error::Io(_)) if broken < RECONNECTS_MAX => broken += 1,
+                result => return result,
+            }
+            time::sleep(pause).await;
+            pause *= 2;
         }
     }
 

@@ -17,7 +17,10 @@ pub(crate) struct Statements {
     pub(crate) release: Arc<str>,
     pub(crate) mark: Arc<str>,
     pub(crate) inspect: Arc<str>,
+    /// $1 channel. Proves that a listener hears.
     pub(crate) notify: Arc<str>,
+    /// Which of the server's processes it runs in.
+    pub(crate) pid: Arc<str>,
 }
 
 /// Microseconds since 1970; exact in a `double precision` for another two centuries.
@@ -38,7 +41,8 @@ impl Statements {
             release: release(schema, &bounded).into(),
             mark: mark(schema, &bounded).into(),
             inspect: inspect(schema).into(),
-            notify: format!("SELECT pg_notify('{}', $1)::text", schema.channel).into(),
+            notify: "SELECT pg_notify($1, '')::text".into(),
+            pid: "SELECT pg_backend_pid()".into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     error::Failure,
     listener::{Listener, Source},
     schema::Schema,
-    session::{Session, Statement},
+    session::{Caller, Session, Statement},
     statements::Statements,
 };
 
@@ -37,24 +37,46 @@ impl Store {
         format!("{}/{id}", self.config.namespace)
     }
 
+    /// Tries to take the lock for `caller`, who need not have it once it is gone.
     pub(crate) async fn acquire(
         &self,
+        caller: Caller,
         id: LockId,
         owner: OwnerToken,
         ttl: Duration,
     ) -> Result<Lease, LockError> {
-        let key = self.key(&id);
+        let lease = match self.try_acquire(&caller, &id, &owner, ttl).await? {
+            // A first statement on a connection takes longer, too long for a very short TTL. The
+            // same token again extends the grant.
+            lease if lease.is_expired() => self.try_acquire(&caller, &id, &owner, ttl).await?,
+            lease => lease,
+        };
+        Ok(lease)
+    }
+
+    async fn try_acquire(
+        &self,
+        caller: &Caller,
+        id: &LockId,
+        owner: &OwnerToken,
+        ttl: Duration,
+    ) -> Result<Lease, LockError> {
+        let key = self.key(id);
         let bind = |statement: Statement| {
             statement.bind(&key).bind(owner.reveal()).bind(millis(ttl)).bind(&self.config.holder)
         };
         let failed = |failure: Failure| failure.during(Action::Acquire);
-        let answer = self.session.fetch(&self.statements.acquire, bind, owner.reveal()).await;
+        let held = |holder| LockError::Held { id: id.clone(), holder };
+        let sql = &self.statements.acquire;
+        let answer = self.session.fetch_for(caller, sql, bind, owner.reveal()).await;
         let answer = answer.map_err(failed)?;
         // Whoever came first is not in this statement's snapshot.
-        let Some(row) = answer.row else { return Err(LockError::Held { id, holder: None }) };
+        let row = answer.row.ok_or_else(|| held(None))?;
         match Try::read(&row).map_err(failed)? {
-            Try::Granted(fence) => Ok(Lease::granted(id, owner, fence, answer.sent_at, ttl)),
-            Try::Held(holder) => Err(LockError::Held { id, holder: Some(Box::new(holder)) }),
+            Try::Granted(fence) => {
+                Ok(Lease::granted(id.clone(), owner.clone(), fence, answer.sent_at, ttl))
+            }
+            Try::Held(holder) => Err(held(Some(Box::new(holder)))),
         }
     }
 

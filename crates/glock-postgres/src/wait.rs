@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Call, LockError, LockId, Retry, Subscription, backend};
+use glock_core::{Action, Call, Fault, LockError, LockId, Retry, Subscription, backend};
 use tokio::time;
 
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
 
 /// How often is asked where nobody tells.
 const POLL: Duration = Duration::from_millis(200);
+/// The same for the moment that a connection takes.
+const POLL_STARTING: Duration = Duration::from_millis(50);
 const POLL_JITTER_PERCENT: u8 = 50;
 
 /// Sleeps until the lock may be free, and at most for `max`.
@@ -33,7 +35,7 @@ async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
         tokio::select! {
             () = sleep.woken() => return Ok(()),
             // Nothing is heard until then, so the caller had better ask.
-            () = time::sleep(POLL) => return Ok(()),
+            () = time::sleep(POLL_STARTING) => return Ok(()),
             _ = hearing.wait_for(|hearing| !matches!(hearing, Hearing::Starting)) => {}
         }
     }
@@ -42,7 +44,12 @@ async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
         Hearing::Good => {}
         Hearing::Starting => return Ok(()),
         Hearing::Deaf => return poll(&mut sleep).await,
-        Hearing::Failed(fault, source) => return Err(failed(fault, source)),
+        Hearing::Failed(fault, source) => {
+            // Not at once: whoever asks again and again should not hammer the store.
+            poll(&mut sleep).await?;
+            // What may heal is no concern of the waiter, who asks meanwhile.
+            return if fault == Fault::Rejected { Err(failed(fault, source)) } else { Ok(()) };
+        }
     }
     let marking = {
         let store = Arc::clone(store);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     error,
-    schema::{self, Acquired, Schema},
+    schema::{self, Acquired, Garbled, Schema},
     session::{Answer, Request, Session},
 };
 
@@ -39,7 +39,7 @@ impl Attempt {
             args: &[self.owner.reveal(), &millis(self.ttl), &self.calls.holder],
         };
         let answer = self.calls.session.ask(Action::Acquire, &request).await?;
-        match schema::acquired(&answer.value).ok_or_else(|| error::garbled(Action::Acquire))? {
+        match schema::acquired(&answer.value).map_err(|Garbled| error::garbled(Action::Acquire))? {
             Acquired::Granted(fence) => {
                 let (id, owner) = (self.id.clone(), self.owner.clone());
                 Ok(Lease::granted(id, owner, fence, answer.sent_at, self.ttl))
@@ -108,12 +108,12 @@ impl Calls {
     ) -> Result<Option<Holder>, LockError> {
         let request = Request { script: &self.schema.inspect, keys: &[key], args: &[] };
         let answer = self.session.ask(action, &request).await?;
-        schema::inspected(&answer.value).ok_or_else(|| error::garbled(action))
+        schema::inspected(&answer.value).map_err(|Garbled| error::garbled(action))
     }
 }
 
 fn was_held(answer: &Answer, action: Action) -> Result<bool, LockError> {
-    schema::was_held(&answer.value).ok_or_else(|| error::garbled(action))
+    schema::was_held(&answer.value).map_err(|Garbled| error::garbled(action))
 }
 
 fn millis(ttl: Duration) -> String {

@@ -1,3 +1,5 @@
+//! Distributed locks on Redis and Valkey.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;

@@ -47,7 +47,7 @@ impl RedisLock {
     /// Address, TLS, credentials and database are the client's. Protocol (RESP3), `TCP_NODELAY` and
     /// time limits are ours, and keep-alive and user time-out where the client sets none.
     pub fn new(client: Client) -> Self {
-        Self::build(LockConfig::default(), Source::Client(client), None)
+        Self::build(LockConfig::default(), Source::Client(Arc::new(client)), None)
     }
 
     /// Locks over a connection that the application manages: a `MultiplexedConnection`, a
@@ -101,7 +101,7 @@ impl RedisLock {
     #[must_use]
     pub fn with_subscriber(self, client: Client) -> Self {
         let source = self.inner.calls.session.source().clone();
-        Self::build(self.inner.config.clone(), source, Some(Source::Client(client)))
+        Self::build(self.inner.config.clone(), source, Some(Source::Client(Arc::new(client))))
     }
 
     fn build(config: LockConfig, source: Source, subscriber: Option<Source>) -> Self {
@@ -152,10 +152,15 @@ impl RedisLock {
         Ok(())
     }
 
-    /// Looks from time to time until the lock is free, or released by this client.
+    /// Looks from time to time until the lock is free, has changed hands meanwhile, or was released
+    /// by this client.
     async fn poll(&self, key: Arc<str>) -> Result<(), LockError> {
         let mut sleeper = self.inner.wakeups.subscribe(&key);
+        let mut first = None;
         while let Some(holder) = self.look(Action::Wait, &key).await? {
+            if *first.get_or_insert(holder.fence) != holder.fence {
+                break;
+            }
             if time::timeout(wait::until_next_look(&holder), sleeper.woken()).await.is_ok() {
                 break;
             }

@@ -69,42 +69,45 @@ pub(crate) enum Acquired {
     Held(Holder),
 }
 
+/// An answer that none of the scripts gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Garbled;
+
 /// Reads the answer of `acquire.lua`.
-pub(crate) fn acquired(answer: &Value) -> Option<Acquired> {
-    match answer {
-        Value::Array(parts) => match parts.as_slice() {
-            [Value::Int(1), token] => Some(Acquired::Granted(fence(token)?)),
-            [Value::Int(0), label, token, left] => {
-                Some(Acquired::Held(holder(label, token, left)?))
-            }
-            _ => None,
-        },
-        _ => None,
+pub(crate) fn acquired(answer: &Value) -> Result<Acquired, Garbled> {
+    match parts(answer) {
+        [Value::Int(1), token] => Ok(Acquired::Granted(fence(token)?)),
+        [Value::Int(0), label, token, left] => Ok(Acquired::Held(holder(label, token, left)?)),
+        _ => Err(Garbled),
     }
 }
 
 /// Reads the answer of `renew.lua` and `release.lua`: whether the lease was held.
-pub(crate) fn was_held(answer: &Value) -> Option<bool> {
+pub(crate) fn was_held(answer: &Value) -> Result<bool, Garbled> {
     match answer {
-        Value::Int(1) => Some(true),
-        Value::Int(0) => Some(false),
-        _ => None,
+        Value::Int(1) => Ok(true),
+        Value::Int(0) => Ok(false),
+        _ => Err(Garbled),
     }
 }
 
 /// Reads the answer of `inspect.lua`.
-pub(crate) fn inspected(answer: &Value) -> Option<Option<Holder>> {
-    match answer {
-        Value::Nil => Some(None),
-        Value::Array(parts) => match parts.as_slice() {
-            [label, token, left] => Some(Some(holder(label, token, left)?)),
-            _ => None,
-        },
-        _ => None,
+pub(crate) fn inspected(answer: &Value) -> Result<Option<Holder>, Garbled> {
+    match parts(answer) {
+        [label, token, left] => holder(label, token, left).map(Some),
+        _ if *answer == Value::Nil => Ok(None),
+        _ => Err(Garbled),
     }
 }
 
-fn holder(label: &Value, token: &Value, left: &Value) -> Option<Holder> {
+fn parts(answer: &Value) -> &[Value] {
+    match answer {
+        Value::Array(parts) => parts,
+        _ => &[],
+    }
+}
+
+fn holder(label: &Value, token: &Value, left: &Value) -> Result<Holder, Garbled> {
     let label = match label {
         Value::BulkString(label) => String::from_utf8_lossy(label).into_owned(),
         _ => String::new(),
@@ -114,16 +117,13 @@ fn holder(label: &Value, token: &Value, left: &Value) -> Option<Holder> {
         Value::Int(left) => u64::try_from(*left).ok().map(Duration::from_millis),
         _ => None,
     };
-    Some(Holder::new(label, fence(token)?).with_remaining(left))
+    Ok(Holder::new(label, fence(token)?).with_remaining(left))
 }
 
-fn fence(token: &Value) -> Option<FencingToken> {
-    match token {
-        Value::BulkString(token) => {
-            std::str::from_utf8(token).ok()?.parse().ok().map(FencingToken::new)
-        }
-        _ => None,
-    }
+fn fence(token: &Value) -> Result<FencingToken, Garbled> {
+    let Value::BulkString(token) = token else { return Err(Garbled) };
+    let number = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
+    number.map(FencingToken::new).ok_or(Garbled)
 }
 
 #[cfg(test)]
@@ -210,30 +210,34 @@ mod tests {
     fn answers_are_read() {
         let granted = Value::Array(vec![Value::Int(1), bulk("1795000000000001")]);
         let fence = FencingToken::new(1_795_000_000_000_001);
-        assert_eq!(acquired(&granted), Some(Acquired::Granted(fence)));
+        assert_eq!(acquired(&granted), Ok(Acquired::Granted(fence)));
 
         let held = vec![Value::Int(0), bulk("web-3:17"), bulk("7"), Value::Int(1500)];
         let holder = Holder::new("web-3:17", FencingToken::new(7));
         let left = holder.clone().with_remaining(Some(Duration::from_millis(1500)));
-        assert_eq!(acquired(&Value::Array(held)), Some(Acquired::Held(left.clone())));
+        assert_eq!(acquired(&Value::Array(held)), Ok(Acquired::Held(left)));
 
         let lasting = Value::Array(vec![bulk("web-3:17"), bulk("7"), Value::Int(-1)]);
-        assert_eq!(inspected(&lasting), Some(Some(holder)));
-        assert_eq!(inspected(&Value::Nil), Some(None));
-        assert_eq!((was_held(&Value::Int(1)), was_held(&Value::Int(0))), (Some(true), Some(false)));
+        assert_eq!(inspected(&lasting), Ok(Some(holder)));
+        assert_eq!(inspected(&Value::Nil), Ok(None));
+        assert_eq!((was_held(&Value::Int(1)), was_held(&Value::Int(0))), (Ok(true), Ok(false)));
     }
 
     #[test]
     fn other_answers_are_refused() {
         let tokens = ["", "-1", "1.5", "1e15", "18446744073709551616", "x"];
         for token in tokens {
-            assert_eq!(acquired(&Value::Array(vec![Value::Int(1), bulk(token)])), None, "{token}");
+            assert_eq!(
+                acquired(&Value::Array(vec![Value::Int(1), bulk(token)])),
+                Err(Garbled),
+                "{token}"
+            );
         }
         for junk in [Value::Nil, Value::Okay, Value::Int(2), bulk("1"), Value::Array(Vec::new())] {
-            assert_eq!(acquired(&junk), None);
-            assert_eq!(was_held(&junk), None);
+            assert_eq!(acquired(&junk), Err(Garbled));
+            assert_eq!(was_held(&junk), Err(Garbled));
         }
-        assert_eq!(inspected(&Value::Int(1)), None);
-        assert_eq!(inspected(&Value::Array(vec![bulk("x")])), None);
+        assert_eq!(inspected(&Value::Int(1)), Err(Garbled));
+        assert_eq!(inspected(&Value::Array(vec![bulk("x")])), Err(Garbled));
     }
 }

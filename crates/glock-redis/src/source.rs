@@ -20,7 +20,7 @@ pub(crate) type OnPush = Box<dyn Fn(PushInfo) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) enum Source {
     /// Ours, to one server.
-    Client(Client),
+    Client(Arc<Client>),
     /// Ours, to whichever server is the primary when the connection is made.
     #[cfg(feature = "sentinel")]
     Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),

@@ -1,7 +1,10 @@
 //! The conformance suite against the server that `GLOCK_REDIS_URL` names.
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 use glock_redis::{
     LockConfig, LockId, RedisLock,
@@ -41,7 +44,9 @@ impl Fixture for Redis {
         let url = url_from_env("GLOCK_REDIS_URL", "redis");
         let client = Client::open(url.as_str()).expect("GLOCK_REDIS_URL is a Redis URL");
         let admin = client.get_multiplexed_async_connection().await;
-        let admin = admin.expect("the server that GLOCK_REDIS_URL names is out of reach");
+        let mut admin = admin.expect("the server that GLOCK_REDIS_URL names is out of reach");
+        // The driver's half second is short for a busy machine.
+        admin.set_response_timeout(Duration::from_secs(10));
         Self { url, admin, namespace }
     }
 
@@ -106,3 +111,53 @@ impl Networked for Redis {
 }
 
 glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
+
+/// The same over connections that the application manages, where waiters have to ask.
+mod given {
+    use glock_redis::{LockConfig, LockId, RedisLock};
+    use glock_testing::Fixture;
+
+    use super::Redis;
+
+    struct Given(Redis);
+
+    impl Fixture for Given {
+        type Lock = RedisLock;
+
+        async fn open(namespace: String) -> Self {
+            Self(Redis::open(namespace).await)
+        }
+
+        fn config(&self) -> LockConfig {
+            self.0.config()
+        }
+
+        async fn client_with(&self, config: LockConfig) -> RedisLock {
+            let client = self.0.client_of(None, false);
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            connection.set_response_timeout(config.call_timeout);
+            RedisLock::from_connection(connection).with_config(config).unwrap()
+        }
+
+        async fn owner(&self, id: &LockId) -> Option<String> {
+            self.0.owner(id).await
+        }
+
+        async fn live(&self) -> usize {
+            self.0.live().await
+        }
+
+        async fn evict(&self, id: &LockId) {
+            self.0.evict(id).await;
+        }
+
+        async fn forget(&self, id: &LockId) {
+            self.0.forget(id).await;
+        }
+    }
+
+    glock_testing::contract!(
+        Given,
+        (#[ignore = "needs a server: run `cargo xtask integration redis`"])
+    );
+}

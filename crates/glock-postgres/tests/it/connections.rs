@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use glock_postgres::{Fault, Lock, LockExt, PostgresLock, Retry};
+use glock_postgres::{
+    Fault, Lock, LockExt, PostgresLock, Retry,
+    sqlx::{self, AssertSqlSafe},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -127,6 +130,26 @@ async fn a_thousand_dropped_tries_leave_a_pool_that_works() {
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
+async fn a_try_that_nobody_waits_for_is_not_sent() {
+    let db = Database::new().await;
+    let pool = PostgresLock::pool_options().max_connections(1);
+    let pool = pool.connect_lazy_with(db.client_options());
+    let lock = db.lock_on(pool.clone());
+    let taken = pool.acquire().await.unwrap();
+    for _ in 0..20 {
+        assert!(timeout(Duration::from_millis(5), lock.acquire(&x(), LONG)).await.is_err());
+    }
+    drop(taken);
+    sleep(SHORT).await;
+    let sql = format!("SELECT count(*) FROM \"{}\"", db.table);
+    let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
+    assert_eq!(query.fetch_one(&db.admin).await.unwrap(), 0, "it was sent");
+    pair(&lock).await;
+    db.clean().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration postgres`"]
 async fn nothing_is_left_of_a_lock_that_is_dropped() {
     let db = Database::new().await;
     let (ours, theirs) = (db.lock(), db.lock().without_listener());
@@ -166,7 +189,7 @@ async fn the_listening_connection_is_closed_when_nobody_has_slept_for_a_minute()
     let listening = || async {
         let sql = "SELECT count(*) FROM pg_stat_activity \
                    WHERE application_name = $1 AND query LIKE 'LISTEN%'";
-        let query = glock_postgres::sqlx::query_scalar::<_, i64>(sql).bind(&db.table);
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(&db.table);
         query.fetch_one(&db.admin).await.unwrap()
     };
     assert_eq!(listening().await, 1);

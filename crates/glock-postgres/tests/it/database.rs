@@ -40,7 +40,11 @@ impl Database {
     }
 
     pub(crate) fn config(&self) -> LockConfig {
-        LockConfig::default().with_table(&self.table).with_namespace("n")
+        // Patient, because a build without optimisation takes its time over a password.
+        LockConfig::default()
+            .with_table(&self.table)
+            .with_namespace("n")
+            .with_call_timeout(Duration::from_secs(20))
     }
 
     /// What the clients connect with.
@@ -54,7 +58,9 @@ impl Database {
     }
 
     pub(crate) fn lock_with(&self, options: PgConnectOptions, connections: u32) -> PostgresLock {
-        let pool = PostgresLock::pool_options().max_connections(connections);
+        let pool = PostgresLock::pool_options()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(15));
         self.lock_on(pool.connect_lazy_with(options))
     }
 
@@ -63,7 +69,7 @@ impl Database {
     }
 
     pub(crate) async fn run(&self, sql: impl Into<String>) {
-        let sql = self.sql(sql.into());
+        let sql = self.sql(&sql.into());
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.admin).await.unwrap();
     }
 
@@ -72,7 +78,7 @@ impl Database {
     where
         T: sqlx::Type<Postgres> + for<'r> sqlx::Decode<'r, Postgres> + Send + Unpin,
     {
-        let sql = self.sql(format!("SELECT {what} FROM {{t}} WHERE lock_id = 'n/x'"));
+        let sql = self.sql(&format!("SELECT {what} FROM {{t}} WHERE lock_id = 'n/x'"));
         let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&self.admin).await.unwrap();
         row.get(0)
     }
@@ -80,7 +86,7 @@ impl Database {
     /// A transaction that has run `sql` and is not committed.
     pub(crate) async fn open(&self, sql: &str) -> Transaction<'static, Postgres> {
         let mut transaction = self.admin.begin().await.unwrap();
-        let sql = self.sql(sql.to_owned());
+        let sql = self.sql(sql);
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
         transaction
     }
@@ -118,7 +124,7 @@ impl Database {
         query.fetch_all(&self.admin).await.unwrap()
     }
 
-    async fn until(&self, sql: &str, done: impl Fn(&[PgRow]) -> bool, what: &str) {
+    async fn until(&self, sql: &str, done: impl Fn(&[PgRow]) -> bool + Sync, what: &str) {
         for _ in 0..250 {
             if done(&self.rows(sql).await) {
                 return;
@@ -128,7 +134,7 @@ impl Database {
         panic!("{what}");
     }
 
-    fn sql(&self, sql: String) -> String {
+    fn sql(&self, sql: &str) -> String {
         sql.replace("{t}", &format!("\"{}\"", self.table))
     }
 

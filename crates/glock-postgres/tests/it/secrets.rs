@@ -62,7 +62,7 @@ async fn a_password_is_shown_by_nothing() {
             for err in results.into_iter().filter_map(Result::err) {
                 shown.push_str(&everything(&err));
             }
-            if let Some(lease) = lock.acquire(&x(), LONG).await.ok() {
+            if let Ok(lease) = lock.acquire(&x(), LONG).await {
                 lock.release(&lease).await.unwrap();
             }
         }
@@ -71,7 +71,7 @@ async fn a_password_is_shown_by_nothing() {
     for url in [
         format!("postgres://u:{CANARY}@h:port/d"),
         format!("postgres://u:{CANARY}@127.0.0.1:1/d?sslmode={CANARY}"),
-        format!("{CANARY}"),
+        CANARY.into(),
     ] {
         let err = glock_postgres::PostgresLock::connect(&url).await.unwrap_err();
         shown.push_str(&everything(&err));

@@ -115,7 +115,7 @@ async fn a_refusal_after_a_lost_answer_is_not_taken_for_the_whole_truth() {
 async fn a_release_whose_first_answer_is_lost_is_a_release() {
     let asked = Arc::new(AtomicUsize::new(0));
     let fake = Fake::start(move |sent| {
-        let first = || asked.fetch_add(1, SeqCst) % 2 == 0;
+        let first = || asked.fetch_add(1, SeqCst).is_multiple_of(2);
         is_script(sent).then(|| if first() { Then::HangUp } else { Then::Say(":0\r\n".into()) })
     })
     .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_redis::{Fault, Lock, LockError, LockExt, RedisLock, Retry, Waiting};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{LONG, SLACK, Server, eventually, id};
 
@@ -57,6 +57,23 @@ async fn a_release_of_the_same_client_wakes_a_poller_at_once() {
         total += hand_over(&ours, &ours).await;
     }
     assert!(total / 5 < Duration::from_millis(50), "{total:?} for five");
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration redis`"]
+async fn a_poller_notices_that_the_lock_changed_hands() {
+    let server = Server::open().await;
+    let (ours, theirs) = (given(&server).await, server.lock());
+    let lease = theirs.acquire(&id("x"), LONG).await.unwrap();
+    let sleeper = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.wait(&id("x"), LONG).await }
+    });
+    sleep(Duration::from_millis(100)).await;
+    // Free for less than the pause between two looks.
+    theirs.release(&lease).await.unwrap();
+    let _next = theirs.acquire(&id("x"), LONG).await.unwrap();
+    timeout(SLACK, sleeper).await.expect("not noticed").unwrap().unwrap();
 }
 
 #[tokio::test]

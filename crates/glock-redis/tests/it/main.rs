@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fake;
-mod program;
 mod support;
 
 mod acl;
@@ -11,11 +10,5 @@ mod connections;
 mod fencing;
 mod given;
 mod keys;
-mod private;
 mod scripts;
 mod secrets;
-
-#[cfg(feature = "cluster")]
-mod cluster;
-#[cfg(feature = "sentinel")]
-mod sentinel;

@@ -1,4 +1,5 @@
 //! What the tests share.
+#![allow(dead_code, reason = "two test programs share it")]
 
 use std::time::Duration;
 
@@ -32,7 +33,9 @@ impl Server {
 
     pub(crate) async fn at(client: Client) -> Self {
         let admin = client.get_multiplexed_async_connection().await;
-        let admin = admin.expect("the server is out of reach");
+        let mut admin = admin.expect("the server is out of reach");
+        // The driver's half second is short for a busy machine.
+        admin.set_response_timeout(Duration::from_secs(10));
         Self { client, namespace: fresh_namespace(), admin }
     }
 

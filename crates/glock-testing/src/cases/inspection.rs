@@ -15,7 +15,8 @@ pub async fn a_holder_can_be_looked_at<F: Fixture>(fixture: &F) {
     let seen = theirs.inspect(&id("x")).await.unwrap().expect("a holder");
     assert_eq!((seen.label.as_str(), seen.fence), (label, lease.fence()));
     if let Some(remaining) = seen.remaining {
-        assert!(remaining <= lease.ttl() && remaining > lease.ttl() / 2, "{remaining:?}");
+        let plausible = remaining <= lease.ttl() && remaining > lease.ttl() / 2;
+        assert!(plausible, "{remaining:?} of {:?} are shown as left", lease.ttl());
     }
     match theirs.acquire(&id("x"), ttl(&theirs, LONG)).await {
         Err(LockError::Held { holder: Some(holder), .. }) => {

@@ -157,6 +157,7 @@ impl Client {
     async fn release_roughly(&self, id: &LockId, request: &str) -> Result<Reply, Failure> {
         match self.wire.ask_once(request).await {
             Err(_) if self.flaw == Flaw::CutReleaseIsForced => {
+                sleep(Duration::from_millis(5)).await;
                 self.wire.ask(&format!("EVICT {}", self.key(id))).await
             }
             reply => Ok(Reply { text: reply.unwrap_or_else(|_| "OK".into()), again: false }),

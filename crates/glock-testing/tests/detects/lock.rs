@@ -109,7 +109,7 @@ impl ToyLock {
             if self.look(id, Action::Wait).await?.is_none() {
                 return Ok(());
             }
-            sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(5)).await;
         }
         let mut sleeper = client.ears.wakeups.subscribe(&key);
         let heard = client.ears.ready(limit).await;

@@ -15,7 +15,7 @@ use tokio::{
 use crate::flaw::Flaw;
 
 /// Long enough for somebody else to come between two steps.
-const STEP: Duration = Duration::from_millis(2);
+const STEP: Duration = Duration::from_millis(5);
 
 /// What all clients share.
 #[derive(Debug)]
@@ -178,7 +178,7 @@ impl Store {
         }
         if self.flaw == Flaw::WakesTooEarly {
             let _ = self.freed.send(key.into());
-            sleep(STEP).await;
+            sleep(STEP * 10).await;
         }
         let mut records = self.records();
         match self.flaw {

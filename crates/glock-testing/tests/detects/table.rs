@@ -6,7 +6,7 @@ use self::networked::NETWORKED;
 use crate::flaw::Flaw;
 
 /// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
-/// reason and no other.
+/// reason and no other. A `|` stands between words where it is a matter of time which come first.
 pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
 
 /// The bugs that a case must find, if there are any.
@@ -25,14 +25,17 @@ const CONTRACT: &[Row] = &[
     ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "round 0")]),
     (
         "exclusion::a_hundred_contenders_never_overlap",
-        &[(Flaw::GrantRaces, "at once"), (Flaw::TokensAreRandom, "tokens out of order")],
+        &[
+            (Flaw::GrantRaces, "the history has"),
+            (Flaw::TokensAreRandom, "tokens out of order|the token of lock"),
+        ],
     ),
-    ("exclusion::sixteen_tasks_share_a_lock_fairly", &[(Flaw::NoQueue, "unfair")]),
+    ("exclusion::sixteen_tasks_share_a_lock_fairly", &[(Flaw::NoQueue, "unfair|starved")]),
     (
         "expiry::an_expired_lease_frees_the_lock",
         &[
             (Flaw::NeverExpires, "did not come free in time"),
-            (Flaw::ExpiresEarly, "should be held"),
+            (Flaw::ExpiresEarly, "free after"),
             (Flaw::ExpiresLate, "did not come free in time"),
         ],
     ),
@@ -80,7 +83,7 @@ const CONTRACT: &[Row] = &[
         "renewal::an_old_lease_is_as_good_as_the_renewed",
         &[(Flaw::RenewalRotatesOwner, "left: Some")],
     ),
-    ("renewal::a_guard_keeps_its_lock", &[(Flaw::RenewsOnce, "should be held")]),
+    ("renewal::a_guard_keeps_its_lock", &[(Flaw::RenewsOnce, "should be held|guard.is_valid()")]),
     ("renewal::a_stuck_holder_loses_its_lock", &[(Flaw::ClientRenews, "still held by nobody")]),
     ("renewal::an_evicted_hold_is_lost_in_time", &[(Flaw::RenewAlwaysOk, "the loss is told")]),
     (
@@ -88,7 +91,7 @@ const CONTRACT: &[Row] = &[
         &[
             (Flaw::TokenRestartsOnRelease, "turn 1: 1 after 1"),
             (Flaw::TokensAreRandom, " after "),
-            (Flaw::TokensAreSeconds, "turn 1"),
+            (Flaw::TokensAreSeconds, " after "),
         ],
     ),
     ("fencing::tokens_grow_across_expiry", &[(Flaw::TokenRestartsOnExpiry, "the token fell")]),
@@ -130,7 +133,7 @@ const CONTRACT: &[Row] = &[
     ("waiting::a_store_s_line_is_one_line", &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2")]),
     (
         "cancellation::an_acquire_dropped_anywhere_leaves_nothing",
-        &[(Flaw::AcquireNotUndone, "still held by nobody")],
+        &[(Flaw::AcquireNotUndone, "still held by nobody|dropped at some point")],
     ),
     (
         "cancellation::a_wait_dropped_anywhere_leaves_nothing",
@@ -150,16 +153,19 @@ const CONTRACT: &[Row] = &[
     (
         "cancellation::a_thousand_dropped_holds_leave_nothing",
         &[
-            (Flaw::AcquireNotUndone, "still held by nobody"),
+            (Flaw::AcquireNotUndone, "still held by nobody|came late"),
             (Flaw::LeaksTasks, "tasks of 1,000 holds"),
-            (Flaw::WaiterStaysInLine, "still held by nobody"),
+            (Flaw::WaiterStaysInLine, "still held by nobody|came late"),
         ],
     ),
     (
         "cancellation::a_thousand_dropped_guards_leave_nothing",
         &[
-            (Flaw::RenewalOutlivesRelease, "a guard that was dropped releases"),
-            (Flaw::RenewalRotatesOwner, "a guard that was dropped releases"),
+            (
+                Flaw::RenewalOutlivesRelease,
+                "a guard that was dropped releases|still held by nobody|came late",
+            ),
+            (Flaw::RenewalRotatesOwner, "a guard that was dropped releases|still held by nobody"),
         ],
     ),
     (
@@ -214,7 +220,7 @@ const CONTRACT: &[Row] = &[
         &[
             (Flaw::HolderNotShown, "a holder"),
             (Flaw::LabelInAscii, "web-3"),
-            (Flaw::ShowsMoreThanIsLeft, "120s"),
+            (Flaw::ShowsMoreThanIsLeft, "are shown as left"),
         ],
     ),
     ("inspection::an_expired_lease_is_not_shown", &[(Flaw::ShowsTheExpired, "right: None")]),

@@ -90,7 +90,10 @@ pub(super) const NETWORKED: &[Row] = &[
             (Flaw::MissesWhatItMissed, "a release that it missed wakes it"),
         ],
     ),
-    ("faults::cuts_never_let_two_hold", &[(Flaw::CutReleaseIsForced, "lost a lock")]),
+    (
+        "faults::cuts_never_let_two_hold",
+        &[(Flaw::CutReleaseIsForced, "lost a lock|the history has|out of order")],
+    ),
     ("processes::a_killed_holder_s_lock_passes_on", &[(Flaw::NeverExpires, "the lock passes on")]),
     (
         "processes::a_paused_holder_does_not_disturb_its_successor",

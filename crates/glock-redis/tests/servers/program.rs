@@ -31,6 +31,7 @@ impl Private {
         let mut server = Self::prepare();
         let plain = ["--save", "", "--appendonly", "no"];
         server.args.extend(args.iter().chain(&plain).map(|&arg| arg.to_owned()));
+        server.listen_plainly();
         server.restart().await;
         server
     }
@@ -48,8 +49,38 @@ impl Private {
         );
         fs::write(&file, conf).unwrap();
         server.args = vec![file.to_str().unwrap().into(), "--sentinel".into()];
+        server.listen_plainly();
         server.restart().await;
         server
+    }
+
+    /// Starts a server that speaks TLS only, with a new certificate for `name`; and that
+    /// certificate.
+    #[cfg(feature = "tokio-rustls-comp")]
+    pub(crate) async fn tls(name: &str) -> (Self, Vec<u8>) {
+        let mut server = Self::prepare();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"])
+            .args(["-subj", "/CN=glock", "-addext", &format!("subjectAltName={name}")])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(&server.dir)
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl cannot be started").success());
+        let port = server.port.to_string();
+        let args = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"];
+        let files = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        let authority = ["--tls-ca-cert-file", "cert.pem"];
+        server.args =
+            [&args[..], &files, &authority].concat().into_iter().map(Into::into).collect();
+        server.spawn();
+        eventually("the port is open", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.is_ok()
+        })
+        .await;
+        let certificate = fs::read(server.dir.join("cert.pem")).unwrap();
+        (server, certificate)
     }
 
     fn prepare() -> Self {
@@ -58,23 +89,31 @@ impl Private {
         Self { port: free_port(), dir, args: Vec::new(), child: None }
     }
 
+    fn listen_plainly(&mut self) {
+        self.args.extend(["--port".to_owned(), self.port.to_string()]);
+    }
+
     /// Starts it again at the same port.
     pub(crate) async fn restart(&mut self) {
-        let program = std::env::var("GLOCK_REDIS_SERVER").expect(
-            "GLOCK_REDIS_SERVER is not set; set it to the path of a redis-server or valkey-server",
-        );
         self.stop();
-        let child = Command::new(program)
-            .args(&self.args)
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .current_dir(&self.dir)
-            .stdout(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("GLOCK_REDIS_SERVER cannot be started"));
+        self.spawn();
         eventually("the server answers", async || {
             self.client().get_multiplexed_async_connection().await.is_ok()
         })
         .await;
+    }
+
+    fn spawn(&mut self) {
+        let program = std::env::var("GLOCK_REDIS_SERVER").expect(
+            "GLOCK_REDIS_SERVER is not set; set it to the path of a redis-server or valkey-server",
+        );
+        let child = Command::new(program)
+            .args(&self.args)
+            .args(["--bind", "127.0.0.1"])
+            .current_dir(&self.dir)
+            .stdout(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("GLOCK_REDIS_SERVER cannot be started"));
     }
 
     /// Kills it, as a crash would.

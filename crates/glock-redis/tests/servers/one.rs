@@ -1,4 +1,4 @@
-//! What takes a server of one's own: counting, breaking, restarting.
+//! One server: counted, broken, restarted.
 
 use std::time::Duration;
 

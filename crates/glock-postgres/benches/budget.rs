@@ -1,0 +1,106 @@
+//! A lock on PostgreSQL beside the bare driver doing the same writes, on the server that
+//! `GLOCK_POSTGRES_URL` names.
+
+use std::{
+    process::ExitCode,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use glock_postgres::{
+    LockConfig, PostgresLock,
+    sqlx::{
+        self, PgPool,
+        postgres::{PgConnectOptions, PgListener},
+    },
+};
+use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
+
+/// What an engineer would type, on a pool of the same settings.
+#[derive(Clone)]
+struct ByHand {
+    pool: PgPool,
+    namespace: Arc<str>,
+    owners: Arc<AtomicU64>,
+    /// Whether anybody listens; until then, nobody need be told.
+    listened_to: Arc<AtomicBool>,
+}
+
+const CHANNEL: &str = "glock_bench";
+
+const ACQUIRE: &str = "INSERT INTO distributed_lock AS l \
+       (lock_id, owner, fence, expiration_time, holder, waited) \
+     VALUES ($1, $2, 1, clock_timestamp() + interval '1 minute', 'bench', false) \
+     ON CONFLICT (lock_id) DO UPDATE SET owner = EXCLUDED.owner, fence = l.fence + 1, \
+       expiration_time = clock_timestamp() + interval '1 minute', holder = EXCLUDED.holder \
+     WHERE l.owner IS NULL OR l.expiration_time <= clock_timestamp() \
+     RETURNING fence";
+
+const RELEASE: &str = "UPDATE distributed_lock SET owner = NULL \
+     WHERE lock_id = $1 AND owner = $2 \
+       AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
+     RETURNING ''";
+
+const RELEASE_AND_TELL: &str = "UPDATE distributed_lock SET owner = NULL \
+     WHERE lock_id = $1 AND owner = $2 \
+       AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
+     RETURNING pg_notify('glock_bench', lock_id)::text";
+
+impl ByHand {
+    fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.namespace)
+    }
+}
+
+impl Raw for ByHand {
+    type Grant = String;
+    type Listener = (String, PgListener);
+
+    async fn acquire(&self, name: &str) -> String {
+        let owner = format!("{:032x}", self.owners.fetch_add(1, Relaxed));
+        let query = sqlx::query_scalar::<_, i64>(ACQUIRE).bind(self.key(name)).bind(&owner);
+        query.fetch_one(&self.pool).await.expect("a lock that is free");
+        owner
+    }
+
+    async fn release(&self, name: &str, owner: String) {
+        let release = if self.listened_to.load(Relaxed) { RELEASE_AND_TELL } else { RELEASE };
+        let query = sqlx::query_scalar::<_, String>(release).bind(self.key(name)).bind(owner);
+        query.fetch_one(&self.pool).await.expect("a lock that is held");
+    }
+
+    async fn listen(&self, name: &str) -> Self::Listener {
+        let mut listener = PgListener::connect_with(&self.pool).await.expect("a connection");
+        listener.listen(CHANNEL).await.expect("a subscription");
+        self.listened_to.store(true, Relaxed);
+        (self.key(name), listener)
+    }
+
+    async fn heard(&self, (key, listener): &mut Self::Listener) {
+        while listener.recv().await.expect("a connection").payload() != key {}
+    }
+}
+
+fn main() -> ExitCode {
+    let url = url_from_env("GLOCK_POSTGRES_URL", "postgres");
+    let options = PgConnectOptions::from_str(&url).expect("GLOCK_POSTGRES_URL is a URL");
+    let config = LockConfig::default().with_namespace(fresh_namespace());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let holds = runtime.block_on(async {
+        let pool = || PostgresLock::pool_options().connect_lazy_with(options.clone());
+        let lock = || PostgresLock::new(pool()).with_config(config.clone());
+        let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
+        lock.ensure_schema().await.expect("the server that GLOCK_POSTGRES_URL names");
+        let raw = ByHand {
+            pool: pool(),
+            namespace: fresh_namespace().into(),
+            owners: Arc::default(),
+            listened_to: Arc::default(),
+        };
+        glock_testing::bench::run("postgres", lock, second, raw).await
+    });
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
