@@ -81,7 +81,7 @@ const CONTRACT: &[Row] = &[
     ("renewal::a_renewed_lease_outlives_its_first_ttl", &[(Flaw::RenewsNothing, "should be held")]),
     (
         "renewal::an_old_lease_is_as_good_as_the_renewed",
-        &[(Flaw::RenewalRotatesOwner, "left: Some")],
+        &[(Flaw::RenewalRotatesOwner, "left: Some"), (Flaw::RenewShortens, "was cut short")],
     ),
     ("renewal::a_guard_keeps_its_lock", &[(Flaw::RenewsOnce, "should be held|guard.is_valid()")]),
     ("renewal::a_stuck_holder_loses_its_lock", &[(Flaw::ClientRenews, "still held by nobody")]),
