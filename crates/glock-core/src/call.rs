@@ -46,6 +46,10 @@ impl Call {
     ///
     /// What `work` returns; [`Fault::Unknown`] once the time is up.
     ///
+    /// # Panics
+    ///
+    /// On a runtime without timers (`enable_time`); the drivers need them as well.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: once polled, `work` is carried out in the background.

@@ -234,6 +234,11 @@ impl Shared {
         if nanos == u64::MAX { None } else { self.born.checked_add(Duration::from_nanos(nanos)) }
     }
 
+    /// Why the hold was lost, if it was.
+    pub(crate) fn lost(&self) -> Option<LossReason> {
+        self.end.get().copied().flatten()
+    }
+
     /// Why a lease that was not renewed in time is lost.
     pub(crate) fn run_out(&self) -> LossReason {
         let stuck = self.hold_until().is_some_and(|until| until <= Instant::now());

@@ -17,7 +17,7 @@ use crate::LockId;
 /// need to share it. Clones share it.
 #[derive(Clone, Default)]
 pub struct WaitQueue {
-    lines: Arc<Mutex<HashMap<LockId, Arc<Line<()>>>>>,
+    lines: Arc<Mutex<HashMap<LockId, Entry>>>,
 }
 
 impl WaitQueue {
@@ -33,13 +33,13 @@ impl WaitQueue {
     ///
     /// Cancel safe: dropping the future gives up the place.
     pub async fn turn(&self, id: &LockId) -> Turn {
-        let place = Place::take(self, id);
+        let (place, line) = Place::take(self, id);
         // tokio's mutex is fair: it serves in the order of arrival, and `try_lock` fails while
         // somebody is in line.
-        if let Ok(first) = Arc::clone(&place.line).try_lock_owned() {
+        if let Ok(first) = Arc::clone(&line).try_lock_owned() {
             return Turn { _first: first, _place: place, queued: false };
         }
-        let first = Arc::clone(&place.line).lock_owned().await;
+        let first = line.lock_owned().await;
         Turn { _first: first, _place: place, queued: true }
     }
 
@@ -53,7 +53,7 @@ impl WaitQueue {
         self.len() == 0
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<LockId, Arc<Line<()>>>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<LockId, Entry>> {
         // No code that could panic runs under this lock, so what it holds is whole.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +69,7 @@ impl fmt::Debug for WaitQueue {
 #[derive(Debug)]
 #[must_use = "dropping a turn gives it to the next in line"]
 pub struct Turn {
-    // Before `_place`: it holds a reference to the line, which the place counts when it goes.
+    // Before `_place`: the line is passed on before it may be taken away.
     _first: OwnedMutexGuard<()>,
     _place: Place,
     queued: bool,
@@ -82,27 +82,37 @@ impl Turn {
     }
 }
 
+/// Counts who stands in a line, so that the last one who leaves takes the line away.
 #[derive(Debug)]
 struct Place {
     queue: WaitQueue,
     id: LockId,
+}
+
+/// A line, and how many places there are in it.
+#[derive(Debug, Default)]
+struct Entry {
     line: Arc<Line<()>>,
+    places: usize,
 }
 
 impl Place {
-    fn take(queue: &WaitQueue, id: &LockId) -> Self {
-        let line = Arc::clone(queue.lines().entry(id.clone()).or_default());
-        Self { queue: queue.clone(), id: id.clone(), line }
+    fn take(queue: &WaitQueue, id: &LockId) -> (Self, Arc<Line<()>>) {
+        let mut lines = queue.lines();
+        let entry = lines.entry(id.clone()).or_default();
+        entry.places += 1;
+        (Self { queue: queue.clone(), id: id.clone() }, Arc::clone(&entry.line))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut lines = self.queue.lines();
-        // New references are only taken under the lock that is held here: two mean that this place
-        // is the last one.
-        if Arc::strong_count(&self.line) == 2 {
-            lines.remove(&self.id);
+        if let Some(entry) = lines.get_mut(&self.id) {
+            entry.places -= 1;
+            if entry.places == 0 {
+                lines.remove(&self.id);
+            }
         }
     }
 }
@@ -147,6 +157,24 @@ mod tests {
         drop(first);
         assert!(queue.is_empty());
         assert!(!queue.turn(&id).await.queued());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn waiters_that_leave_at_once_leave_no_line_behind() {
+        let queue = WaitQueue::new();
+        for n in 0..2_000 {
+            let id = LockId::new(format!("x{n}")).unwrap();
+            let places: Vec<_> = (0..3)
+                .map(|_| {
+                    let (queue, id) = (queue.clone(), id.clone());
+                    tokio::spawn(async move { drop(queue.turn(&id).await) })
+                })
+                .collect();
+            for place in places {
+                place.await.unwrap();
+            }
+        }
+        assert!(queue.is_empty(), "{queue:?}");
     }
 
     #[tokio::test]

@@ -51,22 +51,20 @@ impl<L: Lock> Renewal<L> {
     }
 
     pub(crate) async fn run(mut self) {
-        match self.keep().await {
-            End::LetGo(order) => {
-                self.end(None);
-                self.release(order).await;
-            }
+        let (lost, order) = match self.keep().await {
+            End::LetGo(order) => (self.end(None), order),
             End::Lost(reason) => {
-                let reason = self.end(Some(reason));
+                let lost = self.end(Some(reason));
                 // The holder may still be at work: free the lock only once the guard is gone.
-                let order = (&mut self.orders).await.ok();
-                if let Some(order) = order {
-                    let _ = order.send(Err(self.shared.not_held()));
-                }
-                if reason != Some(LossReason::TakenAway) {
-                    self.release(None).await;
-                }
+                (lost, (&mut self.orders).await.ok())
             }
+        };
+        let Some(reason) = lost else { return self.release(order).await };
+        if let Some(order) = order {
+            let _ = order.send(Err(self.shared.not_held()));
+        }
+        if reason != LossReason::TakenAway {
+            self.release(None).await;
         }
     }
 
@@ -98,12 +96,20 @@ impl<L: Lock> Renewal<L> {
     async fn renew(&mut self) -> Result<(), End> {
         let mut pause = first_pause(self.ttl);
         loop {
+            let hold_until = self.shared.hold_until();
+            if hold_until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(());
+            }
             let renewed = tokio::select! {
                 biased;
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
+            if let Some(reason) = self.shared.lost() {
+                // Told a tick before the deadline, and not taken back by an answer that came then.
+                return Err(End::Lost(reason));
+            }
             match renewed {
                 Ok(lease) if lease.is_expired() => return Err(End::Lost(LossReason::Expired)),
                 Ok(lease) => {
@@ -117,10 +123,11 @@ impl<L: Lock> Renewal<L> {
                 Err(LockError::NotHeld { .. }) => return Err(End::Lost(LossReason::TakenAway)),
                 Err(_) => {}
             }
+            let again_at = Instant::now() + pause.min(self.lease.remaining());
             tokio::select! {
                 biased;
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
-                () = time::sleep(pause.min(self.lease.remaining())) => {}
+                () = time::sleep_until(hold_until.map_or(again_at, |until| until.min(again_at))) => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }

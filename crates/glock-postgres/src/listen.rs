@@ -67,7 +67,7 @@ pub(crate) async fn listen(
 ) {
     let (mut pause, mut proven) = (PAUSE_MIN, false);
     loop {
-        let pool = ears.own_pool(options.clone());
+        let (pool, since) = (ears.own_pool(options.clone()), Instant::now());
         let end = tokio::select! {
             biased;
             _ = &mut stop => End::Idle,
@@ -77,12 +77,14 @@ pub(crate) async fn listen(
         let again_after = match end {
             End::Idle => return,
             End::Broken => {
-                pause = PAUSE_MIN;
+                // One that breaks as soon as it is made is made again ever more slowly.
+                let lasted = since.elapsed() > PAUSE_MAX;
+                pause = if lasted { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
                 // A release may have been missed. Whoever sleeps again waits for the new
                 // connection, because this is said first.
                 told.send_replace(Hearing::Starting);
                 ears.wakeups.wake_all();
-                Duration::ZERO
+                if lasted { Duration::ZERO } else { pause }
             }
             End::Failed(failure) => {
                 let (fault, source) = failure.shared();
@@ -100,7 +102,7 @@ pub(crate) async fn listen(
             _ = &mut stop => return,
             () = time::sleep(again_after) => {}
         }
-        if again_after > Duration::ZERO && ears.stops(IDLE_MAX) {
+        if ears.stops(IDLE_MAX) {
             return;
         }
     }

@@ -108,6 +108,8 @@ impl Spare {
                 None
             } else {
                 let (hand, handed) = oneshot::channel();
+                // Who has been served by the pool, or has given up, waits no more.
+                state.waiting.retain(|hand| !hand.is_closed());
                 state.waiting.push_back(hand);
                 Some(handed)
             }

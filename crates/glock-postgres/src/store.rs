@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use glock_core::{
-    Action, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, WaitQueue,
+    Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
+    WaitQueue, backend,
 };
 use sqlx::{PgPool, Row, postgres::PgRow};
 
@@ -66,10 +67,16 @@ impl Store {
             statement.bind(&key).bind(owner.reveal()).bind(millis(ttl)).bind(&self.config.holder)
         };
         let failed = |failure: Failure| failure.during(Action::Acquire);
-        let held = |holder| LockError::Held { id: id.clone(), holder };
         let sql = &self.statements.acquire;
         let answer = self.session.fetch_for(caller, sql, bind, owner.reveal()).await;
         let answer = answer.map_err(failed)?;
+        let held = |holder| {
+            if answer.repeated {
+                // The first request may still arrive, and find the lock free by then: undo it.
+                return overtaken();
+            }
+            LockError::Held { id: id.clone(), holder }
+        };
         // Whoever came first is not in this statement's snapshot.
         let row = answer.row.ok_or_else(|| held(None))?;
         match Try::read(&row).map_err(failed)? {
@@ -136,6 +143,12 @@ impl Store {
         let row = answer.map_err(failed)?.row;
         row.map(|row| holder(&row, [0, 1, 2])).transpose().map_err(failed)
     }
+}
+
+/// A second request was refused while the first may still be on its way.
+fn overtaken() -> LockError {
+    let why = "the connection broke, and somebody else had the lock when it was asked for again";
+    LockError::backend(backend::POSTGRES, Action::Acquire, Fault::Unknown, why)
 }
 
 /// The answer to a try.

@@ -62,12 +62,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     sleep(Duration::from_millis(100)).await;
 
     println!("\nWhat the metrics say:\n");
-    meters.force_flush()?;
+    let sent = meters.force_flush();
     if let Some(collected) = metrics.get_finished_metrics()?.last() {
         console::print_metrics(collected);
     }
-    tracers.shutdown()?;
-    meters.shutdown()?;
+    if let Err(err) = sent.and(tracers.shutdown()).and(meters.shutdown()) {
+        println!("\nThe OTLP endpoint did not take it: {err}");
+    }
     Ok(())
 }
 

@@ -125,6 +125,18 @@ async fn a_wedged_holder_is_not_renewed_beyond_max_hold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_tried_again_stops_at_max_hold() {
+    let fails = Answer::Fails(Fault::Unavailable);
+    let lock = Scripted::default().renew_answers(&[fails, fails, Answer::Yes]);
+    let from = Instant::now();
+    let guard = lock.hold("x", TTL * 10, Retry::NEVER).await.unwrap();
+    let guard = guard.with_max_hold(Duration::from_secs(11));
+    let (after, reason) = loss(&guard, from).await;
+    assert_eq!(reason, LossReason::MaxHold);
+    assert!(after <= TTL * 10, "renewed after the holder's time was up: {after:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn validity_ends_at_the_deadline_even_if_nothing_runs() {
     let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
     let guard = hold(&lock).await;

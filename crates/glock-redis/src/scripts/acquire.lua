@@ -19,5 +19,9 @@ if not owner then
   redis.call('SET', KEYS[2], token, 'PX', string.format('%.0f', ARGV[2] + 86400000))
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', token, 'holder', ARGV[3])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+-- A request that is repeated late must not shorten what was renewed meanwhile.
+local left = redis.call('PTTL', KEYS[1])
+if left < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 return {1, token}

@@ -5,5 +5,6 @@ if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', KEYS[1], 'free')
+-- A user who may not publish has freed the lock all the same: waiters then ask for themselves.
+redis.pcall('PUBLISH', KEYS[1], 'free')
 return 1

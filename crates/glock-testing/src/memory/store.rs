@@ -71,7 +71,8 @@ impl Store {
             return Err(LockError::NotHeld { id: id.clone() });
         }
         if let Some(hold) = records.by_key.get_mut(key) {
-            hold.expires = Instant::now() + ttl;
+            // Never to an earlier time: the old lease stays good for what it was.
+            hold.expires = hold.expires.max(Instant::now() + ttl);
         }
         Ok(())
     }

@@ -68,6 +68,8 @@ flaws! {
     RenewsOnce,
     /// A renewal makes a new owner token and keeps it to itself.
     RenewalRotatesOwner,
+    /// A renewal for less ends the old lease early.
+    RenewShortens,
     /// A renewal is a release and an acquire.
     RenewsByAcquiring,
     /// A renewal is answered before the store has.

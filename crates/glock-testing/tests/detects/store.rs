@@ -152,7 +152,9 @@ impl Store {
             Flaw::TokenChangesOnRenewal => hold.fence += 1,
             _ => {}
         }
-        hold.expires = after(ttl);
+        let until = after(ttl);
+        let shortens = self.flaw == Flaw::RenewShortens;
+        hold.expires = if shortens { until } else { until.max(hold.expires) };
         true
     }
 

@@ -22,7 +22,7 @@ pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
 const CONTRACT: &[Row] = &[
     ("exclusion::a_second_owner_is_refused", &[(Flaw::GrantsToTheSameHolder, "should be held")]),
     ("exclusion::a_released_lock_is_free", &[(Flaw::ReleaseKeepsRecord, "right: None")]),
-    ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "round 0")]),
+    ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "right: 1")]),
     (
         "exclusion::a_hundred_contenders_never_overlap",
         &[
@@ -81,7 +81,7 @@ const CONTRACT: &[Row] = &[
     ("renewal::a_renewed_lease_outlives_its_first_ttl", &[(Flaw::RenewsNothing, "should be held")]),
     (
         "renewal::an_old_lease_is_as_good_as_the_renewed",
-        &[(Flaw::RenewalRotatesOwner, "left: Some")],
+        &[(Flaw::RenewalRotatesOwner, "left: Some"), (Flaw::RenewShortens, "was cut short")],
     ),
     ("renewal::a_guard_keeps_its_lock", &[(Flaw::RenewsOnce, "should be held|guard.is_valid()")]),
     ("renewal::a_stuck_holder_loses_its_lock", &[(Flaw::ClientRenews, "still held by nobody")]),
