@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -55,8 +55,7 @@ fn run_given(store: &'static Store, url: &str) -> Row {
         time: Duration::ZERO,
         fault: None,
     };
-    let mut command = suite(store, url, None);
-    run_suite(&mut command, row)
+    run_suites(vec![suite(store, url, None), telemetry(store, url)], row)
 }
 
 /// Against a server of its own, gone at the end.
@@ -85,9 +84,9 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
     row.version = format!("{} {}", server.title, running.version);
     row.runtime.clone_from(&running.runtime);
     say("running", &format!("{} ({})", row.version, row.runtime));
-    let mut command = suite(store, &running.url, launcher.server_program(server));
-    launcher.tell(server, &mut command);
-    run_suite(&mut command, row)
+    let mut suite = suite(store, &running.url, launcher.server_program(server));
+    launcher.tell(server, &mut suite);
+    run_suites(vec![suite, telemetry(store, &running.url)], row)
 }
 
 fn build(store: &Store) -> Result<()> {
@@ -114,6 +113,15 @@ fn suite(store: &Store, url: &str, program: Option<PathBuf>) -> Command {
     command
 }
 
+/// What telemetry reports of a real lock on this store; nothing where it has no such tests.
+fn telemetry(store: &Store, url: &str) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", "glock-telemetry", "--test", "it", "--", "--ignored"]);
+    command.arg(format!("{}_is_reported_on", store.name)).env(store.variable, url);
+    command.current_dir(workspace::root());
+    command
+}
+
 fn tests_of(store: &Store) -> Command {
     let mut command = cargo();
     let package = format!("glock-{}", store.name);
@@ -122,25 +130,32 @@ fn tests_of(store: &Store) -> Command {
     command
 }
 
-/// Runs it, its output live on the terminal, and counts.
-fn run_suite(command: &mut Command, mut row: Row) -> Row {
+/// Runs them, their output live on the terminal, and counts.
+fn run_suites(commands: Vec<Command>, mut row: Row) -> Row {
     let since = now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            row.fault = Some(format!("cannot run cargo: {error}"));
-            return row;
-        }
-    };
-    if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
-            println!("{line}");
-            row.outcome.add(&line);
+    let mut ended_well = true;
+    for mut command in commands {
+        match run_suite(&mut command, &mut row.outcome) {
+            Ok(well) => ended_well &= well,
+            Err(error) => {
+                row.fault = Some(format!("cannot run cargo: {error}"));
+                return row;
+            }
         }
     }
-    let ended_well = child.wait().is_ok_and(|status| status.success());
     row.time = since.elapsed();
     row.fault = row.outcome.fault(ended_well);
     row
+}
+
+/// Whether it ended well.
+fn run_suite(command: &mut Command, outcome: &mut Outcome) -> io::Result<bool> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+            println!("{line}");
+            outcome.add(&line);
+        }
+    }
+    Ok(child.wait()?.success())
 }

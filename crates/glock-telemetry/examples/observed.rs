@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with(tracing_subscriber::fmt::layer().without_time().with_filter(log.parse::<Targets>()?))
         .init();
 
-    let store = Store::from_env();
+    let store = Store::from_env()?;
     println!("Two workers, one lock on {}:\n", store.client("main")?.backend());
     let (web_1, web_2) =
         (Instrumented::new(store.client("web-1")?), Instrumented::new(store.client("web-2")?));
@@ -62,10 +62,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     sleep(Duration::from_millis(100)).await;
 
     println!("\nWhat the metrics say:\n");
-    meters.force_flush()?;
-    metrics.get_finished_metrics()?.last().map_or((), console::print_metrics);
-    tracers.shutdown()?;
-    meters.shutdown()?;
+    let sent = meters.force_flush();
+    if let Some(collected) = metrics.get_finished_metrics()?.last() {
+        console::print_metrics(collected);
+    }
+    if let Err(err) = sent.and(tracers.shutdown()).and(meters.shutdown()) {
+        println!("\nThe OTLP endpoint did not take it: {err}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Draws the dashboard's panels from a real run: six workers contend for three locks, while their
-//! store has a slow spell and a failing one.
+//! Draws the dashboard's panels from a real run: six clients contend for three locks, while their
+//! store is slow for a while and out of reach for another.
 //!
 //! `cargo run -p glock-telemetry --example panels`
 //!
@@ -41,15 +41,16 @@ const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/panels.sv
 
 const RUN: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(300);
-const TTL: Duration = Duration::from_millis(900);
-const WORKERS: u64 = 6;
+const TTL: Duration = Duration::from_millis(1_500);
+const WORKERS: u64 = 4;
+const LEADERS: u64 = 2;
 
-/// Fair, slow, fair, failing: from which second on the store is like that.
+/// Slow, fair, out of reach, fair: from which second on the store is like that.
 const SPELLS: [(u64, Weather); 4] = [
-    (9, Weather { delay: Duration::from_millis(60), lost_percent: 0 }),
+    (9, Weather { delay: Duration::from_millis(520), lost_percent: 0 }),
     (14, Weather { delay: Duration::ZERO, lost_percent: 0 }),
-    (19, Weather { delay: Duration::from_millis(5), lost_percent: 80 }),
-    (23, Weather { delay: Duration::ZERO, lost_percent: 0 }),
+    (19, Weather { delay: Duration::ZERO, lost_percent: 100 }),
+    (22, Weather { delay: Duration::ZERO, lost_percent: 0 }),
 ];
 
 #[tokio::main]
@@ -57,12 +58,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
     let meters = SdkMeterProvider::builder().with_reader(reader).build();
-    let (store, weather) = (Store::from_env(), Arc::<RwLock<Weather>>::default());
+    let (store, weather) = (Store::from_env()?, Arc::<RwLock<Weather>>::default());
     let backend = store.client("panels")?.backend();
-    for n in 0..WORKERS {
+    for n in 0..WORKERS + LEADERS {
         let client = Unsteady::new(store.client(&format!("worker-{n}"))?, Arc::clone(&weather));
         let lock = Instrumented::new(client).with_meter_provider(&meters);
-        tokio::spawn(work(n, lock));
+        if n < WORKERS {
+            tokio::spawn(work(n, lock))
+        } else {
+            tokio::spawn(lead(lock))
+        };
     }
 
     let mut scrapes = Scrapes::every(STEP);
@@ -76,13 +81,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         sleep(STEP).await;
         exporter.reset();
         meters.force_flush()?;
-        exporter.get_finished_metrics()?.last().map_or((), |collected| scrapes.add(collected));
+        if let Some(collected) = exporter.get_finished_metrics()?.last() {
+            scrapes.add(collected);
+        }
     }
 
     let panels = panels(&scrapes)?;
     let subtitle = format!(
-        "{WORKERS} workers, 3 locks on {backend}, TTL {TTL:?}; the store is slow from 9 s to 14 s \
-         and loses 80 % of the calls from 19 s to 23 s"
+        "Six clients on {backend}, leases of {TTL:?}; the store answers late from \
+         9 s to 14 s and is out of reach from 19 s to 22 s"
     );
     let picture = svg::draw(&panels, scrapes.seconds(), &subtitle);
     std::fs::write(PICTURE, &picture)?;
@@ -90,25 +97,35 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes one lock after the other, mostly for a moment, sometimes for longer than its lease, and
-/// does not always have the patience to wait.
+/// Takes one of two locks for a moment, again and again, and does not always have the patience to
+/// wait for it.
 async fn work<L: LockExt + Clone>(worker: u64, lock: L) {
-    for round in worker.. {
-        let id = ["reports", "invoices", "mail"][usize::try_from(round % 3).unwrap_or(0)];
-        let takes = if round % 11 == 0 { 1_500 } else { 20 + round * 13 % 60 };
-        let patience = if round % 5 == 0 { 150 } else { 2_000 };
-        let hold = lock.hold(id, TTL, Retry::within(Duration::from_millis(patience)));
+    for round in worker * 3.. {
+        let id = ["reports", "invoices"][usize::from(round % 5 < 2)];
+        let patience = Duration::from_millis(if round % 7 == 0 { 40 } else { 3_000 });
         // Some callers have a time limit of their own, and drop the wait.
-        let held = timeout(Duration::from_millis(1_000 + 100 * worker), hold).await;
+        let limit = Duration::from_millis(if round % 9 == 0 { 60 } else { 5_000 });
+        let held = timeout(limit, lock.hold(id, TTL, Retry::within(patience))).await;
         if let Ok(Ok(guard)) = held {
-            tokio::select! {
-                _ = guard.lost() => {}
-                () = sleep(Duration::from_millis(takes)) => {}
-            }
+            sleep(Duration::from_millis(20 + round * 13 % 60)).await;
             // What the release says is in the metrics.
             let _ = guard.release().await;
         }
-        sleep(Duration::from_millis(10 + round * 7 % 40)).await;
+        sleep(Duration::from_millis(50 + round * 29 % 150)).await;
+    }
+}
+
+/// Leads for a while, which takes renewals, and lets another one lead.
+async fn lead<L: LockExt + Clone>(lock: L) {
+    loop {
+        if let Ok(guard) = lock.hold("leader", TTL, Retry::FOREVER).await {
+            tokio::select! {
+                _ = guard.lost() => {}
+                () = sleep(TTL * 2) => {}
+            }
+            let _ = guard.release().await;
+        }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 

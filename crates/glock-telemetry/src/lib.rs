@@ -1,5 +1,4 @@
-//! Spans, metrics and logs for any lock.
-
+//! Spans, metrics and logs around any of glock's distributed locks.
 #![doc = include_str!("../README.md")]
 
 mod instrumented;

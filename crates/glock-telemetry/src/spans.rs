@@ -8,7 +8,7 @@ use opentelemetry::{
     global::BoxedTracer,
     trace::{SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
-use tracing::{Span, field};
+use tracing::{Span, field, level_filters::LevelFilter};
 
 use crate::{names, outcome::Outcome};
 
@@ -32,7 +32,11 @@ impl Spans {
 
     pub(crate) fn start(&self, action: Action, backend: &'static str, id: &LockId) -> CallSpan {
         match self {
-            Self::Tracing(span_of) => CallSpan::Tracing(span_of(action, backend, id)),
+            Self::Tracing(_) if LevelFilter::current() < LevelFilter::INFO => CallSpan::Off,
+            Self::Tracing(span_of) => {
+                let span = span_of(action, backend, id);
+                if span.is_disabled() { CallSpan::Off } else { CallSpan::Tracing(span) }
+            }
             Self::Tracer(tracer) => {
                 let span = SpanBuilder::from_name(name(backend, action))
                     .with_kind(SpanKind::Client)
@@ -58,6 +62,8 @@ impl fmt::Debug for Spans {
 
 /// The span of one call. It ends when it is dropped.
 pub(crate) enum CallSpan {
+    /// Nobody wants it. `tracing` would still look for a logger at every step.
+    Off,
     Tracing(Span),
     Tracer(Context),
 }
@@ -66,6 +72,7 @@ impl CallSpan {
     /// Works inside the span, so that what the driver reports becomes its children.
     pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
         match self {
+            Self::Off => work(),
             Self::Tracing(span) => span.in_scope(work),
             Self::Tracer(context) => {
                 let _current = context.clone().attach();
@@ -77,8 +84,8 @@ impl CallSpan {
     /// Logs inside the span.
     pub(crate) fn log(&self, log: impl FnOnce()) {
         match self {
+            Self::Off | Self::Tracer(_) => log(),
             Self::Tracing(span) => span.in_scope(log),
-            Self::Tracer(_) => log(),
         }
     }
 
@@ -87,6 +94,7 @@ impl CallSpan {
         // microseconds.
         let fence = i64::try_from(fence.get()).unwrap_or(i64::MAX);
         match self {
+            Self::Off => {}
             Self::Tracing(span) => {
                 span.record(names::FENCE, fence);
             }
@@ -99,6 +107,7 @@ impl CallSpan {
     /// Only a store that fails makes a failed span; `why` says how it did.
     pub(crate) fn failed(&self, why: &dyn fmt::Display) {
         match self {
+            Self::Off => {}
             Self::Tracing(span) => {
                 span.record("otel.status_code", "ERROR");
                 span.record("otel.status_description", field::display(why));
@@ -109,6 +118,7 @@ impl CallSpan {
 
     pub(crate) fn ended(&self, outcome: Outcome) {
         match self {
+            Self::Off => {}
             Self::Tracing(span) => {
                 span.record(names::OUTCOME, outcome.as_str());
                 if let Some(fault) = outcome.fault() {

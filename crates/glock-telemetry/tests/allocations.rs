@@ -29,7 +29,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 
 /// What a refused acquire, a renewal and a release allocate.
 fn of_each_call(lock: &impl Lock) -> [u64; 3] {
-    let id = LockId::new("x").unwrap();
+    let id = LockId::new("x").expect("a plain id");
     let lease = lease(&id);
     let calls = || {
         [

@@ -9,7 +9,7 @@ use std::{
 use opentelemetry::{KeyValue, trace::SpanId};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
-    metrics::data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics},
+    metrics::data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics, ScopeMetrics},
     trace::{SpanData, SpanExporter},
 };
 
@@ -59,7 +59,7 @@ fn short(took: Duration) -> String {
 
 /// Prints every series, one line each.
 pub(crate) fn print_metrics(collected: &ResourceMetrics) {
-    let mut metrics: Vec<_> = collected.scope_metrics().flat_map(|scope| scope.metrics()).collect();
+    let mut metrics: Vec<_> = collected.scope_metrics().flat_map(ScopeMetrics::metrics).collect();
     metrics.sort_by_key(|metric| metric.name());
     for metric in metrics {
         println!("{}: {}", metric.name(), metric.description());

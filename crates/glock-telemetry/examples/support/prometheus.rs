@@ -4,7 +4,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use opentelemetry::KeyValue;
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::data::{
+    AggregatedMetrics, Metric, MetricData, ResourceMetrics, ScopeMetrics,
+};
 
 type Labels = BTreeMap<String, String>;
 type Sample = BTreeMap<(String, Labels), f64>;
@@ -28,7 +30,7 @@ impl Scrapes {
 
     pub(crate) fn add(&mut self, collected: &ResourceMetrics) {
         let mut sample = Sample::new();
-        for metric in collected.scope_metrics().flat_map(|scope| scope.metrics()) {
+        for metric in collected.scope_metrics().flat_map(ScopeMetrics::metrics) {
             scrape(metric, &mut sample);
         }
         self.samples.push(sample);

@@ -1,21 +1,31 @@
-//! The store of the examples: what the environment names, or this process's memory.
+//! The store of the examples: the Redis that `GLOCK_REDIS_URL` names, or this process's memory.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use glock_core::{Lock, LockConfig};
+use glock_redis::{RedisLock, redis};
 use glock_testing::MemoryLock;
 
 /// Makes clients of one store.
-pub(crate) struct Store(MemoryLock);
+pub(crate) enum Store {
+    Redis(redis::Client),
+    Memory(MemoryLock),
+}
 
 impl Store {
-    pub(crate) fn from_env() -> Self {
-        Self(MemoryLock::new())
+    pub(crate) fn from_env() -> Result<Self, Box<dyn Error>> {
+        match std::env::var("GLOCK_REDIS_URL") {
+            Ok(url) => Ok(Self::Redis(redis::Client::open(url)?)),
+            Err(_) => Ok(Self::Memory(MemoryLock::new())),
+        }
     }
 
     /// Another client of the store, as another process would be.
-    pub(crate) fn client(&self, name: &str) -> Result<Arc<dyn Lock>, Box<dyn std::error::Error>> {
-        let config = LockConfig::default().with_holder(name);
-        Ok(Arc::new(self.0.client().with_config(config)?))
+    pub(crate) fn client(&self, name: &str) -> Result<Arc<dyn Lock>, Box<dyn Error>> {
+        let config = LockConfig::default().with_namespace("glock_example").with_holder(name);
+        Ok(match self {
+            Self::Redis(client) => Arc::new(RedisLock::new(client.clone()).with_config(config)?),
+            Self::Memory(store) => Arc::new(store.client().with_config(config)?),
+        })
     }
 }

@@ -20,7 +20,7 @@ const GAP: f64 = 12.0;
 const LEFT: f64 = 52.0;
 const TOP: f64 = 34.0;
 const RIGHT: f64 = 12.0;
-const BOTTOM: f64 = 46.0;
+const BOTTOM: f64 = 58.0;
 const COLOURS: [&str; 6] = ["#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#b877d9"];
 
 /// Draws `panels` over `seconds`; `subtitle` says what is seen.
@@ -73,23 +73,28 @@ fn one(svg: &mut String, panel: &Panel, seconds: f64) {
             seconds * part,
         );
     }
-    let mut legend = LEFT;
+    let (mut x, mut y) = (LEFT, HEIGHT - 26.0);
     for (n, (name, values)) in panel.lines.iter().enumerate() {
         let colour = COLOURS[n % COLOURS.len()];
         let step = width / (values.len().max(2) - 1) as f64;
-        let y = |value: f64| TOP + height * (1.0 - value / top);
-        let path = path(values, |at, value| (LEFT + step * at as f64, y(value)));
+        let place =
+            |at: usize, value: f64| (LEFT + step * at as f64, TOP + height * (1.0 - value / top));
+        // Text is measured by nobody here: a letter takes about so much.
+        let wide = 28.0 + 6.2 * name.len() as f64;
+        if x > LEFT && x + wide > WIDTH {
+            (x, y) = (LEFT, y + 15.0);
+        }
         let _ = writeln!(
             svg,
-            "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>\
-             <rect x=\"{legend}\" y=\"{}\" width=\"10\" height=\"3\" fill=\"{colour}\"/>\
-             <text x=\"{}\" y=\"{}\">{}</text>",
-            HEIGHT - 14.0,
-            legend + 14.0,
-            HEIGHT - 10.0,
+            "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>\
+             <rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"3\" fill=\"{colour}\"/>\
+             <text x=\"{}\" y=\"{y}\">{}</text>",
+            path(values, place),
+            y - 5.0,
+            x + 14.0,
             escaped(name)
         );
-        legend += 26.0 + 5.7 * name.len() as f64;
+        x += wide;
     }
 }
 

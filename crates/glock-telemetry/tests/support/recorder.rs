@@ -8,7 +8,7 @@ use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_sdk::{
     metrics::{
         InMemoryMetricExporter, PeriodicReader, SdkMeterProvider,
-        data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics},
+        data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics, ScopeMetrics},
     },
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
@@ -74,7 +74,7 @@ impl Recorder {
     pub(crate) fn points(&self, name: &str) -> Vec<Point> {
         let collected = self.collect();
         let metrics = collected.iter().flat_map(ResourceMetrics::scope_metrics);
-        let metrics = metrics.flat_map(|scope| scope.metrics()).filter(|it| it.name() == name);
+        let metrics = metrics.flat_map(ScopeMetrics::metrics).filter(|it| it.name() == name);
         metrics.flat_map(points).collect()
     }
 
@@ -88,7 +88,7 @@ impl Recorder {
     pub(crate) fn metrics(&self) -> (BTreeSet<String>, usize) {
         let collected = self.collect();
         let metrics = collected.iter().flat_map(ResourceMetrics::scope_metrics);
-        let metrics: Vec<_> = metrics.flat_map(|scope| scope.metrics()).collect();
+        let metrics: Vec<_> = metrics.flat_map(ScopeMetrics::metrics).collect();
         let series = metrics.iter().map(|metric| points(metric).len()).sum();
         (metrics.iter().map(|metric| metric.name().to_owned()).collect(), series)
     }

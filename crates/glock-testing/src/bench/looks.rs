@@ -11,24 +11,36 @@ const LOOKS: u32 = 1_000_000;
 const ROUNDS: usize = 5;
 
 /// The best of a few rounds: what disturbs a look is the machine's, not the guard's.
+///
+/// A look reads the clock, and a machine on which that alone takes longer than the budget cannot
+/// keep it: there, a look may take a quarter longer than the bare reading.
 pub(super) async fn measure<L: Lock + Clone>(lock: &L) -> Line {
     let guard = lock.hold("look", TTL, Retry::NEVER).await.expect("a free lock");
-    let best = (0..ROUNDS).map(|_| {
+    let clock = best_of(|| {
+        black_box(Instant::now());
+    });
+    let nanos = best_of(|| {
+        black_box(black_box(&guard).is_valid() && black_box(&guard).fence().get() > 0);
+    });
+    guard.release().await.expect("a lease that holds");
+    Line {
+        what: "is_valid() and fence(), ns, beside the clock",
+        raw: format!("{clock:.1} ns"),
+        glock: format!("{nanos:.1} ns"),
+        ratio: nanos,
+        budget: LOOK_NANOS_MAX.max(clock * 1.25),
+        at_most: true,
+    }
+}
+
+/// Nanoseconds a turn.
+fn best_of(mut look: impl FnMut()) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
         let since = Instant::now();
         for _ in 0..LOOKS {
-            black_box(black_box(&guard).is_valid() && black_box(&guard).fence().get() > 0);
+            look();
         }
         since.elapsed()
     });
-    let best = best.min().unwrap_or(Duration::MAX);
-    guard.release().await.expect("a lease that holds");
-    let nanos = best.as_secs_f64() * 1e9 / f64::from(LOOKS);
-    Line {
-        what: "is_valid() and fence(), nanoseconds",
-        raw: "-".into(),
-        glock: format!("{nanos:.1} ns"),
-        ratio: nanos,
-        budget: LOOK_NANOS_MAX,
-        at_most: true,
-    }
+    rounds.min().unwrap_or(Duration::MAX).as_secs_f64() * 1e9 / f64::from(LOOKS)
 }

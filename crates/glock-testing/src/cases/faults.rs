@@ -168,7 +168,8 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             3 => proxy.cut_after_request(),
             _ => proxy.cut_inside_reply(3),
         }
-        sleep(Duration::from_millis(10 + turn as u64 * 7 % 23)).await;
+        // Long enough for a store whose connections take a while to make.
+        sleep(Duration::from_millis(40 + turn as u64 * 37 % 90)).await;
         if Instant::now() >= until {
             break;
         }

@@ -22,7 +22,7 @@ pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
 const CONTRACT: &[Row] = &[
     ("exclusion::a_second_owner_is_refused", &[(Flaw::GrantsToTheSameHolder, "should be held")]),
     ("exclusion::a_released_lock_is_free", &[(Flaw::ReleaseKeepsRecord, "right: None")]),
-    ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "round 0")]),
+    ("exclusion::one_of_many_first_tries_wins", &[(Flaw::FirstInsertRaces, "right: 1")]),
     (
         "exclusion::a_hundred_contenders_never_overlap",
         &[
