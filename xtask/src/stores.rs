@@ -23,6 +23,8 @@ pub(crate) struct Server {
     pub(crate) program: &'static str,
     pub(crate) package: Package,
     pub(crate) layout: Layout,
+    /// The modules of tests for what this build of the server was made without.
+    pub(crate) lacks: &'static [&'static str],
 }
 
 /// Where the files come from. All are for Linux on `x86_64`.

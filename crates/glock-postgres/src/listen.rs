@@ -32,6 +32,8 @@ const DEAF_FOR: Duration = Duration::from_mins(10);
 /// The first and longest pause before the connection is made again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A connection that worked for so long is no sign of trouble when it breaks.
+const STEADY: Duration = Duration::from_secs(1);
 /// How long a connection may take to say good-bye.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
@@ -49,8 +51,8 @@ pub(crate) struct Ears {
 enum End {
     /// Nobody sleeps.
     Idle,
-    /// It broke after it had worked.
-    Broken,
+    /// It broke after it had worked for a while.
+    Broken { worked: Duration },
     /// It never worked.
     Failed(Failure),
     /// It works, and nothing is heard on it.
@@ -67,7 +69,7 @@ pub(crate) async fn listen(
 ) {
     let (mut pause, mut proven) = (PAUSE_MIN, false);
     loop {
-        let (pool, since) = (ears.own_pool(options.clone()), Instant::now());
+        let pool = ears.own_pool(options.clone());
         let end = tokio::select! {
             biased;
             _ = &mut stop => End::Idle,
@@ -76,15 +78,14 @@ pub(crate) async fn listen(
         let _ = time::timeout(CLOSE_MAX, pool.close()).await;
         let again_after = match end {
             End::Idle => return,
-            End::Broken => {
-                // One that breaks as soon as it is made is made again ever more slowly.
-                let lasted = since.elapsed() > PAUSE_MAX;
-                pause = if lasted { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            End::Broken { worked } => {
                 // A release may have been missed. Whoever sleeps again waits for the new
                 // connection, because this is said first.
                 told.send_replace(Hearing::Starting);
                 ears.wakeups.wake_all();
-                if lasted { Duration::ZERO } else { pause }
+                // One that breaks again and again leaves room for the calls' own connections.
+                pause = if worked > STEADY { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+                if worked > STEADY { Duration::ZERO } else { pause }
             }
             End::Failed(failure) => {
                 let (fault, source) = failure.shared();
@@ -127,7 +128,8 @@ impl Ears {
             Err(failure) => return End::Failed(failure),
         };
         told.send_replace(Hearing::Good);
-        let (mut tick, mut heard_at) = (Instant::now() + TICK, Instant::now());
+        let began = Instant::now();
+        let (mut tick, mut heard_at) = (began + TICK, began);
         loop {
             tokio::select! {
                 heard = listener.try_recv() => match heard {
@@ -135,7 +137,7 @@ impl Ears {
                         heard_at = Instant::now();
                         self.wakeups.wake(notification.payload());
                     }
-                    Ok(None) | Err(_) => return End::Broken,
+                    Ok(None) | Err(_) => return End::Broken { worked: began.elapsed() },
                 },
                 () = time::sleep_until(tick) => {
                     tick = Instant::now() + TICK;
@@ -145,7 +147,7 @@ impl Ears {
                     if heard_at.elapsed() >= SILENCE_MAX {
                         heard_at = Instant::now();
                         if !self.answers(&mut listener).await {
-                            return End::Broken;
+                            return End::Broken { worked: began.elapsed() };
                         }
                     }
                 }
