@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     Action, Fault, FencingToken, Lease, Lock, LockError, LockId, LossReason, Tether,
-    renewal::Renewal,
+    renewal::Renewal, tether::nanos,
 };
 
 /// Where a guard asks its task to release, and is told how that went.
@@ -299,9 +299,4 @@ impl Shared {
             let _ = time::timeout(remaining, ended).await;
         }
     }
-}
-
-/// Saturates after 584 years.
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

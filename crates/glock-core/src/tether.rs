@@ -100,7 +100,7 @@ impl fmt::Debug for Tether {
 }
 
 /// Saturates after 584 years.
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

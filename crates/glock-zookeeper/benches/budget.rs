@@ -24,7 +24,7 @@ impl ByHand {
     async fn connect(cluster: &str) -> Self {
         let client = Client::connector().connect(cluster).await.expect("a session");
         let namespace: Arc<str> = format!("/{}", fresh_namespace()).into();
-        let open = CreateMode::Container.with_acls(Acls::anyone_all());
+        let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
         client.create(&namespace, b"", &open).await.expect("a namespace");
         Self { client, namespace, owners: Arc::default() }
     }

@@ -1,3 +1,5 @@
+//! Locks on Apache ZooKeeper for glock.
+
 #![doc = include_str!("../README.md")]
 
 mod lock;

@@ -116,7 +116,7 @@ impl Spot {
     async fn make_queue(&self) -> Result<String, MultiWriteError> {
         let manner = &self.session.manner;
         let results = commit(&self.session, |writer| {
-            writer.add_create(&self.place.queue(), b"", &manner.parent())?;
+            writer.add_create(&self.place.queue(), b"", &manner.queue())?;
             let options = manner.options(CreateMode::EphemeralSequential);
             writer.add_create(&self.place.wait(&self.waiter), b"", &options)
         });

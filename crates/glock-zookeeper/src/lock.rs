@@ -31,7 +31,7 @@ struct Settings {
     cluster: Arc<str>,
     session_timeout: Duration,
     acls: Option<Vec<Acl>>,
-    persistent_parents: bool,
+    persistent_queues: bool,
 }
 
 /// The shortest TTL: five times the least margin that a lease's deadline keeps.
@@ -55,7 +55,7 @@ impl ZooKeeperLock {
             cluster: cluster.into(),
             session_timeout: SESSION_TIMEOUT,
             acls: None,
-            persistent_parents: false,
+            persistent_queues: false,
         };
         Self::build(connector, settings)
     }
@@ -102,11 +102,11 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.acls = Some(acls)))
     }
 
-    /// Makes the namespace and queues persistent nodes, for servers without container nodes. Found
-    /// out by itself where the servers say so.
+    /// Makes queues persistent nodes, for servers without container nodes. Found out by itself where
+    /// the servers say so.
     #[must_use]
-    pub fn with_persistent_parents(self) -> Self {
-        self.with(|settings| settings.persistent_parents = true)
+    pub fn with_persistent_queues(self) -> Self {
+        self.with(|settings| settings.persistent_queues = true)
     }
 
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -116,8 +116,8 @@ impl ZooKeeperLock {
     }
 
     fn build(connector: Connector, settings: Settings) -> Self {
-        let Settings { config, cluster, session_timeout, acls, persistent_parents } = &settings;
-        let manner = Manner::new(acls.clone(), config.holder.clone(), *persistent_parents);
+        let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
+        let manner = Manner::new(acls.clone(), config.holder.clone(), *persistent_queues);
         let (cluster, manner) = (Arc::clone(cluster), Arc::new(manner));
         let calls = Calls {
             sessions: Sessions::new(connector, cluster, *session_timeout, manner),

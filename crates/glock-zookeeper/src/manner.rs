@@ -29,7 +29,7 @@ impl Manner {
         })
     }
 
-    pub(crate) fn parent(&self) -> CreateOptions<'_> {
+    pub(crate) fn queue(&self) -> CreateOptions<'_> {
         let persistent = self.persistent.load(Relaxed);
         self.options(if persistent { CreateMode::Persistent } else { CreateMode::Container })
     }
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn servers_without_container_nodes_get_persistent_ones() {
         let manner = Manner::new(None, String::new(), false);
-        assert!(format!("{:?}", manner.parent()).contains("Container"));
+        assert!(format!("{:?}", manner.queue()).contains("Container"));
         assert!(manner.yields(&Error::Unimplemented));
-        assert!(format!("{:?}", manner.parent()).contains("Persistent"));
+        assert!(format!("{:?}", manner.queue()).contains("Persistent"));
     }
 }

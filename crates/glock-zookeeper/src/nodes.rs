@@ -173,9 +173,11 @@ async fn own(session: &Session, proof: &Proof) -> Result<Option<FencingToken>, E
     Ok(stat.filter(ours).map(|stat| schema::fence(&stat)))
 }
 
-/// Makes the node below which all locks of the namespace are.
+/// Makes the node below which all locks of the namespace are. It stays: made anew whenever it was
+/// swept up, it would cost a call two round trips more.
 pub(crate) async fn make_namespace(session: &Session, place: &Place) -> Result<(), Error> {
-    match session.client.create(place.namespace(), b"", &session.manner.parent()).await {
+    let options = session.manner.options(CreateMode::Persistent);
+    match session.client.create(place.namespace(), b"", &options).await {
         Ok(_) | Err(Error::NodeExists) => Ok(()),
         // What follows is tried again, and so is this.
         Err(err) if is_unknown(&err) || session.manner.yields(&err) => Ok(()),
