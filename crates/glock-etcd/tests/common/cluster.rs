@@ -35,7 +35,7 @@ const KEEPER: &str = r#"
 "$@" <&- & echo $! > "$MEMBER/pid"
 read -r last
 kill -9 $! 2> /dev/null; wait
-[ "$last" = keep ] || { rm -rf "$MEMBER" "$MEMBER/../endpoints"; rmdir "$MEMBER/.."; }
+[ "$last" = keep ] || { rm -rf "$MEMBER" "${MEMBER%/*}/endpoints"; rmdir "${MEMBER%/*}"; } 2> /dev/null
 "#;
 
 /// Clusters that this process has started.
