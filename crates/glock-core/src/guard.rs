@@ -23,9 +23,8 @@ use crate::{
 /// Where a guard asks its task to release, and is told how that went.
 pub(crate) type Order = oneshot::Sender<Result<(), LockError>>;
 
-/// Tokio's timers count in milliseconds and round up, and the task that one wakes has to get its
-/// turn: so that a loss is told by the deadline and not after it, the timer is set this much
-/// earlier.
+/// Tokio's timers round up to milliseconds, and tasks wait for their turn: set this much earlier,
+/// they tell a loss by the deadline and not after it.
 pub(crate) const TIMER_LEAD: Duration = Duration::from_millis(2);
 
 /// A held lock, kept alive by one task in the background until it is released, dropped or lost.
@@ -267,7 +266,6 @@ impl Shared {
     }
 
     fn is_valid(&self) -> bool {
-        // One load each: a deadline that is read a moment too early only errs on the safe side.
         let now = Instant::now();
         self.end.get().is_none()
             && nanos(now.saturating_duration_since(self.born)) < self.deadline.load(Relaxed)
