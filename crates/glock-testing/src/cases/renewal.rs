@@ -48,13 +48,17 @@ pub async fn an_old_lease_is_as_good_as_the_renewed<F: Fixture>(fixture: &F) {
         assert_eq!((renewed.owner(), renewed.fence()), (first.owner(), first.fence()));
         assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(first.owner().reveal()));
     }
+    // For more: whatever that makes of the hold, the old lease stands for it.
+    let longer = ours.renew(&first, ttl(&ours, 2 * LONG)).await.expect("the old lease renews");
+    assert_eq!(longer.fence(), first.fence());
+    assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(longer.owner().reveal()));
     // For less than what is left: the old lease still stands.
-    let short = ours.renew(&first, ttl(&ours, SHORT)).await.expect("the old lease renews");
-    sleep(ours.capabilities().expiry_latest(short.ttl()) + SHORT).await;
-    if !first.is_expired() {
-        let owner = fixture.owner(&id("x")).await;
-        assert_eq!(owner.as_deref(), Some(first.owner().reveal()), "the old lease was cut short");
-    }
+    let short = ttl(&ours, SHORT);
+    drop(ours.renew(&first, short).await.expect("the old lease renews"));
+    sleep(ours.capabilities().expiry_latest(short) + SHORT).await;
+    assert!(!first.is_expired(), "this case takes longer than a minute");
+    let owner = fixture.owner(&id("x")).await;
+    assert_eq!(owner.as_deref(), Some(longer.owner().reveal()), "the old lease was cut short");
     ours.release(&first).await.expect("the old lease releases");
     assert_free(&theirs, &id("x")).await;
 }
