@@ -129,7 +129,8 @@ impl ConsulClient {
         max: Duration,
     ) -> Result<Seen, ConsulError> {
         let path = format!("kv/{}", in_path(prefix));
-        let mut query = "recurse&consistent".to_owned();
+        // The leader's word is enough to wake somebody, who looks for himself.
+        let mut query = "recurse".to_owned();
         if let Some(index) = index {
             query = format!("{query}&index={index}&wait={}ms", max.as_millis());
         }

@@ -57,7 +57,7 @@ pub struct ConsulClientBuilder {
 /// A server commits what comes at the same time together, so that more connections are more throughput:
 /// 64 tasks on a server with a disk get twice as much done on 64 connections as on 8.
 const CONNECTIONS: usize = 64;
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// A peer that vanished without a word is noticed by a connection that only listens.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 

@@ -32,7 +32,7 @@ pub(crate) struct Record {
     /// The fencing token, if a renewal has moved the hold to another session since its grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fence: Option<u64>,
-    /// The owner token before that renewal, whose answer may have been lost.
+    /// The owner token, if such a renewal has moved the hold: that of the grant, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) was: Option<String>,
 }
@@ -49,7 +49,8 @@ impl Entry {
         self.session.as_ref().is_some_and(|session| !session.is_empty())
     }
 
-    /// Who holds the lock by `token`: its own session, or the one that a renewal has moved it to.
+    /// Who holds the lock by `token`: the session of the grant, or the one that a renewal has moved
+    /// it to.
     pub(crate) fn held_by(&self, token: &OwnerToken) -> Option<Owner> {
         let owner = self.owner()?;
         let same = owner.text() == token.reveal();
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_that_was_moved_is_known_by_its_last_token() {
+    fn a_hold_that_was_moved_is_known_by_its_first_token() {
         let before = Owner { session: SESSION.into(), index: 7 }.token().unwrap();
         let stranger = Owner { session: SESSION.into(), index: 8 }.token().unwrap();
         let record = Record { was: Some(before.reveal().into()), ..Record::default() };

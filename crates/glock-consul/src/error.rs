@@ -46,17 +46,18 @@ impl ConsulError {
             Self::Lost(_) => Fault::Unknown,
             Self::Garbled(_) => Fault::Rejected,
             Self::Answered { status, text } => match status {
-                // Asked too often, or by too many: it was not looked at.
-                429 | 503 => Fault::Unavailable,
+                // Asked too often: it was not looked at.
+                429 => Fault::Unavailable,
                 500.. => failed_inside(text),
                 _ => Fault::Rejected,
             },
         }
     }
 
-    /// Whether the request may have been carried out all the same.
+    /// Whether the request may have been carried out all the same. Behind an answer that is not
+    /// Consul's, such as a gateway's, there may be one that is.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.fault() == Fault::Unknown
+        matches!(self, Self::Garbled(_)) || self.fault() == Fault::Unknown
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {
@@ -126,6 +127,8 @@ mod tests {
         assert_eq!(fault(500, "leadership lost while committing log"), Fault::Unknown);
         assert_eq!(fault(500, "No cluster leader"), Fault::Unavailable);
         assert_eq!(fault(429, "Too Many Requests"), Fault::Unavailable);
+        assert_eq!(fault(503, "upstream connect error or disconnect"), Fault::Unknown);
+        assert!(ConsulError::Garbled("x".into()).is_unknown());
         assert_eq!(fault(403, "ACL not found"), Fault::Rejected);
         assert_eq!(fault(500, "rpc error: Permission denied"), Fault::Rejected);
         assert_eq!(fault(404, "page not found"), Fault::Rejected);

@@ -77,7 +77,8 @@ impl Client {
             tried = self.try_with(&id, &key, new, &asked).await?;
         }
         tried.ok_or_else(|| {
-            ConsulError::answered(409, b"sessions are over at once").before(Action::Acquire)
+            let why = "each of its sessions was over before it could be used, or was given up";
+            ConsulError::NotSent(why.into()).before(Action::Acquire)
         })
     }
 
@@ -93,18 +94,21 @@ impl Client {
         let (name, ttl) = (session.session().id.clone(), session.session().ttl);
         asked.by(&name);
         let record = Record::new(&self.config.holder, ttl);
-        match self.consul.lock(key, &name, &record).await {
+        let (fresh, locked) = tokio::join!(
+            self.sessions.freshen(&mut session),
+            self.consul.lock(key, &name, &record)
+        );
+        match locked {
             Ok(Locked::Granted(index)) => {
-                // The TTL counts from the session's last renewal, which may be a while ago.
-                let fresh = self.sessions.freshen(&mut session).await;
                 // Dropping the session ends the hold; whether it has, nobody knows yet.
                 let unknown =
                     |err| LockError::backend(CONSUL, Action::Acquire, Fault::Unknown, err);
                 if !fresh.map_err(unknown)? {
                     return Ok(None);
                 }
+                // The TTL counts from the session's last renewal, which may be a while ago.
                 let since = session.session().refreshed_at;
-                let token = session.grant(key, index).token()?;
+                let token = session.grant(key, index)?;
                 let fence = FencingToken::new(index);
                 Ok(Some(Lease::granted(id.clone(), token, fence, since, ttl)))
             }
@@ -142,78 +146,86 @@ impl Client {
         self.sessions.end(&session).await.map_err(|err| err.during(Action::Release))
     }
 
-    /// Extends a hold: whose it is from then on, and since when its TTL counts.
+    /// Extends a hold: since when its TTL counts from then on, and which that is. A session's TTL
+    /// never changes, so a shorter one than it has leaves it as it is.
     pub(crate) async fn renew(
         self: Arc<Self>,
         id: LockId,
         token: OwnerToken,
         ttl: Duration,
-    ) -> Result<(Owner, Instant), LockError> {
+    ) -> Result<(Instant, Duration), LockError> {
         let not_held = || LockError::NotHeld { id: id.clone() };
         let failed = |err: ConsulError| err.during(Action::Renew);
         let key = self.keys.key(&id);
-        let owner = Owner::parse(&token).ok_or_else(not_held)?;
-        let own = self.sessions.of(&key, &owner).filter(|session| session.ttl == ttl);
-        if own.is_none() {
-            return self
-                .renew_by_record(&key, &token, ttl)
-                .await
-                .map_err(failed)?
-                .ok_or_else(not_held);
-        }
-        let sent_at = Instant::now();
-        let lives = self.consul.renew_session(&owner.session).await.map_err(failed)?;
-        if !lives {
-            self.sessions.destroy(owner.session);
-            return Err(not_held());
-        }
-        // It may have been released meanwhile; then its session lives for somebody else.
-        let ours = self.sessions.refreshed(&key, &owner, sent_at);
-        if ours { Ok((owner, sent_at)) } else { Err(not_held()) }
+        let granted = Owner::parse(&token).ok_or_else(not_held)?;
+        let own = self.sessions.of(&token, &key).map_or(granted, |held| held.owner());
+        let renewed = self.extend(&key, &token, own, ttl).await;
+        renewed.map_err(failed)?.ok_or_else(not_held)
     }
 
-    /// Extends a hold that another client began, or one for a TTL that is not its session's.
-    async fn renew_by_record(
+    /// Renews the session that has the key and looks whether it has it, in one round trip: the
+    /// session alone proves no hold, which may have been released by somebody who knows its token,
+    /// or by an operator.
+    async fn extend(
         &self,
         key: &str,
         token: &OwnerToken,
+        mut owner: Owner,
         ttl: Duration,
-    ) -> Result<Option<(Owner, Instant)>, ConsulError> {
-        let Some(entry) = self.consul.entry(key).await? else { return Ok(None) };
-        let Some(owner) = entry.held_by(token) else { return Ok(None) };
-        let record = entry.record();
-        let wanted = Record::new(&record.holder, ttl);
-        if record.ttl != wanted.ttl {
-            let fence = Some(record.fence.unwrap_or(entry.modify_index));
-            let was = Some(token.reveal().to_owned());
-            return self
-                .move_to_new_session(key, &owner, ttl, Record { fence, was, ..wanted })
-                .await;
+    ) -> Result<Option<(Instant, Duration)>, ConsulError> {
+        for _ in 0..=AGAIN_MAX {
+            let sent_at = Instant::now();
+            let (lives, entry) =
+                tokio::join!(self.consul.renew_session(&owner.session), self.consul.entry(key));
+            let entry = entry?;
+            let now = entry.as_ref().and_then(|entry| entry.held_by(token));
+            let (Some(entry), Some(now)) = (entry, now) else {
+                // If the session is ours it holds nothing any more, and ends.
+                drop(self.sessions.reclaim(token, key));
+                return Ok(None);
+            };
+            if now != owner {
+                // Another process has moved it.
+                self.sessions.forget(token, key);
+                owner = now;
+                continue;
+            }
+            if !lives? {
+                self.sessions.destroy(owner.session);
+                return Ok(None);
+            }
+            let record = entry.record();
+            let wanted = Record::new(&record.holder, ttl);
+            if record.ttl < wanted.ttl {
+                let fence = Some(record.fence.unwrap_or(entry.modify_index));
+                let record = Record { fence, was: Some(token.reveal().to_owned()), ..wanted };
+                let since = self.move_to_new_session(key, token, &owner, ttl, &record).await?;
+                return Ok(since.map(|since| (since, ttl)));
+            }
+            self.sessions.refreshed(token, key, &owner, sent_at);
+            return Ok(Some((sent_at, Duration::from_millis(record.ttl))));
         }
-        let sent_at = Instant::now();
-        if !self.consul.renew_session(&owner.session).await? {
-            return Ok(None);
-        }
-        // A session outlives a hold, so the hold is looked at once more.
-        let held = self.consul.entry(key).await?.and_then(|entry| entry.held_by(token));
-        Ok(held.filter(|now| *now == owner).map(|owner| (owner, sent_at)))
+        Err(ConsulError::NotSent("the hold is moved by others again and again".into()))
     }
 
-    /// The TTL of a session never changes, so a hold with another TTL moves to another session. If
-    /// the answer is lost, the record tells that it was this hold's.
+    /// A hold for a longer TTL moves to another session, and keeps its owner token, which the record
+    /// tells. If the answer is lost, nobody here knows which session has it.
     async fn move_to_new_session(
         &self,
         key: &str,
+        token: &OwnerToken,
         owner: &Owner,
         ttl: Duration,
-        record: Record,
-    ) -> Result<Option<(Owner, Instant)>, ConsulError> {
+        record: &Record,
+    ) -> Result<Option<Instant>, ConsulError> {
         let session = self.sessions.create(ttl).await?;
-        match self.consul.hand_on(key, owner, &session.session().id, &record).await {
+        self.sessions.forget(token, key);
+        match self.consul.hand_on(key, owner, &session.session().id, record).await {
             Ok(Some(index)) => {
                 self.sessions.destroy(owner.session.clone());
                 let since = session.session().refreshed_at;
-                Ok(Some((session.grant(key, index), since)))
+                session.hold(token, key, index);
+                Ok(Some(since))
             }
             Ok(None) => {
                 session.give_back();
@@ -248,9 +260,17 @@ impl Client {
         }
     }
 
-    async fn end(&self, key: &str, token: &OwnerToken, owner: Owner) -> Result<bool, ConsulError> {
+    async fn end(
+        &self,
+        key: &str,
+        token: &OwnerToken,
+        granted: Owner,
+    ) -> Result<bool, ConsulError> {
         // Until it is given back, whatever goes wrong destroys the session, which ends the hold.
-        let session = self.sessions.reclaim(key, &owner);
+        let (owner, session) = match self.sessions.reclaim(token, key) {
+            Some((owner, session)) => (owner, Some(session)),
+            None => (granted, None),
+        };
         let deleted = match self.consul.unlock(key, &owner).await {
             Err(err @ ConsulError::Lost(_)) => {
                 // If it is gone now, nobody can tell whether this has ended it.
@@ -264,15 +284,23 @@ impl Client {
         if deleted {
             match session {
                 Some(session) => session.give_back(),
-                None => self.sessions.destroy(owner.session),
+                None => self.end_other(owner.session).await,
             }
             return Ok(true);
         }
         let entry = self.consul.entry(key).await?;
         let Some(moved) = entry.and_then(|entry| entry.held_by(token)) else { return Ok(false) };
         let deleted = self.consul.unlock(key, &moved).await?;
-        self.sessions.destroy(moved.session);
+        self.end_other(moved.session).await;
         Ok(deleted)
+    }
+
+    /// Ends the session of a hold that another client began, and that is over: at once, because this
+    /// process may end as soon as it has released. What fails is tried again in the background.
+    async fn end_other(&self, session: String) {
+        if self.sessions.end(&session).await.is_err() {
+            self.sessions.destroy(session);
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use tokio::{
     time::{self, Instant},
 };
 
+use glock_core::OwnerToken;
+
 use crate::{ConsulClient, ConsulError, owner::Owner, session::Session};
 
 /// What is to be done in the background.
@@ -38,22 +40,34 @@ pub(crate) struct Book {
 struct Pages {
     /// The one that was used last is the last.
     spares: Vec<(Session, Instant)>,
+    /// By owner token.
     held: HashMap<String, Held>,
     orders: Vec<Pending>,
     keeper: Option<JoinHandle<()>>,
     closed: bool,
 }
 
-struct Held {
+/// A hold of this client's.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
     key: String,
+    /// The Raft index at which this session got the key.
     index: u64,
-    session: Session,
+    pub(crate) session: Session,
 }
 
 struct Pending {
     order: Order,
     tries: u32,
     not_before: Instant,
+}
+
+/// Whether an order is carried out.
+#[derive(PartialEq, Eq)]
+enum Work {
+    Done,
+    /// There is nothing to do, unless the request that makes it is still on its way.
+    NotYet,
 }
 
 /// How often the keeper looks around while there is something to keep.
@@ -64,6 +78,8 @@ const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// Orders that are carried out at a time, and how often each is tried.
 const ORDERS_MAX: usize = 4;
 const TRIES_MAX: u32 = 8;
+/// How often no session of a name must be found before it counts as not made.
+const ABSENT_MIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Book {
@@ -83,35 +99,42 @@ impl Book {
         self.keep(&mut pages);
     }
 
-    pub(crate) fn put_held(self: &Arc<Self>, key: &str, index: u64, session: Session) {
+    pub(crate) fn put_held(
+        self: &Arc<Self>,
+        token: &OwnerToken,
+        key: &str,
+        index: u64,
+        session: Session,
+    ) {
         let mut pages = self.pages();
         let held = Held { key: key.into(), index, session };
-        pages.held.insert(held.session.id.clone(), held);
+        pages.held.insert(token.reveal().into(), held);
         self.keep(&mut pages);
     }
 
-    pub(crate) fn held(&self, key: &str, owner: &Owner) -> Option<Session> {
-        let pages = self.pages();
-        let held = pages.held.get(&owner.session).filter(|held| held.is(key, owner))?;
-        Some(held.session.clone())
+    pub(crate) fn held(&self, token: &OwnerToken, key: &str) -> Option<Held> {
+        self.pages().held.get(token.reveal()).filter(|held| held.key == key).cloned()
     }
 
-    pub(crate) fn refresh(&self, key: &str, owner: &Owner, sent_at: Instant) -> bool {
+    /// Notes that its session was renewed.
+    pub(crate) fn refresh(&self, token: &OwnerToken, key: &str, owner: &Owner, sent_at: Instant) {
         let mut pages = self.pages();
-        let held = pages.held.get_mut(&owner.session).filter(|held| held.is(key, owner));
-        held.map(|held| held.session.refreshed_at = sent_at).is_some()
+        let held = pages.held.get_mut(token.reveal());
+        if let Some(held) = held.filter(|held| held.key == key && held.owner() == *owner) {
+            held.session.refreshed_at = sent_at;
+        }
     }
 
-    pub(crate) fn take_held(&self, key: &str, owner: &Owner) -> Option<Session> {
+    pub(crate) fn take_held(&self, token: &OwnerToken, key: &str) -> Option<Held> {
         let mut pages = self.pages();
-        pages.held.get(&owner.session).filter(|held| held.is(key, owner))?;
-        pages.held.remove(&owner.session).map(|held| held.session)
+        pages.held.get(token.reveal()).filter(|held| held.key == key)?;
+        pages.held.remove(token.reveal())
     }
 
     /// Forgets a session, whatever it is used for.
     pub(crate) fn strike(&self, session: &str) {
         let mut pages = self.pages();
-        pages.held.remove(session);
+        pages.held.retain(|_, held| held.session.id != session);
         pages.spares.retain(|(spare, _)| spare.id != session);
     }
 
@@ -178,24 +201,33 @@ impl Book {
     async fn carry_out(&self, mut pending: Pending) {
         let done = time::timeout(self.limit, self.work(&pending.order)).await;
         pending.tries += 1;
-        // A session that is left after so many tries ends by its TTL.
-        if matches!(done, Ok(Ok(()))) || pending.tries >= TRIES_MAX {
+        let enough = match done {
+            Ok(Ok(Work::Done)) => true,
+            Ok(Ok(Work::NotYet)) => pending.tries >= ABSENT_MIN,
+            // A session that is left after so many tries ends by its TTL.
+            Ok(Err(_)) | Err(_) => pending.tries >= TRIES_MAX,
+        };
+        if enough {
             return;
         }
         pending.not_before = Instant::now() + PAUSE * (1 << pending.tries.min(6));
         self.pages().orders.push(pending);
     }
 
-    async fn work(&self, order: &Order) -> Result<(), ConsulError> {
+    async fn work(&self, order: &Order) -> Result<Work, ConsulError> {
         match order {
-            Order::Destroy(session) => self.client.destroy_session(session).await,
+            Order::Destroy(session) => self.client.destroy_session(session).await?,
             Order::Sweep(name) => {
-                for session in self.client.sessions_named(name).await? {
+                let found = self.client.sessions_named(name).await?;
+                if found.is_empty() {
+                    return Ok(Work::NotYet);
+                }
+                for session in found {
                     self.client.destroy_session(&session).await?;
                 }
-                Ok(())
             }
         }
+        Ok(Work::Done)
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -205,8 +237,9 @@ impl Book {
 }
 
 impl Held {
-    fn is(&self, key: &str, owner: &Owner) -> bool {
-        self.key == key && self.index == owner.index
+    /// Who Consul says has the key.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { session: self.session.id.clone(), index: self.index }
     }
 }
 
@@ -283,17 +316,19 @@ mod tests {
     async fn a_hold_that_was_forgotten_leaves_the_book() {
         let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
         let book = Book::new(client, Duration::from_secs(1));
-        let owner = Owner { session: "a".into(), index: 7 };
-        book.put_held("k", 7, session("a", 10));
-        assert!(book.held("k", &owner).is_some() && book.held("other", &owner).is_none());
-        assert!(book.held("k", &Owner { index: 8, ..owner.clone() }).is_none());
+        let token = OwnerToken::random().unwrap();
+        book.put_held(&token, "k", 7, session("a", 10));
+        let held = book.held(&token, "k").unwrap();
+        assert!(book.held(&token, "other").is_none());
+        assert!(book.held(&OwnerToken::random().unwrap(), "k").is_none());
         time::advance(Duration::from_secs(15)).await;
-        assert!(book.refresh("k", &owner, Instant::now()));
+        book.refresh(&token, "k", &held.owner(), Instant::now());
         time::advance(Duration::from_secs(15)).await;
+        book.refresh(&token, "k", &Owner { index: 8, ..held.owner() }, Instant::now());
         book.pages().look_around(Instant::now());
-        assert!(book.held("k", &owner).is_some());
+        assert!(book.held(&token, "k").is_some());
         time::advance(Duration::from_secs(5)).await;
         book.pages().look_around(Instant::now());
-        assert!(book.held("k", &owner).is_none());
+        assert!(book.held(&token, "k").is_none());
     }
 }

@@ -99,9 +99,9 @@ impl Lock for ConsulLock {
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let (id, token) = (lease.id().clone(), lease.owner().clone());
-        let work = Arc::clone(&self.client).renew(id.clone(), token, ttl);
-        let (owner, since) = self.call(Action::Renew).run(work).await?;
-        Ok(Lease::granted(id, owner.token()?, lease.fence(), since, ttl))
+        let work = Arc::clone(&self.client).renew(id, token, ttl);
+        let (since, ttl) = self.call(Action::Renew).run(work).await?;
+        Ok(lease.renewed(since, ttl))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
@@ -114,7 +114,12 @@ impl Lock for ConsulLock {
         let key = self.client.keys.key(id);
         let mut sleeper = self.client.watch.sleeper(&key);
         let asleep = async {
-            if self.look(Action::Wait, key).await?.is_some_and(|entry| entry.is_held()) {
+            let looked = tokio::select! {
+                biased;
+                () = sleeper.woken() => return Ok(()),
+                looked = self.look(Action::Wait, key) => looked?,
+            };
+            if looked.is_some_and(|entry| entry.is_held()) {
                 sleeper.woken().await;
             }
             Ok(())
@@ -133,14 +138,18 @@ impl Lock for ConsulLock {
 
     async fn ended(&self, lease: &Lease) {
         let key = self.client.keys.key(lease.id());
-        let mut holder = self.client.watch.holder(&key, lease.owner());
         loop {
-            holder.woken().await;
+            // Anew each time, because what watches may have ended with its runtime.
+            self.client.watch.holder(&key, lease.owner()).woken().await;
             // What the query saw may be older than the last renewal.
             loop {
                 match self.look(Action::Inspect, key.clone()).await {
                     Ok(Some(entry)) if entry.held_by(lease.owner()).is_some() => break,
-                    Ok(_) => return,
+                    Ok(_) => {
+                        // Nobody releases what was taken away.
+                        drop(self.client.sessions.reclaim(lease.owner(), &key));
+                        return;
+                    }
                     Err(_) => time::sleep(LOOK_PAUSE).await,
                 }
             }

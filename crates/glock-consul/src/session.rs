@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{LockConfig, OwnerToken};
+use glock_core::{LockConfig, LockError, OwnerToken};
 use tokio::time::Instant;
 
 use crate::{
     ConsulClient, ConsulError,
-    keeper::{Book, Order},
+    keeper::{Book, Held, Order},
     owner::Owner,
 };
 
@@ -32,9 +32,8 @@ pub(crate) struct Session {
 /// that the next acquire takes one round trip. What is spare for long is destroyed, and so is
 /// everything that is spare when this value goes.
 ///
-/// The book says which session was given to which grant. That is no lock state, which Consul alone
-/// has: it tells whether a session that lives is still that grant's, without asking. Whatever is not
-/// in the book is asked for.
+/// The book says which session was given to which grant, and when it was renewed. That is no lock
+/// state, which Consul alone has: it tells whose session a release leaves behind.
 pub(crate) struct Sessions {
     client: ConsulClient,
     book: Arc<Book>,
@@ -43,12 +42,8 @@ pub(crate) struct Sessions {
     made: AtomicU64,
 }
 
-/// A lease begins with nine tenths of its TTL at least: an older session is renewed at its grant.
+/// A lease begins with nine tenths of its TTL at least: an older session is renewed beside its use.
 const FRESH_PART: u32 = 10;
-/// A session that is older than half its TTL is renewed before it is used at all.
-const ALIVE_PART: u32 = 2;
-/// A session that was found dead is replaced; so is the one after it.
-const DEAD_MAX: usize = 3;
 /// A name is for people who look at the list of sessions: this much of a label is enough.
 const LABEL_MAX: usize = 128;
 
@@ -62,23 +57,24 @@ impl Sessions {
         Self { client, book, name, made: AtomicU64::new(0) }
     }
 
-    /// A session that nobody else has, and that will live for a while. It may have to be
-    /// [made fresh](Self::freshen) before a lease can stand on it: not before, because most tries of
-    /// those who wait are refused.
+    /// A session that nobody else has. It may be over already, which whoever uses it is told.
     pub(crate) async fn take(&self, ttl: Duration) -> Result<Loan, ConsulError> {
-        for _ in 0..DEAD_MAX {
-            let Some(spare) = self.book.take_spare(ttl) else { break };
-            let mut loan = self.loan(spare);
-            if loan.age() <= ttl / ALIVE_PART || self.renew(&mut loan).await? {
-                return Ok(loan);
-            }
+        match self.book.take_spare(ttl) {
+            Some(spare) => Ok(self.loan(spare)),
+            None => self.create(ttl).await,
         }
-        self.create(ttl).await
     }
 
-    /// Sees to it that the session has nearly all of its TTL left; `false` if it is over.
+    /// Sees to it that the session has nearly all of its TTL left; `false` if it is over. Made
+    /// together with the request that uses the session, it takes no time of its own.
     pub(crate) async fn freshen(&self, loan: &mut Loan) -> Result<bool, ConsulError> {
-        Ok(loan.age() <= loan.session.ttl / FRESH_PART || self.renew(loan).await?)
+        if loan.session.refreshed_at.elapsed() <= loan.session.ttl / FRESH_PART {
+            return Ok(true);
+        }
+        let sent_at = Instant::now();
+        let lives = self.client.renew_session(&loan.session.id).await?;
+        loan.session.refreshed_at = sent_at;
+        Ok(lives)
     }
 
     /// A session that was made just now.
@@ -89,19 +85,24 @@ impl Sessions {
         }
     }
 
-    /// The session of a grant that this client made, and of none other since.
-    pub(crate) fn of(&self, key: &str, owner: &Owner) -> Option<Session> {
-        self.book.held(key, owner)
+    /// The hold that this client has on `key` by `token`.
+    pub(crate) fn of(&self, token: &OwnerToken, key: &str) -> Option<Held> {
+        self.book.held(token, key)
     }
 
-    /// Notes that a grant's session was renewed; `false` if it is that grant's no more.
-    pub(crate) fn refreshed(&self, key: &str, owner: &Owner, sent_at: Instant) -> bool {
-        self.book.refresh(key, owner, sent_at)
+    /// Notes that the session of this client's hold was renewed.
+    pub(crate) fn refreshed(&self, token: &OwnerToken, key: &str, owner: &Owner, sent_at: Instant) {
+        self.book.refresh(token, key, owner, sent_at);
     }
 
-    /// Takes the session of a grant back, which ends here.
-    pub(crate) fn reclaim(&self, key: &str, owner: &Owner) -> Option<Loan> {
-        self.book.take_held(key, owner).map(|session| self.loan(session))
+    /// Takes the session of a hold back, which ends here.
+    pub(crate) fn reclaim(&self, token: &OwnerToken, key: &str) -> Option<(Owner, Loan)> {
+        self.book.take_held(token, key).map(|held| (held.owner(), self.loan(held.session)))
+    }
+
+    /// From now on Consul is asked whose the hold is: it may be about to move.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str) {
+        self.book.take_held(token, key);
     }
 
     /// Destroys a session that holds nothing any more, in the background.
@@ -114,13 +115,6 @@ impl Sessions {
     pub(crate) async fn end(&self, session: &str) -> Result<(), ConsulError> {
         self.book.strike(session);
         self.client.destroy_session(session).await
-    }
-
-    async fn renew(&self, loan: &mut Loan) -> Result<bool, ConsulError> {
-        let sent_at = Instant::now();
-        let lives = self.client.renew_session(&loan.session.id).await?;
-        loan.session.refreshed_at = sent_at;
-        Ok(lives)
     }
 
     async fn try_create(&self, ttl: Duration) -> Result<Loan, ConsulError> {
@@ -164,21 +158,23 @@ impl Loan {
         &self.session
     }
 
-    fn age(&self) -> Duration {
-        self.session.refreshed_at.elapsed()
-    }
-
     /// It holds nothing: somebody else may use it.
     pub(crate) fn give_back(mut self) {
         self.done = true;
         self.book.put_spare(self.session.clone());
     }
 
-    /// It holds `key` since `index`, until it is reclaimed.
-    pub(crate) fn grant(mut self, key: &str, index: u64) -> Owner {
+    /// It was granted `key` at `index`, and holds it until it is reclaimed.
+    pub(crate) fn grant(self, key: &str, index: u64) -> Result<OwnerToken, LockError> {
+        let token = Owner { session: self.session.id.clone(), index }.token()?;
+        self.hold(&token, key, index);
+        Ok(token)
+    }
+
+    /// It holds `key` since `index` by the token of the grant, which may have been another session's.
+    pub(crate) fn hold(mut self, token: &OwnerToken, key: &str, index: u64) {
         self.done = true;
-        self.book.put_held(key, index, self.session.clone());
-        Owner { session: self.session.id.clone(), index }
+        self.book.put_held(token, key, index, self.session.clone());
     }
 
     /// Leaves it to its TTL, because it may hold what must not be lost.

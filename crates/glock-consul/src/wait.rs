@@ -12,7 +12,7 @@ use glock_core::{OwnerToken, Subscription, Wakeups};
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    task::JoinHandle,
+    task::{AbortHandle, yield_now},
     time::{self, Instant},
 };
 
@@ -43,9 +43,19 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    task: Option<JoinHandle<()>>,
+    /// The task that asks, and which one it is.
+    task: Option<(u64, AbortHandle)>,
+    tasks: u64,
     /// What the query asks for: all keys that begin with it.
     prefix: Option<String>,
+    /// Whether it pauses for longer, because only holders listen.
+    dozes: bool,
+}
+
+/// The task that asks. Should its runtime end, whoever waits on another one looks for himself.
+struct Asking {
+    shared: Arc<Shared>,
+    which: u64,
 }
 
 /// How much longer than it may block a query may take, beside the sixteenth that servers add to
@@ -81,21 +91,22 @@ impl Watch {
     /// Is woken when `key` is free, from now on.
     pub(crate) fn sleeper(&self, key: &str) -> Subscription {
         let subscription = self.shared.sleepers.subscribe(key);
-        Shared::attend(&self.shared);
+        Shared::attend(&self.shared, key, true);
         subscription
     }
 
     /// Is woken when `key` is no more held by `token`, as the query sees it.
     pub(crate) fn holder(&self, key: &str, token: &OwnerToken) -> Subscription {
         let subscription = self.shared.holds.subscribe(&format!("{} {key}", token.reveal()));
-        Shared::attend(&self.shared);
+        Shared::attend(&self.shared, key, false);
         subscription
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(task) = &self.shared.state().task {
+        let task = self.shared.state().task.take();
+        if let Some((_, task)) = task {
             task.abort();
         }
     }
@@ -109,6 +120,19 @@ impl fmt::Debug for Watch {
     }
 }
 
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        // Nobody else has begun to ask meanwhile.
+        if state.task.as_ref().is_some_and(|(which, _)| *which == self.which) {
+            state.task = None;
+        }
+        drop(state);
+        self.shared.sleepers.wake_all();
+        self.shared.holds.wake_all();
+    }
+}
+
 /// How a query ended.
 enum End {
     Answered(Result<Seen, ConsulError>),
@@ -119,31 +143,43 @@ enum End {
 }
 
 impl Shared {
-    /// Sees to it that the query runs and covers what is awaited.
-    fn attend(shared: &Arc<Self>) {
+    /// Sees to it that the query runs and covers `key`.
+    fn attend(shared: &Arc<Self>, key: &str, sleeps: bool) {
         let mut state = shared.state();
-        if state.task.as_ref().is_some_and(|task| !task.is_finished()) {
-            shared.stirred.notify_one();
+        if state.task.is_some() {
+            let covered = state.prefix.as_ref().is_some_and(|prefix| key.starts_with(&**prefix));
+            if !covered || sleeps && state.dozes {
+                shared.stirred.notify_one();
+            }
         } else if let Ok(runtime) = Handle::try_current() {
             state.prefix = None;
-            state.task = Some(runtime.spawn(Arc::clone(shared).run()));
+            state.tasks += 1;
+            let asking = Asking { shared: Arc::clone(shared), which: state.tasks };
+            let task = runtime.spawn(async move { asking.shared.run().await });
+            state.task = Some((state.tasks, task.abort_handle()));
         }
     }
 
     /// Asks until nobody waits any more.
-    async fn run(self: Arc<Self>) {
+    async fn run(&self) {
         let (mut index, mut quiet, mut failures) = (None, true, 0_u32);
         while let Some((prefix, moved)) = self.next_prefix(quiet) {
             index = index.filter(|_| !moved);
             let asked_at = Instant::now();
             match self.ask(&prefix, index).await {
                 End::Answered(Ok(seen)) => {
-                    failures = 0;
+                    if index.is_some() {
+                        // One that does not block tells nothing of those that do.
+                        failures = 0;
+                    }
                     quiet = index == Some(seen.index);
                     // An index that goes back is that of a restored store: look at everything anew.
                     let back = index.is_some_and(|last| seen.index < last);
                     index = if back { None } else { Some(seen.index.max(1)) };
-                    self.wake(&prefix, &seen);
+                    if self.wake(&prefix, &seen) {
+                        // Whoever was woken asks first: the next answer is then of its grant.
+                        yield_now().await;
+                    }
                     self.rest(seen.entries.len(), quiet && asked_at.elapsed() < RESTLESS_PAUSE)
                         .await;
                 }
@@ -205,13 +241,16 @@ impl Shared {
         Some((prefix, moved))
     }
 
-    fn wake(&self, prefix: &str, seen: &Seen) {
+    /// Wakes those whose wait or hold is over; whether somebody slept.
+    fn wake(&self, prefix: &str, seen: &Seen) -> bool {
+        let mut woken = false;
         let entries: HashMap<&str, &Entry> =
             seen.entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
         for key in self.sleepers.awaited() {
             let held = entries.get(key.as_str()).is_some_and(|entry| entry.is_held());
             if !held && key.starts_with(prefix) {
                 self.sleepers.wake(&key);
+                woken = true;
             }
         }
         for hold in self.holds.awaited() {
@@ -224,13 +263,19 @@ impl Shared {
                 self.holds.wake(&hold);
             }
         }
+        woken
     }
 
-    /// Pauses after an answer, unless somebody new comes.
+    /// Pauses after an answer, unless somebody comes whom it would make wait.
     async fn rest(&self, keys: usize, restless: bool) {
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
         let mut pause = PAUSE_PER_KEY.saturating_mul(keys).min(FAILURE_PAUSE_MAX);
-        if self.sleepers.is_empty() {
+        let dozes = {
+            let mut state = self.state();
+            state.dozes = self.sleepers.is_empty();
+            state.dozes
+        };
+        if dozes {
             pause = pause.max(HOLDERS_PAUSE);
         }
         if restless {
@@ -239,6 +284,7 @@ impl Shared {
         if pause >= PAUSE_MIN {
             let _ = time::timeout(pause, self.stirred.notified()).await;
         }
+        self.state().dozes = false;
     }
 
     fn awaited(&self) -> Vec<String> {

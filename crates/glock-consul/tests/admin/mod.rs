@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use glock_consul::{ConsulClient, ConsulClientBuilder, ConsulLock, LockConfig, LockId};
 use serde_json::Value;
 use tokio::{
@@ -84,11 +85,22 @@ impl Admin {
         keys.into_iter().filter(|key| key["Session"].is_string()).collect()
     }
 
-    /// The owner token of the hold on `key`.
+    /// The owner token of the hold on `key`: if it has moved since its grant, its value says so.
     pub(crate) async fn owner(&self, key: &str) -> Option<String> {
-        let held = self.held(key).await;
-        let found = held.into_iter().find(|entry| entry["Key"] == key)?;
-        Some(format!("{}.{}", found["Session"].as_str()?, found["ModifyIndex"]))
+        let found = self.entry(key).await?;
+        let value = STANDARD.decode(found["Value"].as_str()?).unwrap();
+        let record: Value = serde_json::from_slice(&value).unwrap();
+        let moved = record["was"].as_str().map(ToOwned::to_owned);
+        moved.or_else(|| Some(format!("{}.{}", found["Session"].as_str()?, found["ModifyIndex"])))
+    }
+
+    /// The session that has `key`.
+    pub(crate) async fn session_of(&self, key: &str) -> Option<String> {
+        self.entry(key).await?["Session"].as_str().map(ToOwned::to_owned)
+    }
+
+    async fn entry(&self, key: &str) -> Option<Value> {
+        self.held(key).await.into_iter().find(|entry| entry["Key"] == key)
     }
 
     /// The sessions whose name begins with `start`.

@@ -1,6 +1,6 @@
 //! The fencing token is a Raft index, which no deletion sets back.
 
-use glock_consul::Lock;
+use glock_consul::{Lease, Lock, LockError};
 
 use crate::support::{LONG, Store, id};
 
@@ -36,7 +36,15 @@ async fn a_hold_that_moves_keeps_its_token() {
     assert_eq!(theirs.inspect(&id("x")).await.unwrap().unwrap().fence, first.fence());
     let index = store.admin.held(&store.key("x")).await[0]["ModifyIndex"].as_u64().unwrap();
     assert!(index > first.fence().get());
-    ours.release(&again).await.unwrap();
+    // It is known by its first token, to its client and to others, and stays as long as it is.
+    for lock in [&ours, &theirs] {
+        let copy: Lease = first.to_secret_text().parse().unwrap();
+        let renewed = lock.renew(&copy, LONG).await.unwrap();
+        assert_eq!((renewed.owner(), renewed.ttl()), (first.owner(), LONG * 3));
+    }
+    assert_eq!(ours.renew(&first, LONG).await.unwrap().ttl(), LONG * 3);
+    theirs.release(&first).await.unwrap();
+    assert!(matches!(ours.release(&again).await, Err(LockError::NotHeld { .. })));
     let next = theirs.acquire(&id("x"), LONG).await.unwrap();
     assert!(next.fence().get() > index);
     theirs.release(&next).await.unwrap();

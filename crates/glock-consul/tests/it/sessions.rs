@@ -139,16 +139,19 @@ async fn a_lease_is_good_when_the_answer_of_its_move_was_lost() {
         let config = store.config().with_call_timeout(Duration::from_secs(1));
         let lock = store.admin.lock(store.admin.client(proxy.addr()), config);
         let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        let key = store.key("x");
+        let session = store.admin.session_of(&key).await;
         // Dropped at one of its requests; carried to its end in the background.
         let cut = Duration::from_millis(1);
         let _ = tokio::time::timeout(cut, lock.renew(&lease, LONG * 2)).await;
         eventually("the hold has moved", SLACK * 5, async || {
-            store.admin.owner(&store.key("x")).await.as_deref() != Some(lease.owner().reveal())
+            store.admin.session_of(&key).await != session
         })
         .await;
+        assert_eq!(store.admin.owner(&key).await.as_deref(), Some(lease.owner().reveal()));
         if then == "renew" {
             let renewed = lock.renew(&lease, LONG * 2).await.unwrap();
-            assert_eq!(renewed.fence(), lease.fence());
+            assert_eq!((renewed.fence(), renewed.owner()), (lease.fence(), lease.owner()));
             lock.release(&renewed).await.unwrap();
         } else {
             lock.release(&lease).await.unwrap();
