@@ -54,6 +54,16 @@ impl Lease {
         Self::granted(self.id.clone(), self.owner.clone(), self.fence, sent_at, ttl)
     }
 
+    /// The same lease once more, for a task that watches over it.
+    pub(crate) fn double(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            owner: self.owner.clone(),
+            tether: self.tether.clone(),
+            ..*self
+        }
+    }
+
     /// The lock.
     pub fn id(&self) -> &LockId {
         &self.id

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    Event, Lease, Lock, LockError, LossReason,
+    Event, Lease, Lock, LockError, LossReason, OwnerToken, Task, Tether,
     guard::{Order, Shared, TIMER_LEAD},
 };
 
@@ -20,7 +20,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct Renewal<L: Lock> {
-    lock: L,
+    lock: Arc<L>,
     lease: Lease,
     ttl: Duration,
     renew_at: Instant,
@@ -28,6 +28,28 @@ pub(crate) struct Renewal<L: Lock> {
     orders: oneshot::Receiver<Order>,
     /// Whether the end of the hold has been told.
     told: bool,
+}
+
+/// Sleeps until the store tells that the hold is over. It goes on over renewals, because a store may
+/// have to look through its history for whoever begins to watch.
+struct Ending {
+    /// Whose the hold is, and on which session.
+    owner: OwnerToken,
+    tether: Option<Tether>,
+    told: Task,
+}
+
+impl Ending {
+    fn of<L: Lock>(lock: &Arc<L>, lease: &Lease) -> Self {
+        let (lock, watched) = (Arc::clone(lock), lease.double());
+        let told = Box::pin(async move { lock.ended(&watched).await });
+        Self { owner: lease.owner().clone(), tether: lease.tether().cloned(), told }
+    }
+
+    /// Whether a renewal has left the hold where it was.
+    fn is_of(&self, lease: &Lease) -> bool {
+        self.owner == *lease.owner() && self.tether.as_ref() == lease.tether()
+    }
 }
 
 /// How a hold ends.
@@ -47,7 +69,7 @@ impl<L: Lock> Renewal<L> {
     ) -> Self {
         let renew_at = renew_at(&lease);
         lock.observe(&Event::HoldStarted { id: lease.id() });
-        Self { lock, lease, ttl, renew_at, shared, orders, told: false }
+        Self { lock: Arc::new(lock), lease, ttl, renew_at, shared, orders, told: false }
     }
 
     pub(crate) async fn run(mut self) {
@@ -70,24 +92,28 @@ impl<L: Lock> Renewal<L> {
 
     /// Keeps the lease alive until the guard lets go or the lock is lost.
     async fn keep(&mut self) -> End {
+        let mut ending = Ending::of(&self.lock, &self.lease);
         loop {
             let hold_until = self.shared.hold_until();
             let wake_at = hold_until.map_or(self.renew_at, |until| until.min(self.renew_at));
             tokio::select! {
                 biased;
                 order = &mut self.orders => return End::LetGo(order.ok()),
-                () = self.lock.ended(&self.lease) => return End::Lost(LossReason::TakenAway),
+                () = &mut ending.told => return End::Lost(LossReason::TakenAway),
                 () = self.shared.changed.notified() => continue,
                 () = over(&self.lease) => return End::Lost(LossReason::Expired),
                 () = time::sleep_until(wake_at) => {}
             }
             let renewed = if hold_until.is_some_and(|until| until <= Instant::now()) {
-                self.run_out().await
+                self.run_out(&mut ending).await
             } else {
                 self.renew().await
             };
             if let Err(end) = renewed {
                 return end;
+            }
+            if !ending.is_of(&self.lease) {
+                ending = Ending::of(&self.lock, &self.lease);
             }
         }
     }
@@ -134,11 +160,11 @@ impl<L: Lock> Renewal<L> {
     }
 
     /// Lets the lease of a holder that is stuck run out.
-    async fn run_out(&mut self) -> Result<(), End> {
+    async fn run_out(&mut self, ending: &mut Ending) -> Result<(), End> {
         tokio::select! {
             biased;
             order = &mut self.orders => Err(End::LetGo(order.ok())),
-            () = self.lock.ended(&self.lease) => Err(End::Lost(LossReason::TakenAway)),
+            () = &mut ending.told => Err(End::Lost(LossReason::TakenAway)),
             // `with_max_hold` may be called again with a longer time.
             () = self.shared.changed.notified() => Ok(()),
             () = over(&self.lease) => Err(End::Lost(self.shared.run_out())),

@@ -111,6 +111,17 @@ async fn a_hold_that_the_store_ends_is_lost_at_once() {
     assert_eq!(loss(&guard, from).await, (Duration::from_millis(100), LossReason::TakenAway));
 }
 
+/// To begin to watch may cost the store a look through its history.
+#[tokio::test(start_paused = true)]
+async fn one_watch_for_the_end_outlives_renewals() {
+    let lock = Scripted::default();
+    let guard = hold(&lock).await;
+    sleep(TTL * 20).await;
+    assert_eq!(lock.watches(), 1);
+    lock.end();
+    assert_eq!(guard.lost().await, LossReason::TakenAway);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wedged_holder_is_not_renewed_beyond_max_hold() {
     let lock = Scripted::default();

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,8 @@ struct State {
     calls: Mutex<Vec<(Action, Instant)>>,
     events: Mutex<Vec<String>>,
     ended: Notify,
+    /// How often somebody began to watch for the end of a hold.
+    watches: AtomicUsize,
     freed: Notify,
     queue: WaitQueue,
     tether: Mutex<Option<Tether>>,
@@ -60,6 +65,10 @@ impl Scripted {
     pub(crate) fn acquire_answers(self, answers: &[Answer]) -> Self {
         self.0.acquire.set(answers);
         self
+    }
+
+    pub(crate) fn watches(&self) -> usize {
+        self.0.watches.load(Relaxed)
     }
 
     pub(crate) fn renew_answers(self, answers: &[Answer]) -> Self {
@@ -175,6 +184,7 @@ impl Lock for Scripted {
     }
 
     async fn ended(&self, _lease: &Lease) {
+        self.0.watches.fetch_add(1, Relaxed);
         self.0.ended.notified().await;
     }
 
