@@ -9,7 +9,7 @@ use glock_core::{
     Action, Fault, FencingToken, Lease, LockConfig, LockError, LockId, OwnerToken, WaitQueue,
     backend::CONSUL,
 };
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use crate::{
     ConsulClient, ConsulError,
@@ -144,102 +144,6 @@ impl Client {
     pub(crate) async fn undo(self: Arc<Self>, id: LockId, asked: Asked) -> Result<(), LockError> {
         let Some(session) = asked.last() else { return Err(LockError::NotHeld { id }) };
         self.sessions.end(&session).await.map_err(|err| err.during(Action::Release))
-    }
-
-    /// Extends a hold: since when its TTL counts from then on, and which that is. A session's TTL
-    /// never changes, so a shorter one than it has leaves it as it is.
-    pub(crate) async fn renew(
-        self: Arc<Self>,
-        id: LockId,
-        token: OwnerToken,
-        ttl: Duration,
-    ) -> Result<(Instant, Duration), LockError> {
-        let not_held = || LockError::NotHeld { id: id.clone() };
-        let failed = |err: ConsulError| err.during(Action::Renew);
-        let key = self.keys.key(&id);
-        let granted = Owner::parse(&token).ok_or_else(not_held)?;
-        let own = self.sessions.of(&token, &key).map_or(granted, |held| held.owner());
-        let renewed = self.extend(&key, &token, own, ttl).await;
-        renewed.map_err(failed)?.ok_or_else(not_held)
-    }
-
-    /// Renews the session that has the key and looks whether it has it, in one round trip: the
-    /// session alone proves no hold, which may have been released by somebody who knows its token,
-    /// or by an operator.
-    async fn extend(
-        &self,
-        key: &str,
-        token: &OwnerToken,
-        mut owner: Owner,
-        ttl: Duration,
-    ) -> Result<Option<(Instant, Duration)>, ConsulError> {
-        for _ in 0..=AGAIN_MAX {
-            let sent_at = Instant::now();
-            let (lives, entry) =
-                tokio::join!(self.consul.renew_session(&owner.session), self.consul.entry(key));
-            let entry = entry?;
-            let now = entry.as_ref().and_then(|entry| entry.held_by(token));
-            let (Some(entry), Some(now)) = (entry, now) else {
-                // If the session is ours it holds nothing any more, and ends.
-                drop(self.sessions.reclaim(token, key));
-                return Ok(None);
-            };
-            if now != owner {
-                // Another process has moved it.
-                self.sessions.forget(token, key);
-                owner = now;
-                continue;
-            }
-            if !lives? {
-                self.sessions.destroy(owner.session);
-                return Ok(None);
-            }
-            let record = entry.record();
-            let wanted = Record::new(&record.holder, ttl);
-            if record.ttl < wanted.ttl {
-                let fence = Some(record.fence.unwrap_or(entry.modify_index));
-                let record = Record { fence, was: Some(token.reveal().to_owned()), ..wanted };
-                let since = self.move_to_new_session(key, token, &owner, ttl, &record).await?;
-                return Ok(since.map(|since| (since, ttl)));
-            }
-            self.sessions.refreshed(token, key, &owner, sent_at);
-            return Ok(Some((sent_at, Duration::from_millis(record.ttl))));
-        }
-        Err(ConsulError::NotSent("the hold is moved by others again and again".into()))
-    }
-
-    /// A hold for a longer TTL moves to another session, and keeps its owner token, which the record
-    /// tells. If the answer is lost, nobody here knows which session has it.
-    async fn move_to_new_session(
-        &self,
-        key: &str,
-        token: &OwnerToken,
-        owner: &Owner,
-        ttl: Duration,
-        record: &Record,
-    ) -> Result<Option<Instant>, ConsulError> {
-        let session = self.sessions.create(ttl).await?;
-        self.sessions.forget(token, key);
-        match self.consul.hand_on(key, owner, &session.session().id, record).await {
-            Ok(Some(index)) => {
-                self.sessions.destroy(owner.session.clone());
-                let since = session.session().refreshed_at;
-                session.hold(token, key, index);
-                Ok(Some(since))
-            }
-            Ok(None) => {
-                session.give_back();
-                Ok(None)
-            }
-            Err(err) => {
-                if err.is_unknown() {
-                    session.leave();
-                } else {
-                    session.give_back();
-                }
-                Err(err)
-            }
-        }
     }
 
     /// Ends a hold.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use glock_core::OwnerToken;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -14,18 +15,12 @@ use tokio::{
     time::{self, Instant},
 };
 
-use glock_core::OwnerToken;
-
-use crate::{ConsulClient, ConsulError, owner::Owner, session::Session};
-
-/// What is to be done in the background.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Destroy this session.
-    Destroy(String),
-    /// Destroy the session of this name, if it was made.
-    Sweep(String),
-}
+use crate::{
+    ConsulClient,
+    order::{Order, Pending, Work},
+    owner::Owner,
+    session::Session,
+};
 
 /// The sessions of one client.
 pub(crate) struct Book {
@@ -54,20 +49,6 @@ pub(crate) struct Held {
     /// The Raft index at which this session got the key.
     index: u64,
     pub(crate) session: Session,
-}
-
-struct Pending {
-    order: Order,
-    tries: u32,
-    not_before: Instant,
-}
-
-/// Whether an order is carried out.
-#[derive(PartialEq, Eq)]
-enum Work {
-    Done,
-    /// There is nothing to do, unless the request that makes it is still on its way.
-    NotYet,
 }
 
 /// How often the keeper looks around while there is something to keep.
@@ -140,7 +121,7 @@ impl Book {
 
     pub(crate) fn order(self: &Arc<Self>, order: Order) {
         let mut pages = self.pages();
-        pages.orders.push(Pending { order, tries: 0, not_before: Instant::now() });
+        pages.orders.push(Pending::new(order));
         self.keep(&mut pages);
         self.urgent.notify_one();
     }
@@ -199,7 +180,7 @@ impl Book {
     }
 
     async fn carry_out(&self, mut pending: Pending) {
-        let done = time::timeout(self.limit, self.work(&pending.order)).await;
+        let done = time::timeout(self.limit, pending.order.carry_out(&self.client)).await;
         pending.tries += 1;
         let enough = match done {
             Ok(Ok(Work::Done)) => true,
@@ -212,22 +193,6 @@ impl Book {
         }
         pending.not_before = Instant::now() + PAUSE * (1 << pending.tries.min(6));
         self.pages().orders.push(pending);
-    }
-
-    async fn work(&self, order: &Order) -> Result<Work, ConsulError> {
-        match order {
-            Order::Destroy(session) => self.client.destroy_session(session).await?,
-            Order::Sweep(name) => {
-                let found = self.client.sessions_named(name).await?;
-                if found.is_empty() {
-                    return Ok(Work::NotYet);
-                }
-                for session in found {
-                    self.client.destroy_session(&session).await?;
-                }
-            }
-        }
-        Ok(Work::Done)
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -261,7 +226,7 @@ impl Pages {
             let idle_max = if is_first { session.ttl.min(SPARE_MAX) } else { SURPLUS_MAX };
             if self.closed || idle >= idle_max.min(session.ttl) {
                 let order = Order::Destroy(session.id);
-                self.orders.push(Pending { order, tries: 0, not_before: now });
+                self.orders.push(Pending::new(order));
             } else {
                 self.spares.push((session, since));
             }

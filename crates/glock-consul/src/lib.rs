@@ -9,6 +9,8 @@ mod wait;
 
 mod hold;
 mod keeper;
+mod order;
+mod renew;
 mod session;
 
 mod address;

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::{
     ConsulClient, ConsulError,
-    keeper::{Book, Held, Order},
+    keeper::{Book, Held},
+    order::Order,
     owner::Owner,
 };
 

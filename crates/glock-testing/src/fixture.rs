@@ -52,6 +52,9 @@ pub trait Networked: Fixture {
     const CONNECTIONS_MAX: usize = 2;
     /// How many requests idle waiters may cause in a minute, whatever their number.
     const IDLE_REQUESTS_MAX: u64 = 0;
+    /// How many requests an acquire, a refused one, a renewal and a release may take. More than one
+    /// are on their way together: each of the four is one round trip all the same.
+    const REQUESTS_MAX: [u64; 4] = [1; 4];
     /// How long that minute is: shorter only for a store that is itself a test.
     const IDLE: Duration = Duration::from_mins(1);
     /// The path of the test `holder_process` that the macro made, if that was not called at the

@@ -85,6 +85,7 @@ macro_rules! contract {
             ownership {
                 an_expired_lease_is_dead,
                 a_released_lease_is_dead,
+                a_lease_that_somebody_else_ended_is_dead,
                 a_foreign_lease_changes_nothing,
                 a_lease_of_another_store_changes_nothing,
                 a_lease_travels_as_text,

@@ -2,14 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
-    io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use glock_testing::fresh_namespace;
+use glock_testing::process::{Kept, free_ports};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
@@ -20,20 +19,21 @@ use crate::admin::Admin;
 /// A cluster of three. All of it is gone with this value, and with this process.
 pub(crate) struct Agents {
     pub(crate) agents: Vec<Agent>,
-    dir: PathBuf,
 }
 
 pub(crate) struct Agent {
     pub(crate) http: SocketAddr,
     arguments: Vec<String>,
-    running: Option<Running>,
+    home: PathBuf,
+    running: Option<Kept>,
 }
 
-struct Running {
-    pid: u32,
-    /// Kills the server as soon as nobody holds the other end of its input.
-    _keeper: Child,
-    _alive: ChildStdin,
+/// Clusters that this process has started.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the `n`th cluster of a process has its files.
+pub(crate) fn dir(process: u32, n: usize) -> PathBuf {
+    std::env::temp_dir().join(format!("glock-consul-{process}-{n}"))
 }
 
 pub(crate) const TOKEN: &str = "5f0b0c4e-7a3b-4a55-9d7e-0f5f5c1d2e3a";
@@ -44,41 +44,34 @@ session_ttl_min = "1s"
 performance { raft_multiplier = 1 }
 limits { http_max_conns_per_client = -1 }
 "#;
-/// Starts the server given by the arguments, tells its process id, and waits for the end of its input.
-const KEEPER: &str = r#""$@" >/dev/null 2>&1 & echo $!; read -r _; kill -9 $!"#;
 const READY: Duration = Duration::from_mins(1);
 
 impl Agents {
     /// Starts three servers and waits until each takes sessions.
     pub(crate) async fn start() -> Self {
-        let dir = std::env::temp_dir().join(format!("glock-consul-{}", fresh_namespace()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let config = dir.join("agent.hcl");
+        let dir = dir(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let acl = format!(
             "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{TOKEN}\" agent = \"{TOKEN}\" }} }}"
         );
-        std::fs::write(&config, format!("{SETTINGS}{acl}\n")).unwrap();
-        let ports = free_ports(9);
+        let ports = free_ports(9).unwrap();
         let joins = ports.chunks(3).map(|ports| format!("-retry-join=127.0.0.1:{}", ports[1]));
         let joins: Vec<_> = joins.collect();
         let mut agents = Vec::new();
         for (n, ports) in ports.chunks(3).enumerate() {
-            let data = dir.join(format!("d{n}"));
+            let home = dir.join(format!("n{n}"));
+            std::fs::create_dir_all(&home).unwrap();
+            std::fs::write(home.join("agent.hcl"), format!("{SETTINGS}{acl}\n")).unwrap();
             let own = format!(
                 "agent -server -bootstrap-expect 3 -node n{n} -bind 127.0.0.1 -client 127.0.0.1 \
                  -disable-host-node-id -retry-interval 1s -dns-port -1 -grpc-port -1 -serf-wan-port -1 \
-                 -http-port {} -serf-lan-port {} -server-port {} -config-file {} -data-dir {}",
-                ports[0],
-                ports[1],
-                ports[2],
-                config.display(),
-                data.display()
+                 -http-port {} -serf-lan-port {} -server-port {} -config-file agent.hcl -data-dir data",
+                ports[0], ports[1], ports[2],
             );
             let arguments = own.split_whitespace().map(ToOwned::to_owned).chain(joins.clone());
             let http = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-            agents.push(Agent { http, arguments: arguments.collect(), running: None });
+            agents.push(Agent { http, arguments: arguments.collect(), home, running: None });
         }
-        let mut cluster = Self { agents, dir };
+        let mut cluster = Self { agents };
         for agent in &mut cluster.agents {
             agent.start();
         }
@@ -105,15 +98,6 @@ impl Agents {
     }
 }
 
-impl Drop for Agents {
-    fn drop(&mut self) {
-        for agent in &mut self.agents {
-            agent.kill();
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
 impl Agent {
     pub(crate) fn url(&self) -> String {
         format!("http://{}/?token={TOKEN}", self.http)
@@ -124,18 +108,8 @@ impl Agent {
     }
 
     pub(crate) fn start(&mut self) {
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "sh", &program()])
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
-        let alive = keeper.stdin.take().unwrap();
-        let mut pid = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
-        let pid = pid.trim().parse().expect("a process id");
-        self.running = Some(Running { pid, _keeper: keeper, _alive: alive });
+        let running = Kept::start(Path::new(&program()), &self.arguments, &self.home);
+        self.running = Some(running.expect("a consul binary"));
     }
 
     /// Waits until it takes sessions: its node is known to the leader only then.
@@ -159,12 +133,9 @@ impl Agent {
         status == 200 && admin.ask("PUT", &format!("session/destroy/{id}"), "").await.0 == 200
     }
 
-    /// Kills it, as a crash would.
+    /// Kills it, as a crash would; it can be started again.
     pub(crate) fn kill(&mut self) {
-        if self.running.is_some() {
-            self.signal("KILL");
-        }
-        self.running = None;
+        self.running.take().expect("it does not run").kill_9().unwrap();
     }
 
     pub(crate) fn pause(&self) {
@@ -176,9 +147,7 @@ impl Agent {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.running.as_ref().expect("it does not run").pid;
-        let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
-        assert!(sent.unwrap().success());
+        self.running.as_ref().expect("it does not run").signal(name).unwrap();
     }
 }
 
@@ -188,10 +157,4 @@ fn program() -> String {
         "GLOCK_CONSUL_SERVER is not set; run `cargo xtask integration consul --native`, or set it to \
          the path of a consul binary",
     )
-}
-
-/// Ports that nobody uses at the moment, all different.
-fn free_ports(count: usize) -> Vec<u16> {
-    let open: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    open.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }

@@ -37,7 +37,16 @@ async fn idle(waiters: usize, locks: usize) {
         });
     }
     // All have tried; the sessions of their tries are destroyed, their connections closed.
-    sleep(Duration::from_secs(8)).await;
+    let settled = async {
+        loop {
+            let before = proxy.requests();
+            sleep(Duration::from_secs(2)).await;
+            if proxy.connections() <= CONNECTIONS_MAX && proxy.requests() <= before + 2 {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_mins(1), settled).await.expect("they do not settle");
     let before = proxy.requests();
     sleep(IDLE).await;
     let asked = proxy.requests() - before;
@@ -68,7 +77,7 @@ async fn a_thousand_waiters_on_a_thousand_locks_ask_next_to_nothing() {
 
 /// Requests a hand-over while `waiters` tasks of one client take a lock in turns.
 async fn requests_a_hand_over(waiters: u32) -> f64 {
-    const TURNS: u32 = 2;
+    const TURNS: u32 = 4;
     let store = Store::open().await;
     let proxy = Proxy::start(store.admin.addr).await.unwrap();
     let ours: ConsulLock = store.admin.lock(store.admin.client(proxy.addr()), store.config());
@@ -85,8 +94,12 @@ async fn requests_a_hand_over(waiters: u32) -> f64 {
             }
         });
     }
-    sleep(Duration::from_secs(1)).await;
-    let before = proxy.requests();
+    // All are in line, and one of them is asleep.
+    let mut before = 0;
+    while proxy.requests() != before || before == 0 {
+        before = proxy.requests();
+        sleep(Duration::from_millis(300)).await;
+    }
     held.release(&lease).await.unwrap();
     tasks.join_all().await;
     let asked = u32::try_from(proxy.requests() - before).unwrap();

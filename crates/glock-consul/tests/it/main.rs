@@ -13,6 +13,7 @@ mod support;
 mod access;
 mod crowd;
 mod fencing;
+mod gateway;
 mod leaks;
 mod operator;
 mod sessions;

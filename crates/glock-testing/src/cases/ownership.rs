@@ -35,6 +35,28 @@ pub async fn a_released_lease_is_dead<F: Fixture>(fixture: &F) {
     assert_eq!(fixture.owner(&id("x")).await, None, "a renewal must not take the lock again");
 }
 
+/// A hold that was ended without its holder, by an operator or by another process that has its lease
+/// as text, is over for its holder too: whatever else he has that still lives, such as a session.
+pub async fn a_lease_that_somebody_else_ended_is_dead<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    for by in ["an operator", "another process"] {
+        let lease = take(&ours, &id("x")).await;
+        if by == "an operator" {
+            fixture.evict(&id("x")).await;
+        } else {
+            let copy: Lease = lease.to_secret_text().parse().unwrap();
+            theirs.release(&copy).await.unwrap();
+        }
+        let renew = || ours.renew(&lease, ttl(&ours, LONG));
+        assert_not_held(renew().await, &format!("renewing what {by} ended"));
+        let successor = take(&theirs, &id("x")).await;
+        assert_not_held(renew().await, &format!("renewing what {by} ended, after another grant"));
+        assert_not_held(ours.release(&lease).await, &format!("releasing what {by} ended"));
+        assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(successor.owner().reveal()));
+        theirs.release(&successor).await.unwrap();
+    }
+}
+
 /// A lease with another owner, or of another lock, is refused and changes nothing.
 pub async fn a_foreign_lease_changes_nothing<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);

@@ -25,11 +25,12 @@ async fn warm<F: Networked>(fixture: &F, proxy: &Proxy) -> F::Lock {
     lock
 }
 
-/// Runs `call` and counts its round trips.
-async fn trips<T>(proxy: &Proxy, call: impl Future<Output = T>) -> (u64, T) {
-    let before = proxy.round_trips();
+/// Runs `call` and counts its round trips, one after the other, and its requests.
+async fn trips<T>(proxy: &Proxy, call: impl Future<Output = T>) -> ((u64, u64), T) {
+    let before = proxy.counts();
     let output = call.await;
-    (proxy.round_trips() - before, output)
+    let counted = proxy.counts() - before;
+    ((counted.in_a_row, counted.round_trips), output)
 }
 
 /// Acquire, refused acquire, renew and release take one round trip each.
@@ -46,7 +47,10 @@ pub async fn warm_calls_take_one_round_trip<F: Networked>(fixture: &F) {
         let (release, released) = trips(&proxy, lock.release(&lease)).await;
         released.unwrap();
         let counted = [acquire, refused, renew, release];
-        assert_eq!(counted, [1; 4], "acquire, refused, renew, release in round {round}");
+        let what = format!("acquire, refused, renew, release in round {round}: {counted:?}");
+        assert_eq!(counted.map(|(trips, _)| trips), [1; 4], "round trips of {what}");
+        let requests = counted.iter().zip(F::REQUESTS_MAX);
+        assert!(requests.clone().all(|((_, asked), most)| *asked <= most), "requests of {what}");
     }
 }
 

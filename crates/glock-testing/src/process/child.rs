@@ -251,7 +251,7 @@ impl Drop for Child {
 }
 
 /// The kernel answers at once, so there is nothing to await.
-fn is_stopped(stat: &str) -> io::Result<bool> {
+pub(crate) fn is_stopped(stat: &str) -> io::Result<bool> {
     let stat = read_to_string(stat)?;
     // The state comes behind the program's name, which may have anything in it.
     Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))

@@ -53,6 +53,8 @@ pub(crate) struct Control {
 pub(crate) struct State {
     pub(crate) counts: Counts,
     pub(crate) open: usize,
+    /// Connections whose client waits for an answer.
+    pub(crate) asking: usize,
     pub(crate) armed: Option<Cut>,
 }
 

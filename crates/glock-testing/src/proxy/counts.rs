@@ -21,6 +21,9 @@ pub struct Counts {
     pub resets: u64,
     /// Turns that a client began. Requests sent without waiting for an answer are one turn.
     pub requests: u64,
+    /// Turns that a client began while nobody waited for an answer: what is on its way together, on
+    /// whatever connections, is one.
+    pub in_a_row: u64,
     /// Times that the server began to speak: after a client, or unasked on a new connection.
     pub replies: u64,
     /// Turns that the server answered. What it says unasked is none.
@@ -40,6 +43,7 @@ impl Sub for Counts {
             accepted: self.accepted.saturating_sub(earlier.accepted),
             resets: self.resets.saturating_sub(earlier.resets),
             requests: self.requests.saturating_sub(earlier.requests),
+            in_a_row: self.in_a_row.saturating_sub(earlier.in_a_row),
             replies: self.replies.saturating_sub(earlier.replies),
             round_trips: self.round_trips.saturating_sub(earlier.round_trips),
             bytes_up: self.bytes_up.saturating_sub(earlier.bytes_up),

@@ -39,6 +39,7 @@ pub(crate) async fn relay(
         down: Lane::default(),
         speaker: Speaker::Nobody,
         turns: Turns::default(),
+        asks: false,
         cut: None,
         drained: Drained::GoOn,
     };
@@ -55,6 +56,8 @@ struct Relay {
     speaker: Speaker,
     /// The same, for the counters.
     turns: Turns,
+    /// Whether the client waits for an answer.
+    asks: bool,
     /// The one-shot cut that the latest request has taken upon itself.
     cut: Option<Cut>,
     drained: Drained,
@@ -81,6 +84,14 @@ enum Drained {
 enum Next {
     Continue,
     Reset,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.asks {
+            self.control.state().asking -= 1;
+        }
+    }
 }
 
 impl Relay {
@@ -165,6 +176,10 @@ impl Relay {
         state.counts.bytes_up += said.len() as u64;
         if self.turns.said(Side::Client, said).turn {
             state.counts.requests += 1;
+            if !std::mem::replace(&mut self.asks, true) {
+                state.counts.in_a_row += u64::from(state.asking == 0);
+                state.asking += 1;
+            }
         }
         let armed = state.armed.take();
         drop(state);
@@ -205,6 +220,9 @@ impl Relay {
         }
         if said_so.answer {
             state.counts.round_trips += 1;
+        }
+        if std::mem::take(&mut self.asks) {
+            state.asking -= 1;
         }
         drop(state);
 

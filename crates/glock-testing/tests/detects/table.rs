@@ -61,6 +61,13 @@ const CONTRACT: &[Row] = &[
         ],
     ),
     (
+        "ownership::a_lease_that_somebody_else_ended_is_dead",
+        &[
+            (Flaw::RenewAlwaysOk, "renewing what an operator ended succeeded"),
+            (Flaw::ReleaseAlwaysOk, "releasing what an operator ended succeeded"),
+        ],
+    ),
+    (
         "ownership::a_foreign_lease_changes_nothing",
         &[
             (Flaw::ReleaseUnchecked, "releasing a foreign lease succeeded"),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+mod counts;
 mod cuts;
 mod server;
 
@@ -30,6 +31,7 @@ async fn without_a_fault_bytes_pass_both_ways_and_are_counted() {
         accepted: 1,
         resets: 0,
         requests: 2,
+        in_a_row: 2,
         replies: 2,
         round_trips: 2,
         bytes_up: 8,

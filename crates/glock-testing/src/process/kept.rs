@@ -1,0 +1,164 @@
+//! A server's process that a test kills and pauses, and that outlives no test.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::process::child::is_stopped;
+
+/// The process of a server, for tests that start a cluster of their own.
+///
+/// It dies with this value, and with this process however that ends; so does its directory, and the
+/// one above once it is empty.
+#[derive(Debug)]
+pub struct Kept {
+    pid: u32,
+    /// A shell that kills the server once nobody holds its input.
+    keeper: Child,
+    home: PathBuf,
+}
+
+/// Runs a program until the input ends, and tells its process id; then removes what it left, unless
+/// told to keep it. The program must not have the other end of the output that its id is told by.
+const KEEPER: &str = r#"
+"$@" < /dev/null > "$KEPT_HOME/log" 2>&1 &
+echo $!
+read -r last
+kill -9 $! 2> /dev/null
+wait
+cd / && [ "$last" = keep ] || { rm -rf "$KEPT_HOME"; rmdir "${KEPT_HOME%/*}"; } 2> /dev/null"#;
+
+impl Kept {
+    /// Starts `program` in its directory `home`, which is made if it is not there. What it says goes
+    /// into the file `log` there.
+    ///
+    /// # Errors
+    ///
+    /// When no process can be started.
+    pub fn start(program: &Path, arguments: &[String], home: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(home)?;
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "keeper"])
+            .arg(program)
+            .args(arguments)
+            .env("KEPT_HOME", home)
+            .current_dir(home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut pid = String::new();
+        if let Some(output) = keeper.stdout.take() {
+            BufReader::new(output).read_line(&mut pid)?;
+        }
+        let pid = pid.trim().parse().map_err(|_| io::Error::other("the keeper tells no id"))?;
+        Ok(Self { pid, keeper, home: home.to_owned() })
+    }
+
+    /// Sends a signal, such as KILL, STOP or CONT. After STOP it returns when the server stands.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended, or does not stop.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        let sent =
+            Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid)]).status()?;
+        if !sent.success() {
+            return Err(io::Error::other(format!("cannot send SIG{name} to {}: {sent}", self.pid)));
+        }
+        let stat = format!("/proc/{}/stat", self.pid);
+        for _ in 0..STOPS_MAX {
+            if name != "STOP" || is_stopped(&stat)? {
+                return Ok(());
+            }
+            std::thread::sleep(POLL);
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not stop"))
+    }
+
+    /// Kills the server as a crash would, and leaves its directory to one that starts there again.
+    ///
+    /// # Errors
+    ///
+    /// When its keeper is gone.
+    pub fn kill_9(mut self) -> io::Result<()> {
+        if let Some(input) = &mut self.keeper.stdin {
+            input.write_all(b"keep\n")?;
+        }
+        self.keeper.wait().map(drop)
+    }
+
+    /// Its directory.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+}
+
+const POLL: std::time::Duration = std::time::Duration::from_millis(1);
+const STOPS_MAX: u32 = 5_000;
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Loopback ports that nobody uses at the moment, all different.
+///
+/// # Errors
+///
+/// When the machine has none.
+pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let open: Vec<_> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
+    open.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(home: &Path) -> Kept {
+        Kept::start(Path::new("sleep"), &["600".into()], home).unwrap()
+    }
+
+    fn lives(pid: u32) -> bool {
+        Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn a_server_and_its_directory_end_with_the_value() {
+        let dir = std::env::temp_dir().join(crate::fresh_namespace());
+        let kept = sleeper(&dir.join("n0"));
+        let pid = kept.pid;
+        kept.signal("STOP").unwrap();
+        kept.signal("CONT").unwrap();
+        assert!(lives(pid) && kept.home().join("log").exists());
+        drop(kept);
+        assert!(!lives(pid) && !dir.exists());
+    }
+
+    #[test]
+    fn a_killed_server_leaves_its_data() {
+        let dir = std::env::temp_dir().join(crate::fresh_namespace());
+        let home = dir.join("n0");
+        let kept = sleeper(&home);
+        let pid = kept.pid;
+        std::fs::write(home.join("data"), "x").unwrap();
+        kept.kill_9().unwrap();
+        assert!(!lives(pid) && home.join("data").exists());
+        drop(sleeper(&home));
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn ports_are_different() {
+        let mut ports = free_ports(9).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 9);
+    }
+}
