@@ -1,17 +1,10 @@
 //! The same reports from real stores: every action, with success, refusal, failure and loss.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    str::FromStr,
-    time::Duration,
-};
+mod opened;
 
-use glock_core::{Lock, LockConfig, LockExt, LockId, LossReason, Retry};
-use glock_postgres::{PostgresLock, sqlx::postgres::PgConnectOptions};
-use glock_redis::{
-    RedisLock,
-    redis::{Client, ConnectionAddr, IntoConnectionInfo},
-};
+use std::{net::SocketAddr, time::Duration};
+
+use glock_core::{Lock, LockExt, LockId, LossReason, Order, Retry};
 use glock_telemetry::names;
 use glock_testing::{Proxy, fresh_namespace, url_from_env};
 use opentelemetry::trace::{SpanKind, Status};
@@ -77,12 +70,15 @@ async fn every_report_is_made(via: Via, one: impl Lock + Clone, other: impl Lock
     let margin = recorder.point(names::RENEW_MARGIN_SECONDS, &[(names::BACKEND, backend)]);
     assert!(margin.unwrap().sum > 1.0, "two thirds of the lease are left");
     assert_eq!(recorder.point(names::HELD, &[(names::BACKEND, backend)]).unwrap().count, 0);
-    assert_spans(&recorder, backend);
+    // Where the store keeps the line, nobody sleeps beside it.
+    let waits = (lock.capabilities().order == Order::Client).then_some("wait");
+    let actions = ["acquire", "renew", "release", "inspect"].into_iter().chain(waits);
+    assert_spans(&recorder, backend, actions);
 }
 
 /// Every span is a client's and says how its call ended; none has failed.
-fn assert_spans(recorder: &Recorder, backend: &str) {
-    for action in ["acquire", "renew", "release", "wait", "inspect"] {
+fn assert_spans(recorder: &Recorder, backend: &str, actions: impl Iterator<Item = &'static str>) {
+    for action in actions {
         let spans = recorder.spans_named(&format!("{backend}_lock.{action}"));
         assert!(!spans.is_empty(), "{action}");
         for span in spans {
@@ -125,69 +121,48 @@ async fn an_outage_is_reported(via: Via, lock: impl Lock + Clone, proxy: &Proxy)
     assert!(description.matches(": ").count() >= 2, "the driver's cause is missing: {description}");
 }
 
-fn redis(server: Option<SocketAddr>, namespace: &str) -> RedisLock {
-    let url = url_from_env("GLOCK_REDIS_URL", "redis");
-    let mut info = url.as_str().into_connection_info().unwrap();
-    if let Some(server) = server {
-        info = info.set_addr(ConnectionAddr::Tcp(server.ip().to_string(), server.port()));
-    }
-    let config = LockConfig::default().with_namespace(namespace);
-    RedisLock::new(Client::open(info).unwrap()).with_config(config).unwrap()
+async fn is_reported_on<L: Lock + Clone>(
+    via: Via,
+    upstream: SocketAddr,
+    open: impl AsyncFn(Option<SocketAddr>) -> L,
+) {
+    every_report_is_made(via, open(None).await, open(None).await).await;
+    let proxy = Proxy::start(upstream).await.unwrap();
+    an_outage_is_reported(via, open(Some(proxy.addr())).await, &proxy).await;
 }
 
-async fn redis_is_reported_on(via: Via) {
-    let namespace = fresh_namespace();
-    every_report_is_made(via, redis(None, &namespace), redis(None, &namespace)).await;
-    let url = url_from_env("GLOCK_REDIS_URL", "redis");
-    let server = url.as_str().into_connection_info().unwrap().addr().to_string();
-    let proxy = Proxy::start(server.to_socket_addrs().unwrap().next().unwrap()).await.unwrap();
-    an_outage_is_reported(via, redis(Some(proxy.addr()), &namespace), &proxy).await;
+/// Two tests of a store, one for each way that spans may take.
+macro_rules! reported {
+    ($($module:ident: $store:ident, $variable:literal)+) => {$(
+        mod $module {
+            use super::{Via, fresh_namespace, is_reported_on, opened, url_from_env};
+
+            async fn run(via: Via) {
+                let url = url_from_env($variable, stringify!($store));
+                let namespace = fresh_namespace();
+                let open = async |server| opened::$store(&url, server, &namespace).await;
+                is_reported_on(via, opened::upstream(&url), open).await;
+            }
+
+            #[tokio::test]
+            #[ignore = concat!("needs a server: set ", $variable, " and run with `--ignored`")]
+            async fn through_the_layer() {
+                run(Via::Layer).await;
+            }
+
+            #[tokio::test]
+            #[ignore = concat!("needs a server: set ", $variable, " and run with `--ignored`")]
+            async fn through_a_provider() {
+                run(Via::Provider).await;
+            }
+        }
+    )+};
 }
 
-#[tokio::test]
-#[ignore = "needs a server: set GLOCK_REDIS_URL and run with `--ignored`"]
-async fn redis_is_reported_on_through_the_layer() {
-    redis_is_reported_on(Via::Layer).await;
-}
-
-#[tokio::test]
-#[ignore = "needs a server: set GLOCK_REDIS_URL and run with `--ignored`"]
-async fn redis_is_reported_on_through_a_provider() {
-    redis_is_reported_on(Via::Provider).await;
-}
-
-async fn postgres(server: Option<SocketAddr>, namespace: &str) -> PostgresLock {
-    let url = url_from_env("GLOCK_POSTGRES_URL", "postgres");
-    let mut options = PgConnectOptions::from_str(&url).unwrap();
-    if let Some(server) = server {
-        options = options.host(&server.ip().to_string()).port(server.port());
-    }
-    let pool = PostgresLock::pool_options().max_connections(4).connect_lazy_with(options);
-    let config = LockConfig::default().with_namespace(namespace);
-    let lock = PostgresLock::new(pool).with_config(config).unwrap();
-    lock.ensure_schema().await.unwrap();
-    lock
-}
-
-async fn postgres_is_reported_on(via: Via) {
-    let namespace = fresh_namespace();
-    let (one, other) = (postgres(None, &namespace).await, postgres(None, &namespace).await);
-    every_report_is_made(via, one, other).await;
-    let url = url_from_env("GLOCK_POSTGRES_URL", "postgres");
-    let options = PgConnectOptions::from_str(&url).unwrap();
-    let server = (options.get_host(), options.get_port());
-    let proxy = Proxy::start(server.to_socket_addrs().unwrap().next().unwrap()).await.unwrap();
-    an_outage_is_reported(via, postgres(Some(proxy.addr()), &namespace).await, &proxy).await;
-}
-
-#[tokio::test]
-#[ignore = "needs a server: set GLOCK_POSTGRES_URL and run with `--ignored`"]
-async fn postgres_is_reported_on_through_the_layer() {
-    postgres_is_reported_on(Via::Layer).await;
-}
-
-#[tokio::test]
-#[ignore = "needs a server: set GLOCK_POSTGRES_URL and run with `--ignored`"]
-async fn postgres_is_reported_on_through_a_provider() {
-    postgres_is_reported_on(Via::Provider).await;
+reported! {
+    redis_is_reported_on: redis, "GLOCK_REDIS_URL"
+    postgres_is_reported_on: postgres, "GLOCK_POSTGRES_URL"
+    etcd_is_reported_on: etcd, "GLOCK_ETCD_URL"
+    consul_is_reported_on: consul, "GLOCK_CONSUL_URL"
+    zookeeper_is_reported_on: zookeeper, "GLOCK_ZOOKEEPER_URL"
 }
