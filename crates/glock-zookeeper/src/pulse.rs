@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Pulse {
 struct Beats {
     /// When confirmed writes were sent, in order; the first is the newest that surely arrived.
     sent: VecDeque<Instant>,
+    /// When the last write was sent, confirmed or not.
+    asked: Instant,
 }
 
 /// Half a tick, as a part of the shortest time-out.
@@ -47,7 +49,11 @@ impl Pulse {
     /// Of a session that was asked for at `asked_at` and granted `timeout`.
     pub(crate) fn new(asked_at: Instant, timeout: Duration) -> Self {
         let tether = Tether::new(asked_at);
-        let pulse = Self { timeout, tether, beats: Mutex::new(Beats { sent: [asked_at].into() }) };
+        let pulse = Self {
+            timeout,
+            tether,
+            beats: Mutex::new(Beats { sent: [asked_at].into(), asked: asked_at }),
+        };
         pulse.prove(asked_at, asked_at);
         pulse
     }
@@ -61,10 +67,17 @@ impl Pulse {
         self.timeout / BEAT
     }
 
+    /// A write is about to be sent: the time from which it counts.
+    pub(crate) fn ask(&self) -> Instant {
+        let now = Instant::now();
+        self.beats().asked = now;
+        now
+    }
+
     /// The servers confirmed a write that was sent at `sent_at`.
     pub(crate) fn beat(&self, sent_at: Instant) {
         let surely = {
-            let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut beats = self.beats();
             let heard_of = sent_at.checked_sub(self.timeout / HALF_TICK);
             while beats.sent.get(1).is_some_and(|next| heard_of.is_some_and(|by| *next <= by)) {
                 beats.sent.pop_front();
@@ -78,9 +91,14 @@ impl Pulse {
         self.prove(surely, sent_at);
     }
 
-    /// When the last confirmed write was sent, roughly.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).sent.back().copied()
+    /// When the last write was sent. One that is lost is sent again, which counts anew.
+    pub(crate) fn last(&self) -> Instant {
+        self.beats().asked
+    }
+
+    fn beats(&self) -> MutexGuard<'_, Beats> {
+        // No code that could panic runs under this lock, so what it holds is whole.
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn prove(&self, surely: Instant, sent_at: Instant) {
