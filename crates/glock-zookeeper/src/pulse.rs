@@ -23,6 +23,10 @@ use tokio::time::Instant;
 ///   least two ticks, so a quarter of it is enough;
 /// - the driver's own ping before the last write. Those come every fifth of the time-out, which
 ///   leaves half of it from the write on, and a margin.
+///
+/// All this takes a leader that is punctual. One that stood still may confirm what it had received
+/// before it sees which sessions are over; so what was on its way when a late answer came proves
+/// nothing, nor does anything before.
 pub(crate) struct Pulse {
     timeout: Duration,
     tether: Tether,
@@ -34,6 +38,8 @@ struct Beats {
     sent: VecDeque<Instant>,
     /// When the last write was sent, confirmed or not.
     asked: Instant,
+    /// When the last answer came that had taken too long.
+    stalled: Option<Instant>,
 }
 
 /// Half a tick, as a part of the shortest time-out.
@@ -42,6 +48,8 @@ const HALF_TICK: u32 = 4;
 const GRAIN: u32 = 32;
 /// What two clocks may differ by, as a part of the time-out.
 const MARGIN: u32 = 100;
+/// An answer that takes longer than this part of the time-out is late.
+const LATE: u32 = 8;
 /// A silent session is asked for a sign of life after this part of the time-out.
 const BEAT: u32 = 8;
 
@@ -52,9 +60,9 @@ impl Pulse {
         let pulse = Self {
             timeout,
             tether,
-            beats: Mutex::new(Beats { sent: [asked_at].into(), asked: asked_at }),
+            beats: Mutex::new(Beats { sent: [asked_at].into(), asked: asked_at, stalled: None }),
         };
-        pulse.prove(asked_at, asked_at);
+        pulse.prove(Some(asked_at), asked_at);
         pulse
     }
 
@@ -78,6 +86,14 @@ impl Pulse {
     pub(crate) fn beat(&self, sent_at: Instant) {
         let surely = {
             let mut beats = self.beats();
+            let now = Instant::now();
+            if now.saturating_duration_since(sent_at) > self.timeout / LATE {
+                beats.stalled = Some(now);
+                beats.sent.clear();
+            }
+            if beats.stalled.is_some_and(|stalled| sent_at <= stalled) {
+                return;
+            }
             let heard_of = sent_at.checked_sub(self.timeout / HALF_TICK);
             while beats.sent.get(1).is_some_and(|next| heard_of.is_some_and(|by| *next <= by)) {
                 beats.sent.pop_front();
@@ -86,7 +102,7 @@ impl Pulse {
             if beats.sent.back().is_none_or(|last| *last + grain <= sent_at) {
                 beats.sent.push_back(sent_at);
             }
-            beats.sent.front().copied().unwrap_or(sent_at)
+            beats.sent.front().copied().filter(|first| heard_of.is_some_and(|by| *first <= by))
         };
         self.prove(surely, sent_at);
     }
@@ -101,8 +117,9 @@ impl Pulse {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn prove(&self, surely: Instant, sent_at: Instant) {
-        let until = (surely + self.timeout).max(sent_at + self.timeout / 2);
+    fn prove(&self, surely: Option<Instant>, sent_at: Instant) {
+        let half = sent_at + self.timeout / 2;
+        let until = surely.map_or(half, |surely| half.max(surely + self.timeout));
         self.tether.extend(until.checked_sub(self.timeout / MARGIN).unwrap_or(until));
     }
 }
@@ -130,6 +147,22 @@ mod tests {
     async fn one_write_after_a_silence_proves_half_a_time_out() {
         let pulse = Pulse::new(Instant::now(), TIMEOUT);
         advance(TIMEOUT * 5).await;
+        pulse.beat(Instant::now());
+        assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_and_what_was_on_its_way_with_it_prove_nothing() {
+        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        let late = Instant::now();
+        advance(TIMEOUT * 3 / 4).await;
+        let with_it = Instant::now();
+        advance(TIMEOUT / 16).await;
+        pulse.beat(late);
+        pulse.beat(with_it);
+        let left_at_last = left(&pulse);
+        assert!((1.4..1.5).contains(&left_at_last), "{left_at_last}");
+        advance(TIMEOUT / 16).await;
         pulse.beat(Instant::now());
         assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
     }
