@@ -72,8 +72,9 @@ async fn nobody_jumps_the_line() {
     }
 }
 
-/// Requests a hand-over, with so many in line.
-async fn requests_a_hand_over(waiters: usize) -> f64 {
+/// Requests and bytes that a hand-over takes, with so many in line. Requests that overlap count as
+/// one, their bytes do not.
+async fn costs_a_hand_over(waiters: usize) -> (f64, f64) {
     const HAND_OVERS: usize = 20;
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
@@ -97,25 +98,27 @@ async fn requests_a_hand_over(waiters: usize) -> f64 {
     held.release().await.unwrap();
     done.acquire().await.unwrap().forget();
     sleep(Duration::from_millis(300)).await;
-    let before = proxy.requests();
+    let before = (proxy.requests(), proxy.bytes_up());
     for _ in 0..HAND_OVERS - 1 {
         pass.send(()).await.unwrap();
         done.acquire().await.unwrap().forget();
     }
     sleep(Duration::from_millis(100)).await;
-    let requests = proxy.requests() - before;
+    let after = (proxy.requests(), proxy.bytes_up());
     drop(pass);
     tasks.join_all().await;
-    f64::from(u32::try_from(requests).unwrap()) / 19.0
+    let each = |count: u64| f64::from(u32::try_from(count).unwrap()) / 19.0;
+    (each(after.0 - before.0), each(after.1 - before.1))
 }
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_hand_over_costs_the_same_however_many_wait() {
-    let (few, many) = (requests_a_hand_over(1).await, requests_a_hand_over(64).await);
+    let ((few, up), (many, up_many)) = (costs_a_hand_over(1).await, costs_a_hand_over(64).await);
     println!("{few:.1} requests a hand-over with 1 in line, {many:.1} with 64");
-    // Release, take; and for the next in line: list, watch. A ping or two may fall into it.
-    assert!(few < 6.5 && many < few + 0.5, "{few:.1} with 1 in line, {many:.1} with 64");
+    // Release, take; and the next in line watches the lock. A ping or two may fall into it.
+    assert!(few < 4.5 && many < few + 0.5, "{few:.1} with 1 in line, {many:.1} with 64");
+    assert!(up_many < up + 50.0, "{up:.0} bytes with 1 in line, {up_many:.0} with 64");
 }
 
 /// A thousand idle waiters of one process: one connection, and less than a request a second.
