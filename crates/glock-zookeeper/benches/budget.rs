@@ -2,7 +2,8 @@
 //! `GLOCK_ZOOKEEPER_URL` names.
 //!
 //! Both take a lock by four operations: two ephemeral nodes, and a queue made and deleted, so that
-//! nobody gets in before those who wait. What the latter two cost by hand is printed beneath.
+//! nobody gets in before those who wait. What the latter two cost by hand is printed beneath: some
+//! 10 µs, or 3 % of a pair, on one server.
 
 use std::{
     sync::{
