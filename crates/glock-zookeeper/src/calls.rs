@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, WaitQueue};
-use tokio::time::Instant;
+use glock_core::{
+    Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, Tether, WaitQueue,
+};
+use tokio::time::{self, Instant};
 use zookeeper_client::Error;
 
 use crate::{
+    claim::Claim,
     error::{error, is_unknown},
-    ledger::{Claim, Proof},
-    nodes::{self, Form, Try},
+    ledger::Proof,
+    nodes::{self, FLAP_PAUSE},
     schema::{self, Place},
     session::{Session, Sessions},
+    take::{Form, Try, take},
 };
 
 /// What the calls of one client share.
@@ -29,14 +33,22 @@ pub(crate) struct Subject {
     pub(crate) id: LockId,
     pub(crate) owner: OwnerToken,
     pub(crate) fence: FencingToken,
+    pub(crate) ttl: Duration,
+    pub(crate) tether: Option<Tether>,
 }
 
 impl Subject {
     pub(crate) fn of(lease: &Lease) -> Self {
-        Self { id: lease.id().clone(), owner: lease.owner().clone(), fence: lease.fence() }
+        Self {
+            id: lease.id().clone(),
+            owner: lease.owner().clone(),
+            fence: lease.fence(),
+            ttl: lease.ttl(),
+            tether: lease.tether().cloned(),
+        }
     }
 
-    fn not_held(&self) -> LockError {
+    pub(crate) fn not_held(&self) -> LockError {
         LockError::NotHeld { id: self.id.clone() }
     }
 }
@@ -57,33 +69,32 @@ impl Calls {
         owner: OwnerToken,
         ttl: Duration,
     ) -> Result<Lease, LockError> {
-        let subject = Subject { id, owner, fence: FencingToken::new(0) };
         let session = self.session(Action::Acquire).await?;
-        let taken = self.take(&session, &subject, ttl, Form::Plain).await;
+        let taken = self.take(&session, &id, &owner, ttl, Form::Plain).await;
         if taken.is_ok() || !session.is_over() {
             return taken;
         }
         // What was asked for on a session that is over ends with it: ask on another one.
         let session = self.session(Action::Acquire).await?;
-        self.take(&session, &subject, ttl, Form::Plain).await
+        self.take(&session, &id, &owner, ttl, Form::Plain).await
     }
 
     /// Takes the lock on `session`, as a newcomer or as the first in line.
     pub(crate) async fn take(
         &self,
         session: &Arc<Session>,
-        subject: &Subject,
+        id: &LockId,
+        owner: &OwnerToken,
         ttl: Duration,
         form: Form<'_>,
     ) -> Result<Lease, LockError> {
-        let Subject { id, owner, .. } = subject;
         let proof = Proof { place: self.place(id), generation: 0, owner: owner.clone() };
         let sent_at = Instant::now();
-        let claim = session.ledger.claim(session, proof.clone(), sent_at + ttl);
-        match nodes::take(session, &proof, form).await {
+        let claim = session.ledger.claim(session, proof, sent_at + ttl);
+        match take(session, claim.proof(), form).await {
             Ok(Try::Granted(fence)) => {
                 claim.granted();
-                let lease = Lease::granted(id.clone(), proof.owner, fence, sent_at, ttl);
+                let lease = Lease::granted(id.clone(), owner.clone(), fence, sent_at, ttl);
                 Ok(lease.tethered(session.pulse.tether().clone()))
             }
             Ok(Try::Held { doubt }) => {
@@ -106,69 +117,6 @@ impl Calls {
     pub(crate) fn take_back(&self, owner: &OwnerToken) {
         if let Some(session) = self.sessions.current() {
             session.ledger.doom(owner, 0);
-        }
-    }
-
-    pub(crate) async fn renew(&self, subject: Subject, ttl: Duration) -> Result<Lease, LockError> {
-        let session = self.session(Action::Renew).await?;
-        let Some(proof) = session.ledger.held(&self.place(&subject.id), &subject.owner) else {
-            return self.adopt(&session, subject, ttl).await;
-        };
-        let mut sent_at = Instant::now();
-        let there = loop {
-            match nodes::is_there(&session, &proof).await {
-                Err(err) if is_unknown(&err) && !session.is_over() => sent_at = Instant::now(),
-                answer => break answer,
-            }
-        };
-        match there {
-            Ok(true) if session.ledger.renew(&subject.owner, sent_at + ttl) => {
-                Ok(lease(&session, subject, sent_at, ttl))
-            }
-            Ok(false) => {
-                // Gone, or moved away by a renewal elsewhere.
-                session.ledger.remove(&proof);
-                self.adopt(&session, subject, ttl).await
-            }
-            Ok(true) | Err(Error::SessionExpired) => Err(subject.not_held()),
-            Err(err) => Err(error(Action::Renew, err)),
-        }
-    }
-
-    /// Renews a lease that was granted to another client: moves its hold to this one's session.
-    async fn adopt(
-        &self,
-        session: &Arc<Session>,
-        subject: Subject,
-        ttl: Duration,
-    ) -> Result<Lease, LockError> {
-        let place = self.place(&subject.id);
-        loop {
-            let sent_at = Instant::now();
-            let found = nodes::find(session, &place, &subject.owner).await;
-            let Some(generation) = found.map_err(|err| error(Action::Renew, err))? else {
-                return Err(subject.not_held());
-            };
-            let proof = |generation| Proof {
-                place: place.clone(),
-                generation,
-                owner: subject.owner.clone(),
-            };
-            let (from, to) = (proof(generation), proof(generation.saturating_add(1)));
-            let claim = session.ledger.claim(session, to.clone(), sent_at + ttl);
-            match nodes::adopt(session, &from, &to, subject.fence).await {
-                Ok(true) => {
-                    claim.granted();
-                    return Ok(lease(session, subject, sent_at, ttl));
-                }
-                // It was renewed by somebody else, or has ended.
-                Ok(false) => claim.refused(),
-                Err(err) if is_unknown(&err) && !session.is_over() => claim.run_out(),
-                Err(err) => {
-                    claim.refused();
-                    return Err(error(Action::Renew, err));
-                }
-            }
         }
     }
 
@@ -202,6 +150,7 @@ impl Calls {
                 Err(err) if is_unknown(&err) && !session.is_over() => doubt = true,
                 Err(err) => return Err(err),
             }
+            time::sleep(FLAP_PAUSE).await;
         }
     }
 
@@ -214,13 +163,18 @@ impl Calls {
             let proof = Proof { place: place.clone(), generation, owner: subject.owner.clone() };
             match nodes::end(session, &proof).await {
                 Ok(true) => return Ok(true),
-                Ok(false) => match nodes::find(session, &place, &subject.owner).await? {
-                    Some(found) => generation = found,
-                    None => return Ok(doubt),
+                Ok(false) => match nodes::find(session, &place, subject.fence).await? {
+                    Some(found) if found != generation => {
+                        generation = found;
+                        continue;
+                    }
+                    // Gone, or another owner's.
+                    _ => return Ok(doubt),
                 },
                 Err(err) if is_unknown(&err) && !session.is_over() => doubt = true,
                 Err(err) => return Err(err),
             }
+            time::sleep(FLAP_PAUSE).await;
         }
     }
 
@@ -242,9 +196,4 @@ impl Calls {
             Err(err) => Err(error(Action::Inspect, err)),
         }
     }
-}
-
-fn lease(session: &Session, subject: Subject, sent_at: Instant, ttl: Duration) -> Lease {
-    let Subject { id, owner, fence } = subject;
-    Lease::granted(id, owner, fence, sent_at, ttl).tethered(session.pulse.tether().clone())
 }

@@ -50,8 +50,7 @@ pub(crate) async fn keep(
         let mut wake_at = next.unwrap_or(far);
         // Without a hold nobody asks whether the session lives.
         if !ledger.is_empty() {
-            let mut beat_at =
-                pulse.last().map_or_else(Instant::now, |last| last + pulse.interval());
+            let mut beat_at = pulse.last() + pulse.interval();
             if beat_at <= Instant::now() {
                 let waits = beating.as_ref().is_some_and(|beating| !beating.is_finished());
                 if let Some(session) = session.upgrade().filter(|_| !waits) {

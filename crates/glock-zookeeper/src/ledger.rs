@@ -8,7 +8,7 @@ use std::{
 use glock_core::OwnerToken;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{schema::Place, session::Session};
+use crate::{claim::Claim, schema::Place, session::Session};
 
 /// What a session's client has asked for and holds, and when each hold must end.
 ///
@@ -25,9 +25,10 @@ pub(crate) struct Ledger {
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<OwnerToken, Entry>,
+    /// An owner has more than one only while its hold is being moved here.
+    entries: HashMap<OwnerToken, Vec<Entry>>,
     /// When which entry ends; the number tells apart those that end together.
-    ends: BTreeMap<(Instant, u64), OwnerToken>,
+    ends: BTreeMap<(Instant, u64), (OwnerToken, u32)>,
     serial: u64,
     /// When the keeper looks again; `None`: only when it is woken.
     looks_at: Option<Instant>,
@@ -50,6 +51,12 @@ enum Standing {
     Ending,
 }
 
+impl Entry {
+    fn is_held(&self, now: Instant) -> bool {
+        self.standing == Standing::Held && self.end.0 > now
+    }
+}
+
 /// A hold that must end.
 pub(crate) struct Due {
     pub(crate) session: Arc<Session>,
@@ -58,7 +65,7 @@ pub(crate) struct Due {
     pub(crate) sure: bool,
 }
 
-/// Which nodes stand for a hold.
+/// Which nodes stand for a hold: in a ledger, owner and generation are those of one entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Proof {
     pub(crate) place: Place,
@@ -75,39 +82,49 @@ impl Proof {
 impl Ledger {
     /// Enters a hold that is about to be asked for. Dropped, it is ended, unless the claim was
     /// [granted](Claim::granted) or [refused](Claim::refused).
-    pub(crate) fn claim(&self, session: &Arc<Session>, proof: Proof, end: Instant) -> Claim {
+    pub(crate) fn claim(&self, session: &Arc<Session>, mut proof: Proof, end: Instant) -> Claim {
         let mut state = self.state();
         state.serial += 1;
         let end = (end, state.serial);
-        state.ends.insert(end, proof.owner.clone());
+        let entries = state.entries.entry(proof.owner.clone()).or_default();
+        // Two that ask for one hold ask for nodes of their own: what refuses one grants the other.
+        let asked = entries.iter().map(|entry| entry.proof.generation.saturating_add(1)).max();
+        proof.generation = proof.generation.max(asked.unwrap_or_default());
         let (session, claimed) = (Arc::clone(session), proof.clone());
         let entry = Entry { session: Arc::clone(&session), proof, end, standing: Standing::Asked };
-        // Taking over what this client holds already is taking over from itself.
-        let before = state.entries.insert(claimed.owner.clone(), entry);
-        if let Some(before) = before {
-            state.ends.remove(&before.end);
-        }
+        entries.push(entry);
+        state.ends.insert(end, (claimed.owner.clone(), claimed.generation));
         self.tell(&state, end.0);
-        Claim { session, proof: claimed, open: true }
+        Claim::new(session, claimed)
     }
 
     /// The proof of a hold that has not ended.
     pub(crate) fn held(&self, place: &Place, owner: &OwnerToken) -> Option<Proof> {
-        let state = self.state();
-        let entry = state.entries.get(owner).filter(|entry| entry.proof.place == *place)?;
-        let held = entry.standing == Standing::Held && entry.end.0 > Instant::now();
-        held.then(|| entry.proof.clone())
+        let (state, now) = (self.state(), Instant::now());
+        let entries = state.entries.get(owner)?;
+        let held = |entry: &&Entry| entry.proof.place == *place && entry.is_held(now);
+        entries.iter().find(held).map(|entry| entry.proof.clone())
     }
 
-    /// Moves a hold's end; false if it has ended meanwhile.
-    pub(crate) fn renew(&self, owner: &OwnerToken, end: Instant) -> bool {
+    /// Whether a hold was this client's and has ended, though the servers may still have it.
+    pub(crate) fn is_over(&self, proof: &Proof) -> bool {
+        let (mut state, now) = (self.state(), Instant::now());
+        let entry = state.of(&proof.owner, proof.generation);
+        entry.is_some_and(|entry| entry.standing != Standing::Asked && !entry.is_held(now))
+    }
+
+    /// Moves a hold's end, and never back: an older lease that stands for more is as good. False if
+    /// it has ended meanwhile.
+    pub(crate) fn renew(&self, proof: &Proof, end: Instant) -> bool {
         let mut state = self.state();
-        if state.entries.get(owner).is_none_or(|entry| entry.standing != Standing::Held) {
-            return false;
+        match state.of(&proof.owner, proof.generation) {
+            Some(entry) if entry.standing == Standing::Held => {
+                let end = end.max(entry.end.0);
+                state.move_end(&proof.owner, proof.generation, end);
+                true
+            }
+            _ => false,
         }
-        state.move_end(owner, end);
-        self.tell(&state, end);
-        true
     }
 
     /// Takes a hold for its release. Dropped, it is ended, unless it was found
@@ -116,10 +133,9 @@ impl Ledger {
         let mut state = self.state();
         let ours =
             |entry: &&mut Entry| entry.proof.place == *place && entry.standing == Standing::Held;
-        let entry = state.entries.get_mut(owner).filter(ours)?;
+        let entry = state.entries.get_mut(owner)?.iter_mut().find(ours)?;
         entry.standing = Standing::Ending;
-        let claim =
-            Claim { session: Arc::clone(&entry.session), proof: entry.proof.clone(), open: true };
+        let claim = Claim::new(Arc::clone(&entry.session), entry.proof.clone());
         let end = entry.end;
         state.ends.remove(&end);
         Some(claim)
@@ -131,20 +147,21 @@ impl Ledger {
         let Some(entry) = state.of(owner, generation) else { return };
         entry.standing = Standing::Asked;
         let now = Instant::now();
-        state.move_end(owner, now);
+        state.move_end(owner, generation, now);
         self.tell(&state, now);
     }
 
     /// Forgets a hold that is known to be gone. One that has moved back here meanwhile is another.
     pub(crate) fn remove(&self, proof: &Proof) {
         let mut state = self.state();
-        if state.of(&proof.owner, proof.generation).is_none() {
-            return;
+        let Some(entries) = state.entries.get_mut(&proof.owner) else { return };
+        let this = |entry: &Entry| entry.proof.generation == proof.generation;
+        let Some(at) = entries.iter().position(this) else { return };
+        let removed = entries.swap_remove(at);
+        if entries.is_empty() {
+            state.entries.remove(&proof.owner);
         }
-        let removed = state.entries.remove(&proof.owner);
-        if let Some(entry) = &removed {
-            state.ends.remove(&entry.end);
-        }
+        state.ends.remove(&removed.end);
         drop(state);
         // The entry may be the last to hold its session, whose end asks for the ledger's lock.
         drop(removed);
@@ -158,8 +175,8 @@ impl Ledger {
             if first.key().0 > now {
                 break;
             }
-            let owner = first.remove();
-            if let Some(entry) = state.entries.get_mut(&owner) {
+            let (owner, generation) = first.remove();
+            if let Some(entry) = state.of(&owner, generation) {
                 let sure = entry.standing == Standing::Held;
                 entry.standing = Standing::Ending;
                 let (session, proof) = (Arc::clone(&entry.session), entry.proof.clone());
@@ -193,7 +210,7 @@ impl Ledger {
         self.state().closed
     }
 
-    fn grant(&self, proof: &Proof) {
+    pub(crate) fn grant(&self, proof: &Proof) {
         // Not if it is being ended: the answer came after its time.
         let mut state = self.state();
         let asked = |entry: &&mut Entry| entry.standing == Standing::Asked;
@@ -217,58 +234,16 @@ impl Ledger {
 
 impl State {
     fn of(&mut self, owner: &OwnerToken, generation: u32) -> Option<&mut Entry> {
-        self.entries.get_mut(owner).filter(|entry| entry.proof.generation == generation)
+        let mut entries = self.entries.get_mut(owner)?.iter_mut();
+        entries.find(|entry| entry.proof.generation == generation)
     }
 
-    fn move_end(&mut self, owner: &OwnerToken, end: Instant) {
+    fn move_end(&mut self, owner: &OwnerToken, generation: u32, end: Instant) {
         self.serial += 1;
         let end = (end, self.serial);
-        if let Some(entry) = self.entries.get_mut(owner) {
-            self.ends.remove(&entry.end);
-            entry.end = end;
-            self.ends.insert(end, owner.clone());
-        }
-    }
-}
-
-/// A hold that somebody is asking for or releasing. Dropped before that has come to an end, it is
-/// ended by the keeper.
-pub(crate) struct Claim {
-    session: Arc<Session>,
-    proof: Proof,
-    open: bool,
-}
-
-impl Claim {
-    pub(crate) fn proof(&self) -> &Proof {
-        &self.proof
-    }
-
-    /// The servers have granted it.
-    pub(crate) fn granted(mut self) {
-        self.open = false;
-        self.session.ledger.grant(&self.proof);
-    }
-
-    /// The servers do not have it, and will not.
-    pub(crate) fn refused(mut self) {
-        self.open = false;
-        self.session.ledger.remove(&self.proof);
-    }
-}
-
-impl Claim {
-    /// Leaves a hold that may or may not have been moved here to its TTL: its owner has another
-    /// proof, and may try again.
-    pub(crate) fn run_out(mut self) {
-        self.open = false;
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if self.open {
-            self.session.ledger.doom(&self.proof.owner, self.proof.generation);
-        }
+        let Some(entry) = self.of(owner, generation) else { return };
+        let before = std::mem::replace(&mut entry.end, end);
+        self.ends.remove(&before);
+        self.ends.insert(end, (owner.clone(), generation));
     }
 }

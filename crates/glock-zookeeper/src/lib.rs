@@ -6,13 +6,17 @@ mod lock;
 
 mod calls;
 mod error;
+mod renew;
+mod take;
 mod wait;
 
+mod claim;
 mod keeper;
 mod ledger;
 mod line;
 mod manner;
 mod nodes;
+mod places;
 mod pulse;
 mod schema;
 mod session;

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{Action, LockError, OwnerToken};
-use tokio::{runtime::Handle, time};
+use tokio::time;
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
     error::{error, is_unknown},
     nodes::{self, commit},
+    places::Standing,
     schema::Place,
     session::Session,
 };
@@ -23,7 +24,8 @@ pub(crate) struct Spot {
     /// A request to make it was lost, and may have been carried out.
     doubt: bool,
     taken: bool,
-    runtime: Handle,
+    /// As the client's other waiters see it, once it is made.
+    standing: Option<Standing>,
 }
 
 const ROUNDS_MAX: u32 = 12;
@@ -39,19 +41,13 @@ impl Spot {
         place: Place,
         waiter: OwnerToken,
     ) -> Result<Self, LockError> {
-        let runtime = Handle::current();
-        let mut spot = Self {
-            session,
-            place,
-            waiter,
-            name: String::new(),
-            doubt: true,
-            taken: false,
-            runtime,
-        };
+        let (name, standing) = (String::new(), None);
+        let mut spot = Self { session, place, waiter, name, doubt: true, taken: false, standing };
         match spot.make().await {
             Ok(doubt) => {
                 spot.doubt = doubt;
+                let standing = spot.session.places.enter(spot.place.queue(), spot.name.clone());
+                spot.standing = Some(standing);
                 Ok(spot)
             }
             Err(err) => {
@@ -69,6 +65,9 @@ impl Spot {
     /// The place was given up together with taking the lock.
     pub(crate) fn taken(mut self) {
         self.taken = !self.doubt;
+        if let Some(standing) = self.standing.take() {
+            standing.left();
+        }
     }
 
     /// Makes the node; whether an earlier request may have made another one.
@@ -140,11 +139,17 @@ impl Drop for Spot {
         }
         let (session, place) = (Arc::clone(&self.session), self.place.clone());
         let (waiter, name) = (self.waiter.clone(), std::mem::take(&mut self.name));
-        let doubt = self.doubt;
-        self.runtime.spawn(async move {
+        let (doubt, standing) = (self.doubt, self.standing.take());
+        // Where the driver is: the runtime of whoever waited may be shut down before.
+        self.session.runtime.spawn(async move {
             let known = !name.is_empty();
-            if known && leave(&session, &place, &name).await.is_ok() && !doubt {
-                return;
+            if known && leave(&session, &place, &name).await.is_ok() {
+                if let Some(standing) = standing {
+                    standing.left();
+                }
+                if !doubt {
+                    return;
+                }
             }
             leave_surely(&session, &place, &waiter).await;
         });
@@ -179,11 +184,23 @@ async fn leave(session: &Session, place: &Place, name: &str) -> Result<(), Error
         });
         match left.await {
             Err(MultiWriteError::OperationFailed { index: 1, .. }) if last => last = false,
+            Ok(_) if !last => {
+                sweep(session, place).await;
+                return Ok(());
+            }
             Ok(_) | Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
                 return Ok(());
             }
             Err(err) => return Err(err.into()),
         }
+    }
+}
+
+/// Deletes a queue that nobody else will sweep up, if it is empty: the last two in it may have left
+/// at once, each before the other's eyes.
+pub(crate) async fn sweep(session: &Session, place: &Place) {
+    if session.manner.is_persistent() {
+        let _ = commit(session, |writer| writer.add_delete(&place.queue(), None)).await;
     }
 }
 

@@ -46,8 +46,9 @@ impl ZooKeeperLock {
     /// that exists, `zk1:2181/app`. No I/O: a session is opened on first use, and another whenever
     /// one is over.
     ///
-    /// Credentials, TLS and the connection's time-out are the connector's. Its session time-out is
-    /// ours ([`with_session_timeout`](Self::with_session_timeout)). A session to take up again, or
+    /// Credentials and TLS are the connector's. Its session time-out is ours
+    /// ([`with_session_timeout`](Self::with_session_timeout)), and its connection's time-out the
+    /// driver's own part of that, as the proof of life counts on its pings. A session to take up again, or
     /// one that outlives its client (`with_session`, `with_detached`), does not go with locks.
     pub fn new(connector: Connector, cluster: impl Into<Arc<str>>) -> Self {
         let settings = Settings {
@@ -141,9 +142,9 @@ impl Lock for ZooKeeperLock {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(TTL_MIN);
-        // A dead client's session ends at the first tick of the leader after its time-out, and a
-        // tick is at most half of that.
-        capabilities.expiry_lag = self.calls.sessions.timeout() * 3 / 2;
+        // A dead client's session ends at the first tick of the leader after its time-out, and the
+        // leader may have heard of it half a tick late. A tick is at most half of the time-out.
+        capabilities.expiry_lag = self.calls.sessions.timeout() * 7 / 4;
         capabilities.clock = Clock::Session;
         capabilities.waiting = Waiting::Pushed;
         capabilities.order = Order::Store;

@@ -30,8 +30,16 @@ impl Manner {
     }
 
     pub(crate) fn queue(&self) -> CreateOptions<'_> {
-        let persistent = self.persistent.load(Relaxed);
-        self.options(if persistent { CreateMode::Persistent } else { CreateMode::Container })
+        self.options(if self.is_persistent() {
+            CreateMode::Persistent
+        } else {
+            CreateMode::Container
+        })
+    }
+
+    /// Whether nobody but us deletes an empty queue.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.persistent.load(Relaxed)
     }
 
     /// Whether the servers' refusal can be met by making nodes in another manner from now on.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +23,10 @@ use tokio::time::Instant;
 ///   least two ticks, so a quarter of it is enough;
 /// - the driver's own ping before the last write. Those come every fifth of the time-out, which
 ///   leaves half of it from the write on, and a margin.
+///
+/// All this takes a leader that is punctual. One that stood still may confirm what it had received
+/// before it sees which sessions are over; so what was on its way when a late answer came proves
+/// nothing, nor does anything before.
 pub(crate) struct Pulse {
     timeout: Duration,
     tether: Tether,
@@ -32,6 +36,10 @@ pub(crate) struct Pulse {
 struct Beats {
     /// When confirmed writes were sent, in order; the first is the newest that surely arrived.
     sent: VecDeque<Instant>,
+    /// When the last write was sent, confirmed or not.
+    asked: Instant,
+    /// When the last answer came that had taken too long.
+    stalled: Option<Instant>,
 }
 
 /// Half a tick, as a part of the shortest time-out.
@@ -40,6 +48,8 @@ const HALF_TICK: u32 = 4;
 const GRAIN: u32 = 32;
 /// What two clocks may differ by, as a part of the time-out.
 const MARGIN: u32 = 100;
+/// An answer that takes longer than this part of the time-out is late.
+const LATE: u32 = 8;
 /// A silent session is asked for a sign of life after this part of the time-out.
 const BEAT: u32 = 8;
 
@@ -47,8 +57,12 @@ impl Pulse {
     /// Of a session that was asked for at `asked_at` and granted `timeout`.
     pub(crate) fn new(asked_at: Instant, timeout: Duration) -> Self {
         let tether = Tether::new(asked_at);
-        let pulse = Self { timeout, tether, beats: Mutex::new(Beats { sent: [asked_at].into() }) };
-        pulse.prove(asked_at, asked_at);
+        let pulse = Self {
+            timeout,
+            tether,
+            beats: Mutex::new(Beats { sent: [asked_at].into(), asked: asked_at, stalled: None }),
+        };
+        pulse.prove(Some(asked_at), asked_at);
         pulse
     }
 
@@ -61,10 +75,25 @@ impl Pulse {
         self.timeout / BEAT
     }
 
+    /// A write is about to be sent: the time from which it counts.
+    pub(crate) fn ask(&self) -> Instant {
+        let now = Instant::now();
+        self.beats().asked = now;
+        now
+    }
+
     /// The servers confirmed a write that was sent at `sent_at`.
     pub(crate) fn beat(&self, sent_at: Instant) {
         let surely = {
-            let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut beats = self.beats();
+            let now = Instant::now();
+            if now.saturating_duration_since(sent_at) > self.timeout / LATE {
+                beats.stalled = Some(now);
+                beats.sent.clear();
+            }
+            if beats.stalled.is_some_and(|stalled| sent_at <= stalled) {
+                return;
+            }
             let heard_of = sent_at.checked_sub(self.timeout / HALF_TICK);
             while beats.sent.get(1).is_some_and(|next| heard_of.is_some_and(|by| *next <= by)) {
                 beats.sent.pop_front();
@@ -73,18 +102,24 @@ impl Pulse {
             if beats.sent.back().is_none_or(|last| *last + grain <= sent_at) {
                 beats.sent.push_back(sent_at);
             }
-            beats.sent.front().copied().unwrap_or(sent_at)
+            beats.sent.front().copied().filter(|first| heard_of.is_some_and(|by| *first <= by))
         };
         self.prove(surely, sent_at);
     }
 
-    /// When the last confirmed write was sent, roughly.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).sent.back().copied()
+    /// When the last write was sent. One that is lost is sent again, which counts anew.
+    pub(crate) fn last(&self) -> Instant {
+        self.beats().asked
     }
 
-    fn prove(&self, surely: Instant, sent_at: Instant) {
-        let until = (surely + self.timeout).max(sent_at + self.timeout / 2);
+    fn beats(&self) -> MutexGuard<'_, Beats> {
+        // No code that could panic runs under this lock, so what it holds is whole.
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prove(&self, surely: Option<Instant>, sent_at: Instant) {
+        let half = sent_at + self.timeout / 2;
+        let until = surely.map_or(half, |surely| half.max(surely + self.timeout));
         self.tether.extend(until.checked_sub(self.timeout / MARGIN).unwrap_or(until));
     }
 }
@@ -112,6 +147,22 @@ mod tests {
     async fn one_write_after_a_silence_proves_half_a_time_out() {
         let pulse = Pulse::new(Instant::now(), TIMEOUT);
         advance(TIMEOUT * 5).await;
+        pulse.beat(Instant::now());
+        assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_and_what_was_on_its_way_with_it_prove_nothing() {
+        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        let late = Instant::now();
+        advance(TIMEOUT * 3 / 4).await;
+        let with_it = Instant::now();
+        advance(TIMEOUT / 16).await;
+        pulse.beat(late);
+        pulse.beat(with_it);
+        let left_at_last = left(&pulse);
+        assert!((1.4..1.5).contains(&left_at_last), "{left_at_last}");
+        advance(TIMEOUT / 16).await;
         pulse.beat(Instant::now());
         assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
     }

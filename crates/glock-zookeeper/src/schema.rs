@@ -41,13 +41,6 @@ impl Place {
         format!("{}own-{generation}-{}", self.base, owner.reveal())
     }
 
-    /// The generation of an owner's proof, if that is what the node of this name is.
-    pub(crate) fn generation(&self, name: &str, owner: &OwnerToken) -> Option<u32> {
-        let proof = name.strip_prefix(&self.base[self.namespace + 1..])?.strip_prefix("own-")?;
-        let (generation, token) = proof.split_once('-')?;
-        if token == owner.reveal() { generation.parse().ok() } else { None }
-    }
-
     pub(crate) fn queue(&self) -> String {
         format!("{}queue", self.base)
     }
@@ -97,18 +90,33 @@ pub(crate) fn in_line(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// What `lock` holds: the token of a grant that has moved here from another session, else 0, and
-/// the holder's label.
-pub(crate) fn record(moved: Option<FencingToken>, label: &str) -> Vec<u8> {
-    format!("{} {label}", moved.map_or(0, FencingToken::get)).into_bytes()
+/// What `lock` holds: the token and the generation of a grant that has moved here from another
+/// session, else 0, and the holder's label.
+pub(crate) fn record(moved: Option<(FencingToken, u32)>, label: &str) -> Vec<u8> {
+    match moved {
+        Some((fence, generation)) => format!("{fence}.{generation} {label}"),
+        None => format!("0 {label}"),
+    }
+    .into_bytes()
+}
+
+/// The token and the generation of a grant that has moved, from the first word of `lock`.
+fn moved(word: &str) -> Option<(FencingToken, u32)> {
+    let (fence, generation) = word.split_once('.')?;
+    Some((FencingToken::new(fence.parse().ok()?), generation.parse().ok()?))
+}
+
+/// Which generation of its owner's proof goes with `lock`.
+pub(crate) fn generation(data: &[u8]) -> u32 {
+    let text = String::from_utf8_lossy(data);
+    text.split_once(' ').and_then(|(word, _)| moved(word)).map_or(0, |(_, generation)| generation)
 }
 
 /// Who holds the lock, from the data and the stat of `lock`.
 pub(crate) fn holder(data: &[u8], stat: &Stat) -> Holder {
     let text = String::from_utf8_lossy(data);
-    let (moved, label) = text.split_once(' ').unwrap_or_default();
-    let moved = moved.parse().ok().filter(|token| *token != 0);
-    Holder::new(label, moved.map_or_else(|| fence(stat), FencingToken::new))
+    let (word, label) = text.split_once(' ').unwrap_or_default();
+    Holder::new(label, moved(word).map_or_else(|| fence(stat), |(fence, _)| fence))
 }
 
 /// The number of the transaction that made the node: it grows over the whole ensemble.
@@ -150,19 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_known_by_its_whole_token() {
-        let place = Place::new("n", &LockId::new("x").unwrap());
-        let owner = OwnerToken::new("0123456789-abcdef~._").unwrap();
-        let path = place.own(12, &owner);
-        let name = path.rsplit('/').next().unwrap();
-        assert_eq!(place.generation(name, &owner), Some(12));
-        let longer = OwnerToken::new("0123456789-abcdef~._0").unwrap();
-        let part = OwnerToken::new("abcdef~._abcdef~._").unwrap();
-        assert_eq!(place.generation(name, &longer), None);
-        assert_eq!(place.generation(name, &part), None);
-        let other = Place::new("n", &LockId::new("xx").unwrap());
-        assert_eq!(other.generation(name, &owner), None);
-        assert_eq!(place.generation("x@lock", &owner), None);
+    fn what_is_written_into_a_lock_is_read_back() {
+        assert_eq!(generation(&record(None, "host 7.8:1")), 0);
+        let record = record(Some((FencingToken::new(77), 12)), "host:1");
+        assert_eq!(generation(&record), 12);
+        assert_eq!(moved("77.12"), Some((FencingToken::new(77), 12)));
+        for junk in ["", "0", "7.", ".", "x.1 y"] {
+            assert_eq!(generation(junk.as_bytes()), 0);
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::{
 
 use glock_core::{Action, LockError};
 use tokio::{
+    runtime::Handle,
     sync::watch,
+    task::JoinSet,
     time::{self, Instant},
 };
-use zookeeper_client::{Client, Connector, Error};
+use zookeeper_client::{Client, Connector, Error, EventType, OneshotWatcher};
 
-use crate::{error, keeper, ledger::Ledger, manner::Manner, pulse::Pulse};
+use crate::{error, keeper, ledger::Ledger, manner::Manner, places::Places, pulse::Pulse};
 
 /// A session with the servers.
 pub(crate) struct Session {
@@ -24,6 +26,9 @@ pub(crate) struct Session {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) manner: Arc<Manner>,
+    pub(crate) places: Places,
+    /// Where its driver runs: what outlives a call runs there as well.
+    pub(crate) runtime: Handle,
     /// Its driver was stopped, so that nothing will ever answer.
     broken: AtomicBool,
 }
@@ -43,6 +48,20 @@ impl Session {
             // Its holds keep the session open no longer: it is closed with its last user.
             self.ledger.clear();
         }
+    }
+}
+
+impl Session {
+    /// Waits until something becomes of a watched node; `None` once the driver is gone.
+    pub(crate) async fn changed(&self, node: OneshotWatcher) -> Option<EventType> {
+        // On the driver's runtime: a watch whose driver is shut down panics where it is polled.
+        let mut task = JoinSet::new();
+        task.spawn_on(node.changed(), &self.runtime);
+        let event = task.join_next().await.and_then(Result::ok);
+        if event.is_none() {
+            self.note(&Error::ClientClosed);
+        }
+        event.map(|event| event.event_type)
     }
 }
 
@@ -87,6 +106,8 @@ impl Sessions {
         // time-out is what `Capabilities` speak of.
         let connector =
             connector.with_session_timeout(timeout).with_readonly(false).with_fail_eagerly();
+        // The driver's own part of the session's time-out: `Pulse` counts on how often it pings.
+        let connector = connector.with_connection_timeout(Duration::ZERO);
         Self { connector, cluster, timeout, manner, slot: Mutex::new(Slot::None) }
     }
 
@@ -198,8 +219,10 @@ async fn attempt(
     let pulse = Arc::new(Pulse::new(asked_at, client.session_timeout()));
     let ledger = Arc::new(Ledger::default());
     let states = client.state_watcher();
+    let (places, runtime) = (Places::default(), Handle::current());
     let broken = AtomicBool::new(false);
-    let session = Arc::new(Session { client, pulse, ledger, manner, broken });
+    let session = Session { client, pulse, ledger, manner, places, runtime, broken };
+    let session = Arc::new(session);
     tokio::spawn(keeper::keep(
         Arc::downgrade(&session),
         Arc::clone(&session.ledger),

@@ -2,20 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{
-    Action, Call, FencingToken, Lease, Lock, LockError, LockId, OwnerToken, Retry, Turn, backend,
+use glock_core::{Action, Call, Lease, Lock, LockError, LockId, OwnerToken, Retry, Turn, backend};
+use tokio::{
+    sync,
+    time::{self, Instant},
 };
-use tokio::time::{self, Instant};
-use zookeeper_client::{Error, OneshotWatcher};
+use zookeeper_client::{Error, EventType, OneshotWatcher};
 
 use crate::{
-    calls::{Calls, Subject},
+    calls::Calls,
     error::error,
-    line::Spot,
+    line::{Spot, sweep},
     lock::{ZooKeeperLock, undo},
-    nodes::{self, Form},
-    schema,
+    nodes, places,
+    schema::{self, Place},
     session::Session,
+    take::Form,
 };
 
 /// Sleeps until the lock is free and nobody is in line for it, and at most for `max`.
@@ -29,13 +31,13 @@ pub(crate) async fn until_free(
         let session = session(calls, Action::Wait).await?;
         loop {
             if let Some(lock) = watch(calls, &session, place.lock()).await? {
-                lock.changed().await;
+                session.changed(lock).await;
                 return Ok(());
             }
             let line = line(calls, &session, place.queue()).await?;
             let Some(first) = line.first() else { return Ok(()) };
             if let Some(first) = watch(calls, &session, place.waiter(first)).await? {
-                first.changed().await;
+                session.changed(first).await;
             }
         }
     };
@@ -83,7 +85,7 @@ impl<'a> Waiter<'a> {
                 Err(_) => return Err(self.out_of_time()),
             },
         };
-        let queued = turn.queued();
+        let queued = turn.queued() || self.others_wait();
         self.turn = Some(turn);
         // A lock that is free and has no line is taken without standing in it.
         if !queued {
@@ -93,6 +95,9 @@ impl<'a> Waiter<'a> {
             }
         }
         loop {
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return Err(self.out_of_time());
+            }
             let patience = async {
                 self.back_off().await;
                 self.in_line().await
@@ -116,27 +121,25 @@ impl<'a> Waiter<'a> {
         let session = session(self.calls, Action::Acquire).await?;
         let (place, waiter) = (self.calls.place(self.id), OwnerToken::random()?);
         let spot = {
-            let (session, place, waiter) = (Arc::clone(&session), place.clone(), waiter.clone());
+            let (session, place) = (Arc::clone(&session), place.clone());
             let join = async move { Spot::join(session, place, waiter).await };
             run(self.calls, Action::Acquire, join).await?
         };
         (self.failed, self.failures) = (None, 0);
         self.turn = None;
-        let alone = loop {
-            let line = line(self.calls, &session, place.queue()).await?;
-            match line.iter().position(|name| name == spot.name()) {
-                Some(0) => break line.len() == 1,
-                Some(n) => self.sleep(&session, place.waiter(&line[n - 1])).await?,
-                None => return Err(error(Action::Acquire, Error::RuntimeInconsistent)),
-            }
-        };
+        let alone = self.come_first(&session, &place, spot.name()).await?;
         loop {
             self.sleep(&session, place.lock()).await?;
-            let took = self.take_turn(&session, place.waiter(spot.name()), waiter.clone(), alone);
+            let last = alone && session.places.count(&place.queue()) <= 1;
+            let took = self.take_turn(&session, place.waiter(spot.name()), last);
             match took.await {
                 Err(LockError::Held { .. }) => {}
                 Ok(lease) => {
                     spot.taken();
+                    if !last && session.manner.is_persistent() {
+                        let swept = Arc::clone(&session);
+                        session.runtime.spawn(async move { sweep(&swept, &place).await });
+                    }
                     return Ok(lease);
                 }
                 Err(err) => return Err(err),
@@ -144,18 +147,52 @@ impl<'a> Waiter<'a> {
         }
     }
 
+    /// Waits until nobody is before the place of this name; whether nobody was seen behind it.
+    async fn come_first(
+        &self,
+        session: &Arc<Session>,
+        place: &Place,
+        spot: &str,
+    ) -> Result<bool, LockError> {
+        let queue = place.queue();
+        loop {
+            let line = line(self.calls, session, queue.clone()).await?;
+            let Some(at) = line.iter().position(|name| name == spot) else {
+                return Err(error(Action::Acquire, Error::RuntimeInconsistent));
+            };
+            let alone = at + 1 == line.len();
+            let Some(before) = at.checked_sub(1).map(|before| &line[before]) else {
+                return Ok(alone);
+            };
+            let gone = match session.places.get(&queue, before) {
+                Some(ours) => self.sleep_behind(session, ours).await,
+                None => self.sleep(session, place.waiter(before)).await?,
+            };
+            // Who comes, comes behind.
+            if gone && at == 1 {
+                return Ok(alone);
+            }
+        }
+    }
+
+    /// Whether others of this client are in line already, so that a try would be refused.
+    fn others_wait(&self) -> bool {
+        let queue = self.calls.place(self.id).queue();
+        self.calls.sessions.current().is_some_and(|session| session.places.count(&queue) > 0)
+    }
+
     async fn take_turn(
         &self,
         session: &Arc<Session>,
         spot: String,
-        owner: OwnerToken,
         last: bool,
     ) -> Result<Lease, LockError> {
         let (calls, session, ttl) = (Arc::clone(self.calls), Arc::clone(session), self.ttl);
+        // Another one each time: what undoes an earlier try must not meet this one's grant.
+        let (id, owner) = (self.id.clone(), OwnerToken::random()?);
         let undo = undo(self.calls, owner.clone());
-        let subject = Subject { id: self.id.clone(), owner, fence: FencingToken::new(0) };
         let take = async move {
-            calls.take(&session, &subject, ttl, Form::Line { place: &spot, last }).await
+            calls.take(&session, &id, &owner, ttl, Form::Line { place: &spot, last }).await
         };
         Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
             .grant(ttl, take, undo)
@@ -163,11 +200,20 @@ impl<'a> Waiter<'a> {
     }
 
     /// Sleeps until a node changes, if it is there; and no longer than the pause, to be safe.
-    async fn sleep(&self, session: &Arc<Session>, path: String) -> Result<(), LockError> {
-        if let Some(node) = watch(self.calls, session, path).await? {
-            let _ = time::timeout(self.retry.pause(), node.changed()).await;
+    /// Whether it surely is gone.
+    async fn sleep(&self, session: &Arc<Session>, path: String) -> Result<bool, LockError> {
+        let Some(node) = watch(self.calls, session, path).await? else { return Ok(true) };
+        let changed = time::timeout(self.retry.pause(), session.changed(node)).await;
+        Ok(changed == Ok(Some(EventType::NodeDeleted)))
+    }
+
+    /// The same behind a place of this client's own, of which it hears without the servers.
+    async fn sleep_behind(&self, session: &Session, ours: sync::watch::Receiver<bool>) -> bool {
+        tokio::select! {
+            gone = places::gone(ours) => gone,
+            () = session.pulse.tether().was_cut() => false,
+            () = time::sleep(self.retry.pause()) => false,
         }
-        Ok(())
     }
 
     async fn back_off(&mut self) {

@@ -60,6 +60,10 @@ impl Fixture for Three {
         self.0.live().await
     }
 
+    async fn residue(&self) -> usize {
+        self.0.residue().await
+    }
+
     async fn evict(&self, id: &LockId) {
         self.0.evict(id).await;
     }

@@ -8,7 +8,7 @@ use glock_zookeeper::{
     zookeeper_client::{Acl, Acls, AuthId, Client, Permission},
 };
 
-use crate::fixture::ZooKeeper;
+use crate::{fixture::ZooKeeper, queue::in_line};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -27,7 +27,7 @@ async fn nodes_are_for_their_maker_alone_where_it_has_a_name() {
         let lock = lock.clone();
         async move { lock.hold("x", TTL, Retry::within(TTL)).await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    in_line(&store, 1).await;
     let root = store.root();
     let own = format!("{root}/x@own-0-{}", lease.owner().reveal());
     for path in [&root, &format!("{root}/x@lock"), &own, &format!("{root}/x@queue")] {

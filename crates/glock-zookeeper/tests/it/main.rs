@@ -12,4 +12,7 @@ mod leaks;
 mod moves;
 mod queue;
 mod quorum;
+mod runtimes;
+mod secrets;
 mod sessions;
+mod turns;

@@ -9,9 +9,14 @@ use glock_testing::{
 use glock_zookeeper::{Lock, LockExt, LockId, LossReason, Retry, ZooKeeperLock};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::fixture::{ZooKeeper, connector};
+use crate::{
+    fixture::{ZooKeeper, connector},
+    queue::in_line,
+};
 
 const SESSION: Duration = Duration::from_secs(2);
+/// For a test that must not lose its session where the machine is busy.
+const WIDE: Duration = Duration::from_secs(4);
 /// Far longer than the session's time-out.
 const LONG: Duration = Duration::from_mins(1);
 const PATIENT: Retry = Retry::within(LONG);
@@ -60,23 +65,46 @@ async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made()
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_ttl_above_or_below_the_session_s_time_out_is_kept() {
     let store = ZooKeeper::open(fresh_namespace()).await;
-    let ours = store.client().await.with_session_timeout(SESSION).unwrap();
+    let ours = store.client().await.with_session_timeout(WIDE).unwrap();
     let theirs = store.client().await;
+    for client in [&ours, &theirs] {
+        client.hold("warm", LONG, Retry::NEVER).await.unwrap().release().await.unwrap();
+    }
     let asked = Instant::now();
-    let long = ours.acquire(&LockId::new("long").unwrap(), SESSION * 3).await.unwrap();
-    let short = ours.acquire(&LockId::new("short").unwrap(), SESSION / 8).await.unwrap();
+    let long = ours.acquire(&LockId::new("long").unwrap(), WIDE * 3).await.unwrap();
+    let short = ours.acquire(&LockId::new("short").unwrap(), WIDE / 8).await.unwrap();
     let taken = theirs.acquire_with_retry("short", LONG, PATIENT).await.unwrap();
     assert!(short.is_expired());
-    assert!(asked.elapsed() < SESSION / 2, "after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < WIDE / 2, "after {:?}", asked.elapsed());
     theirs.release(&taken).await.unwrap();
-    while asked.elapsed() < SESSION * 5 / 2 {
+    while asked.elapsed() < WIDE * 5 / 2 {
         assert!(!long.is_expired());
-        sleep(SESSION / 10).await;
+        sleep(WIDE / 10).await;
     }
     let taken = theirs.acquire_with_retry("long", LONG, PATIENT).await.unwrap();
-    assert!(asked.elapsed() >= SESSION * 3 && long.is_expired());
-    assert!(asked.elapsed() < SESSION * 4, "after {:?}", asked.elapsed());
+    assert!(asked.elapsed() >= WIDE * 3 && long.is_expired());
+    assert!(asked.elapsed() < WIDE * 4, "after {:?}", asked.elapsed());
     theirs.release(&taken).await.unwrap();
+}
+
+/// A waiter whose session ends in line goes on in another one.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_waiter_whose_session_ends_in_line_goes_back_to_it() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let (ours, theirs) = (ours.with_session_timeout(SESSION).unwrap(), store.client().await);
+    let held = theirs.hold("x", LONG, Retry::NEVER).await.unwrap();
+    let waiter = tokio::spawn(async move { ours.hold("x", LONG, PATIENT).await });
+    in_line(&store, 1).await;
+    proxy.stall();
+    in_line(&store, 0).await;
+    proxy.pass();
+    in_line(&store, 1).await;
+    held.release().await.unwrap();
+    let guard = timeout(LONG, waiter).await.expect("the line does not move").unwrap();
+    guard.unwrap().release().await.unwrap();
 }
 
 /// The last client is dropped with a lease that runs: it keeps its time, and then the session goes.

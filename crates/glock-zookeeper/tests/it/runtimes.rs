@@ -1,0 +1,79 @@
+//! One lock value used on two runtimes, of which one ends.
+
+use std::time::Duration;
+
+use glock_testing::{Fixture, fresh_namespace, process::eventually};
+use glock_zookeeper::{LockExt, Retry, ZooKeeperLock};
+use tokio::{
+    runtime::Runtime,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    fixture::{SESSION_TIMEOUT, ZooKeeper},
+    queue::in_line,
+};
+
+const TTL: Duration = Duration::from_mins(2);
+const SOON: Duration = Duration::from_secs(20);
+
+/// Opens the lock's session on the runtime that this runs on.
+async fn warm(lock: &ZooKeeperLock) {
+    lock.hold("warm", TTL, Retry::NEVER).await.unwrap().release().await.unwrap();
+}
+
+/// A waiter's place is given up even if the runtime that it waited on is gone.
+#[test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+fn a_place_is_given_up_after_its_waiter_s_runtime_has_ended() {
+    let (main, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let (store, ours, held) = main.block_on(async {
+        let store = ZooKeeper::open(fresh_namespace()).await;
+        let (ours, theirs) = (store.client().await, store.client().await);
+        warm(&ours).await;
+        let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
+        (store, ours, held)
+    });
+    other.spawn({
+        let ours = ours.clone();
+        async move { ours.hold("x", TTL, Retry::within(TTL)).await }
+    });
+    main.block_on(in_line(&store, 1));
+    other.shutdown_timeout(SOON);
+    main.block_on(async {
+        let queue = format!("{}/x@queue", store.root());
+        // The session lives, and would keep the place.
+        eventually("the place is gone", SESSION_TIMEOUT * 2, async || {
+            store.children(&queue).await.is_empty()
+        })
+        .await;
+        warm(&ours).await;
+        held.release().await.unwrap();
+    });
+}
+
+/// The session's runtime ends under a waiter of another one: it does not panic, and is served.
+#[test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+fn a_waiter_outlives_the_runtime_that_its_session_was_opened_on() {
+    let (main, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let (store, ours, held) = main.block_on(async {
+        let store = ZooKeeper::open(fresh_namespace()).await;
+        let (ours, theirs) = (store.client().await, store.client().await);
+        let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
+        (store, ours, held)
+    });
+    other.block_on(warm(&ours));
+    let waiter = main.spawn(async move { ours.hold("x", TTL, Retry::within(TTL)).await });
+    main.block_on(async {
+        in_line(&store, 1).await;
+        // Its place is seen before it has gone to sleep.
+        sleep(Duration::from_millis(500)).await;
+    });
+    other.shutdown_timeout(SOON);
+    main.block_on(async {
+        held.release().await.unwrap();
+        let guard = timeout(SOON + SESSION_TIMEOUT * 2, waiter).await.expect("it hangs");
+        guard.expect("it has panicked").unwrap().release().await.unwrap();
+    });
+}

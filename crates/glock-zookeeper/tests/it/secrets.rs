@@ -1,0 +1,79 @@
+//! What the driver logs names no owner.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use glock_testing::{Fixture, Networked, Proxy, fresh_namespace};
+use glock_zookeeper::{Lease, Lock, LockExt, LockId, Retry};
+use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
+
+use crate::{fixture::ZooKeeper, queue::in_line};
+
+const TTL: Duration = Duration::from_mins(2);
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// On a runtime of one thread, which is the one whose log is read.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn no_log_of_the_driver_names_an_owner() {
+    let log = Log::default();
+    let writer = log.clone();
+    let logged = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
+    let logged = logged.with_writer(move || writer.clone()).finish().set_default();
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let (theirs, id) = (store.client().await, LockId::new("x").unwrap());
+    let mut owners = Vec::new();
+    let mut note = |lease: &Lease| owners.push(lease.owner().reveal().to_owned());
+    // Taken, renewed, moved, released and released again.
+    let lease = ours.acquire(&id, TTL).await.unwrap();
+    let lease = ours.renew(&lease, TTL).await.unwrap();
+    note(&lease);
+    let text: Lease = lease.to_secret_text().parse().unwrap();
+    let moved = theirs.renew(&text, TTL).await.unwrap();
+    let waiter = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap() }
+    });
+    in_line(&store, 1).await;
+    ours.inspect(&id).await.unwrap();
+    theirs.release(&moved).await.unwrap();
+    assert!(theirs.release(&moved).await.is_err());
+    // Taken by the first in line, while the next one waits behind; then deleted by hand.
+    let taken = waiter.await.unwrap();
+    note(&taken);
+    store.admin.delete(&format!("{}/x@lock", store.root()), None).await.unwrap();
+    let taken = ours.renew(&taken, TTL).await.unwrap();
+    ours.release(&taken).await.unwrap();
+    // Taken by a request whose answer was lost.
+    proxy.cut_after_request();
+    let lease = ours.acquire(&id, TTL).await.unwrap();
+    assert!(!proxy.is_armed());
+    note(&lease);
+    ours.release(&lease).await.unwrap();
+    drop(logged);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("sending request") && log.contains("x@lock"), "nothing was logged");
+    for (n, owner) in owners.iter().enumerate() {
+        let line = log.lines().find(|line| line.contains(&**owner));
+        let told = line.map(|line| line.replace(&**owner, "<owner>"));
+        assert!(told.is_none(), "owner {n} is in the log: {told:?}");
+    }
+}
