@@ -269,7 +269,7 @@ impl Shared {
         let now = Instant::now();
         self.end.get().is_none()
             && nanos(now.saturating_duration_since(self.born)) < self.deadline.load(Relaxed)
-            && self.tether.get().is_none_or(|tether| now < tether.deadline())
+            && self.tether.get().is_none_or(|tether| tether.lives_at(now))
     }
 
     fn remaining(&self) -> Duration {

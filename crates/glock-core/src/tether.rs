@@ -70,6 +70,11 @@ impl Tether {
         self.shared.born.checked_add(until).unwrap_or(self.shared.born)
     }
 
+    /// Whether the session is known to live at `now`: for looks that must be quick.
+    pub(crate) fn lives_at(&self, now: Instant) -> bool {
+        nanos(now.saturating_duration_since(self.shared.born)) < self.shared.until.load(Relaxed)
+    }
+
     /// Returns once the session is over.
     ///
     /// # Cancel safety

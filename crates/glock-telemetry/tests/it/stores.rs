@@ -110,11 +110,12 @@ async fn an_outage_is_reported(via: Via, lock: impl Lock + Clone, proxy: &Proxy)
     let lost = [(names::BACKEND, backend), (names::OUTCOME, names::LOST)];
     assert_eq!(recorder.point(names::HOLD_SECONDS, &lost).unwrap().count, 1);
     for total in [names::ACQUIRE_TOTAL, names::RENEW_TOTAL] {
-        let failed = recorder.points(total);
-        let failed = failed.iter().filter(|point| point.attributes[names::OUTCOME] == "error");
-        let failed: Vec<_> = failed.collect();
-        assert!(!failed.is_empty(), "{total}");
-        assert!(failed.iter().all(|point| point.attributes.contains_key(names::REASON)));
+        let points = recorder.points(total);
+        let with = |outcome| points.iter().filter(move |p| p.attributes[names::OUTCOME] == outcome);
+        // A renewal that tries on until the lease is over is given up rather than failed.
+        let given_up = total == names::RENEW_TOTAL && with("cancelled").count() > 0;
+        assert!(with("error").count() > 0 || given_up, "{total}");
+        assert!(with("error").all(|point| point.attributes.contains_key(names::REASON)));
     }
     let spans = recorder.spans_named(&format!("{backend}_lock.acquire"));
     let Status::Error { description } = &spans.last().unwrap().status else {
