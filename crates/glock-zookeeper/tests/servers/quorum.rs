@@ -116,7 +116,7 @@ fn served_again(history: &History, harmed: Instant) -> HashMap<Arc<str>, Duratio
 async fn a_leader_that_is_killed_costs_an_election_and_no_two_hold() {
     survive(async |cluster| {
         let leader = cluster.leader();
-        cluster.signal(leader, "KILL");
+        cluster.kill(leader);
         let harmed = Instant::now();
         sleep(RUN / 4).await;
         cluster.restart(leader);
@@ -152,7 +152,7 @@ async fn without_a_quorum_calls_end_in_time_and_holds_are_lost() {
     let leader = cluster.leader();
     let dead = [leader, (leader + 1) % 3];
     for member in dead {
-        cluster.signal(member, "KILL");
+        cluster.kill(member);
     }
     let harmed = Instant::now();
     let result = timeout(limit * 2, lock.acquire(&"z".parse().unwrap(), TTL)).await;
