@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::{is_worth_repeating, silent};
 
 /// How often one thing is asked.
-const ATTEMPTS_MAX: u32 = 6;
+const ATTEMPTS_MAX: u32 = 12;
+/// How often it may fail at once: 310 ms in all.
+const FAILURES_MAX: u32 = 6;
 /// After a failure; each later one is twice as long.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -30,7 +32,7 @@ where
     F: Future<Output = Result<T, LockError>> + Send,
 {
     let until = Instant::now() + limit;
-    let (mut open, mut asked, mut pause) = (Vec::new(), 0, PAUSE);
+    let (mut open, mut asked, mut failed) = (Vec::new(), 0, 0);
     loop {
         if asked < ATTEMPTS_MAX {
             // In a box each: the driver's futures are large, and each waiter has some.
@@ -41,11 +43,12 @@ where
         match timeout(late.min(left), poll_fn(|cx| poll_all(&mut open, cx))).await {
             Ok(Ok(answer)) => return (Ok(answer), asked),
             Ok(Err(err)) => {
-                if !is_worth_repeating(&err) || open.is_empty() && asked >= ATTEMPTS_MAX {
+                failed += 1;
+                let over = failed >= FAILURES_MAX || asked >= ATTEMPTS_MAX;
+                if !is_worth_repeating(&err) || over && open.is_empty() {
                     return (Err(err), asked);
                 }
-                sleep(pause).await;
-                pause *= 2;
+                sleep(PAUSE * 2_u32.pow(failed.min(FAILURES_MAX) - 1)).await;
             }
             Err(_) if late < left => {}
             Err(_) => return (Err(silent(action)), asked),

@@ -260,15 +260,20 @@ impl Try {
             let mut client = client.kv_client();
             async move { client.txn(txn).await }
         }));
-        // A member that is silent is given up for another, if there is one.
-        // Else the call's own limit is what ends it.
-        let patience = if store.source.has_others() { store.attempt() } else { store.limit() * 2 };
-        let request = timeout(patience, request);
-        let succeeded = |answer: &Result<Result<TxnResponse, LockError>, _>| {
-            answer.as_ref().is_ok_and(|answer| answer.as_ref().is_ok_and(TxnResponse::succeeded))
+        // A member that is silent is given up for another, if there is one. Else the call's own
+        // limit is what ends it.
+        let request = async {
+            if store.source.has_others() {
+                timeout(store.attempt(), request).await.unwrap_or_else(|_| Err(silent(action)))
+            } else {
+                request.await
+            }
+        };
+        let succeeded = |answer: &Result<TxnResponse, LockError>| {
+            answer.as_ref().is_ok_and(TxnResponse::succeeded)
         };
         let answer = Leases::freshened(store, action, &mut spare, request, succeeded).await;
-        let answer = match answer.unwrap_or_else(|_| Err(silent(action))) {
+        let answer = match answer {
             Err(err) if err.fault() == Some(Fault::Rejected) && !is_lease_gone(&err) => {
                 store.leases.give_back(spare);
                 return Err(err);

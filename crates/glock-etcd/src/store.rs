@@ -43,8 +43,8 @@ pub(crate) struct Store {
 /// After this part of the call's time limit without an answer, another member is asked.
 const ATTEMPT_PART: u32 = 8;
 /// What keeps a lease alive is asked of another after this part of the TTL: it must get through in
-/// the two thirds that a renewal has.
-const LATE_PART: u32 = 12;
+/// the two thirds that a renewal has, even if one of three members stands still.
+const LATE_PART: u32 = 24;
 
 impl Store {
     pub(crate) fn new(source: Arc<Source>, config: LockConfig) -> Arc<Self> {
