@@ -39,6 +39,7 @@ pub(crate) fn fault(err: &Error) -> Fault {
 
 fn status_fault(status: &Status) -> Fault {
     match status.code() {
+        Code::InvalidArgument if status.message() == TOKEN_OLD => Fault::Unavailable,
         Code::Unauthenticated
         | Code::PermissionDenied
         | Code::InvalidArgument
@@ -55,6 +56,14 @@ fn status_fault(status: &Status) -> Fault {
 
 /// What a member says that knows of no leader, and so has proposed nothing.
 const NO_LEADER: &str = "etcdserver: no leader";
+
+/// What a member says to a token from before the users' rights were changed. It does nothing then.
+const TOKEN_OLD: &str = "etcdserver: revision of auth store is old";
+
+/// Whether logging in again is what the request lacks.
+pub(crate) fn is_token_old(err: &Error) -> bool {
+    matches!(err, Error::GRpcStatus(status) if status.message() == TOKEN_OLD)
+}
 
 fn was_not_sent(status: &Status) -> bool {
     status.message() == NO_LEADER || could_not_connect(status)
@@ -120,6 +129,7 @@ mod tests {
         assert_eq!(fault(Code::PermissionDenied), Fault::Rejected);
         assert_eq!(fault(Code::InvalidArgument), Fault::Rejected);
         assert_eq!(fault(Code::ResourceExhausted), Fault::Unavailable);
+        assert_eq!(of(Code::InvalidArgument, TOKEN_OLD).fault(), Some(Fault::Unavailable));
         assert_eq!(of(Code::Unavailable, NO_LEADER).fault(), Some(Fault::Unavailable));
     }
 

@@ -3,13 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use etcd_client::LeaseGrantOptions;
 use glock_core::{Action, LockError};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{error::is_lease_there, schema::lease_id, store::Store};
 
@@ -76,10 +77,17 @@ impl Leases {
 
     /// A spare lease for `ttl`, if there is one.
     pub(crate) fn take(&self, ttl: Duration) -> Option<Spare> {
-        let mut spares = self.spares();
-        let ttl = ttl.max(spares.floor);
-        let same = spares.by_ttl.get_mut(&ttl)?;
-        same.pop().filter(|spare| !spare.is_stale())
+        loop {
+            let spare = {
+                let mut spares = self.spares();
+                let ttl = ttl.max(spares.floor);
+                spares.by_ttl.get_mut(&ttl)?.pop()?
+            };
+            if !spare.is_stale() {
+                return Some(spare);
+            }
+            self.end(spare.id);
+        }
     }
 
     /// A new lease. `id` is known before it is asked for, so that it can be taken back unseen.
@@ -91,14 +99,14 @@ impl Leases {
     ) -> Result<Spare, LockError> {
         let secs = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         let since = Instant::now();
-        let granted = store
+        let (granted, _) = store
             .ask(action, |client| {
                 let mut client = client.lease_client();
                 async move { client.grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await }
             })
             .await;
         let granted = match granted {
-            Ok((granted, _)) => Duration::from_secs(granted.ttl().unsigned_abs()),
+            Ok(granted) => Duration::from_secs(granted.ttl().unsigned_abs()),
             // The answer to the first request was lost.
             Err(err) if is_lease_there(&err) => ttl,
             Err(err) => return Err(err),
@@ -109,14 +117,32 @@ impl Leases {
         Ok(Spare::new(id, granted, since))
     }
 
-    /// Starts the lease's time anew, if much of it is gone. If that fails, its time counts from
-    /// where it did.
-    pub(crate) async fn freshen(store: &Store, action: Action, spare: &Spare) -> Option<Instant> {
+    /// Sends a request that uses the lease, and starts the lease's time anew beside it, if much of
+    /// it is gone. If that fails, or has no answer long after the request has the one that is
+    /// `wanted`, its time counts from where it did.
+    pub(crate) async fn freshened<T>(
+        store: &Store,
+        action: Action,
+        spare: &mut Spare,
+        request: impl Future<Output = T>,
+        wanted: impl FnOnce(&T) -> bool,
+    ) -> T {
         if spare.is_fresh() {
-            return None;
+            return request.await;
         }
-        let since = Instant::now();
-        store.keep_alive(action, spare.id).await.ok()?.then_some(since)
+        let (since, id, ttl) = (Instant::now(), spare.id, spare.ttl);
+        let (mut kept, mut request) = (pin!(store.keep_alive(action, id, ttl)), pin!(request));
+        let (kept, answer) = tokio::select! {
+            kept = &mut kept => (Some(kept), request.await),
+            answer = &mut request => {
+                let wait = wanted(&answer);
+                (if wait { timeout(store.attempt(), kept).await.ok() } else { None }, answer)
+            }
+        };
+        if matches!(kept, Some(Ok(true))) {
+            spare.since = since;
+        }
+        answer
     }
 
     /// Takes a lease that a lock has left. Nothing may be attached to it, and no request on its

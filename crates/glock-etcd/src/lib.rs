@@ -4,6 +4,7 @@
 
 mod lock;
 
+mod neighbours;
 mod place;
 mod renew;
 mod unwanted;
@@ -15,6 +16,7 @@ mod watch;
 mod watcher;
 
 mod error;
+mod hedge;
 mod schema;
 mod source;
 mod store;

@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, ConnectOptions, TxnResponse};
 use glock_core::{
     Action, Call, Capabilities, Fault, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
     Retry, Waiting, acquire_in_turn, async_trait, backend,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    error::{is_lease_gone, is_worth_repeating},
+    error::{is_lease_gone, is_worth_repeating, silent},
     leases::Leases,
     renew,
     schema::{Owner, lease_id, secret},
@@ -36,6 +36,9 @@ const TTL_MIN: Duration = Duration::from_secs(2);
 const TTL_STEP: Duration = Duration::from_secs(1);
 /// etcd looks for leases that have run out twice a second, and commits their end.
 const EXPIRY_LAG: Duration = Duration::from_secs(1);
+
+/// No attempt begins after so many quarters of the call's time limit.
+const ATTEMPTS_QUARTERS: u32 = 3;
 
 impl EtcdLock {
     /// Locks through a client of the application. No I/O.
@@ -110,8 +113,10 @@ impl Lock for EtcdLock {
         // The margin of the deadline only makes the lease look older than it is.
         let (ttl, since) = (lease.ttl(), lease.deadline().checked_sub(lease.ttl()));
         let release = async move {
-            let (answer, asked) = store.txn(Action::Release, &txns::let_go(&key, made)).await?;
+            let (answer, asked) = store.txn(Action::Release, &txns::let_go(&key, made)).await;
+            let answer = answer?;
             if let (true, Some(kv)) = (answer.succeeded(), txns::kvs(&answer, 0).first()) {
+                store.neighbours.left(&key);
                 renew::left(&store, kv.lease(), owner.lease, ttl, since);
                 return Ok(());
             }
@@ -131,17 +136,17 @@ impl Lock for EtcdLock {
         let inspect = async move {
             let action = Action::Inspect;
             let txn = etcd_client::Txn::new().and_then([txns::get_first(&range)]);
-            let (answer, _) = store.txn(action, &txn).await?;
-            let Some(first) = txns::kvs(&answer, 0).into_iter().next() else { return Ok(None) };
+            let (answer, _) = store.txn(action, &txn).await;
+            let Some(first) = txns::kvs(&answer?, 0).into_iter().next() else { return Ok(None) };
             let lease = first.lease();
-            let left = store
+            let (left, _) = store
                 .ask(action, |client| {
                     let mut client = client.lease_client();
                     async move { client.time_to_live(lease, None).await }
                 })
-                .await?;
+                .await;
             // Below zero: it has run out since.
-            let left = u64::try_from(left.0.ttl()).ok().map(Duration::from_secs);
+            let left = u64::try_from(left?.ttl()).ok().map(Duration::from_secs);
             Ok(left.map(|left| holder(&first).with_remaining(Some(left))))
         };
         self.call(Action::Inspect).run(inspect).await
@@ -186,13 +191,24 @@ pub(crate) async fn acquire(
         async move { Try { store, id, ttl, in_use }.run().await }
     };
     let undo = {
-        let store = Arc::clone(store);
+        let (store, id) = (Arc::clone(store), id.clone());
         move || {
-            let (store, lease) = (Arc::clone(&store), in_use.load(Ordering::Acquire));
-            async move { store.revoke(Action::Acquire, lease).await }
+            let (store, id) = (Arc::clone(&store), id.clone());
+            let lease = in_use.load(Ordering::Acquire);
+            async move { undo(&store, id, lease).await }
         }
     };
     Call::new(backend::ETCD, Action::Acquire, store.limit()).grant(ttl, work, undo).await
+}
+
+/// Takes back whatever was done on the lease.
+async fn undo(store: &Store, id: LockId, lease: i64) -> Result<(), LockError> {
+    // Without a lease, nothing was asked for.
+    if lease == 0 || store.revoke(Action::Acquire, lease).await? {
+        return Ok(());
+    }
+    // Its grant may be on its way: it has to be looked for again.
+    Err(LockError::NotHeld { id })
 }
 
 /// One try, which may take several requests where connections break.
@@ -209,7 +225,7 @@ impl Try {
         loop {
             let result = self.once().await;
             let Err(err) = &result else { return result };
-            let late = since.elapsed() > self.store.limit() / 2;
+            let late = since.elapsed() > self.store.limit() / 4 * ATTEMPTS_QUARTERS;
             if is_lease_gone(err) && !late {
                 // A spare one that had run out, or was revoked by an operator.
                 continue;
@@ -239,14 +255,24 @@ impl Try {
         let range = store.range(&self.id);
         let key = range.key(&owner.secret);
         let txn = txns::take(&range, &key, &store.config.holder, spare.id);
-        let (kept, answer) = tokio::join!(
-            Leases::freshen(store, action, &spare),
-            store.ask_once(action, |client| {
-                let mut client = client.kv_client();
-                async move { client.txn(txn).await }
-            })
-        );
-        spare.since = kept.unwrap_or(spare.since);
+        // The driver's futures are large.
+        let request = Box::pin(store.ask_once(action, |client| {
+            let mut client = client.kv_client();
+            async move { client.txn(txn).await }
+        }));
+        // A member that is silent is given up for another, if there is one. Else the call's own
+        // limit is what ends it.
+        let request = async {
+            if store.source.has_others() {
+                timeout(store.attempt(), request).await.unwrap_or_else(|_| Err(silent(action)))
+            } else {
+                request.await
+            }
+        };
+        let succeeded = |answer: &Result<TxnResponse, LockError>| {
+            answer.as_ref().is_ok_and(TxnResponse::succeeded)
+        };
+        let answer = Leases::freshened(store, action, &mut spare, request, succeeded).await;
         let answer = match answer {
             Err(err) if err.fault() == Some(Fault::Rejected) && !is_lease_gone(&err) => {
                 store.leases.give_back(spare);

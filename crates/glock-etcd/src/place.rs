@@ -75,19 +75,22 @@ impl Place {
     pub(crate) async fn get_in_line(&mut self) -> Result<Standing, LockError> {
         let label = self.store.config.holder.clone();
         loop {
-            let epoch = (self.session.in_this_epoch(), &*self.session.epoch_key);
+            let epoch = self.session.epoch();
+            let compared = (self.session.in_epoch(epoch), &*self.session.epoch_key);
             let (range, key) = (&self.range, &*self.key);
-            let txn = txns::get_in_line(range, key, &label, self.session.lease, epoch);
+            let txn = txns::get_in_line(range, key, &label, self.session.lease, compared);
             self.left = Left::Request;
-            let answer = self.store.txn(Action::Wait, &txn).await;
+            let (answer, asked) = self.store.txn(Action::Wait, &txn).await;
             if ends(&self.session, &answer) {
                 self.left = Left::Nothing;
                 return Ok(Standing::Nowhere);
             }
-            if answer.as_ref().is_err_and(|err| err.fault() == Some(Fault::Rejected)) {
+            let refused = answer.as_ref().is_err_and(|err| err.fault() == Some(Fault::Rejected));
+            if refused && asked == 1 {
+                // Else an earlier attempt may make the key yet.
                 self.left = Left::Nothing;
             }
-            let (answer, asked) = answer?;
+            let answer = answer?;
             let own = txns::kvs(&answer, 0).into_iter().next();
             if answer.succeeded() {
                 let line = txns::kvs(&answer, 1);
@@ -102,19 +105,21 @@ impl Place {
                 self.joined(ours.create_revision(), asked.max(2)).await?;
                 return self.move_up().await;
             }
-            let epoch = txns::kvs(&answer, 1).first().map(etcd_client::KeyValue::mod_revision);
-            let Some(epoch) = epoch else {
+            let told = txns::kvs(&answer, 1).first().map(etcd_client::KeyValue::mod_revision);
+            // It goes back only if etcd was restored from a backup.
+            let Some(told) = told.filter(|told| *told >= epoch) else {
                 self.session.end();
                 self.left = Left::Nothing;
                 return Ok(Standing::Nowhere);
             };
-            self.session.learn_epoch(epoch);
+            self.session.learn_epoch(told);
         }
     }
 
     /// The key is there. If it was asked for twice, no later request may make it again.
     async fn joined(&mut self, created: i64, asked: u32) -> Result<(), LockError> {
         self.created = created;
+        self.store.neighbours.arrived(&self.key);
         if asked > 1 {
             let begun = self.session.begin_epoch(&self.store).await;
             if !ends(&self.session, &begun) {
@@ -129,7 +134,8 @@ impl Place {
     /// without a reason to think so.
     pub(crate) async fn look(&mut self) -> Result<Standing, LockError> {
         let look = Txn::new().and_then(txns::look(&self.range, &self.key, self.created));
-        let (answer, _) = self.store.txn(Action::Wait, &look).await?;
+        let (answer, _) = self.store.txn(Action::Wait, &look).await;
+        let answer = answer?;
         if txns::kvs(&answer, 0).is_empty() {
             return Ok(Standing::Nowhere);
         }
@@ -151,17 +157,14 @@ impl Place {
             };
             let leases = (self.session.lease, own.id);
             let txn = txns::move_up(&self.range, &self.key, &label, self.created, leases);
-            let (kept, answer) = tokio::join!(
-                Leases::freshen(&self.store, action, own),
-                self.store.txn(action, &txn)
-            );
-            own.since = kept.unwrap_or(own.since);
+            let request = self.store.txn(action, &txn);
+            let (answer, _) = Leases::freshened(&self.store, action, own, request, |_| true).await;
             let answer = match answer {
                 Err(err) if is_lease_gone(&err) => {
                     self.own = None;
                     continue;
                 }
-                answer => answer?.0,
+                answer => answer?,
             };
             let ours = txns::kvs(&answer, 0).into_iter().next();
             let before = txns::kvs(&answer, 1).into_iter().next();
@@ -186,7 +189,9 @@ impl Place {
             return Ok(spare);
         }
         let id = lease_id()?;
-        self.asked_for = Some(id);
+        if let Some(unheard) = self.asked_for.replace(id) {
+            self.store.leases.end(unheard);
+        }
         let spare = Leases::grant(&self.store, Action::Acquire, id, self.ttl).await?;
         self.asked_for = None;
         Ok(spare)
@@ -204,6 +209,11 @@ impl Place {
         self.own = None;
         self.left = Left::Nothing;
         Ok(Standing::First(lease))
+    }
+
+    /// Whether the place is lost with its session.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.session.has_ended()
     }
 
     /// Returns once the place is lost with its session.
@@ -231,10 +241,13 @@ impl Drop for Place {
             return;
         }
         store.spawn(async move {
-            unwanted.clear().await;
-            if let Some(own) = own {
+            let cleared = unwanted.clear().await;
+            match own {
                 // Nothing is attached to it, and no request can attach to it: the key is gone.
-                unwanted.store.leases.give_back(own);
+                Some(own) if cleared => unwanted.store.leases.give_back(own),
+                // The key may be on it.
+                Some(own) => unwanted.store.leases.end(own.id),
+                None => {}
             }
         });
     }

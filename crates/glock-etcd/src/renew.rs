@@ -7,6 +7,7 @@ use glock_core::{Action, Lease, LockError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    error::is_lease_gone,
     leases::{Leases, Spare},
     schema::{Owner, lease_id},
     store::Store,
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) struct Renew {
     store: Arc<Store>,
     lease: Lease,
+    /// Whether the lease's TTL is one that etcd has told this process.
+    ttl_known: bool,
     ttl: Duration,
     owner: Owner,
     key: String,
@@ -30,9 +33,11 @@ impl Renew {
         let owner = Owner::of(lease.owner()).ok_or_else(not_held)?;
         let key = store.range(lease.id()).key(&owner.secret);
         let made = i64::try_from(lease.fence().get()).map_err(|_| not_held())?;
+        // One that was made from text, which may say anything, has run out.
+        let ttl_known = !lease.is_expired();
         // The same lease again, for a call that may outlive the caller's.
         let lease = lease.renewed(Instant::now(), lease.ttl());
-        Ok(Self { store: Arc::clone(store), lease, ttl, owner, key, made })
+        Ok(Self { store: Arc::clone(store), lease, ttl_known, ttl, owner, key, made })
     }
 
     /// Sends the keep-alive and the read of the key together: one round trip, and no commit. A
@@ -40,17 +45,21 @@ impl Renew {
     pub(crate) async fn run(mut self) -> Result<Lease, LockError> {
         loop {
             let since = Instant::now();
-            let (kv, kept) =
-                tokio::join!(self.read(), self.store.keep_alive(Action::Renew, self.owner.lease));
+            let (lease, ttl) = (self.owner.lease, self.lease.ttl().min(self.ttl));
+            let kept = self.store.keep_alive(Action::Renew, lease, ttl);
+            let (kv, kept) = tokio::join!(self.read(ttl), kept);
             let Some(kv) = kv? else { return Err(self.not_held()) };
             if kv.lease() != self.owner.lease {
                 // Another renewal has moved it.
                 self.owner.lease = kv.lease();
-                self.lease = self.lease.renewed(since, self.granted().await?);
+                self.ttl_known = false;
                 continue;
             }
             if !kept? {
                 return Err(self.not_held());
+            }
+            if !self.ttl_known {
+                self.lease = self.lease.renewed(since, self.granted().await?);
             }
             if self.ttl > self.lease.ttl() {
                 return self.move_over(kv, since).await;
@@ -59,12 +68,12 @@ impl Renew {
         }
     }
 
-    async fn read(&self) -> Result<Option<KeyValue>, LockError> {
+    async fn read(&self, ttl: Duration) -> Result<Option<KeyValue>, LockError> {
         let ask = |client: &Client| {
             let (mut client, key) = (client.kv_client(), self.key.clone());
             async move { client.get(key, None).await }
         };
-        let (mut answer, _) = self.store.ask(Action::Renew, ask).await?;
+        let mut answer = self.store.ask_in_time(Action::Renew, ttl, ask).await?;
         Ok(answer.take_kvs().into_iter().find(|kv| kv.create_revision() == self.made))
     }
 
@@ -75,25 +84,25 @@ impl Renew {
             let mut client = client.lease_client();
             async move { client.time_to_live(lease, None).await }
         };
-        let (answer, _) = self.store.ask(Action::Renew, ask).await?;
-        Ok(Duration::from_secs(answer.granted_ttl().unsigned_abs()))
+        let (answer, _) = self.store.ask(Action::Renew, ask).await;
+        Ok(Duration::from_secs(answer?.granted_ttl().unsigned_abs()))
     }
 
     /// A lease's TTL cannot be changed, so a longer one takes another lease, and a round trip more.
     async fn move_over(self, kv: KeyValue, kept_at: Instant) -> Result<Lease, LockError> {
-        let next = match self.store.leases.take(self.ttl) {
-            Some(spare) => spare,
-            None => Leases::grant(&self.store, Action::Renew, lease_id()?, self.ttl).await?,
+        let (next, moved) = loop {
+            let mut next = self.next_lease().await?;
+            // Late requests fail: each move writes the key, and compares that nobody has meanwhile.
+            let txn = txns::move_lease(&self.key, kv.value(), kv.mod_revision(), next.id);
+            let request = self.store.txn(Action::Renew, &txn);
+            let moved =
+                Leases::freshened(&self.store, Action::Renew, &mut next, request, |_| true).await;
+            // A spare one that had run out, or was revoked by an operator.
+            if !moved.0.as_ref().is_err_and(is_lease_gone) {
+                break (next, moved.0);
+            }
         };
-        // Late requests fail: each move writes the key, and compares that nobody has meanwhile.
-        let txn = txns::move_lease(&self.key, kv.value(), kv.mod_revision(), next.id);
-        let since = Instant::now();
-        let (kept, moved) = tokio::join!(
-            self.store.keep_alive(Action::Renew, next.id),
-            self.store.txn(Action::Renew, &txn)
-        );
-        let since = if matches!(kept, Ok(true)) { since } else { next.since };
-        let (answer, _) = match moved {
+        let answer = match moved {
             Ok(moved) => moved,
             Err(err) => {
                 // It may yet happen: until it cannot, the next lease must not run out.
@@ -112,12 +121,24 @@ impl Renew {
                 None => Err(self.not_held()),
             };
         }
-        let ttl = next.ttl;
-        if answer.succeeded() {
-            let old = Spare::new(kv.lease(), self.lease.ttl(), kept_at);
-            self.store.leases.give_back(old);
-        }
+        let (since, ttl) = (next.since, next.ttl);
+        let old = Spare::new(kv.lease(), self.lease.ttl(), kept_at);
+        self.store.leases.give_back(old);
         Self { owner: Owner { lease: next.id, ..self.owner }, ..self }.renewed(since, ttl)
+    }
+
+    /// A lease for the longer TTL.
+    async fn next_lease(&self) -> Result<Spare, LockError> {
+        if let Some(spare) = self.store.leases.take(self.ttl) {
+            return Ok(spare);
+        }
+        let id = lease_id()?;
+        let granted = Leases::grant(&self.store, Action::Renew, id, self.ttl).await;
+        if granted.is_err() {
+            // It may have been granted all the same.
+            self.store.leases.end(id);
+        }
+        granted
     }
 
     fn renewed(&self, since: Instant, ttl: Duration) -> Result<Lease, LockError> {
@@ -143,11 +164,11 @@ async fn settle(store: Arc<Store>, key: String, kv: KeyValue, next: Spare) {
     let mut kept_at = Instant::now();
     while kept_at.elapsed() < next.ttl {
         let now = Instant::now();
-        if matches!(store.keep_alive(Action::Renew, next.id).await, Ok(true)) {
+        if matches!(store.keep_alive(Action::Renew, next.id, next.ttl).await, Ok(true)) {
             kept_at = now;
         }
         // Written once more, or gone: either way the revision that the move compares is history.
-        if let Ok((answer, _)) = store.txn(Action::Renew, &again).await {
+        if let Ok(answer) = store.txn(Action::Renew, &again).await.0 {
             let there = txns::kvs(&answer, 0).into_iter().next();
             if there.is_none_or(|kv| kv.lease() != next.id) {
                 store.leases.give_back(next);

@@ -11,10 +11,10 @@ use std::{
 };
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-use glock_core::{Action, LockError};
+use glock_core::{Action, Fault, LockError, backend};
 use tokio::{
     sync::{Mutex, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use crate::{
@@ -52,11 +52,27 @@ impl Sessions {
         Self { current: Mutex::default(), store }
     }
 
-    /// The client's session, a new one if there is none.
-    pub(crate) async fn join(&self, store: &Store) -> Result<Arc<Session>, LockError> {
+    /// The client's session, a new one if there is none. That one is made in a task: a waiter that
+    /// gives up meanwhile leaves it to the next, and not an orphan.
+    pub(crate) async fn join(&self, store: &Arc<Store>) -> Result<Arc<Session>, LockError> {
+        if let Some(session) = Self::there(self.current.lock().await.as_ref()) {
+            return Ok(session);
+        }
+        let work = Arc::clone(store);
+        let made = tokio::spawn(async move { work.sessions.make(&work).await });
+        made.await.unwrap_or_else(|err| {
+            Err(LockError::backend(backend::ETCD, Action::Wait, Fault::Unknown, err))
+        })
+    }
+
+    fn there(current: Option<&Arc<Session>>) -> Option<Arc<Session>> {
+        current.filter(|session| !session.has_ended()).map(Arc::clone)
+    }
+
+    async fn make(&self, store: &Store) -> Result<Arc<Session>, LockError> {
         let mut current = self.current.lock().await;
-        if let Some(session) = current.as_ref().filter(|session| !session.has_ended()) {
-            return Ok(Arc::clone(session));
+        if let Some(session) = Self::there(current.as_ref()) {
+            return Ok(session);
         }
         let session = Arc::new(Session::start(store).await?);
         *current = Some(Arc::clone(&session));
@@ -87,8 +103,8 @@ impl Session {
         let lease = Leases::grant(store, action, lease_id()?, TTL).await?.id;
         let key = epoch_key(&store.config.namespace, &secret()?);
         let put = TxnOp::put(key.clone(), "", Some(PutOptions::new().with_lease(lease)));
-        let (answer, _) = store.txn(action, &Txn::new().and_then([put])).await?;
-        let epoch = AtomicI64::new(revision(answer.header()));
+        let (answer, _) = store.txn(action, &Txn::new().and_then([put])).await;
+        let epoch = AtomicI64::new(revision(answer?.header()));
         Ok(Self { lease, epoch_key: key, epoch, ended: watch::Sender::new(false) })
     }
 
@@ -108,9 +124,13 @@ impl Session {
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// What every request to get in line compares, and whether it was up to date.
-    pub(crate) fn in_this_epoch(&self) -> Compare {
-        let epoch = self.epoch.load(Ordering::Acquire);
+    /// The revision of the key that requests to get in line are good for.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// What every request to get in line compares.
+    pub(crate) fn in_epoch(&self, epoch: i64) -> Compare {
         Compare::mod_revision(self.epoch_key.clone(), CompareOp::Equal, epoch)
     }
 
@@ -127,8 +147,8 @@ impl Session {
     /// Shuts out every request to get in line that may still be on its way.
     pub(crate) async fn begin_epoch(&self, store: &Store) -> Result<(), LockError> {
         let txn = Txn::new().and_then([self.new_epoch()]);
-        let (answer, _) = store.txn(Action::Wait, &txn).await?;
-        self.learn_epoch(revision(answer.header()));
+        let (answer, _) = store.txn(Action::Wait, &txn).await;
+        self.learn_epoch(revision(answer?.header()));
         Ok(())
     }
 }
@@ -153,9 +173,9 @@ async fn keep(store: Weak<Store>, session: Weak<Session>) {
         if idle > IDLE_MAX && store.sessions.retire(&session).await {
             break;
         }
-        let kept = timeout(TTL, store.keep_alive(Action::Wait, lease)).await;
+        let kept = store.keep_alive(Action::Wait, lease, TTL).await;
         // One that failed may be followed by one that comes through.
-        if matches!(kept, Ok(Ok(false))) {
+        if matches!(kept, Ok(false)) {
             session.end();
         }
     }

@@ -44,6 +44,14 @@ impl Source {
         Self::Endpoints { endpoints, options: Box::new(options), made: OnceCell::new() }
     }
 
+    /// Whether there may be another member to ask.
+    pub(crate) fn has_others(&self) -> bool {
+        match self {
+            Self::Given(_) => true,
+            Self::Endpoints { endpoints, .. } => endpoints.len() > 1,
+        }
+    }
+
     /// The client. Without a user this does no I/O; with one it logs in, once.
     pub(crate) async fn client(&self) -> Result<&Client, Error> {
         match self {

@@ -10,14 +10,13 @@ use etcd_client::{Client, Error, KeyValue, ResponseHeader, Txn, TxnResponse};
 use glock_core::{
     Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, WaitQueue, Wakeups, backend,
 };
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    error::{failed, is_lease_gone, is_worth_repeating, silent},
+    error::{failed, is_lease_gone, is_token_old},
+    hedge::hedged,
     leases::Leases,
+    neighbours::Neighbours,
     schema::Range,
     session::Sessions,
     source::Source,
@@ -33,6 +32,7 @@ pub(crate) struct Store {
     /// The lease that this client's waiters share.
     pub(crate) sessions: Sessions,
     pub(crate) watcher: Watcher,
+    pub(crate) neighbours: Neighbours,
     /// Who of this client is in line for which lock.
     pub(crate) waiting: Wakeups,
     /// In which order they get there: one at a time, as they came.
@@ -40,13 +40,11 @@ pub(crate) struct Store {
     runtime: OnceLock<Handle>,
 }
 
-/// A member that does not answer in this part of the call's time limit is given up.
-const ATTEMPT_PART: u32 = 4;
-/// No attempt begins after this part of the call's time limit.
-const ATTEMPTS_PART: u32 = 2;
-/// How often a request that fails at once is tried: 310 ms in all.
-const ATTEMPTS_MAX: u32 = 6;
-const PAUSE: Duration = Duration::from_millis(10);
+/// After this part of the call's time limit without an answer, another member is asked.
+const ATTEMPT_PART: u32 = 8;
+/// What keeps a lease alive is asked of another after this part of the TTL: it must get through in
+/// the two thirds that a renewal has, even if one of three members stands still.
+const LATE_PART: u32 = 24;
 
 impl Store {
     pub(crate) fn new(source: Arc<Source>, config: LockConfig) -> Arc<Self> {
@@ -55,6 +53,7 @@ impl Store {
             source,
             config,
             leases: Leases::new(Weak::clone(store)),
+            neighbours: Neighbours::default(),
             sessions: Sessions::new(Weak::clone(store)),
             waiting: Wakeups::new(),
             entry: WaitQueue::new(),
@@ -68,6 +67,11 @@ impl Store {
 
     pub(crate) fn limit(&self) -> Duration {
         self.config.call_timeout
+    }
+
+    /// How long one member may take to answer.
+    pub(crate) fn attempt(&self) -> Duration {
+        self.limit() / ATTEMPT_PART
     }
 
     /// Takes note of the runtime, for what is done in the background.
@@ -89,51 +93,57 @@ impl Store {
         ask: impl FnOnce(&Client) -> F + Send,
     ) -> Result<T, LockError>
     where
-        F: Future<Output = Result<T, Error>> + Send,
-    {
-        self.enter(action)?;
-        let client = self.source.client().await.map_err(|err| failed(action, err))?;
-        ask(client).await.map_err(|err| failed(action, err))
-    }
-
-    /// Asks, and asks again while the answer may be another one: the driver picks a member each
-    /// time. For requests that are safe to repeat. Also says how often it asked: after the second
-    /// time, the first may still come to pass.
-    pub(crate) async fn ask<T, F>(
-        &self,
-        action: Action,
-        ask: impl Fn(&Client) -> F + Send + Sync,
-    ) -> Result<(T, u32), LockError>
-    where
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
         self.enter(action)?;
-        let (since, mut pause, mut asked) = (Instant::now(), PAUSE, 0);
-        loop {
-            asked += 1;
-            // The driver's futures are large, and each waiter has some.
-            let attempt = Box::pin(self.ask_once(action, &ask));
-            let answer = timeout(self.limit() / ATTEMPT_PART, attempt).await;
-            let err = match answer.unwrap_or_else(|_| Err(silent(action))) {
-                Ok(answer) => return Ok((answer, asked)),
-                Err(err) => err,
-            };
-            let over = asked >= ATTEMPTS_MAX || since.elapsed() > self.limit() / ATTEMPTS_PART;
-            if over || !is_worth_repeating(&err) {
-                return Err(err);
-            }
-            sleep(pause).await;
-            pause *= 2;
+        let client = self.source.client().await.map_err(|err| failed(action, err))?;
+        let answer = ask(client).await;
+        if answer.as_ref().is_err_and(is_token_old) {
+            // The driver does so for one that has run out, and not for one from before a change of
+            // the rights. A login that fails tells why when the request is repeated.
+            let _ = client.refresh_token().await;
         }
+        answer.map_err(|err| failed(action, err))
     }
 
-    /// Runs a transaction that is safe to repeat.
+    /// Asks, and asks again while there is no answer or it may be another one: the driver picks a
+    /// member each time. For requests that are safe to repeat. Also says how often it asked: after
+    /// the second time, the others may still come to pass.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        action: Action,
+        ask: impl Fn(&Client) -> F + Send + Sync,
+    ) -> (Result<T, LockError>, u32)
+    where
+        T: Send,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        let times = (self.attempt(), self.limit());
+        hedged(action, times, || self.ask_once(action, &ask)).await
+    }
+
+    /// Asks for what keeps a lease of this TTL alive, and does not wait long for a member.
+    pub(crate) async fn ask_in_time<T, F>(
+        &self,
+        action: Action,
+        ttl: Duration,
+        ask: impl Fn(&Client) -> F + Send + Sync,
+    ) -> Result<T, LockError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        let times = (self.attempt().min(ttl / LATE_PART), self.limit().min(ttl));
+        hedged(action, times, || self.ask_once(action, &ask)).await.0
+    }
+
+    /// Runs a transaction that is safe to repeat. Also says how often it was sent.
     pub(crate) async fn txn(
         &self,
         action: Action,
         txn: &Txn,
-    ) -> Result<(TxnResponse, u32), LockError> {
+    ) -> (Result<TxnResponse, LockError>, u32) {
         self.ask(action, |client| {
             let (mut client, txn) = (client.kv_client(), txn.clone());
             async move { client.txn(txn).await }
@@ -142,28 +152,35 @@ impl Store {
     }
 
     /// Ends a lease and deletes its keys. Once this has succeeded, no late request can use it.
-    pub(crate) async fn revoke(&self, action: Action, lease: i64) -> Result<(), LockError> {
-        let revoked = self
+    /// `false` if there is no such lease: a grant of it may still be on its way.
+    pub(crate) async fn revoke(&self, action: Action, lease: i64) -> Result<bool, LockError> {
+        let (revoked, _) = self
             .ask(action, |client| {
                 let mut client = client.lease_client();
                 async move { client.revoke(lease).await }
             })
             .await;
         match revoked {
-            Err(err) if !is_lease_gone(&err) => Err(err),
-            _ => Ok(()),
+            Ok(_) => Ok(true),
+            Err(err) if is_lease_gone(&err) => Ok(false),
+            Err(err) => Err(err),
         }
     }
 
-    /// Starts the time of a lease anew; `false` if it is gone.
-    pub(crate) async fn keep_alive(&self, action: Action, lease: i64) -> Result<bool, LockError> {
+    /// Starts the time of a lease of this TTL anew; `false` if it is gone.
+    pub(crate) async fn keep_alive(
+        &self,
+        action: Action,
+        lease: i64,
+        ttl: Duration,
+    ) -> Result<bool, LockError> {
         // One message on a stream of its own: the driver has no stream that leases share.
-        let kept = self.ask(action, |client| {
+        let kept = self.ask_in_time(action, ttl, |client| {
             let mut client = client.lease_client();
             async move { client.keep_alive(lease).await.map(drop) }
         });
         match kept.await {
-            Ok(_) => Ok(true),
+            Ok(()) => Ok(true),
             Err(err) if is_lease_gone(&err) => Ok(false),
             Err(err) => Err(err),
         }

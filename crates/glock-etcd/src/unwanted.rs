@@ -27,18 +27,20 @@ const CLEAR_MAX: Duration = Duration::from_mins(1);
 
 impl Unwanted {
     /// Deletes the key, and tries again until etcd has confirmed it: nobody behind it may wait for
-    /// a waiter that is gone.
-    pub(crate) async fn clear(&mut self) {
+    /// a waiter that is gone. `false` if it never did.
+    pub(crate) async fn clear(&mut self) -> bool {
         let (since, mut pause) = (Instant::now(), PAUSE);
         loop {
             let new_epoch = (self.left == Left::Request).then(|| self.session.new_epoch());
-            let cleared = self.store.txn(Action::Wait, &txns::step_out(&self.key, new_epoch)).await;
+            let step_out = txns::step_out(&self.key, new_epoch);
+            let (cleared, _) = self.store.txn(Action::Wait, &step_out).await;
             match cleared {
-                Ok((answer, _)) => {
+                Ok(answer) => {
                     if self.left == Left::Request {
                         self.session.learn_epoch(revision(answer.header()));
                     }
-                    return;
+                    self.store.neighbours.left(&self.key);
+                    return true;
                 }
                 // Nothing late can make a key on a lease that is gone.
                 Err(err) if is_lease_gone(&err) && self.left == Left::Request => {
@@ -48,7 +50,7 @@ impl Unwanted {
                 }
                 Err(_) if since.elapsed() > CLEAR_MAX => {
                     self.session.end();
-                    return;
+                    return false;
                 }
                 Err(_) => {}
             }

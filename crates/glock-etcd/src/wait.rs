@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     lock,
+    neighbours::Neighbour,
     place::{Place, Standing, text},
     schema::Owner,
     store::{Store, revision},
@@ -61,6 +62,9 @@ impl<'a> Waiter<'a> {
                 result => return result,
             }
         }
+        if until.is_some_and(|until| until <= Instant::now()) {
+            return Err(self.out_of_time());
+        }
         self.turn = Some(turn);
         let result = in_time(until, self.stand_in_line()).await;
         result.unwrap_or_else(|| Err(self.out_of_time()))
@@ -107,11 +111,15 @@ impl<'a> Waiter<'a> {
                 Standing::Nowhere => return Ok(None),
                 Standing::Behind(before, seen) => (before, seen),
             };
-            let mut watch = self.store.watcher.watch(before.clone(), seen);
+            let mut before = Before::new(self.store, before, seen);
             standing = loop {
-                let told = self.sleep(&place, &mut watch).await;
+                let told = self.sleep(&place, &mut before).await;
+                if told == Told::Look && place.has_ended() {
+                    // The key is there until its lease is, but the session makes no more of it.
+                    return Ok(None);
+                }
                 let now = self.look(&mut place, told).await?;
-                let same = matches!(&now, Standing::Behind(key, _) if *key == before);
+                let same = matches!(&now, Standing::Behind(key, _) if *key == before.key);
                 if !same {
                     break now;
                 }
@@ -125,11 +133,11 @@ impl<'a> Waiter<'a> {
     }
 
     /// Sleeps until there is a reason to look.
-    async fn sleep(&self, place: &Place, watch: &mut Watch) -> Told {
+    async fn sleep(&self, place: &Place, before: &mut Before<'_>) -> Told {
         // For the hold to come: there is time for it now.
         self.store.leases.stock(self.ttl);
         tokio::select! {
-            told = watch.told() => told,
+            told = before.told() => told,
             () = place.session_ended() => Told::Look,
             () = sleep(self.retry.pause()) => Told::Look,
         }
@@ -147,6 +155,41 @@ impl<'a> Waiter<'a> {
             }
             sleep(pause).await;
             pause = (pause * 2).min(FAILURE_PAUSE_MAX);
+        }
+    }
+}
+
+/// The key before a waiter, and how its end is heard of.
+struct Before<'a> {
+    store: &'a Store,
+    key: String,
+    seen: i64,
+    /// If it is of the same client, etcd need not be asked to tell.
+    neighbour: Option<Neighbour>,
+    /// Begun when it is needed. A neighbour may be let go by another process, or run out.
+    watch: Option<Watch>,
+}
+
+impl<'a> Before<'a> {
+    fn new(store: &'a Store, key: String, seen: i64) -> Self {
+        let neighbour = store.neighbours.watch(&key);
+        Self { store, key, seen, neighbour, watch: None }
+    }
+
+    async fn told(&mut self) -> Told {
+        if let (None, Some(neighbour)) = (&self.watch, &mut self.neighbour)
+            && timeout(WATCH_AFTER, neighbour.left()).await.is_ok()
+        {
+            return Told::Gone;
+        }
+        let begin = || self.store.watcher.watch(self.key.clone(), self.seen);
+        let watch = self.watch.get_or_insert_with(begin);
+        match &mut self.neighbour {
+            Some(neighbour) => tokio::select! {
+                told = watch.told() => told,
+                () = neighbour.left() => Told::Gone,
+            },
+            None => watch.told().await,
         }
     }
 }
@@ -181,16 +224,24 @@ pub(crate) async fn ended(store: &Store, lease: &Lease) {
     let Some(owner) = Owner::of(lease.owner()) else { return };
     let key = store.range(lease.id()).key(&owner.secret);
     let made = i64::try_from(lease.fence().get()).unwrap_or(i64::MAX - 1);
-    let mut seen = made;
     sleep(WATCH_AFTER).await;
+    let mut watch = store.watcher.watch(key.clone(), made);
     loop {
-        store.watcher.watch_history(key.clone(), seen).told().await;
-        // It may have been compaction that ended the watch.
-        let now = timeout(store.limit(), look(store, &key, GetOptions::new())).await;
-        match now {
-            Ok(Ok((Some((_, created)), now))) if created == made => seen = now,
-            Ok(Ok(_)) => return,
-            Ok(Err(_)) | Err(_) => sleep(FAILURE_PAUSE_MAX).await,
+        let told = watch.told().await;
+        loop {
+            let now = timeout(store.limit(), look(store, &key, GetOptions::new())).await;
+            match now {
+                Ok(Ok((Some((_, created)), now))) if created == made => {
+                    if told == Told::Gone {
+                        // The watch is gone and not the key.
+                        watch = store.watcher.watch(key.clone(), now);
+                        sleep(FAILURE_PAUSE_MAX).await;
+                    }
+                    break;
+                }
+                Ok(Ok(_)) => return,
+                Ok(Err(_)) | Err(_) => sleep(FAILURE_PAUSE_MAX).await,
+            }
         }
     }
 }
@@ -205,7 +256,8 @@ async fn look(
         let (mut client, key, options) = (client.kv_client(), key.to_owned(), options.clone());
         async move { client.get(key, Some(options)).await }
     };
-    let (answer, _) = store.ask(Action::Wait, ask).await?;
+    let (answer, _) = store.ask(Action::Wait, ask).await;
+    let answer = answer?;
     let first = answer.kvs().first().map(|kv| (text(kv.key()), kv.create_revision()));
     Ok((first, revision(answer.header())))
 }

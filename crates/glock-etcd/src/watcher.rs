@@ -12,7 +12,7 @@ use std::{
 use etcd_client::{Error, WatchRequestSender, WatchResponse, WatchResponseStream};
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -44,19 +44,10 @@ impl Watcher {
 
     /// Watches `key`, which was there at revision `seen`. It may say [`Told::Look`] first.
     pub(crate) fn watch(&self, key: String, seen: i64) -> Watch {
-        self.begin(key, seen, true)
-    }
-
-    /// Watches `key`, which was there at revision `seen`, a long time ago.
-    pub(crate) fn watch_history(&self, key: String, seen: i64) -> Watch {
-        self.begin(key, seen, false)
-    }
-
-    fn begin(&self, key: String, seen: i64, from_now: bool) -> Watch {
         let orders = self.task();
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (tell, told) = watch::channel(Told::Nothing);
-        let entry = Entry { key, from: seen + 1, from_now, begun: false, tell };
+        let entry = Entry { key, from: seen + 1, from_now: true, begun: false, tell };
         // Should the task have ended with its runtime, whoever waits is woken, and looks.
         let _ = orders.send(Order::Watch(id, entry));
         Watch { id, told, orders }
@@ -111,10 +102,12 @@ impl Task {
             }
             let opened = timeout(OPEN_TIMEOUT, self.open()).await;
             if let Ok(Ok((sender, stream))) = opened {
-                pause = PAUSE;
+                let since = Instant::now();
                 match self.serve(sender, stream).await {
                     Stop::Over => return,
-                    Stop::Idle | Stop::Broken => continue,
+                    Stop::Idle => continue,
+                    Stop::Broken if since.elapsed() > PAUSE_MAX => pause = PAUSE,
+                    Stop::Broken => {}
                 }
             }
             if self.rest(pause).await.is_none() {
@@ -154,6 +147,10 @@ impl Task {
                     None => return Stop::Over,
                 },
                 told = stream.message() => match told {
+                    Ok(Some(told)) if is_refusal(&told) => {
+                        self.refused();
+                        return Stop::Broken;
+                    }
                     Ok(Some(told)) => self.told(&told),
                     Ok(None) | Err(_) => return Stop::Broken,
                 },
@@ -177,6 +174,13 @@ impl Task {
             // One that is not there was woken, and cancelled then.
             Order::Forget(id) => self.forget(id),
         }
+    }
+
+    /// etcd does not say which watch it refuses. Those that have not begun end: whoever wakes asks
+    /// etcd for something else, which logs in again or tells what is wrong. A stream keeps the
+    /// access token that it was opened with, so another is needed.
+    fn refused(&mut self) {
+        self.watched.retain(|_, entry| entry.begun);
     }
 
     fn told(&mut self, told: &WatchResponse) {
@@ -218,6 +222,11 @@ impl Task {
         };
         timeout(pause, orders).await.is_err().then_some(())
     }
+}
+
+/// Whether a watch was not begun: for want of a permission or of an access token that is good.
+fn is_refusal(told: &WatchResponse) -> bool {
+    told.created() && told.canceled()
 }
 
 /// Sends a request. Dropped before its end, it has sent nothing.

@@ -103,8 +103,13 @@ impl Cluster {
         let sent = Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status();
         assert!(sent.unwrap().success(), "could not send {signal}");
         if signal == "STOP" {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
-            assert!(stat.contains(") T "), "not paused: {stat}");
+            // It is sent at once, and heard a little later.
+            let since = Instant::now();
+            let stat = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+            while !stat().contains(") T ") {
+                assert!(since.elapsed() < Duration::from_secs(1), "not paused: {}", stat());
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 

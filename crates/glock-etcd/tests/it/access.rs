@@ -12,14 +12,14 @@ use crate::{common::cluster::Cluster, id};
 
 const TTL: Duration = Duration::from_secs(30);
 
-fn lock_of(cluster: &Cluster, user: &str, password: &str, namespace: &str) -> EtcdLock {
+pub(crate) fn lock_of(cluster: &Cluster, user: &str, password: &str, namespace: &str) -> EtcdLock {
     let options = connect_options().with_user(user, password);
     let config = LockConfig::default().with_namespace(namespace);
     EtcdLock::connect(cluster.endpoints(), options).with_config(config).unwrap()
 }
 
 /// A user `locker` who may read and write below one namespace, and no more.
-async fn enable_auth(cluster: &Cluster, namespace: &str) {
+pub(crate) async fn enable_auth(cluster: &Cluster, namespace: &str) {
     let client = Client::connect(cluster.endpoints(), Some(connect_options())).await.unwrap();
     let mut auth = client.auth_client();
     let permission =
@@ -32,7 +32,13 @@ async fn enable_auth(cluster: &Cluster, namespace: &str) {
     auth.user_add("root", "secret", None).await.unwrap();
     auth.user_grant_role("root", "root").await.unwrap();
     auth.auth_enable().await.unwrap();
-    sleep(Duration::from_millis(500)).await;
+    // Until every member asks who is there, and not only the one that was told.
+    for endpoint in cluster.endpoints() {
+        let mut nobody = Client::connect([&endpoint], Some(connect_options())).await.unwrap();
+        while nobody.get(format!("{namespace}/"), None).await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,8 +54,8 @@ async fn a_user_needs_the_right_password_and_a_range_of_keys() {
         let locker = locker.clone();
         async move { locker.hold("x", TTL, Retry::within(TTL)).await }
     });
-    sleep(Duration::from_millis(300)).await;
-    assert!(locker.inspect(&id("x")).await.unwrap().is_some());
+    let first = locker.inspect(&id("x")).await.unwrap().unwrap();
+    assert_eq!(first.fence, held.fence());
     held.release().await.unwrap();
     waiter.await.unwrap().unwrap().release().await.unwrap();
 

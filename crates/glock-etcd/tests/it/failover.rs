@@ -23,19 +23,17 @@ const ELECTION: Duration = Duration::from_secs(6);
 /// For a busy machine, and for requests that wait at the member that stands still.
 const SLACK: Duration = Duration::from_secs(4);
 
-/// When the lock was granted, one after the other.
-type Grants = Arc<Mutex<Vec<Instant>>>;
+/// When the lock was granted, one after the other, and for how long that one had waited.
+type Grants = Arc<Mutex<Vec<(Instant, Duration)>>>;
 
 /// Contends until `until`, and records what it got.
 async fn contend(lock: EtcdLock, who: String, history: History, grants: Grants, until: Instant) {
+    let mut wanted_at = Instant::now();
     while Instant::now() < until {
         let attempt = history.acquiring(&who, "x");
         let lease = match lock.acquire_with_retry("x", TTL, Retry::within(TTL * 6)).await {
             Ok(lease) => lease,
-            Err(LockError::Timeout { .. }) => {
-                attempt.timed_out();
-                continue;
-            }
+            Err(err @ LockError::Timeout { .. }) => panic!("{who} was forgotten: {err:?}"),
             Err(err) if err.is_retryable() => {
                 attempt.unknown();
                 continue;
@@ -43,7 +41,7 @@ async fn contend(lock: EtcdLock, who: String, history: History, grants: Grants, 
             Err(err) => panic!("{who}: {err:?}"),
         };
         let hold = attempt.granted(lease.fence().get(), lease.deadline());
-        grants.lock().unwrap().push(Instant::now());
+        grants.lock().unwrap().push((Instant::now(), wanted_at.elapsed()));
         sleep(Duration::from_millis(5)).await;
         let releasing = hold.releasing();
         match lock.release(&lease).await {
@@ -51,6 +49,7 @@ async fn contend(lock: EtcdLock, who: String, history: History, grants: Grants, 
             Err(LockError::NotHeld { .. }) => {}
             Err(err) => assert!(err.is_retryable(), "{who}: {err:?}"),
         }
+        wanted_at = Instant::now();
     }
 }
 
@@ -78,15 +77,17 @@ async fn run(disturb: impl AsyncFnOnce(&mut Cluster)) {
     }
     let summary = history.expect_sound();
     let grants = grants.lock().unwrap().clone();
-    let gaps = grants.windows(2).map(|pair| (pair[1] - pair[0], pair[0] - began));
+    let gaps = grants.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[0].0 - began));
     let (longest, at) = gaps.max().unwrap();
+    let waited = grants.iter().map(|(_, waited)| *waited).max().unwrap();
     println!(
-        "{} grants; nobody was served for {longest:?} at {at:?}; from {} to {} a task",
+        "{} grants; nobody was served for {longest:?} at {at:?}, and one for {waited:?}; from {} to {} a task",
         grants.len(),
         summary.share_min(),
         summary.share_max()
     );
     assert!(longest <= ELECTION + TTL + SLACK, "nobody was served for {longest:?} at {at:?}");
+    assert!(waited <= ELECTION + TTL + SLACK, "somebody waited for {waited:?}");
     assert!(summary.share_min() > 0, "somebody starved");
     assert!(began.elapsed() < RUN + ELECTION + TTL * 2 + SLACK, "it did not come to an end");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{Lock, LockError, LockExt, Retry};
 use glock_testing::{
-    fresh_namespace,
+    Proxy, fresh_namespace,
     process::{Child, role, tell},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -64,6 +64,86 @@ async fn a_thousand_dropped_futures_leave_nothing() {
     }
     drop(ours);
     assert_clean(&bare, &namespace, Duration::from_secs(20)).await;
+}
+
+/// Waits until there are at most so many leases.
+async fn assert_leases(bare: &Bare, at_most: usize, within: Duration) {
+    let since = Instant::now();
+    while bare.leases().await > at_most {
+        assert!(since.elapsed() < within, "{} leases, not {at_most}", bare.leases().await);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A spare lease that has been left for too long is given back, and not forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_stale_spare_lease_is_given_back() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let ours = lock(&cluster.endpoints(), &namespace);
+    let lease = ours.acquire(&id("x"), TTL * 2).await.unwrap();
+    ours.release(&lease).await.unwrap();
+    sleep(TTL).await;
+    let lease = ours.acquire(&id("x"), TTL * 2).await.unwrap();
+    // By itself it would run out in three seconds.
+    assert_leases(&bare, 1, Duration::from_secs(1)).await;
+    ours.release(&lease).await.unwrap();
+}
+
+/// Callers that leave before they are in line make one session together, not one each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn impatient_callers_leave_no_leases() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let ours = lock(&cluster.endpoints(), &namespace);
+    let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
+    for n in 0..100_u64 {
+        let patience = Retry::within(Duration::from_micros(n * 50));
+        let refused = ours.acquire_with_retry("x", TTL * 20, patience).await;
+        assert!(matches!(refused, Err(LockError::Timeout { .. })), "{refused:?}");
+    }
+    // The hold's, the waiters', and one or two spare ones.
+    assert_leases(&bare, 4, Duration::from_secs(1)).await;
+    ours.release(&held).await.unwrap();
+}
+
+/// Answers that are lost, holds that move, and holds that are taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn lost_answers_leave_no_leases() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(first).await.unwrap();
+    let ours = lock(&[proxy.addr().to_string()], &namespace);
+    let mut renewed = 0;
+    for n in 0..40_u32 {
+        let cut = || match n % 4 {
+            0 => proxy.cut_before_request(),
+            1 => proxy.cut_after_request(),
+            2 => proxy.cut_inside_request(n as usize),
+            _ => proxy.cut_inside_reply(n as usize),
+        };
+        cut();
+        // Longer than the test: whatever is left is found.
+        let acquired = ours.acquire(&id(&format!("x{n}")), TTL * 100).await;
+        proxy.pass();
+        let Ok(lease) = acquired else { continue };
+        cut();
+        let moved = ours.renew(&lease, TTL * (200 + n)).await;
+        proxy.pass();
+        renewed += u32::from(moved.is_ok());
+        if n % 3 == 0 {
+            let hold = bare.first(&namespace, lease.id()).await.unwrap();
+            bare.client.lease_client().revoke(hold.lease).await.unwrap();
+        }
+        let _may_be_gone = ours.release(&moved.unwrap_or(lease)).await;
+    }
+    assert!(renewed > 0, "nothing came through");
+    drop(ours);
+    assert_clean(&bare, &namespace, Duration::from_secs(30)).await;
 }
 
 /// Holders and waiters of processes that are killed are gone when their leases are.

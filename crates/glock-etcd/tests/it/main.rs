@@ -8,6 +8,7 @@ mod common;
 mod access;
 mod failover;
 mod leaks;
+mod members;
 mod places;
 mod quorum;
 mod waiters;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::{Lock, LockExt, LossReason, Retry};
+use glock_core::{Lease, Lock, LockExt, LossReason, Retry};
 use glock_testing::{Proxy, fresh_namespace};
 use tokio::{
     task::JoinHandle,
@@ -17,7 +17,7 @@ use crate::{
 const TTL: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(5);
 
-fn wait_for_x(lock: &glock_etcd::EtcdLock) -> JoinHandle<glock_etcd::Lease> {
+pub(crate) fn wait_for_x(lock: &glock_etcd::EtcdLock) -> JoinHandle<glock_etcd::Lease> {
     let lock = lock.clone();
     tokio::spawn(async move {
         lock.acquire_with_retry("x", TTL, Retry::within(Duration::from_mins(1))).await.unwrap()
@@ -25,7 +25,7 @@ fn wait_for_x(lock: &glock_etcd::EtcdLock) -> JoinHandle<glock_etcd::Lease> {
 }
 
 /// The line for `x`, once there are so many in it.
-async fn line(bare: &Bare, namespace: &str, wanted: usize) -> Vec<Owned> {
+pub(crate) async fn line(bare: &Bare, namespace: &str, wanted: usize) -> Vec<Owned> {
     let since = Instant::now();
     loop {
         let line = bare.line(namespace, &id("x")).await;
@@ -135,6 +135,42 @@ async fn a_spare_lease_that_is_gone_is_replaced() {
         ours.release(&lease).await.unwrap();
         bare.client.lease_client().revoke(hold.lease).await.unwrap();
     }
+}
+
+/// So is one that a longer renewal would move to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration etcd`"]
+async fn a_longer_renewal_replaces_a_spare_lease_that_is_gone() {
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&url()).await);
+    let ours = lock(&url(), &namespace);
+    let lease = ours.acquire(&id("x"), TTL).await.unwrap();
+    let hold = line(&bare, &namespace, 1).await.swap_remove(0);
+    ours.release(&lease).await.unwrap();
+    bare.client.lease_client().revoke(hold.lease).await.unwrap();
+    let short = ours.acquire(&id("x"), Duration::from_secs(5)).await.unwrap();
+    let longer = ours.renew(&short, TTL).await.unwrap();
+    assert_eq!((longer.ttl(), longer.fence()), (TTL, short.fence()));
+    ours.release(&longer).await.unwrap();
+}
+
+/// Text says what it likes of the TTL; etcd's word counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration etcd`"]
+async fn a_ttl_that_was_raised_on_the_way_is_not_believed() {
+    let ours = lock(&url(), &fresh_namespace());
+    let short = Duration::from_secs(5);
+    let lease = ours.acquire(&id("x"), short).await.unwrap();
+    let text = lease.to_secret_text();
+    let (_, body) = text.strip_prefix("glock1:").unwrap().split_once(':').unwrap();
+    let body = body.replacen(":5000:", ":3600000:", 1);
+    let sum = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let raised: Lease = format!("glock1:{sum:016x}:{body}").parse().unwrap();
+    assert_eq!(raised.ttl(), Duration::from_hours(1));
+    let renewed = ours.renew(&raised, short).await.unwrap();
+    assert!(renewed.ttl() == short && renewed.remaining() < short, "{renewed:?}");
+    ours.release(&renewed).await.unwrap();
 }
 
 /// A TTL that is longer than the lease's moves the key to another lease, and the token stays.

@@ -1,0 +1,162 @@
+//! Members that stand still or forget who is logged in, and connections that do.
+
+use std::time::Duration;
+
+use etcd_client::{Client, GetOptions};
+use glock_core::{Lock, LockExt, Retry};
+use glock_etcd::{connect_options, etcd_client};
+use glock_testing::{Proxy, fresh_namespace};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    access::{enable_auth, lock_of},
+    common::{Bare, cluster::Cluster, url},
+    id, lock,
+    places::{line, wait_for_x},
+};
+
+const TTL: Duration = Duration::from_secs(30);
+const CALLS: usize = 30;
+const SOON: Duration = Duration::from_secs(5);
+
+/// Pauses a member that does not lead.
+async fn pause_one(cluster: &Cluster) -> usize {
+    let member = (cluster.leader().await + 1) % 3;
+    cluster.signal(member, "STOP");
+    member
+}
+
+/// One of three members stands still: a third of all first attempts meets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn calls_go_to_another_member_if_one_stands_still() {
+    let cluster = Cluster::start().await;
+    let lock = lock(&cluster.endpoints(), &fresh_namespace());
+    let paused = pause_one(&cluster).await;
+    let mut calls = JoinSet::new();
+    for n in 0..CALLS {
+        let lock = lock.clone();
+        calls.spawn(async move {
+            let lease = lock.acquire(&id(&format!("x{n}")), TTL).await?;
+            let lease = lock.renew(&lease, TTL).await?;
+            lock.inspect(lease.id()).await.map(drop)
+        });
+    }
+    let ended = timeout(Duration::from_secs(20), calls.join_all()).await;
+    cluster.signal(paused, "CONT");
+    let ended = ended.expect("a call took longer than its time limit");
+    let failed = ended.iter().filter(|call| call.is_err()).count();
+    // One in a few hundred tries meets the same member each time.
+    assert!(failed <= CALLS / 10, "{failed} of {CALLS} calls failed: {ended:?}");
+}
+
+/// Holds of the shortest TTL live on while a member stands still, and so does a place in line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn guards_and_places_outlive_a_member_that_stands_still() {
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    // With a time limit this long, one attempt could take as long as the waiters' lease lives.
+    let config = glock_etcd::LockConfig::default()
+        .with_namespace(&namespace)
+        .with_call_timeout(Duration::from_secs(40));
+    let lock = lock(&cluster.endpoints(), &namespace).with_config(config).unwrap();
+    let mut guards = Vec::new();
+    for n in 0..10 {
+        let shortest = Duration::from_secs(2);
+        guards.push(lock.hold(format!("guard {n}"), shortest, Retry::NEVER).await.unwrap());
+    }
+    let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let waiter = wait_for_x(&lock);
+    let place = line(&bare, &namespace, 2).await.swap_remove(1);
+    let paused = pause_one(&cluster).await;
+    sleep(Duration::from_secs(12)).await;
+    let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
+    cluster.signal(paused, "CONT");
+    assert_eq!(lost, 0, "guards that were lost");
+    assert_eq!(line(&bare, &namespace, 2).await.swap_remove(1).key, place.key);
+    held.release().await.unwrap();
+    lock.release(&waiter.await.unwrap()).await.unwrap();
+    for guard in guards {
+        guard.release().await.unwrap();
+    }
+}
+
+/// A stream of watches keeps the access token that it was opened with. A watch that is refused
+/// for it is begun again on another, and so are those that were there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_watch_that_is_refused_for_an_old_login_is_begun_again() {
+    let cluster = Cluster::start().await;
+    let namespace = fresh_namespace();
+    enable_auth(&cluster, &namespace).await;
+    let ours = lock_of(&cluster, "locker", "secret", &namespace);
+    let theirs = lock_of(&cluster, "locker", "secret", &namespace);
+    let mut held = Vec::new();
+    let mut waiters = Vec::new();
+    for (n, name) in ["x", "y"].into_iter().enumerate() {
+        held.push(theirs.acquire(&id(name), TTL * 2).await.unwrap());
+        let ours = ours.clone();
+        waiters.push(tokio::spawn(async move { ours.hold(name, TTL, Retry::within(TTL)).await }));
+        while in_line(&cluster, &namespace, name).await < 2
+            || n == 0 && watched(&cluster).await == 0
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+        if n == 0 {
+            // Whoever is logged in has to log in again.
+            let root = connect_options().with_user("root", "secret");
+            let root = Client::connect(cluster.endpoints(), Some(root)).await.unwrap();
+            root.auth_client().user_change_password("locker", "secret").await.unwrap();
+        }
+    }
+    for (held, waiter) in held.iter().zip(waiters).rev() {
+        theirs.release(held).await.unwrap();
+        let guard = timeout(SOON, waiter).await.expect("it was not told of the release").unwrap();
+        guard.unwrap().release().await.unwrap();
+    }
+}
+
+/// How many are in line for a lock, as a user may ask who is logged in.
+async fn in_line(cluster: &Cluster, namespace: &str, name: &str) -> usize {
+    let root = connect_options().with_user("root", "secret");
+    let mut root = Client::connect(cluster.endpoints(), Some(root)).await.unwrap();
+    let all = GetOptions::new().with_prefix();
+    root.get(format!("{namespace}/{name}/"), Some(all)).await.unwrap().kvs().len()
+}
+
+/// How many keys are watched.
+async fn watched(cluster: &Cluster) -> usize {
+    let mut watched = 0;
+    for endpoint in cluster.endpoints() {
+        let metrics = crate::common::get(&endpoint, "/metrics").await;
+        let mut lines = metrics.lines();
+        let count = lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+        watched += count.unwrap().parse::<usize>().unwrap();
+    }
+    watched
+}
+
+/// A client that is cut off for longer than its places live gets in line again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration etcd`"]
+async fn a_client_that_was_cut_off_for_long_gets_in_line_again() {
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&url()).await);
+    let upstream = url()[0].trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(upstream).await.unwrap();
+    let (ours, theirs) = (lock(&[proxy.addr().to_string()], &namespace), lock(&url(), &namespace));
+    let held = theirs.acquire(&id("x"), TTL * 2).await.unwrap();
+    let waiter = wait_for_x(&ours);
+    let place = line(&bare, &namespace, 2).await.swap_remove(1);
+    proxy.stall();
+    // Its lease of 6 s runs out.
+    line(&bare, &namespace, 1).await;
+    proxy.pass();
+    assert_ne!(line(&bare, &namespace, 2).await.swap_remove(1).key, place.key);
+    theirs.release(&held).await.unwrap();
+    let lease = timeout(SOON, waiter).await.expect("it was forgotten").unwrap();
+    ours.release(&lease).await.unwrap();
+}
