@@ -22,7 +22,7 @@ impl Servers for Three {
         if role().is_some() {
             // A process that a case has started uses the cluster of its parent.
             let endpoints =
-                fs::read_to_string(cluster::dir(parent_id(), 0).join("endpoints")).unwrap();
+                fs::read_to_string(cluster::dir(parent_id(), 0).join("n0/endpoints")).unwrap();
             return endpoints.lines().map(ToOwned::to_owned).collect();
         }
         CLUSTER.get_or_init(Cluster::start).await.endpoints()

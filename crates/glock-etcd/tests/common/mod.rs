@@ -4,6 +4,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod fixture;
+pub(crate) mod line;
 
 use etcd_client::{Client, DeleteOptions, GetOptions, SortOrder, SortTarget};
 use glock_etcd::{LockId, connect_options, etcd_client};

@@ -3,39 +3,14 @@
 use std::time::Duration;
 
 use glock_core::{Lease, Lock, LockExt, LossReason, Retry};
-use glock_testing::{Proxy, fresh_namespace};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
+use glock_testing::fresh_namespace;
+use tokio::time::{sleep, timeout};
+
+use crate::common::{
+    Bare,
+    line::{SOON, TTL, id, line, lock, wait_for_x},
+    url,
 };
-
-use crate::{
-    common::{Bare, Owned, cluster::Cluster, url},
-    id, lock,
-};
-
-const TTL: Duration = Duration::from_secs(30);
-const SOON: Duration = Duration::from_secs(5);
-
-pub(crate) fn wait_for_x(lock: &glock_etcd::EtcdLock) -> JoinHandle<glock_etcd::Lease> {
-    let lock = lock.clone();
-    tokio::spawn(async move {
-        lock.acquire_with_retry("x", TTL, Retry::within(Duration::from_mins(1))).await.unwrap()
-    })
-}
-
-/// The line for `x`, once there are so many in it.
-pub(crate) async fn line(bare: &Bare, namespace: &str, wanted: usize) -> Vec<Owned> {
-    let since = Instant::now();
-    loop {
-        let line = bare.line(namespace, &id("x")).await;
-        if line.len() == wanted {
-            return line;
-        }
-        assert!(since.elapsed() < Duration::from_secs(20), "{} in line", line.len());
-        sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// etcd issue 11456: a waiter whose lease is gone is not granted the lock on it. It gets in line
 /// again, and what it is granted is on record.
@@ -60,45 +35,6 @@ async fn a_waiter_whose_lease_is_gone_gets_in_line_again() {
         assert_ne!(on_record.key, place.key);
         assert_eq!(u64::try_from(on_record.created).unwrap(), lease.fence().get());
         assert_ne!(on_record.lease, place.lease, "a lock is on the lease that waiters share");
-        ours.release(&lease).await.unwrap();
-    }
-}
-
-/// The watch begins at a revision that is compacted away while the connection is down.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn a_watch_that_is_cut_off_by_compaction_is_begun_again() {
-    let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
-    let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
-    let proxy = Proxy::start(first).await.unwrap();
-    let ours = lock(&[proxy.addr().to_string()], &namespace);
-    let theirs = lock(&cluster.endpoints(), &namespace);
-    for released_meanwhile in [false, true] {
-        let held = theirs.acquire(&id("x"), TTL).await.unwrap();
-        let waiter = wait_for_x(&ours);
-        line(&bare, &namespace, 2).await;
-        sleep(Duration::from_millis(200)).await;
-        proxy.refuse();
-        proxy.cut();
-        let mut kv = bare.client.kv_client();
-        let mut revision = 0;
-        for _ in 0..20 {
-            let put = kv.put(format!("{namespace}.noise"), "", None).await.unwrap();
-            revision = put.header().unwrap().revision();
-        }
-        if released_meanwhile {
-            theirs.release(&held).await.unwrap();
-        }
-        kv.put(format!("{namespace}.noise"), "", None).await.unwrap();
-        kv.compact(revision + 1, None).await.unwrap();
-        proxy.accept();
-        if !released_meanwhile {
-            sleep(Duration::from_secs(2)).await;
-            assert!(!waiter.is_finished());
-            theirs.release(&held).await.unwrap();
-        }
-        let lease = timeout(SOON, waiter).await.expect("the release was missed").unwrap();
         ours.release(&lease).await.unwrap();
     }
 }

@@ -26,7 +26,7 @@ async fn without_a_majority_calls_fail_in_time() {
     let leader = cluster.leader().await;
     let lost = [leader, (leader + 1) % 3];
     for member in lost {
-        cluster.signal(member, "KILL");
+        cluster.kill(member);
     }
     for round in 0..2 {
         let calls = [

@@ -13,14 +13,15 @@ use tokio::{
 
 use crate::{
     access::{enable_auth, lock_of},
-    common::{Bare, cluster::Cluster, url},
-    id, lock,
-    places::{line, wait_for_x},
+    common::{
+        Bare,
+        cluster::Cluster,
+        line::{SOON, TTL, id, line, lock, wait_for_x},
+        url,
+    },
 };
 
-const TTL: Duration = Duration::from_secs(30);
 const CALLS: usize = 30;
-const SOON: Duration = Duration::from_secs(5);
 
 /// Pauses a member that does not lead.
 async fn pause_one(cluster: &Cluster) -> usize {

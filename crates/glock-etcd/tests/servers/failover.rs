@@ -99,7 +99,7 @@ async fn a_killed_leader_is_survived() {
         for _ in 0..3 {
             sleep(Duration::from_secs(8)).await;
             let leader = cluster.leader().await;
-            cluster.signal(leader, "KILL");
+            cluster.kill(leader);
             sleep(Duration::from_secs(8)).await;
             cluster.restart(leader);
         }

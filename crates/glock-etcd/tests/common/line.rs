@@ -1,0 +1,47 @@
+//! Locks for tests, and who is in line for them.
+
+use std::time::Duration;
+
+use glock_core::{LockExt, Retry};
+use glock_etcd::{EtcdLock, Lease, LockConfig, LockId, connect_options};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::{Bare, Owned};
+
+/// A TTL that does not run out during a test.
+pub(crate) const TTL: Duration = Duration::from_secs(30);
+/// How long what is due at once may take on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+pub(crate) fn lock(endpoints: &[String], namespace: &str) -> EtcdLock {
+    let config = LockConfig::default().with_namespace(namespace);
+    EtcdLock::connect(endpoints.to_vec(), connect_options()).with_config(config).unwrap()
+}
+
+pub(crate) fn id(name: &str) -> LockId {
+    LockId::new(name).unwrap()
+}
+
+/// Waits for `x` in a task.
+pub(crate) fn wait_for_x(lock: &EtcdLock) -> JoinHandle<Lease> {
+    let lock = lock.clone();
+    tokio::spawn(async move {
+        lock.acquire_with_retry("x", TTL, Retry::within(Duration::from_mins(1))).await.unwrap()
+    })
+}
+
+/// The line for `x`, once there are so many in it.
+pub(crate) async fn line(bare: &Bare, namespace: &str, wanted: usize) -> Vec<Owned> {
+    let since = Instant::now();
+    loop {
+        let line = bare.line(namespace, &id("x")).await;
+        if line.len() == wanted {
+            return line;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{} in line", line.len());
+        sleep(Duration::from_millis(20)).await;
+    }
+}
