@@ -106,7 +106,9 @@ impl fmt::Debug for Tether {
 
 /// Saturates after 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    // Not by `as_nanos`: 128 bits take their time.
+    let nanos = duration.as_secs().saturating_mul(1_000_000_000);
+    nanos.saturating_add(duration.subsec_nanos().into())
 }
 
 #[cfg(test)]

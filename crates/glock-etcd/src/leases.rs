@@ -51,7 +51,11 @@ const FRESH_PART: u32 = 20;
 /// A lease of which this part is gone is not used: it may run out on the way.
 const STALE_PART: u32 = 2;
 /// Spares beyond the first are revoked when nobody has used them for so long.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SURPLUS_MAX: Duration = Duration::from_secs(5);
+/// How often somebody looks. More often than calls run into their time limits, so that such a limit
+/// is hardly ever the next thing that the runtime's clock waits for: to set that anew costs a call
+/// some microseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longer leases are revoked at once, so that a killed process leaves none for long.
 const SPARE_TTL_MAX: Duration = Duration::from_hours(1);
 
@@ -204,7 +208,7 @@ impl Leases {
         let mut surplus = Vec::new();
         for same in spares.by_ttl.values_mut() {
             same.retain(|spare| spare.since.elapsed() < spare.ttl);
-            while same.len() > 1 && same[0].used.elapsed() >= SWEEP_EVERY {
+            while same.len() > 1 && same[0].used.elapsed() >= SURPLUS_MAX {
                 surplus.push(same.remove(0).id);
             }
         }
@@ -221,7 +225,7 @@ impl Leases {
 
 async fn sweep(store: Weak<Store>) {
     loop {
-        sleep(SWEEP_EVERY).await;
+        sleep(LOOK_EVERY).await;
         let Some(store) = store.upgrade() else { return };
         let Some(surplus) = store.leases.surplus() else { return };
         for lease in surplus {

@@ -113,7 +113,12 @@ impl Lock for EtcdLock {
         // The margin of the deadline only makes the lease look older than it is.
         let (ttl, since) = (lease.ttl(), lease.deadline().checked_sub(lease.ttl()));
         let release = async move {
-            let (answer, asked) = store.txn(Action::Release, &txns::let_go(&key, made)).await;
+            // Made anew for each attempt: there is hardly ever a second one.
+            let ask = |client: &Client| {
+                let (mut client, txn) = (client.kv_client(), txns::let_go(&key, made));
+                async move { client.txn(txn).await }
+            };
+            let (answer, asked) = store.ask(Action::Release, ask).await;
             let answer = answer?;
             if let (true, Some(kv)) = (answer.succeeded(), txns::kvs(&answer, 0).first()) {
                 store.neighbours.left(&key);

@@ -14,12 +14,17 @@ pub(crate) struct Range {
 impl Range {
     /// `<namespace>/<id>/`. Neither part has a `/` of its own, so ranges do not overlap.
     pub(crate) fn new(namespace: &str, id: &LockId) -> Self {
-        let mut start = format!("{namespace}/");
-        for char in id.as_str().chars() {
-            match char {
-                '/' => start.push_str("%2F"),
-                '%' => start.push_str("%25"),
-                plain => start.push(plain),
+        // With room for what is escaped, and for the rest of a key.
+        let mut start = String::with_capacity(namespace.len() + 3 * id.as_str().len() + 2);
+        start.push_str(namespace);
+        start.push('/');
+        for part in id.as_str().split_inclusive(['/', '%']) {
+            let plain = part.trim_end_matches(['/', '%']);
+            start.push_str(plain);
+            match &part[plain.len()..] {
+                "/" => start.push_str("%2F"),
+                "%" => start.push_str("%25"),
+                _ => {}
             }
         }
         // `0` follows `/`.
@@ -28,7 +33,7 @@ impl Range {
 
     /// The key of whoever knows `secret`.
     pub(crate) fn key(&self, secret: &str) -> String {
-        format!("{}{secret}", self.start)
+        [&*self.start, secret].concat()
     }
 }
 
@@ -55,7 +60,10 @@ impl Owner {
     pub(crate) fn of(token: &OwnerToken) -> Option<Self> {
         let (lease, secret) = token.reveal().split_once('-')?;
         let owner = Self { lease: i64::from_str_radix(lease, 16).ok()?, secret: secret.into() };
-        (owner.token().ok()? == *token && owner.lease > 0).then_some(owner)
+        // As we write it, and in no other way.
+        let canonical =
+            !lease.starts_with(['0', '+']) && !lease.bytes().any(|byte| byte.is_ascii_uppercase());
+        (canonical && owner.lease > 0).then_some(owner)
     }
 }
 
