@@ -43,33 +43,70 @@ async fn a_server_freezes_dies_and_comes_back_at_the_same_address() {
 #[ignore = "needs a server: run `cargo xtask test`"]
 async fn a_server_refuses_who_may_not() {
     let server = PrivateServer::start().await.expect(WHY);
-    if server.url.starts_with("redis:") {
-        let answer = ask_redis(&server, "ACL SETUSER reader on >secret ~* +@read").await;
-        assert!(answer.starts_with("+OK"), "{answer}");
-        assert!(ask_redis(&server, "AUTH reader wrong").await.starts_with("-WRONGPASS"));
-        let answer = ask_redis(&server, "AUTH reader secret\r\nSET a b").await;
-        assert!(answer.contains("-NOPERM"), "{answer}");
-        assert_eq!(ask_redis(&server, "SET a b\r\nGET a").await, "+OK\r\n$1\r\nb\r\n");
-    } else {
-        assert!(ask_postgres(&server).await.contains("SCRAM-SHA-256"));
-        query_postgres(&server).await;
+    match store(&server) {
+        Store::Redis => refused_by_redis(&server).await,
+        Store::Postgres => {
+            assert!(ask_postgres(&server).await.contains("SCRAM-SHA-256"));
+            query_postgres(&server).await;
+        }
+        Store::Consul => {
+            let refused = ask_http(&server, "/v1/agent/self", "wrong").await;
+            assert!(refused.starts_with("HTTP/1.0 403"), "{refused}");
+            let (_, token) = server.url.split_once("?token=").unwrap();
+            let told = ask_http(&server, "/v1/agent/self", token).await;
+            assert!(told.starts_with("HTTP/1.0 200"), "{told}");
+        }
+        // These let everybody in until their tests say otherwise.
+        Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
+    }
+}
+
+async fn refused_by_redis(server: &PrivateServer) {
+    let answer = ask_redis(server, "ACL SETUSER reader on >secret ~* +@read").await;
+    assert!(answer.starts_with("+OK"), "{answer}");
+    assert!(ask_redis(server, "AUTH reader wrong").await.starts_with("-WRONGPASS"));
+    let answer = ask_redis(server, "AUTH reader secret\r\nSET a b").await;
+    assert!(answer.contains("-NOPERM"), "{answer}");
+    assert_eq!(ask_redis(server, "SET a b\r\nGET a").await, "+OK\r\n$1\r\nb\r\n");
+}
+
+/// What kind of server it is.
+enum Store {
+    Redis,
+    Postgres,
+    Etcd,
+    Consul,
+    ZooKeeper,
+}
+
+fn store(server: &PrivateServer) -> Store {
+    let product = glock_testing::server::Product::named(&server.name).unwrap();
+    match product.store {
+        "redis" => Store::Redis,
+        "postgres" => Store::Postgres,
+        "etcd" => Store::Etcd,
+        "consul" => Store::Consul,
+        "zookeeper" => Store::ZooKeeper,
+        other => panic!("this test does not know {other}"),
     }
 }
 
 /// Whether the server answers a new connection.
 async fn answers(server: &PrivateServer) -> bool {
     let answer = async {
-        if server.url.starts_with("redis:") {
-            ask_redis(server, "PING").await.starts_with("+PONG")
-        } else {
-            ask_postgres(server).await.starts_with('R')
+        match store(server) {
+            Store::Redis => ask_redis(server, "PING").await.starts_with("+PONG"),
+            Store::Postgres => ask_postgres(server).await.starts_with('R'),
+            Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
+            Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
+            Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };
     timeout(SILENCE, answer).await.unwrap_or(false)
 }
 
 fn address(server: &PrivateServer) -> &str {
-    let (_, rest) = server.url.split_once("://").unwrap();
+    let rest = server.url.split_once("://").map_or(&*server.url, |(_, rest)| rest);
     let host = rest.rsplit('@').next().unwrap();
     host.split('/').next().unwrap()
 }
@@ -85,6 +122,12 @@ async fn ask_postgres(server: &PrivateServer) -> String {
     let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
     let length = u32::try_from(body.len() + 4).unwrap();
     ask(server, &[&length.to_be_bytes()[..], body].concat(), 1).await
+}
+
+/// HTTP/1.0: the answer ends with the connection. A token is Consul's.
+async fn ask_http(server: &PrivateServer, path: &str, token: &str) -> String {
+    let request = format!("GET {path} HTTP/1.0\r\nX-Consul-Token: {token}\r\n\r\n");
+    ask(server, request.as_bytes(), usize::MAX).await
 }
 
 async fn ask(server: &PrivateServer, request: &[u8], enough: usize) -> String {
