@@ -89,7 +89,14 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
         return row;
     }
     say("running", &format!("{} ({})", row.version, row.runtime));
-    let mut suite = suite(store, &running.url, launcher.server_program(server));
+    let program = launcher.server_program(server);
+    if program.is_none() {
+        say(
+            "skip",
+            "tests that start servers of their own, such as clusters: run them with --native",
+        );
+    }
+    let mut suite = suite(store, &running.url, program);
     launcher.tell(server, &mut suite);
     for tests in server.lacks {
         suite.args(["--skip", tests]);

@@ -107,7 +107,7 @@ impl<L: Lock> Renewal<L> {
             let renewed = if hold_until.is_some_and(|until| until <= Instant::now()) {
                 self.run_out(&mut ending).await
             } else {
-                self.renew().await
+                self.renew(&mut ending).await
             };
             if let Err(end) = renewed {
                 return end;
@@ -119,7 +119,7 @@ impl<L: Lock> Renewal<L> {
     }
 
     /// Renews the lease, and tries again until its deadline.
-    async fn renew(&mut self) -> Result<(), End> {
+    async fn renew(&mut self, ending: &mut Ending) -> Result<(), End> {
         let mut pause = first_pause(self.ttl);
         loop {
             let hold_until = self.shared.hold_until();
@@ -129,6 +129,7 @@ impl<L: Lock> Renewal<L> {
             let renewed = tokio::select! {
                 biased;
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
+                () = &mut ending.told => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
@@ -153,6 +154,7 @@ impl<L: Lock> Renewal<L> {
             tokio::select! {
                 biased;
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
+                () = &mut ending.told => return Err(End::Lost(LossReason::TakenAway)),
                 () = time::sleep_until(hold_until.map_or(again_at, |until| until.min(again_at))) => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);

@@ -111,6 +111,18 @@ async fn a_hold_that_the_store_ends_is_lost_at_once() {
     assert_eq!(loss(&guard, from).await, (Duration::from_millis(100), LossReason::TakenAway));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_the_store_ends_while_a_renewal_hangs_or_fails_is_lost_at_once() {
+    for answer in [Answer::Hangs, Answer::Fails(Fault::Unavailable)] {
+        let lock = Scripted::default().renew_answers(&[answer]);
+        let from = Instant::now();
+        let guard = hold(&lock).await;
+        sleep(TTL / 2).await;
+        lock.end();
+        assert_eq!(loss(&guard, from).await, (TTL / 2, LossReason::TakenAway), "{answer:?}");
+    }
+}
+
 /// To begin to watch may cost the store a look through its history.
 #[tokio::test(start_paused = true)]
 async fn one_watch_for_the_end_outlives_renewals() {
