@@ -20,7 +20,8 @@ pub(crate) struct Entry {
     value: Option<String>,
 }
 
-/// A key's value: what the holder tells of itself. Consul decides nothing by it.
+/// A key's value: what the holder tells of itself. Consul decides nothing by it, but a write changes
+/// the key's index, so it is the owner's own word.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// The holder's label.

@@ -51,7 +51,7 @@ impl Client {
             };
             if now != owner {
                 // Another process has moved it.
-                self.sessions.forget(token, key);
+                self.sessions.forget(token, key, &owner);
                 owner = now;
                 continue;
             }
@@ -64,8 +64,12 @@ impl Client {
             if record.ttl < wanted.ttl {
                 let fence = Some(record.fence.unwrap_or(entry.modify_index));
                 let record = Record { fence, was: Some(token.reveal().to_owned()), ..wanted };
-                let since = self.move_to_new_session(key, token, &owner, ttl, &record).await?;
-                return Ok(since.map(|since| (since, ttl)));
+                let moved = self.move_to_new_session(key, token, &owner, ttl, &record).await?;
+                if let Some(since) = moved {
+                    return Ok(Some((since, ttl)));
+                }
+                // Another renewal of this hold may have moved it first: look again.
+                continue;
             }
             self.sessions.refreshed(token, key, &owner, sent_at);
             return Ok(Some((sent_at, Duration::from_millis(record.ttl))));
@@ -83,8 +87,10 @@ impl Client {
         ttl: Duration,
         record: &Record,
     ) -> Result<Option<Instant>, ConsulError> {
-        let session = self.sessions.create(ttl).await?;
-        self.sessions.forget(token, key);
+        let mut session = self.sessions.create(ttl).await?;
+        self.sessions.forget(token, key, owner);
+        // Given up half-way it may hold the lock, now or when the request arrives.
+        session.leave_if_dropped();
         match self.consul.hand_on(key, owner, &session.session().id, record).await {
             Ok(Some(index)) => {
                 self.sessions.destroy(owner.session.clone());
@@ -97,9 +103,7 @@ impl Client {
                 Ok(None)
             }
             Err(err) => {
-                if err.is_unknown() {
-                    session.leave();
-                } else {
+                if !err.is_unknown() {
                     session.give_back();
                 }
                 Err(err)

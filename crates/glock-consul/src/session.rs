@@ -102,8 +102,10 @@ impl Sessions {
     }
 
     /// From now on Consul is asked whose the hold is: it may be about to move.
-    pub(crate) fn forget(&self, token: &OwnerToken, key: &str) {
-        self.book.take_held(token, key);
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) {
+        if self.of(token, key).is_some_and(|held| held.owner() == *owner) {
+            self.book.take_held(token, key);
+        }
     }
 
     /// Destroys a session that holds nothing any more, in the background.
@@ -178,7 +180,12 @@ impl Loan {
         self.book.put_held(token, key, index, self.session.clone());
     }
 
-    /// Leaves it to its TTL, because it may hold what must not be lost.
+    /// From now on dropping it leaves it to its TTL, because it may hold what must not be lost.
+    pub(crate) fn leave_if_dropped(&mut self) {
+        self.done = true;
+    }
+
+    /// Leaves it to its TTL.
     pub(crate) fn leave(mut self) {
         self.done = true;
     }

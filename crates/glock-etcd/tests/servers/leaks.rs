@@ -104,8 +104,10 @@ async fn impatient_callers_leave_no_leases() {
         let refused = ours.acquire_with_retry("x", TTL * 20, patience).await;
         assert!(matches!(refused, Err(LockError::Timeout { .. })), "{refused:?}");
     }
-    // The hold's, the waiters', and one or two spare ones.
-    assert_leases(&bare, 4, Duration::from_secs(1)).await;
+    // How many tries were on their way at a time is chance; they were not a hundred.
+    assert_leases(&bare, 10, Duration::from_secs(1)).await;
+    // The hold's, the waiters', and a spare one.
+    assert_leases(&bare, 3, Duration::from_secs(15)).await;
     ours.release(&held).await.unwrap();
 }
 
