@@ -32,9 +32,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Everything: units, docs, the servers themselves, and each store's suite.
 pub(crate) fn test(options: &Options) -> Result<()> {
     run_command(&mut cargo_in_root(&["test", "--workspace"]))?;
-    let options = options.settled();
-    test_servers(&options)?;
-    integration::run(&options)
+    test_servers(options)?;
+    integration::run(options)
 }
 
 /// Starts, pauses and kills a server of each kind, so that a suite's failure is the lock's.

@@ -21,14 +21,6 @@ pub(crate) enum Runtime {
     Containers,
 }
 
-impl Options {
-    /// Without the stores whose suites have not settled.
-    pub(crate) fn settled(&self) -> Self {
-        let chosen = self.chosen.iter().filter(|(store, _)| store.in_test).cloned().collect();
-        Self { chosen, runtime: self.runtime }
-    }
-}
-
 /// No name means all stores.
 pub(crate) fn parse(words: &[String]) -> Result<Options> {
     let mut runtime = Runtime::Any;

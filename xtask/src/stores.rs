@@ -9,8 +9,6 @@ pub(crate) struct Store {
     /// Where its suite finds a server.
     pub(crate) variable: &'static str,
     pub(crate) example: &'static str,
-    /// Whether `test` runs its suite; the others' are run by name, until they have settled.
-    pub(crate) in_test: bool,
     /// The newest first: it is the one that benchmarks use.
     pub(crate) servers: &'static [Server],
 }
@@ -68,35 +66,30 @@ pub(crate) const STORES: &[Store] = &[
         name: "redis",
         variable: "GLOCK_REDIS_URL",
         example: "redis://host:6379",
-        in_test: true,
         servers: &[REDIS8, REDIS7, VALKEY8],
     },
     Store {
         name: "postgres",
         variable: "GLOCK_POSTGRES_URL",
         example: "postgres://user:password@host:5432/database",
-        in_test: true,
         servers: &[POSTGRES18, POSTGRES15],
     },
     Store {
         name: "etcd",
         variable: "GLOCK_ETCD_URL",
         example: "http://host:2379,http://host2:2379",
-        in_test: true,
         servers: &[ETCD35],
     },
     Store {
         name: "consul",
         variable: "GLOCK_CONSUL_URL",
         example: "http://host:8500/?token=secret",
-        in_test: true,
         servers: &[CONSUL1],
     },
     Store {
         name: "zookeeper",
         variable: "GLOCK_ZOOKEEPER_URL",
         example: "host:2181",
-        in_test: true,
         servers: &[ZOOKEEPER3],
     },
 ];

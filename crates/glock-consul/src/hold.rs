@@ -125,7 +125,7 @@ impl Client {
             // another try is the only one.
             Err(err @ ConsulError::Lost(_)) => match self.sessions.end(&name).await {
                 Ok(()) => {
-                    session.leave();
+                    session.leave_if_dropped();
                     Ok(None)
                 }
                 Err(_) => Err(failed(err)),

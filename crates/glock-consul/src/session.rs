@@ -180,13 +180,9 @@ impl Loan {
         self.book.put_held(token, key, index, self.session.clone());
     }
 
-    /// From now on dropping it leaves it to its TTL, because it may hold what must not be lost.
+    /// From now on dropping it leaves it to its TTL: it may hold what must not be lost, or it has been
+    /// ended already.
     pub(crate) fn leave_if_dropped(&mut self) {
-        self.done = true;
-    }
-
-    /// Leaves it to its TTL.
-    pub(crate) fn leave(mut self) {
         self.done = true;
     }
 }
