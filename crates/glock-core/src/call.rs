@@ -26,9 +26,6 @@ pub struct Call {
     limit: Duration,
 }
 
-/// How often "it does not have this token" must be heard before an unanswered acquire counts as
-/// not having happened: the request may still be on its way when the undo arrives.
-const ABSENT_MIN: u32 = 3;
 /// The first pause between two tries to undo; each later one is four times as long.
 const UNDO_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two tries to undo.
@@ -66,7 +63,8 @@ impl Call {
 
     /// Runs the `work` that may take a lock for `ttl`. Whatever becomes of it, a lock that nobody
     /// gets to know about is taken back by `undo`: one compare-and-delete by owner token, which
-    /// answers [`LockError::NotHeld`] if the store does not have that token.
+    /// answers [`LockError::NotHeld`] if the store does not have that token. Where no answer came,
+    /// the request may still be on its way: then that is asked again, for one more time limit.
     ///
     /// # Errors
     ///
@@ -91,9 +89,9 @@ impl Call {
             let undo = undo.clone();
             move |outcome: Option<Result<Lease, LockError>>| async move {
                 match outcome {
-                    Some(Ok(_)) => self.take_back(undo, ttl, 1).await,
+                    Some(Ok(_)) => self.take_back(undo, ttl, Duration::ZERO).await,
                     Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
-                    Some(Err(_)) | None => self.take_back(undo, ttl, ABSENT_MIN).await,
+                    Some(Err(_)) | None => self.take_back(undo, ttl, self.limit).await,
                 }
             }
         };
@@ -101,11 +99,11 @@ impl Call {
         let result = time::timeout(self.limit, carried).await;
         match result {
             Ok(Ok(lease)) if lease.is_expired() => {
-                handle.spawn(self.take_back(undo, ttl, 1));
+                handle.spawn(self.take_back(undo, ttl, Duration::ZERO));
                 Err(self.unknown("the grant arrived after its lease had run out"))
             }
             Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
-                handle.spawn(self.take_back(undo, ttl, ABSENT_MIN));
+                handle.spawn(self.take_back(undo, ttl, self.limit));
                 Err(err)
             }
             Ok(result) => result,
@@ -113,22 +111,30 @@ impl Call {
         }
     }
 
-    /// Undoes a grant until the store has confirmed it, or the lease has run out by itself.
-    async fn take_back<U, F>(self, undo: U, ttl: Duration, absent_min: u32)
+    /// Undoes a grant until the store has confirmed it, or has not had that token for as long as
+    /// the request may `travel`, or the lease has run out by itself.
+    async fn take_back<U, F>(self, undo: U, ttl: Duration, travel: Duration)
     where
         U: Fn() -> F,
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
         let until = Instant::now().checked_add(ttl);
-        let (mut absent, mut pause) = (0, UNDO_PAUSE);
+        let (mut absent_since, mut pause) = (None::<Instant>, UNDO_PAUSE);
         loop {
+            let asked_at = Instant::now();
             match self.run(undo()).await {
                 Ok(()) => return,
-                Err(LockError::NotHeld { .. }) => absent += 1,
+                Err(LockError::NotHeld { .. }) => {
+                    // Only an undo that was sent after that time would have met a late request.
+                    let absent = asked_at - *absent_since.get_or_insert(asked_at);
+                    if absent >= travel {
+                        return;
+                    }
+                    pause = pause.min(travel - absent);
+                }
                 Err(_) => {}
             }
-            let over = until.is_some_and(|until| Instant::now() + pause >= until);
-            if absent >= absent_min || over {
+            if until.is_some_and(|until| Instant::now() + pause >= until) {
                 return;
             }
             time::sleep(pause).await;

@@ -102,7 +102,9 @@ impl Retry {
     pub fn pause(&self) -> Duration {
         // A day is as good as for ever, and no clock overflows on it.
         let pause = self.pause_max.min(Duration::from_hours(24));
-        pause.saturating_sub(random_part(pause * u32::from(self.jitter_percent) / 100))
+        let pause = pause.saturating_sub(random_part(pause * u32::from(self.jitter_percent) / 100));
+        // None at all would read as "no time left".
+        pause.max(Duration::from_nanos(1))
     }
 }
 
@@ -268,6 +270,8 @@ mod tests {
         }
         assert_eq!(retry.with_jitter_percent(0).pause(), Duration::from_secs(10));
         assert!(Retry::FOREVER.with_pause_max(Duration::MAX).pause() > Duration::from_hours(1));
+        let short = retry.with_pause_max(Duration::from_nanos(2)).with_jitter_percent(100);
+        assert!((0..100).all(|_| !short.pause().is_zero()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
@@ -86,14 +86,41 @@ async fn a_grant_past_its_own_deadline_is_an_error_and_is_taken_back() {
     assert_eq!(undone.load(SeqCst), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_unanswered_acquire_is_undone_more_than_once() {
-    let (undone, undo) = absent();
+/// Acquires without an answer. The request arrives `late` after that; says when it was undone.
+async fn undone_after(late: Duration) -> (Option<Duration>, u32) {
+    let (from, undone_at) = (Instant::now(), Arc::new(Mutex::new(None)));
+    let count = Arc::new(AtomicU32::new(0));
+    let undo = {
+        let (undone_at, count) = (Arc::clone(&undone_at), Arc::clone(&count));
+        move || {
+            count.fetch_add(1, SeqCst);
+            let arrived = from.elapsed() >= late;
+            if arrived {
+                *undone_at.lock().unwrap() = Some(from.elapsed());
+            }
+            let answer = if arrived { Ok(()) } else { Err(LockError::NotHeld { id: id() }) };
+            std::future::ready(answer)
+        }
+    };
     let lost =
         async { Err(LockError::backend(backend::MEMORY, Action::Acquire, Fault::Unknown, "cut")) };
     assert!(call().grant(TTL, lost, undo).await.is_err());
-    sleep(Duration::from_secs(10)).await;
-    assert_eq!(undone.load(SeqCst), 3, "the request may still have been on its way");
+    sleep(TTL).await;
+    let undone_at = *undone_at.lock().unwrap();
+    (undone_at, count.load(SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_acquire_is_undone_however_late_it_arrives_within_the_time_limit() {
+    for late in [0, 1, 100, 1_000, 3_000, 4_999] {
+        let late = Duration::from_millis(late);
+        let (undone_at, _) = undone_after(late).await;
+        let undone_at = undone_at.expect("a lock that nobody knows of");
+        assert!(undone_at <= LIMIT + Duration::from_millis(1), "{late:?}: {undone_at:?}");
+    }
+    let (undone_at, asked) = undone_after(Duration::MAX).await;
+    assert_eq!(undone_at, None);
+    assert!((4..=8).contains(&asked), "one that never arrives cost {asked} requests");
 }
 
 #[tokio::test(start_paused = true)]
