@@ -26,6 +26,10 @@ pub struct Call {
     limit: Duration,
 }
 
+/// How often one call tries to take a lock.
+const TRIES_MAX: u32 = 3;
+/// After so many quarters of the time limit no try begins.
+const TRIES_QUARTERS: u32 = 3;
 /// The first pause between two tries to undo; each later one is four times as long.
 const UNDO_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two tries to undo.
@@ -108,6 +112,50 @@ impl Call {
             }
             Ok(result) => result,
             Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Does what [`grant`](Self::grant) does, and tries anew where a connection broke. `attempt`
+    /// makes the work and the undo of each try, with an owner token of its own: a request that
+    /// arrives late then has a token that nobody holds, and is undone without looking at who
+    /// released what. It is told how many tries there were before.
+    ///
+    /// # Errors
+    ///
+    /// As [`grant`](Self::grant), and what `attempt` returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, as [`grant`](Self::grant) is.
+    pub async fn grant_afresh<A, W, U, F>(
+        self,
+        ttl: Duration,
+        attempt: A,
+    ) -> Result<Lease, LockError>
+    where
+        A: Fn(u32) -> Result<(W, U), LockError>,
+        W: Future<Output = Result<Lease, LockError>> + Send + 'static,
+        U: Fn() -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(), LockError>> + Send + 'static,
+    {
+        let began = Instant::now();
+        let mut tries = 0;
+        loop {
+            let limit = self.limit.saturating_sub(began.elapsed());
+            let call = Self { limit, ..self };
+            let (work, undo) = attempt(tries)?;
+            let result = call.grant(ttl, work, undo.clone()).await;
+            tries += 1;
+            let Err(err) = result else { return result };
+            let late = began.elapsed() > self.limit / 4 * TRIES_QUARTERS;
+            if err.fault() != Some(Fault::Unknown) || tries >= TRIES_MAX || late {
+                return Err(err);
+            }
+            // It may have been granted, and would be in the next try's way.
+            match call.run(undo()).await {
+                Ok(()) | Err(LockError::NotHeld { .. }) => {}
+                Err(_) => return Err(err),
+            }
         }
     }
 

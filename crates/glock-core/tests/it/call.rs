@@ -123,6 +123,70 @@ async fn an_unanswered_acquire_is_undone_however_late_it_arrives_within_the_time
     assert!((4..=8).contains(&asked), "one that never arrives cost {asked} requests");
 }
 
+/// Acquires in tries that end as `outcomes` say, until one is granted; how many tries and undos
+/// there were.
+async fn afresh(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u32, u32) {
+    let (tries, (undone, undo)) = (AtomicU32::new(0), absent());
+    let attempt = |before: u32| {
+        assert_eq!(tries.fetch_add(1, SeqCst), before);
+        let outcome = outcomes[usize::try_from(before).unwrap()];
+        let work = async move {
+            match outcome {
+                Ok(()) => granted_after(Duration::ZERO).await,
+                Err(fault) => {
+                    sleep(Duration::from_millis(100)).await;
+                    Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"))
+                }
+            }
+        };
+        Ok((work, undo.clone()))
+    };
+    let result = call().grant_afresh(TTL, attempt).await;
+    sleep(TTL).await;
+    (result, tries.load(SeqCst), undone.load(SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_is_tried_anew_and_each_token_is_undone() {
+    let (result, tries, undone) = afresh(&[Err(Fault::Unknown), Ok(())]).await;
+    assert!(result.is_ok());
+    assert_eq!(tries, 2);
+    assert!((5..=9).contains(&undone), "before the next try, and as long as it may arrive");
+    let (result, tries, _) = afresh(&[Err(Fault::Unknown); 3]).await;
+    assert_eq!((result.unwrap_err().fault(), tries), (Some(Fault::Unknown), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_certain_is_not_tried_anew() {
+    for fault in [Fault::Rejected, Fault::Unavailable] {
+        let (result, tries, undone) = afresh(&[Err(fault)]).await;
+        assert_eq!((result.unwrap_err().fault(), tries, undone), (Some(fault), 1, 0));
+    }
+    let (undone, undo) = absent();
+    let attempt = |_| Ok((granted_after(LIMIT * 3), undo.clone()));
+    let from = Instant::now();
+    let result = call().grant_afresh(TTL, attempt).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+    assert_eq!(from.elapsed(), LIMIT, "one limit for all tries");
+    assert_eq!(undone.load(SeqCst), 0, "not before the answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_whose_undo_cannot_be_had_is_the_last() {
+    let down = || {
+        let fault = Fault::Unavailable;
+        std::future::ready(Err(LockError::backend(backend::MEMORY, Action::Release, fault, "")))
+    };
+    let attempt = |before| {
+        assert_eq!(before, 0);
+        let fault = Fault::Unknown;
+        let cut = Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"));
+        Ok((std::future::ready(cut), down))
+    };
+    let result = call().grant_afresh(TTL, attempt).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_undo_that_fails_is_tried_until_the_lease_has_run_out() {
     let count = Arc::new(AtomicU32::new(0));
