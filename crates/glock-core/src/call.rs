@@ -178,7 +178,7 @@ impl Call {
                     if absent >= travel {
                         return;
                     }
-                    pause = pause.min(travel - absent);
+                    pause = pause.min(travel.saturating_sub(absent));
                 }
                 Err(_) => {}
             }

@@ -12,9 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{
-    error::Failure, listener::Source, schema::Schema, session::Caller, store::Store, wait,
-};
+use crate::{error::Failure, listener::Source, schema::Schema, session::Way, store::Store, wait};
 
 /// Locks in a PostgreSQL table: a row each, and one statement an operation.
 ///
@@ -154,22 +152,25 @@ impl Lock for PostgresLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let owner = OwnerToken::random()?;
         // Gone with this future: then a try that was not sent yet need not be.
         let waiting = Arc::new(());
-        let work = {
-            let (store, id, owner) = (Arc::clone(&self.store), id.clone(), owner.clone());
-            let caller = Caller::Future(Arc::downgrade(&waiting));
-            async move { store.acquire(caller, id, owner, ttl).await }
+        let attempt = |before| {
+            let owner = OwnerToken::random()?;
+            let work = {
+                let (store, id, owner) = (Arc::clone(&self.store), id.clone(), owner.clone());
+                let way = Way::Once { future: Arc::downgrade(&waiting), again: before > 0 };
+                async move { store.acquire(way, id, owner, ttl).await }
+            };
+            let undo = {
+                let (store, id) = (Arc::clone(&self.store), id.clone());
+                move || {
+                    let (store, id, owner) = (Arc::clone(&store), id.clone(), owner.clone());
+                    async move { store.release(&id, &owner, || true).await }
+                }
+            };
+            Ok((work, undo))
         };
-        let undo = {
-            let (store, id) = (Arc::clone(&self.store), id.clone());
-            move || {
-                let (store, id, owner) = (Arc::clone(&store), id.clone(), owner.clone());
-                async move { store.release(&id, &owner, || true).await }
-            }
-        };
-        self.call(Action::Acquire).grant(ttl, work, undo).await
+        self.call(Action::Acquire).grant_afresh(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {

@@ -37,17 +37,30 @@ pub(crate) struct Session {
     limit: Duration,
 }
 
-/// Who a statement is sent for.
-pub(crate) enum Caller {
-    /// It is to be carried out, whoever waits for it.
-    Anybody,
-    /// It is of use to a future that holds the other end.
-    Future(Weak<()>),
+/// How a statement is sent.
+pub(crate) enum Way {
+    /// It is to be carried out, whoever waits for it, and may be twice.
+    Always,
+    /// It is of use to a future that holds the other end, and is not sent again once it may have
+    /// been carried out: the caller does that in another way.
+    Once {
+        future: Weak<()>,
+        /// Whether a connection broke before: then the others of the pool may be dead too.
+        again: bool,
+    },
 }
 
-impl Caller {
-    fn is_gone(&self) -> bool {
-        matches!(self, Self::Future(future) if future.strong_count() == 0)
+impl Way {
+    fn is_of_no_use(&self) -> bool {
+        matches!(self, Self::Once { future, .. } if future.strong_count() == 0)
+    }
+
+    fn is_once(&self) -> bool {
+        matches!(self, Self::Once { .. })
+    }
+
+    fn is_again(&self) -> bool {
+        matches!(self, Self::Once { again: true, .. })
     }
 }
 
@@ -96,28 +109,29 @@ impl Session {
         bind: impl Fn(Statement) -> Statement + Send + Sync,
         secret: &str,
     ) -> Result<Answer, Failure> {
-        self.fetch_for(&Caller::Anybody, sql, bind, secret).await
+        self.fetch_in(&Way::Always, sql, bind, secret).await
     }
 
-    /// Does the same, as long as `caller` is there: once nobody waits for it, it is not sent.
-    pub(crate) async fn fetch_for(
+    /// Does the same in that way.
+    pub(crate) async fn fetch_in(
         &self,
-        caller: &Caller,
+        way: &Way,
         sql: &Arc<str>,
         bind: impl Fn(Statement) -> Statement + Send + Sync,
         secret: &str,
     ) -> Result<Answer, Failure> {
         let (mut reconnects, mut repeats, mut repeated) = (0, 0, false);
         loop {
-            let connection = match reconnects {
-                0 => self.connection().await,
-                _ => self.live_connection().await,
+            let connection = if reconnects == 0 && !way.is_again() {
+                self.connection().await
+            } else {
+                self.live_connection().await
             };
             let mut connection = match connection {
                 Err(failure) if repeated => return Err(failure.after_unanswered()),
                 connection => connection?,
             };
-            if caller.is_gone() {
+            if way.is_of_no_use() {
                 self.give_back(connection);
                 let failure = Failure::new(Fault::Unavailable, "nobody waits for it any more");
                 return Err(if repeated { failure.after_unanswered() } else { failure });
@@ -137,7 +151,11 @@ impl Session {
             } else {
                 drop(connection);
             }
-            match verdict.remedy {
+            let remedy = match verdict.fault {
+                Fault::Unknown if way.is_once() => Remedy::GiveUp,
+                _ => verdict.remedy,
+            };
+            match remedy {
                 Remedy::Reconnect if reconnects < RECONNECTS_MAX => reconnects += 1,
                 Remedy::Repeat if repeats < REPEATS_MAX => repeats += 1,
                 _ if repeated => return Err(Failure::sent(err, secret).after_unanswered()),

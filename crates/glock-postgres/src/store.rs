@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use glock_core::{
-    Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
-    WaitQueue, backend,
+    Action, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, WaitQueue,
 };
 use sqlx::{PgPool, Row, postgres::PgRow};
 
@@ -12,7 +11,7 @@ use crate::{
     error::Failure,
     listener::{Listener, Source},
     schema::Schema,
-    session::{Caller, Session, Statement},
+    session::{Session, Statement, Way},
     statements::Statements,
 };
 
@@ -38,18 +37,18 @@ impl Store {
         format!("{}/{id}", self.config.namespace)
     }
 
-    /// Tries to take the lock for `caller`, who need not have it once it is gone.
+    /// Tries to take the lock.
     pub(crate) async fn acquire(
         &self,
-        caller: Caller,
+        way: Way,
         id: LockId,
         owner: OwnerToken,
         ttl: Duration,
     ) -> Result<Lease, LockError> {
-        let lease = match self.try_acquire(&caller, &id, &owner, ttl).await? {
+        let lease = match self.try_acquire(&way, &id, &owner, ttl).await? {
             // A first statement on a connection takes longer, too long for a very short TTL. The
             // same token again extends the grant.
-            lease if lease.is_expired() => self.try_acquire(&caller, &id, &owner, ttl).await?,
+            lease if lease.is_expired() => self.try_acquire(&way, &id, &owner, ttl).await?,
             lease => lease,
         };
         Ok(lease)
@@ -57,7 +56,7 @@ impl Store {
 
     async fn try_acquire(
         &self,
-        caller: &Caller,
+        way: &Way,
         id: &LockId,
         owner: &OwnerToken,
         ttl: Duration,
@@ -68,15 +67,9 @@ impl Store {
         };
         let failed = |failure: Failure| failure.during(Action::Acquire);
         let sql = &self.statements.acquire;
-        let answer = self.session.fetch_for(caller, sql, bind, owner.reveal()).await;
+        let answer = self.session.fetch_in(way, sql, bind, owner.reveal()).await;
         let answer = answer.map_err(failed)?;
-        let held = |holder| {
-            if answer.repeated {
-                // The first request may still arrive, and find the lock free by then: undo it.
-                return overtaken();
-            }
-            LockError::Held { id: id.clone(), holder }
-        };
+        let held = |holder| LockError::Held { id: id.clone(), holder };
         // Whoever came first is not in this statement's snapshot.
         let row = answer.row.ok_or_else(|| held(None))?;
         match Try::read(&row).map_err(failed)? {
@@ -143,12 +136,6 @@ impl Store {
         let row = answer.map_err(failed)?.row;
         row.map(|row| holder(&row, [0, 1, 2])).transpose().map_err(failed)
     }
-}
-
-/// A second request was refused while the first may still be on its way.
-fn overtaken() -> LockError {
-    let why = "the connection broke, and somebody else had the lock when it was asked for again";
-    LockError::backend(backend::POSTGRES, Action::Acquire, Fault::Unknown, why)
 }
 
 /// The answer to a try.

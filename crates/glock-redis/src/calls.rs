@@ -21,7 +21,8 @@ pub(crate) struct Calls {
     pub(crate) wakes: Option<Wakeups>,
 }
 
-/// One acquire, which may be sent and undone several times under the same owner token.
+/// One try to acquire, sent once under an owner token of its own: a copy of it that arrived after
+/// the release would take the lock again. It may be undone several times.
 pub(crate) struct Attempt {
     pub(crate) calls: Arc<Calls>,
     pub(crate) id: LockId,
@@ -37,6 +38,7 @@ impl Attempt {
             script: &schema.acquire,
             keys: &[&key, &Schema::fence_key(&key)],
             args: &[self.owner.reveal(), &millis(self.ttl), &self.calls.holder],
+            repeats: false,
         };
         let answer = self.calls.session.ask(Action::Acquire, &request).await?;
         match schema::acquired(&answer.value).map_err(|Garbled| error::garbled(Action::Acquire))? {
@@ -44,9 +46,6 @@ impl Attempt {
                 let (id, owner) = (self.id.clone(), self.owner.clone());
                 Ok(Lease::granted(id, owner, fence, answer.sent_at, self.ttl))
             }
-            // The first request may still arrive, and find the lock free by then. What counts as
-            // unknown is undone.
-            Acquired::Held(_) if answer.repeated => Err(error::overtaken(Action::Acquire)),
             Acquired::Held(holder) => {
                 Err(LockError::Held { id: self.id.clone(), holder: Some(Box::new(holder)) })
             }
@@ -70,6 +69,7 @@ impl Calls {
             script: &self.schema.renew,
             keys: &[&self.schema.key(id)],
             args: &[owner.reveal(), &millis(ttl)],
+            repeats: true,
         };
         let answer = self.session.ask(Action::Renew, &request).await?;
         if was_held(&answer, Action::Renew)? {
@@ -87,8 +87,12 @@ impl Calls {
         deadline: Option<Instant>,
     ) -> Result<(), LockError> {
         let key = self.schema.key(id);
-        let request =
-            Request { script: &self.schema.release, keys: &[&key], args: &[owner.reveal()] };
+        let request = Request {
+            script: &self.schema.release,
+            keys: &[&key],
+            args: &[owner.reveal()],
+            repeats: true,
+        };
         let answer = self.session.ask(Action::Release, &request).await?;
         let freed_before = answer.repeated && deadline.is_some_and(|at| answer.sent_at < at);
         if !was_held(&answer, Action::Release)? && !freed_before {
@@ -106,7 +110,8 @@ impl Calls {
         action: Action,
         key: &str,
     ) -> Result<Option<Holder>, LockError> {
-        let request = Request { script: &self.schema.inspect, keys: &[key], args: &[] };
+        let request =
+            Request { script: &self.schema.inspect, keys: &[key], args: &[], repeats: true };
         let answer = self.session.ask(action, &request).await?;
         schema::inspected(&answer.value).map_err(|Garbled| error::garbled(action))
     }

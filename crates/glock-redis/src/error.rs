@@ -16,12 +16,6 @@ pub(crate) fn garbled(action: Action) -> LockError {
     LockError::backend(backend::REDIS, action, Fault::Unknown, why)
 }
 
-/// A second request was refused while the first may still be on its way.
-pub(crate) fn overtaken(action: Action) -> LockError {
-    let why = "the connection broke, and somebody else had the lock when it was asked for again";
-    LockError::backend(backend::REDIS, action, Fault::Unknown, why)
-}
-
 /// What a failure to connect means: nothing was sent.
 pub(crate) fn connecting(err: &RedisError) -> Fault {
     match err.kind() {

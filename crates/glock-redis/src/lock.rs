@@ -185,17 +185,19 @@ impl Lock for RedisLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let owner = OwnerToken::random()?;
-        let calls = Arc::clone(&self.inner.calls);
-        let attempt = Arc::new(Attempt { calls, id: id.clone(), owner, ttl });
-        let undo = {
-            let attempt = Arc::clone(&attempt);
-            move || {
+        let attempt = |_| {
+            let (calls, owner) = (Arc::clone(&self.inner.calls), OwnerToken::random()?);
+            let attempt = Arc::new(Attempt { calls, id: id.clone(), owner, ttl });
+            let undo = {
                 let attempt = Arc::clone(&attempt);
-                async move { attempt.undo().await }
-            }
+                move || {
+                    let attempt = Arc::clone(&attempt);
+                    async move { attempt.undo().await }
+                }
+            };
+            Ok((async move { attempt.make().await }, undo))
         };
-        self.call(Action::Acquire).grant(ttl, async move { attempt.make().await }, undo).await
+        self.call(Action::Acquire).grant_afresh(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
