@@ -143,6 +143,12 @@ impl Proxy {
         self.arm(Cut::InsideReply(count));
     }
 
+    /// Resets the client that sends the next request, and forwards that request `after` later: what happens where
+    /// something between the two ends still has it. [`Counts::late`] tells once upstream has answered, to nobody.
+    pub fn cut_and_deliver_late(&self, after: Duration) {
+        self.arm(Cut::LateRequest(after));
+    }
+
     /// Whether a one-shot cut still waits for its request. A test that expects a cut asserts that this is false.
     pub fn is_armed(&self) -> bool {
         self.control.state().armed.is_some()

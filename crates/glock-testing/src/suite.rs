@@ -174,6 +174,7 @@ macro_rules! networked {
                 a_cut_inside_the_request_leaves_nothing,
                 a_cut_after_the_request_leaves_nothing,
                 a_cut_inside_the_reply_leaves_nothing,
+                a_request_that_arrives_late_leaves_nothing,
                 a_grant_that_arrives_too_late_is_taken_back,
                 a_release_whose_reply_is_cut_frees_the_lock,
                 a_release_whose_request_is_cut_is_not_called_done,

@@ -6,7 +6,7 @@ use glock_core::{Fault, Lock, LockError, LockExt, LossReason, Retry};
 use tokio::time::{Instant, sleep};
 
 use super::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
-use crate::{Networked, Proxy, ttl};
+use crate::{Networked, Proxy, process::settles, ttl};
 
 /// How long the library may take to undo what nobody learned of.
 const UNDONE: Duration = Duration::from_secs(8);
@@ -28,7 +28,7 @@ async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize))
         assert!(since.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", since.elapsed());
         assert!(!proxy.is_armed(), "the fault did not strike");
         match result {
-            // The same token was sent again: a grant like any other.
+            // It was asked for again: a grant like any other.
             Ok(lease) => {
                 assert_eq!(fixture.owner(&name).await.as_deref(), Some(lease.owner().reveal()));
                 let holder = theirs.inspect(&name).await.unwrap().expect("a holder");
@@ -63,6 +63,32 @@ pub async fn a_cut_after_the_request_leaves_nothing<F: Networked>(fixture: &F) {
 /// The store does it, and only a part of the reply arrives.
 pub async fn a_cut_inside_the_reply_leaves_nothing<F: Networked>(fixture: &F) {
     acquire_through(fixture, |proxy, round| proxy.cut_inside_reply(1 + round)).await;
+}
+
+/// The connection is reset, and what was sent on it reaches the store long after: when the call is
+/// over, and a lock that it took after all was released.
+pub async fn a_request_that_arrives_late_leaves_nothing<F: Networked>(fixture: &F) {
+    const LATE: Duration = Duration::from_millis(1_200);
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let config = fixture.config().with_call_timeout(Duration::from_secs(3));
+    let (lock, theirs) = (fixture.client_at(proxy.addr(), config).await, fixture.client().await);
+    for round in 0..2 {
+        assert_free(&lock, &id("warm")).await;
+        let (name, before) = (id(&format!("x{round}")), proxy.counts());
+        proxy.cut_and_deliver_late(LATE);
+        match lock.acquire(&name, ttl(&lock, LONG)).await {
+            Ok(lease) => lock.release(&lease).await.unwrap(),
+            Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
+            Err(err) => panic!("round {round}: {err:?}"),
+        }
+        assert!(!proxy.is_armed(), "the fault did not strike");
+        sleep(LATE + SLACK).await;
+        assert_eq!((proxy.counts() - before).late, 1, "it never reached the store");
+        assert_freed(fixture, &name, UNDONE).await;
+        assert_free(&theirs, &name).await;
+    }
+    assert_eq!(fixture.live().await, 0, "a request came late and was not taken back");
+    settles("what the store keeps", UNDONE, 0, async || fixture.residue().await).await;
 }
 
 /// The reply is held back beyond the call's time limit: an error in time, and the lock is taken

@@ -41,6 +41,8 @@ pub(crate) enum Cut {
     InsideRequest(usize),
     AfterRequest,
     InsideReply(usize),
+    /// The client is reset, and upstream gets the request so much later.
+    LateRequest(Duration),
 }
 
 #[derive(Debug)]

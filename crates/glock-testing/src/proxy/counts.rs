@@ -19,6 +19,8 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections that the proxy has reset, for whatever fault.
     pub resets: u64,
+    /// Requests that upstream has answered after their client was gone.
+    pub late: u64,
     /// Turns that a client began. Requests sent without waiting for an answer are one turn.
     pub requests: u64,
     /// Turns that a client began while nobody waited for an answer: what is on its way together, on
@@ -42,6 +44,7 @@ impl Sub for Counts {
         Self {
             accepted: self.accepted.saturating_sub(earlier.accepted),
             resets: self.resets.saturating_sub(earlier.resets),
+            late: self.late.saturating_sub(earlier.late),
             requests: self.requests.saturating_sub(earlier.requests),
             in_a_row: self.in_a_row.saturating_sub(earlier.in_a_row),
             replies: self.replies.saturating_sub(earlier.replies),

@@ -1,16 +1,22 @@
 //! The open side of a proxy: takes connections and joins each to one of its own to the upstream server.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::proxy::control::{Control, Door, Open};
 use crate::proxy::relay::{End, relay};
 
+/// How long a client may take to say all of a request that is to be late.
+const REST_OF_A_REQUEST: Duration = Duration::from_millis(10);
+/// How long the server may take to answer one.
+const ANSWER_TO_NOBODY: Duration = Duration::from_millis(500);
 /// Out of descriptors, say: trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -53,17 +59,38 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     match relay(Arc::clone(&control), born, &mut client, &mut server).await {
-        End::Closed => {
-            drop(client);
-            drop(server);
-        }
+        End::Closed => {}
         End::Reset => {
             control.state().counts.resets += 1;
             reset(client);
             reset(server);
         }
+        End::Late { mut said, after } => {
+            read_until(&mut client, Instant::now() + REST_OF_A_REQUEST, &mut said).await;
+            control.state().counts.resets += 1;
+            reset(client);
+            drop(open);
+            sleep(after).await;
+            if deliver(&said, &mut server).await.is_ok() {
+                control.state().counts.late += 1;
+            }
+            reset(server);
+        }
     }
-    drop(open);
+}
+
+/// Reads whatever comes by then.
+async fn read_until(stream: &mut TcpStream, until: Instant, said: &mut Vec<u8>) {
+    let read = async { while stream.read_buf(said).await.is_ok_and(|count| count > 0) {} };
+    let _ = timeout_at(until, read).await;
+}
+
+/// Says it to the server, and hears it out: it may drop what it has read from whoever is gone.
+async fn deliver(said: &[u8], server: &mut TcpStream) -> io::Result<()> {
+    server.write_all(said).await?;
+    let mut heard = Vec::new();
+    read_until(server, Instant::now() + ANSWER_TO_NOBODY, &mut heard).await;
+    if heard.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// Closes with RST instead of FIN, as a lost host or a firewall does.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,12 +16,14 @@ use crate::proxy::turns::{Side, Turns};
 const BURST_MAX: usize = 64 << 10;
 
 /// How a connection ended, and so how its sockets are closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Both ends have said all; both know.
     Closed,
     /// By a fault, or by a reset of one end that the other end is to see too.
     Reset,
+    /// By a fault that lets the client's last words arrive, so much later.
+    Late { said: Vec<u8>, after: Duration },
 }
 
 /// Moves bytes between `client` and `server` until one of them or a fault ends it.
@@ -84,6 +87,7 @@ enum Drained {
 enum Next {
     Continue,
     Reset,
+    Late(Duration),
 }
 
 impl Drop for Relay {
@@ -134,7 +138,12 @@ impl Relay {
                     self.down.wrote(wrote?);
                 }
                 read = client_reads.read(&mut said_up), if reads && self.up.may_read() => {
-                    if self.client_said(&said_up[..read?]) == Next::Reset { return Ok(End::Reset) }
+                    let said = &said_up[..read?];
+                    match self.client_said(said) {
+                        Next::Continue => {}
+                        Next::Reset => return Ok(End::Reset),
+                        Next::Late(after) => return Ok(End::Late { said: said.to_vec(), after }),
+                    }
                 }
                 read = server_reads.read(&mut said_down), if reads && self.down.may_read() => {
                     if self.server_said(&said_down[..read?]) == Next::Reset { return Ok(End::Reset) }
@@ -194,6 +203,7 @@ impl Relay {
         }
         match &mut self.cut {
             Some(Cut::BeforeRequest | Cut::InsideRequest(0)) => return Next::Reset,
+            Some(Cut::LateRequest(after)) => return Next::Late(*after),
             Some(Cut::InsideRequest(left)) => {
                 let count = said.len().min(*left);
                 *left -= count;
@@ -233,7 +243,8 @@ impl Relay {
                 Cut::BeforeRequest
                 | Cut::InsideRequest(_)
                 | Cut::AfterRequest
-                | Cut::InsideReply(0),
+                | Cut::InsideReply(0)
+                | Cut::LateRequest(_),
             ) => {
                 return Next::Reset;
             }

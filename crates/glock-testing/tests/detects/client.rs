@@ -58,8 +58,10 @@ impl Client {
         }
         let (mut owner, mut request) = (owner.clone(), self.acquire_request(&id, &owner, ttl));
         let mut reply = match self.flaw {
-            Flaw::NewTokenOnRetry | Flaw::RetriesInBackground => self.wire.ask_once(&request).await,
-            _ => self.wire.ask(&request).await.map(|reply| reply.text),
+            Flaw::SameTokenOnRetry | Flaw::CutIsUnavailable => {
+                self.wire.ask(&request).await.map(|reply| reply.text)
+            }
+            _ => self.wire.ask_once(&request).await,
         };
         if reply.is_err() && self.flaw == Flaw::NewTokenOnRetry {
             owner = OwnerToken::random()?;

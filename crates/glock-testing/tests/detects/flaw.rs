@@ -128,8 +128,12 @@ flaws! {
     LeaksSessions,
     /// A hold leaves its session in the store.
     LeaksEndedSessions,
-    /// After a cut, the acquire is sent again with another token.
+    /// After a cut, the acquire is sent again with another token, and the first is forgotten.
     NewTokenOnRetry,
+    /// After a cut, the acquire is sent again with the same token.
+    SameTokenOnRetry,
+    /// An acquire without an answer is undone at once, and never again.
+    UndoneOnce,
     /// After a cut, the acquire fails and is sent again in the background.
     RetriesInBackground,
     /// The end of a reply that was cut off is not missed.

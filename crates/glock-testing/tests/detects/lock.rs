@@ -60,21 +60,29 @@ impl ToyLock {
         }
     }
 
-    async fn acquire_in_time(
-        &self,
-        id: LockId,
-        owner: OwnerToken,
-        ttl: Duration,
-    ) -> Result<Lease, LockError> {
-        let limit = self.0.config.call_timeout;
-        let undo = {
-            let (client, id, owner) = (Arc::clone(&self.0), id.clone(), owner.clone());
-            move || Arc::clone(&client).release(id.clone(), owner.clone())
+    async fn acquire_in_time(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
+        let call = Call::new(BACKEND, Action::Acquire, self.0.config.call_timeout);
+        let attempt = || {
+            let owner = OwnerToken::random()?;
+            let undo = {
+                let (client, id, owner) = (Arc::clone(&self.0), id.clone(), owner.clone());
+                move || Arc::clone(&client).release(id.clone(), owner.clone())
+            };
+            let work = Arc::clone(&self.0).acquire(id.clone(), owner, ttl, Instant::now());
+            Ok::<_, LockError>((work, undo))
         };
-        let work = Arc::clone(&self.0).acquire(id, owner, ttl, Instant::now());
+        let (work, undo) = attempt()?;
         match self.0.flaw {
             Flaw::AcquireNotUndone | Flaw::NoTimeLimit => self.call(Action::Acquire, work).await,
-            _ => Call::new(BACKEND, Action::Acquire, limit).grant(ttl, work, undo).await,
+            Flaw::UndoneOnce => {
+                let result = call.run(work).await;
+                if result.is_err() {
+                    let _ = call.run(undo()).await;
+                }
+                result
+            }
+            Flaw::NoRetry => call.grant(ttl, work, undo).await,
+            _ => call.grant_afresh(ttl, |_| attempt()).await,
         }
     }
 
@@ -165,7 +173,7 @@ impl Lock for ToyLock {
         if self.has(Flaw::LeaksTasks) {
             tokio::spawn(sleep(ttl));
         }
-        let lease = self.acquire_in_time(id.clone(), OwnerToken::random()?, ttl).await?;
+        let lease = self.acquire_in_time(id, ttl).await?;
         if self.has(Flaw::ClientRenews) {
             self.renew_behind_the_back(&lease, ttl, ttl / 3);
         }

@@ -1,6 +1,6 @@
 //! Connections that are cut, at the place asked for and nowhere else.
 
-use crate::server::{Client, End, until};
+use crate::server::{Client, End, SILENCE, until};
 use crate::start;
 
 #[tokio::test]
@@ -63,6 +63,22 @@ async fn a_one_shot_cut_meets_the_connection_that_speaks_next_and_no_other() {
     assert_eq!(second.ends().await, End::Reset);
     first.asks("still").await;
     assert_eq!(server.received(), "first\nsecond\nstill\n");
+}
+
+#[tokio::test]
+async fn a_late_request_reaches_upstream_when_its_client_is_long_gone() {
+    let (server, proxy) = start().await;
+    let mut client = Client::connect(proxy.addr()).await;
+    client.asks("warm").await;
+    proxy.cut_and_deliver_late(SILENCE * 2);
+    client.say("a\n").await;
+    assert_eq!(client.ends().await, End::Reset);
+    until("it is off the count", || proxy.connections() == 0).await;
+    Client::connect(proxy.addr()).await.asks("b").await;
+    assert_eq!(server.received(), "warm\nb\n");
+    until("upstream has answered", || proxy.counts().late == 1).await;
+    assert_eq!(server.received(), "warm\nb\na\n");
+    until("upstream sees the end", || server.ends().contains(&End::Reset)).await;
 }
 
 #[tokio::test]

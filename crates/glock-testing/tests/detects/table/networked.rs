@@ -33,6 +33,13 @@ pub(super) const NETWORKED: &[Row] = &[
         &[(Flaw::TakesHalfReplies, "another token")],
     ),
     (
+        "unknown_outcome::a_request_that_arrives_late_leaves_nothing",
+        &[
+            (Flaw::SameTokenOnRetry, "still held by nobody"),
+            (Flaw::UndoneOnce, "still held by nobody"),
+        ],
+    ),
+    (
         "unknown_outcome::a_grant_that_arrives_too_late_is_taken_back",
         &[(Flaw::AcquireNotUndone, "still held by nobody")],
     ),
