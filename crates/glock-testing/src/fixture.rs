@@ -55,6 +55,9 @@ pub trait Networked: Fixture {
     /// How many requests an acquire, a refused one, a renewal and a release may take. More than one
     /// are on their way together: each of the four is one round trip all the same.
     const REQUESTS_MAX: [u64; 4] = [1; 4];
+    /// Whether what was sent on a lost connection can still reach the store once the client is back
+    /// on another. Not where the store ends a client's old connection when it takes up the new one.
+    const HEARS_LATE_REQUESTS: bool = true;
     /// How long that minute is: shorter only for a store that is itself a test.
     const IDLE: Duration = Duration::from_mins(1);
     /// The path of the test `holder_process` that the macro made, if that was not called at the
