@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Action, LockError};
+use glock_core::{Action, Fault, LockError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{is_worth_repeating, silent};
@@ -33,6 +33,7 @@ where
 {
     let until = Instant::now() + limit;
     let (mut open, mut asked, mut failed) = (Vec::new(), 0, 0);
+    let mut doubt = None;
     loop {
         if asked < ATTEMPTS_MAX {
             // In a box each: the driver's futures are large, and each waiter has some.
@@ -44,10 +45,16 @@ where
             Ok(Ok(answer)) => return (Ok(answer), asked),
             Ok(Err(err)) => {
                 failed += 1;
+                // What could not be sent the next time may have come to pass the first time.
+                let err = match doubt.take() {
+                    Some(earlier) if err.fault() == Some(Fault::Unavailable) => earlier,
+                    _ => err,
+                };
                 let over = failed >= FAILURES_MAX || asked >= ATTEMPTS_MAX;
                 if !is_worth_repeating(&err) || over && open.is_empty() {
                     return (Err(err), asked);
                 }
+                doubt = Some(err).filter(|err| err.fault() == Some(Fault::Unknown));
                 sleep(PAUSE * 2_u32.pow(failed.min(FAILURES_MAX) - 1)).await;
             }
             Err(_) if late < left => {}
@@ -70,10 +77,17 @@ fn poll_all<F: Future>(open: &mut Vec<Pin<Box<F>>>, cx: &mut Context<'_>) -> Pol
 mod tests {
     use std::{
         future::{pending, ready},
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        sync::{
+            Arc,
+            atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        },
     };
 
+    use etcd_client::ConnectOptions;
+    use glock_core::{LockConfig, backend};
+
     use super::*;
+    use crate::{source::Source, store::Store};
 
     const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -106,6 +120,38 @@ mod tests {
     async fn one_that_is_slow_is_heard() {
         let (answer, asked, _) = asked(&[Some(1_500)]).await;
         assert_eq!((answer.unwrap(), asked), (1_500, ATTEMPTS_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_had_no_answer_may_have_come_to_pass() {
+        for (first, last) in
+            [(Fault::Unknown, Fault::Unknown), (Fault::Unavailable, Fault::Unavailable)]
+        {
+            let asked = AtomicU32::new(0);
+            let (answer, _) = hedged(Action::Release, TIMES, || {
+                let fault =
+                    if asked.fetch_add(1, Relaxed) == 0 { first } else { Fault::Unavailable };
+                ready(Err::<(), _>(LockError::backend(backend::ETCD, Action::Release, fault, "x")))
+            })
+            .await;
+            assert_eq!(answer.unwrap_err().fault(), Some(last));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_member_is_asked_once() {
+        for (name, others) in [("one", false), ("one,other", true)] {
+            let endpoints = name.split(',').map(str::to_owned).collect();
+            let source = Source::endpoints(endpoints, ConnectOptions::new());
+            let store = Store::new(Arc::new(source), LockConfig::default());
+            let asked = AtomicU32::new(0);
+            let answer = store.ask_in_time(Action::Renew, Duration::from_secs(6), |_| {
+                asked.fetch_add(1, Relaxed);
+                pending::<Result<(), _>>()
+            });
+            assert!(answer.await.is_err());
+            assert_eq!(asked.into_inner() > 1, others);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,10 +9,14 @@ use std::{
 };
 
 use etcd_client::LeaseGrantOptions;
-use glock_core::{Action, LockError};
+use glock_core::{Action, Fault, LockError};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{error::is_lease_there, schema::lease_id, store::Store};
+use crate::{
+    error::{is_lease_there, is_worth_repeating},
+    schema::lease_id,
+    store::Store,
+};
 
 /// A lease that no lock uses.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ const SURPLUS_MAX: Duration = Duration::from_secs(5);
 /// is hardly ever the next thing that the runtime's clock waits for: to set that anew costs a call
 /// some microseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The first pause before a lease is looked for again whose grant had no answer.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Longer leases are revoked at once, so that a killed process leaves none for long.
 const SPARE_TTL_MAX: Duration = Duration::from_hours(1);
 
@@ -121,6 +127,21 @@ impl Leases {
         Ok(Spare::new(id, granted, since))
     }
 
+    /// A new lease for somebody who need not know its id before it is granted. To be carried to its
+    /// end: a lease of which nothing was heard is looked for then.
+    pub(crate) async fn fresh(
+        store: &Store,
+        action: Action,
+        ttl: Duration,
+    ) -> Result<Spare, LockError> {
+        let id = lease_id()?;
+        let granted = Self::grant(store, action, id, ttl).await;
+        if granted.as_ref().is_err_and(|err| err.fault() == Some(Fault::Unknown)) {
+            store.leases.end_unheard(id);
+        }
+        granted
+    }
+
     /// Sends a request that uses the lease, and starts the lease's time anew beside it, if much of
     /// it is gone. If that fails, or has no answer long after the request has the one that is
     /// `wanted`, its time counts from where it did.
@@ -173,6 +194,26 @@ impl Leases {
         });
     }
 
+    /// Revokes a lease whose grant had no answer: it may be on its way, and is looked for as long as
+    /// it can be. If that fails, it runs out.
+    pub(crate) fn end_unheard(&self, id: i64) {
+        let Some(store) = self.store.upgrade() else { return };
+        let work = Arc::clone(&store);
+        store.spawn(async move {
+            let since = Instant::now();
+            let mut pause = LOOK_AGAIN;
+            loop {
+                let revoked = work.revoke(Action::Release, id).await;
+                let refused = revoked.as_ref().is_err_and(|err| !is_worth_repeating(err));
+                if matches!(revoked, Ok(true)) || refused || since.elapsed() > work.limit() {
+                    return;
+                }
+                sleep(pause).await;
+                pause *= 2;
+            }
+        });
+    }
+
     /// Grants one lease ahead in the background, unless there is one.
     pub(crate) fn stock(&self, ttl: Duration) {
         let Some(store) = self.store.upgrade() else { return };
@@ -187,9 +228,7 @@ impl Leases {
         }
         let work = Arc::clone(&store);
         store.spawn(async move {
-            if let Ok(id) = lease_id()
-                && let Ok(spare) = Self::grant(&work, Action::Acquire, id, ttl).await
-            {
+            if let Ok(spare) = Self::fresh(&work, Action::Acquire, ttl).await {
                 work.leases.give_back(spare);
             }
             work.leases.spares().stocking.remove(&ttl);

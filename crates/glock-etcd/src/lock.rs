@@ -240,8 +240,11 @@ impl Try {
             }
             // It may have happened, or happen yet. Without its lease it has not, and never will.
             let lease = self.in_use.load(Ordering::Acquire);
-            if lease != 0 && self.store.revoke(Action::Acquire, lease).await.is_err() {
-                return result;
+            match self.store.revoke(Action::Acquire, lease).await {
+                Ok(true) => {}
+                // Or its grant is on its way.
+                Ok(false) => self.store.leases.end_unheard(lease),
+                Err(_) => return result,
             }
         }
     }

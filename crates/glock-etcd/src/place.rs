@@ -190,7 +190,7 @@ impl Place {
         }
         let id = lease_id()?;
         if let Some(unheard) = self.asked_for.replace(id) {
-            self.store.leases.end(unheard);
+            self.store.leases.end_unheard(unheard);
         }
         let spare = Leases::grant(&self.store, Action::Acquire, id, self.ttl).await?;
         self.asked_for = None;
@@ -226,7 +226,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let (store, own) = (Arc::clone(&self.store), self.own.take());
         if let Some(asked_for) = self.asked_for {
-            store.leases.end(asked_for);
+            store.leases.end_unheard(asked_for);
         }
         let mut unwanted = Unwanted {
             store: Arc::clone(&store),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     error::is_lease_gone,
     leases::{Leases, Spare},
-    schema::{Owner, lease_id},
+    schema::Owner,
     store::Store,
     txns,
 };
@@ -132,13 +132,7 @@ impl Renew {
         if let Some(spare) = self.store.leases.take(self.ttl) {
             return Ok(spare);
         }
-        let id = lease_id()?;
-        let granted = Leases::grant(&self.store, Action::Renew, id, self.ttl).await;
-        if granted.is_err() {
-            // It may have been granted all the same.
-            self.store.leases.end(id);
-        }
-        granted
+        Leases::fresh(&self.store, Action::Renew, self.ttl).await
     }
 
     fn renewed(&self, since: Instant, ttl: Duration) -> Result<Lease, LockError> {
@@ -169,9 +163,12 @@ async fn settle(store: Arc<Store>, key: String, kv: KeyValue, next: Spare) {
         }
         // Written once more, or gone: either way the revision that the move compares is history.
         if let Ok(answer) = store.txn(Action::Renew, &again).await.0 {
-            let there = txns::kvs(&answer, 0).into_iter().next();
-            if there.is_none_or(|kv| kv.lease() != next.id) {
-                store.leases.give_back(next);
+            match txns::kvs(&answer, 0).first().map(KeyValue::lease) {
+                // It has happened, and nobody else knows that the old lease is not needed any more.
+                Some(lease) if lease == next.id => store.leases.end(kv.lease()),
+                // Released meanwhile, perhaps after the move.
+                None if !answer.succeeded() => store.leases.end(next.id),
+                _ => store.leases.give_back(next),
             }
             return;
         }

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     error::is_lease_gone,
     leases::Leases,
-    schema::{epoch_key, lease_id, secret},
+    schema::{epoch_key, secret},
     store::{Store, revision},
 };
 
@@ -100,11 +100,12 @@ impl Sessions {
 impl Session {
     async fn start(store: &Store) -> Result<Self, LockError> {
         let action = Action::Wait;
-        let lease = Leases::grant(store, action, lease_id()?, TTL).await?.id;
+        let lease = Leases::fresh(store, action, TTL).await?.id;
         let key = epoch_key(&store.config.namespace, &secret()?);
         let put = TxnOp::put(key.clone(), "", Some(PutOptions::new().with_lease(lease)));
         let (answer, _) = store.txn(action, &Txn::new().and_then([put])).await;
-        let epoch = AtomicI64::new(revision(answer?.header()));
+        let answer = answer.inspect_err(|_| store.leases.end(lease))?;
+        let epoch = AtomicI64::new(revision(answer.header()));
         Ok(Self { lease, epoch_key: key, epoch, ended: watch::Sender::new(false) })
     }
 

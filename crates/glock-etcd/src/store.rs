@@ -119,8 +119,13 @@ impl Store {
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
-        let times = (self.attempt(), self.limit());
+        let times = (self.late(self.attempt()), self.limit());
         hedged(action, times, || self.ask_once(action, &ask)).await
+    }
+
+    /// After how long another member is asked: never, if there is no other.
+    fn late(&self, late: Duration) -> Duration {
+        if self.source.has_others() { late } else { Duration::MAX }
     }
 
     /// Asks for what keeps a lease of this TTL alive, and does not wait long for a member.
@@ -134,7 +139,8 @@ impl Store {
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
-        let times = (self.attempt().min(ttl / LATE_PART), self.limit().min(ttl));
+        let late = self.late(self.attempt().min(ttl / LATE_PART));
+        let times = (late, self.limit().min(ttl));
         hedged(action, times, || self.ask_once(action, &ask)).await.0
     }
 

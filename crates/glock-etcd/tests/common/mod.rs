@@ -6,11 +6,14 @@ pub(crate) mod cluster;
 pub(crate) mod fixture;
 pub(crate) mod line;
 
+use std::time::Duration;
+
 use etcd_client::{Client, DeleteOptions, GetOptions, SortOrder, SortTarget};
 use glock_etcd::{LockId, connect_options, etcd_client};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::{Instant, sleep},
 };
 
 /// The endpoints to test against.
@@ -77,6 +80,28 @@ impl Bare {
     /// How many leases the server has, whoever made them.
     pub(crate) async fn leases(&self) -> usize {
         self.client.lease_client().leases().await.unwrap().leases().len()
+    }
+}
+
+/// The sum over these servers of a metric whose lines are the ones that `which` takes.
+pub(crate) async fn metric(endpoints: &[String], which: impl Fn(&str) -> bool) -> f64 {
+    let mut sum = 0.0;
+    for endpoint in endpoints {
+        let metrics = get(endpoint, "/metrics").await;
+        let lines = metrics.lines().filter(|line| which(line));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        sum += values.sum::<f64>();
+    }
+    sum
+}
+
+/// Waits until these servers watch keys for at least so many waiters.
+pub(crate) async fn watched(endpoints: &[String], at_least: u16) {
+    let since = Instant::now();
+    let watchers = |line: &str| line.starts_with("etcd_debugging_mvcc_watcher_total ");
+    while metric(endpoints, watchers).await < f64::from(at_least) {
+        assert!(since.elapsed() < Duration::from_secs(10), "not {at_least} watches");
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

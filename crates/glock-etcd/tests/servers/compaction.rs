@@ -10,6 +10,7 @@ use crate::common::{
     Bare,
     cluster::Cluster,
     line::{SOON, TTL, id, line, lock, wait_for_x},
+    watched,
 };
 
 /// The watch begins at a revision that is compacted away while the connection is down.
@@ -26,7 +27,7 @@ async fn a_watch_that_is_cut_off_by_compaction_is_begun_again() {
         let held = theirs.acquire(&id("x"), TTL).await.unwrap();
         let waiter = wait_for_x(&ours);
         line(&bare, &namespace, 2).await;
-        sleep(Duration::from_millis(200)).await;
+        watched(&cluster.endpoints()[..1], 1).await;
         proxy.refuse();
         proxy.cut();
         let mut kv = bare.client.kv_client();

@@ -66,6 +66,43 @@ async fn a_thousand_dropped_futures_leave_nothing() {
     assert_clean(&bare, &namespace, Duration::from_secs(20)).await;
 }
 
+/// A lease that is granted long after it was asked for, and by then is not needed, is given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_lease_that_is_granted_late_is_given_back() {
+    const LATE: Duration = Duration::from_millis(1_200);
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(first).await.unwrap();
+    let ours = lock(&[proxy.addr().to_string()], &namespace);
+    let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
+    // A longer renewal asks for a keep-alive, and then for a lease: there is time to get in between.
+    proxy.delay(Duration::from_millis(150));
+    let before = proxy.counts();
+    let renewal = tokio::spawn({
+        let ours = ours.clone();
+        async move { (ours.renew(&held, TTL * 30).await, held) }
+    });
+    while proxy.requests() == before.requests {
+        tokio::task::yield_now().await;
+    }
+    // All of it is said by then, and none of it answered.
+    sleep(Duration::from_millis(100)).await;
+    proxy.cut_and_deliver_late(LATE);
+    proxy.refuse();
+    let (renewed, held) = renewal.await.unwrap();
+    assert!(renewed.is_err());
+    assert!(!proxy.is_armed(), "the fault did not strike");
+    proxy.pass();
+    ours.release(&held).await.unwrap();
+    drop(ours);
+    sleep(LATE * 2).await;
+    assert_eq!((proxy.counts() - before).late, 1);
+    // By itself it would run out after 90 s.
+    assert_clean(&bare, &namespace, Duration::from_secs(10)).await;
+}
+
 /// Waits until there are at most so many leases.
 async fn assert_leases(bare: &Bare, at_most: usize, within: Duration) {
     let since = Instant::now();

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    common::{Bare, cluster::Cluster, url},
+    common::{Bare, cluster::Cluster, metric, url, watched},
     id, lock,
 };
 
@@ -75,22 +75,15 @@ async fn settled(bare: &Bare) {
 
 /// What all members have been sent: requests and messages of streams.
 async fn messages(cluster: &Cluster) -> f64 {
-    let mut sum = 0.0;
-    for endpoint in cluster.endpoints() {
-        let metrics = crate::common::get(&endpoint, "/metrics").await;
-        let lines = metrics.lines().filter(|line| {
-            line.starts_with("grpc_server_msg_received_total") && !line.contains("Maintenance")
-        });
-        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        sum += counts.sum::<f64>();
-    }
-    sum
+    metric(&cluster.endpoints(), |line| {
+        line.starts_with("grpc_server_msg_received_total") && !line.contains("Maintenance")
+    })
+    .await
 }
 
 /// Requests a hand-over, with so many waiters of four clients on one lock.
 async fn requests_a_hand_over(cluster: &Cluster, waiting: u16) -> f64 {
     let namespace = fresh_namespace();
-    let bare = Bare::connect(&cluster.endpoints()).await;
     let holder = lock(&cluster.endpoints(), &namespace);
     let lease = holder.acquire(&id("x"), TTL).await.unwrap();
     let clients: Vec<_> = (0..4).map(|_| lock(&cluster.endpoints(), &namespace)).collect();
@@ -102,10 +95,8 @@ async fn requests_a_hand_over(cluster: &Cluster, waiting: u16) -> f64 {
             ours.release(&lease).await.unwrap();
         });
     }
-    while bare.keys(&namespace).await.len() <= waiting.into() {
-        sleep(Duration::from_millis(50)).await;
-    }
-    sleep(Duration::from_millis(500)).await;
+    // Those too that stand behind one of their own client, who have asked for it a second later.
+    watched(&cluster.endpoints(), waiting).await;
     let before = messages(cluster).await;
     holder.release(&lease).await.unwrap();
     waiters.join_all().await;

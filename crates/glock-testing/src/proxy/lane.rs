@@ -107,6 +107,11 @@ impl Lane {
         self.chunks.front().map_or(&[], |chunk| &chunk.bytes[chunk.written..])
     }
 
+    /// All that is on its way, in order.
+    pub(crate) fn rest(&self) -> Vec<u8> {
+        self.chunks.iter().flat_map(|chunk| &chunk.bytes[chunk.written..]).copied().collect()
+    }
+
     /// Forgets the first `count` bytes of `head`, which are written.
     pub(crate) fn wrote(&mut self, count: usize) {
         let Some(chunk) = self.chunks.front_mut() else { return };

@@ -138,11 +138,10 @@ impl Relay {
                     self.down.wrote(wrote?);
                 }
                 read = client_reads.read(&mut said_up), if reads && self.up.may_read() => {
-                    let said = &said_up[..read?];
-                    match self.client_said(said) {
+                    match self.client_said(&said_up[..read?]) {
                         Next::Continue => {}
                         Next::Reset => return Ok(End::Reset),
-                        Next::Late(after) => return Ok(End::Late { said: said.to_vec(), after }),
+                        Next::Late(after) => return Ok(End::Late { said: self.up.rest(), after }),
                     }
                 }
                 read = server_reads.read(&mut said_down), if reads && self.down.may_read() => {
@@ -203,7 +202,10 @@ impl Relay {
         }
         match &mut self.cut {
             Some(Cut::BeforeRequest | Cut::InsideRequest(0)) => return Next::Reset,
-            Some(Cut::LateRequest(after)) => return Next::Late(*after),
+            Some(Cut::LateRequest(after)) => {
+                self.up.push(said);
+                return Next::Late(*after);
+            }
             Some(Cut::InsideRequest(left)) => {
                 let count = said.len().min(*left);
                 *left -= count;
