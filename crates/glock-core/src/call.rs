@@ -88,31 +88,7 @@ impl Call {
         U: Fn() -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
-        let handle = self.handle()?;
-        let late = {
-            let undo = undo.clone();
-            move |outcome: Option<Result<Lease, LockError>>| async move {
-                match outcome {
-                    Some(Ok(_)) => self.take_back(undo, ttl, Duration::ZERO).await,
-                    Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
-                    Some(Err(_)) | None => self.take_back(undo, ttl, self.limit).await,
-                }
-            }
-        };
-        let carried = Carried::new(handle.clone(), self.limit, work, late);
-        let result = time::timeout(self.limit, carried).await;
-        match result {
-            Ok(Ok(lease)) if lease.is_expired() => {
-                handle.spawn(self.take_back(undo, ttl, Duration::ZERO));
-                Err(self.unknown("the grant arrived after its lease had run out"))
-            }
-            Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
-                handle.spawn(self.take_back(undo, ttl, self.limit));
-                Err(err)
-            }
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out()),
-        }
+        self.grant_within(self.limit, ttl, work, undo).await
     }
 
     /// Does what [`grant`](Self::grant) does, and tries anew where a connection broke. `attempt`
@@ -139,23 +115,66 @@ impl Call {
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
         let began = Instant::now();
-        let mut tries = 0;
+        let (mut tries, mut doubt) = (0, None);
         loop {
-            let limit = self.limit.saturating_sub(began.elapsed());
-            let call = Self { limit, ..self };
+            let left = || self.limit.saturating_sub(began.elapsed());
             let (work, undo) = attempt(tries)?;
-            let result = call.grant(ttl, work, undo.clone()).await;
+            let result = self.grant_within(left(), ttl, work, undo.clone()).await;
             tries += 1;
             let Err(err) = result else { return result };
+            // What could not be sent this time may have come to pass the time before.
+            let err =
+                doubt.take().filter(|_| err.fault() == Some(Fault::Unavailable)).unwrap_or(err);
             let late = began.elapsed() > self.limit / 4 * TRIES_QUARTERS;
             if err.fault() != Some(Fault::Unknown) || tries >= TRIES_MAX || late {
                 return Err(err);
             }
             // It may have been granted, and would be in the next try's way.
-            match call.run(undo()).await {
-                Ok(()) | Err(LockError::NotHeld { .. }) => {}
+            match (Self { limit: left(), ..self }).run(undo()).await {
+                Ok(()) => {}
+                Err(LockError::NotHeld { .. }) => doubt = Some(err),
                 Err(_) => return Err(err),
             }
+        }
+    }
+
+    /// [`grant`](Self::grant) for a caller who waits so long. What is undone is looked for as long
+    /// as ever.
+    async fn grant_within<U, F>(
+        self,
+        wait: Duration,
+        ttl: Duration,
+        work: impl Future<Output = Result<Lease, LockError>> + Send + 'static,
+        undo: U,
+    ) -> Result<Lease, LockError>
+    where
+        U: Fn() -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(), LockError>> + Send + 'static,
+    {
+        let handle = self.handle()?;
+        let late = {
+            let undo = undo.clone();
+            move |outcome: Option<Result<Lease, LockError>>| async move {
+                match outcome {
+                    Some(Ok(_)) => self.take_back(undo, ttl, Duration::ZERO).await,
+                    Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
+                    Some(Err(_)) | None => self.take_back(undo, ttl, self.limit).await,
+                }
+            }
+        };
+        let carried = Carried::new(handle.clone(), self.limit, work, late);
+        let result = time::timeout(wait, carried).await;
+        match result {
+            Ok(Ok(lease)) if lease.is_expired() => {
+                handle.spawn(self.take_back(undo, ttl, Duration::ZERO));
+                Err(self.unknown("the grant arrived after its lease had run out"))
+            }
+            Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
+                handle.spawn(self.take_back(undo, ttl, self.limit));
+                Err(err)
+            }
+            Ok(result) => result,
+            Err(_) => Err(self.timed_out()),
         }
     }
 
