@@ -1,13 +1,7 @@
 //! A lock on etcd beside the bare driver doing the same transactions, on the server that
 //! `GLOCK_ETCD_URL` names.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use glock_etcd::{
     EtcdLock, LockConfig, connect_options,
@@ -18,13 +12,13 @@ use glock_etcd::{
 };
 use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
 
-/// What an engineer would type: the same transactions, all on one lease.
+/// What an engineer would type: the same transactions, all on one lease, whose id is what the keys
+/// end in.
 #[derive(Clone)]
 struct ByHand {
     client: Client,
     namespace: Arc<str>,
     lease: i64,
-    owners: Arc<AtomicU64>,
 }
 
 const TTL: i64 = 600;
@@ -35,7 +29,7 @@ impl ByHand {
         let client = client.expect("the endpoints of GLOCK_ETCD_URL");
         let lease = client.lease_client().grant(TTL, None).await;
         let lease = lease.expect("the server that GLOCK_ETCD_URL names").id();
-        Self { client, namespace: fresh_namespace().into(), lease, owners: Arc::default() }
+        Self { client, namespace: fresh_namespace().into(), lease }
     }
 
     fn range(&self, name: &str) -> (String, String) {
@@ -50,7 +44,7 @@ impl Raw for ByHand {
 
     async fn acquire(&self, name: &str) -> (String, i64) {
         let (start, end) = self.range(name);
-        let key = format!("{start}{:032x}", self.owners.fetch_add(1, Relaxed));
+        let key = format!("{start}{:x}", self.lease);
         let first = GetOptions::new()
             .with_range(end.clone())
             .with_sort(SortTarget::Create, SortOrder::Ascend)

@@ -15,9 +15,11 @@ mod session;
 mod watch;
 mod watcher;
 
+mod attempt;
 mod error;
 mod hedge;
 mod schema;
+mod seats;
 mod source;
 mod store;
 mod txns;

@@ -1,27 +1,19 @@
 //! `EtcdLock`: the `Lock` of this crate.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use etcd_client::{Client, ConnectOptions, TxnResponse};
+use etcd_client::{Client, ConnectOptions};
 use glock_core::{
     Action, Call, Capabilities, Fault, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
     Retry, Waiting, acquire_in_turn, async_trait, backend,
 };
-use tokio::time::{Instant, timeout};
 
 use crate::{
-    error::{is_lease_gone, is_worth_repeating, silent},
-    leases::Leases,
+    attempt::acquire,
     renew,
-    schema::{Owner, lease_id, secret},
+    schema::{Owner, is_of, value},
     source::Source,
-    store::{Store, fence, holder, revision},
+    store::{Store, holder},
     txns, wait,
 };
 
@@ -36,9 +28,6 @@ const TTL_MIN: Duration = Duration::from_secs(2);
 const TTL_STEP: Duration = Duration::from_secs(1);
 /// etcd looks for leases that have run out twice a second, and commits their end.
 const EXPIRY_LAG: Duration = Duration::from_secs(1);
-
-/// No attempt begins after so many quarters of the call's time limit.
-const ATTEMPTS_QUARTERS: u32 = 3;
 
 impl EtcdLock {
     /// Locks through a client of the application. No I/O.
@@ -108,25 +97,34 @@ impl Lock for EtcdLock {
         let not_held = LockError::NotHeld { id: lease.id().clone() };
         let Some(owner) = Owner::of(lease.owner()) else { return Err(not_held) };
         let store = Arc::clone(&self.store);
-        let key = store.range(lease.id()).key(&owner.secret);
-        let made = i64::try_from(lease.fence().get()).unwrap_or(i64::MAX);
+        let key = store.range(lease.id()).key(&owner.seat);
         // The margin of the deadline only makes the lease look older than it is.
         let (ttl, since) = (lease.ttl(), lease.deadline().checked_sub(lease.ttl()));
         let release = async move {
-            // Made anew for each attempt: there is hardly ever a second one.
-            let ask = |client: &Client| {
-                let (mut client, txn) = (client.kv_client(), txns::let_go(&key, made));
-                async move { client.txn(txn).await }
-            };
-            let (answer, asked) = store.ask(Action::Release, ask).await;
-            let answer = answer?;
-            if let (true, Some(kv)) = (answer.succeeded(), txns::kvs(&answer, 0).first()) {
-                store.neighbours.left(&key);
-                renew::left(&store, kv.lease(), owner.lease, ttl, since);
-                return Ok(());
+            let mut says = value(&owner.secret, &store.config.holder).into_bytes();
+            loop {
+                // Made anew for each attempt: there is hardly ever a second one.
+                let ask = |client: &Client| {
+                    let (mut client, txn) = (client.kv_client(), txns::let_go(&key, &says));
+                    async move { client.txn(txn).await }
+                };
+                let (answer, asked) = store.ask(Action::Release, ask).await;
+                let answer = answer?;
+                let kv = txns::kvs(&answer, 0).into_iter().next();
+                match kv {
+                    Some(kv) if answer.succeeded() => {
+                        store.neighbours.left(&key);
+                        renew::left(&store, kv.lease(), owner.lease, ttl, since);
+                        store.seats.give_back(owner.seat);
+                        return Ok(());
+                    }
+                    // Taken by a client that calls itself something else.
+                    Some(kv) if is_of(kv.value(), &owner.secret) => says = kv.value().to_vec(),
+                    // An earlier attempt may have done it, or the lease was over before.
+                    _ if asked > 1 => return Err(in_doubt()),
+                    _ => return Err(not_held),
+                }
             }
-            // An earlier attempt may have done it, or the lease was over before.
-            if asked > 1 { Err(in_doubt()) } else { Err(not_held) }
         };
         self.call(Action::Release).run(release).await
     }
@@ -181,120 +179,4 @@ impl Lock for EtcdLock {
 fn in_doubt() -> LockError {
     let why = "the connection broke, and the key was gone when its release was asked for again";
     LockError::backend(backend::ETCD, Action::Release, Fault::Unknown, why)
-}
-
-/// Tries once to take the lock for `ttl`, which is one that etcd counts in.
-pub(crate) async fn acquire(
-    store: &Arc<Store>,
-    id: &LockId,
-    ttl: Duration,
-) -> Result<Lease, LockError> {
-    // The lease whose requests may have taken the lock: revoking it undoes them all.
-    let in_use = Arc::new(AtomicI64::new(0));
-    let work = {
-        let (store, id, in_use) = (Arc::clone(store), id.clone(), Arc::clone(&in_use));
-        async move { Try { store, id, ttl, in_use }.run().await }
-    };
-    let undo = {
-        let (store, id) = (Arc::clone(store), id.clone());
-        move || {
-            let (store, id) = (Arc::clone(&store), id.clone());
-            let lease = in_use.load(Ordering::Acquire);
-            async move { undo(&store, id, lease).await }
-        }
-    };
-    Call::new(backend::ETCD, Action::Acquire, store.limit()).grant(ttl, work, undo).await
-}
-
-/// Takes back whatever was done on the lease.
-async fn undo(store: &Store, id: LockId, lease: i64) -> Result<(), LockError> {
-    // Without a lease, nothing was asked for.
-    if lease == 0 || store.revoke(Action::Acquire, lease).await? {
-        return Ok(());
-    }
-    // Its grant may be on its way: it has to be looked for again.
-    Err(LockError::NotHeld { id })
-}
-
-/// One try, which may take several requests where connections break.
-struct Try {
-    store: Arc<Store>,
-    id: LockId,
-    ttl: Duration,
-    in_use: Arc<AtomicI64>,
-}
-
-impl Try {
-    async fn run(self) -> Result<Lease, LockError> {
-        let since = Instant::now();
-        loop {
-            let result = self.once().await;
-            let Err(err) = &result else { return result };
-            let late = since.elapsed() > self.store.limit() / 4 * ATTEMPTS_QUARTERS;
-            if is_lease_gone(err) && !late {
-                // A spare one that had run out, or was revoked by an operator.
-                continue;
-            }
-            if late || !is_worth_repeating(err) {
-                return result;
-            }
-            // It may have happened, or happen yet. Without its lease it has not, and never will.
-            let lease = self.in_use.load(Ordering::Acquire);
-            match self.store.revoke(Action::Acquire, lease).await {
-                Ok(true) => {}
-                // Or its grant is on its way.
-                Ok(false) => self.store.leases.end_unheard(lease),
-                Err(_) => return result,
-            }
-        }
-    }
-
-    async fn once(&self) -> Result<Lease, LockError> {
-        let (store, action) = (&*self.store, Action::Acquire);
-        let mut spare = if let Some(spare) = store.leases.take(self.ttl) {
-            spare
-        } else {
-            let id = lease_id()?;
-            self.in_use.store(id, Ordering::Release);
-            Leases::grant(store, action, id, self.ttl).await?
-        };
-        self.in_use.store(spare.id, Ordering::Release);
-        let owner = Owner { lease: spare.id, secret: secret()? };
-        let range = store.range(&self.id);
-        let key = range.key(&owner.secret);
-        let txn = txns::take(&range, &key, &store.config.holder, spare.id);
-        // The driver's futures are large.
-        let request = Box::pin(store.ask_once(action, |client| {
-            let mut client = client.kv_client();
-            async move { client.txn(txn).await }
-        }));
-        // A member that is silent is given up for another, if there is one. Else the call's own
-        // limit is what ends it.
-        let request = async {
-            if store.source.has_others() {
-                timeout(store.attempt(), request).await.unwrap_or_else(|_| Err(silent(action)))
-            } else {
-                request.await
-            }
-        };
-        let succeeded = |answer: &Result<TxnResponse, LockError>| {
-            answer.as_ref().is_ok_and(TxnResponse::succeeded)
-        };
-        let answer = Leases::freshened(store, action, &mut spare, request, succeeded).await;
-        let answer = match answer {
-            Err(err) if err.fault() == Some(Fault::Rejected) && !is_lease_gone(&err) => {
-                store.leases.give_back(spare);
-                return Err(err);
-            }
-            answer => answer?,
-        };
-        if answer.succeeded() {
-            let fence = fence(revision(answer.header()));
-            let (id, owner) = (self.id.clone(), owner.token()?);
-            return Ok(Lease::granted(id, owner, fence, spare.since, spare.ttl));
-        }
-        store.leases.give_back(spare);
-        let holder = txns::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
-        Err(LockError::Held { id: self.id.clone(), holder })
-    }
 }

@@ -8,11 +8,11 @@ use glock_core::{Action, Fault, Lease, LockError, LockId};
 use crate::{
     error::{garbled, is_lease_gone},
     leases::{Leases, Spare},
-    schema::{Owner, Range, lease_id, secret},
+    schema::{Owner, Range, lease_id, secret, value},
     session::{Session, ends},
     store::{Store, fence, revision},
     txns,
-    unwanted::{Left, Unwanted},
+    unwanted::{Cleared, Left, Unwanted},
 };
 
 /// A waiter's place in line: a key on the session's lease, behind all keys of the same lock that
@@ -23,6 +23,8 @@ pub(crate) struct Place {
     id: LockId,
     ttl: Duration,
     range: Range,
+    /// What the key ends in.
+    seat: String,
     secret: String,
     key: String,
     /// The revision that made the key, once it is known: the fencing token to come.
@@ -32,6 +34,8 @@ pub(crate) struct Place {
     own: Option<Spare>,
     /// A lease that was asked for, and of which nothing was heard yet.
     asked_for: Option<i64>,
+    /// Whether the key may be there, or may have been.
+    asked: bool,
     /// What has to be undone when the place is given up.
     left: Left,
 }
@@ -55,9 +59,10 @@ impl Place {
         id: &LockId,
         ttl: Duration,
     ) -> Result<Self, LockError> {
-        let (range, secret) = (store.range(id), secret()?);
+        let (range, seat, secret) = (store.range(id), store.seats.take()?, secret()?);
         Ok(Self {
-            key: range.key(&secret),
+            key: range.key(&seat),
+            seat,
             store: Arc::clone(store),
             session,
             id: id.clone(),
@@ -67,19 +72,20 @@ impl Place {
             created: 0,
             own: None,
             asked_for: None,
+            asked: false,
             left: Left::Nothing,
         })
     }
 
     /// Gets in line behind everybody.
     pub(crate) async fn get_in_line(&mut self) -> Result<Standing, LockError> {
-        let label = self.store.config.holder.clone();
+        let value = value(&self.secret, &self.store.config.holder);
         loop {
             let epoch = self.session.epoch();
             let compared = (self.session.in_epoch(epoch), &*self.session.epoch_key);
             let (range, key) = (&self.range, &*self.key);
-            let txn = txns::get_in_line(range, key, &label, self.session.lease, compared);
-            self.left = Left::Request;
+            let txn = txns::get_in_line(range, key, &value, self.session.lease, compared);
+            (self.asked, self.left) = (true, Left::Request);
             let (answer, asked) = self.store.txn(Action::Wait, &txn).await;
             if ends(&self.session, &answer) {
                 self.left = Left::Nothing;
@@ -149,14 +155,14 @@ impl Place {
     /// sees to it that the key and the lease are there still.
     pub(crate) async fn move_up(&mut self) -> Result<Standing, LockError> {
         let action = Action::Acquire;
-        let label = self.store.config.holder.clone();
+        let value = value(&self.secret, &self.store.config.holder);
         loop {
             let Some(own) = &mut self.own else {
                 self.own = Some(self.own_lease().await?);
                 continue;
             };
             let leases = (self.session.lease, own.id);
-            let txn = txns::move_up(&self.range, &self.key, &label, self.created, leases);
+            let txn = txns::move_up(&self.range, &self.key, &value, self.created, leases);
             let request = self.store.txn(action, &txn);
             let (answer, _) = Leases::freshened(&self.store, action, own, request, |_| true).await;
             let answer = match answer {
@@ -199,7 +205,8 @@ impl Place {
 
     fn first(&mut self) -> Result<Standing, LockError> {
         let Some(own) = &self.own else { return Err(garbled(Action::Acquire)) };
-        let owner = Owner { lease: own.id, secret: self.secret.clone() }.token()?;
+        let owner = Owner { lease: own.id, seat: self.seat.clone(), secret: self.secret.clone() }
+            .token()?;
         let (since, ttl) = (own.since, own.ttl);
         let lease = Lease::granted(self.id.clone(), owner, fence(self.created), since, ttl);
         if lease.is_expired() {
@@ -225,6 +232,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let (store, own) = (Arc::clone(&self.store), self.own.take());
+        let seat = mem::take(&mut self.seat);
         if let Some(asked_for) = self.asked_for {
             store.leases.end_unheard(asked_for);
         }
@@ -238,16 +246,22 @@ impl Drop for Place {
             if let Some(own) = own {
                 store.leases.give_back(own);
             }
+            if !self.asked {
+                store.seats.give_back(seat);
+            }
             return;
         }
         store.spawn(async move {
             let cleared = unwanted.clear().await;
             match own {
                 // Nothing is attached to it, and no request can attach to it: the key is gone.
-                Some(own) if cleared => unwanted.store.leases.give_back(own),
+                Some(own) if cleared != Cleared::Never => unwanted.store.leases.give_back(own),
                 // The key may be on it.
                 Some(own) => unwanted.store.leases.end(own.id),
                 None => {}
+            }
+            if cleared == Cleared::ForGood {
+                unwanted.store.seats.give_back(seat);
             }
         });
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     error::is_lease_gone,
     leases::{Leases, Spare},
-    schema::Owner,
+    schema::{Owner, is_of},
     store::Store,
     txns,
 };
@@ -31,7 +31,7 @@ impl Renew {
     pub(crate) fn new(store: &Arc<Store>, lease: &Lease, ttl: Duration) -> Result<Self, LockError> {
         let not_held = || LockError::NotHeld { id: lease.id().clone() };
         let owner = Owner::of(lease.owner()).ok_or_else(not_held)?;
-        let key = store.range(lease.id()).key(&owner.secret);
+        let key = store.range(lease.id()).key(&owner.seat);
         let made = i64::try_from(lease.fence().get()).map_err(|_| not_held())?;
         // One that was made from text, which may say anything, has run out.
         let ttl_known = !lease.is_expired();
@@ -74,7 +74,10 @@ impl Renew {
             async move { client.get(key, None).await }
         };
         let mut answer = self.store.ask_in_time(Action::Renew, ttl, ask).await?;
-        Ok(answer.take_kvs().into_iter().find(|kv| kv.create_revision() == self.made))
+        let ours = |kv: &KeyValue| {
+            kv.create_revision() == self.made && is_of(kv.value(), &self.owner.secret)
+        };
+        Ok(answer.take_kvs().into_iter().find(ours))
     }
 
     /// For how long the key's lease was granted.

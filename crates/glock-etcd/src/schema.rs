@@ -31,9 +31,9 @@ impl Range {
         Self { end: format!("{start}0"), start: start + "/" }
     }
 
-    /// The key of whoever knows `secret`.
-    pub(crate) fn key(&self, secret: &str) -> String {
-        [&*self.start, secret].concat()
+    /// The key that ends in `seat`.
+    pub(crate) fn key(&self, seat: &str) -> String {
+        [&*self.start, seat].concat()
     }
 }
 
@@ -47,25 +47,63 @@ pub(crate) fn epoch_key(namespace: &str, secret: &str) -> String {
 pub(crate) struct Owner {
     /// Saves the look for the lease when it is renewed; the key's own lease counts.
     pub(crate) lease: i64,
-    /// The last part of the key: 128 random bits.
+    /// The last part of the key.
+    pub(crate) seat: String,
+    /// What the value begins with: 128 random bits, new for each hold.
     pub(crate) secret: String,
 }
 
+/// How long a seat is: 64 random bits.
+const SEAT_LEN: usize = 16;
+
 impl Owner {
     pub(crate) fn token(&self) -> Result<OwnerToken, LockError> {
-        OwnerToken::new(format!("{:x}-{}", self.lease, self.secret))
+        OwnerToken::new(format!("{:x}-{}-{}", self.lease, self.seat, self.secret))
     }
 
     /// `None` for what no etcd lock has made.
     pub(crate) fn of(token: &OwnerToken) -> Option<Self> {
-        let (lease, secret) = token.reveal().split_once('-')?;
-        let owner = Self { lease: i64::from_str_radix(lease, 16).ok()?, secret: secret.into() };
+        let mut parts = token.reveal().splitn(3, '-');
+        let (lease, seat, secret) = (parts.next()?, parts.next()?, parts.next()?);
+        let number = i64::from_str_radix(lease, 16).ok().filter(|lease| *lease > 0)?;
         // As we write it, and in no other way.
-        let canonical =
-            !lease.starts_with(['0', '+']) && !lease.bytes().any(|byte| byte.is_ascii_uppercase());
-        (canonical && owner.lease > 0).then_some(owner)
+        let canonical = format!("{number:x}") == lease && is_hex(seat) && is_hex(secret);
+        let lengths = (seat.len(), secret.len()) == (SEAT_LEN, SECRET_LEN);
+        (canonical && lengths).then(|| Self {
+            lease: number,
+            seat: seat.into(),
+            secret: secret.into(),
+        })
     }
 }
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What a key of this holder says.
+pub(crate) fn value(secret: &str, label: &str) -> String {
+    [secret, " ", label].concat()
+}
+
+/// Whether a value was written by whoever knows `secret`.
+pub(crate) fn is_of(value: &[u8], secret: &str) -> bool {
+    value.strip_prefix(secret.as_bytes()).is_some_and(|rest| rest.starts_with(b" "))
+}
+
+/// The holder's label in a value.
+pub(crate) fn label(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    text.split_once(' ').map_or("", |(_, label)| label).to_owned()
+}
+
+/// A seat that nobody has.
+pub(crate) fn seat() -> Result<String, LockError> {
+    Ok(secret()?[..SEAT_LEN].to_owned())
+}
+
+/// How long 128 bits are as text.
+const SECRET_LEN: usize = 32;
 
 /// 128 random bits as text.
 pub(crate) fn secret() -> Result<String, LockError> {
@@ -107,20 +145,35 @@ mod tests {
 
     #[test]
     fn a_token_says_what_it_was_made_of() {
-        let owner = Owner { lease: lease_id().unwrap(), secret: secret().unwrap() };
+        let (lease, secret) = (lease_id().unwrap(), secret().unwrap());
+        let owner = Owner { lease, seat: seat().unwrap(), secret };
         assert!(owner.lease > 0);
         assert!(Owner::of(&owner.token().unwrap()).is_some_and(|back| back == owner));
     }
 
     #[test]
+    fn a_value_says_whose_it_is() {
+        for name in ["web-3:17", "", "a b"] {
+            let value = value("0f", name);
+            assert!(is_of(value.as_bytes(), "0f") && label(value.as_bytes()) == name);
+            assert!(!is_of(value.as_bytes(), "0") && !is_of(value.as_bytes(), "0f "));
+        }
+        assert_eq!(label(b"someone else's"), "else's");
+    }
+
+    #[test]
     fn tokens_of_others_are_not_ours() {
-        let secret = secret().unwrap();
+        let (seat, secret) = (seat().unwrap(), secret().unwrap());
         for token in [
             secret.clone(),
-            format!("AB-{secret}"),
-            format!("0ab-{secret}"),
-            format!("-1-{secret}"),
-            format!("0-{secret}"),
+            format!("ab-{secret}"),
+            format!("AB-{seat}-{secret}"),
+            format!("0ab-{seat}-{secret}"),
+            format!("-1-{seat}-{secret}"),
+            format!("0-{seat}-{secret}"),
+            format!("ab-{}-{secret}", &seat[1..]),
+            format!("ab-{seat}-{}", &secret[1..]),
+            format!("ab-{seat}-{secret}-"),
         ] {
             assert!(Owner::of(&OwnerToken::new(token.clone()).unwrap()).is_none(), "{token}");
         }

@@ -17,7 +17,8 @@ use crate::{
     hedge::hedged,
     leases::Leases,
     neighbours::Neighbours,
-    schema::Range,
+    schema::{Range, label},
+    seats::Seats,
     session::Sessions,
     source::Source,
     watcher::Watcher,
@@ -29,6 +30,8 @@ pub(crate) struct Store {
     pub(crate) config: LockConfig,
     /// Leases that no lock uses at the moment.
     pub(crate) leases: Leases,
+    /// What keys may end in that none ends in at the moment.
+    pub(crate) seats: Seats,
     /// The lease that this client's waiters share.
     pub(crate) sessions: Sessions,
     pub(crate) watcher: Watcher,
@@ -53,6 +56,7 @@ impl Store {
             source,
             config,
             leases: Leases::new(Weak::clone(store)),
+            seats: Seats::default(),
             neighbours: Neighbours::default(),
             sessions: Sessions::new(Weak::clone(store)),
             waiting: Wakeups::new(),
@@ -240,8 +244,7 @@ pub(crate) fn revision(header: Option<&ResponseHeader>) -> i64 {
 
 /// The holder as the store's record of it tells.
 pub(crate) fn holder(kv: &KeyValue) -> Holder {
-    let label = String::from_utf8_lossy(kv.value());
-    Holder::new(label, fence(kv.create_revision()))
+    Holder::new(label(kv.value()), fence(kv.create_revision()))
 }
 
 /// Revisions are positive.

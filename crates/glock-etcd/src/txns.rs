@@ -8,10 +8,10 @@ use etcd_client::{
 use crate::schema::Range;
 
 /// Takes a lock that has no key at all. If it has one: who is first.
-pub(crate) fn take(range: &Range, key: &str, label: &str, lease: i64) -> Txn {
+pub(crate) fn take(range: &Range, key: &str, value: &str, lease: i64) -> Txn {
     let nobody = Compare::create_revision(range.start.clone(), CompareOp::Equal, 0)
         .with_range(range.end.clone());
-    Txn::new().when([nobody]).and_then([put(key, label, lease)]).or_else([get_first(range)])
+    Txn::new().when([nobody]).and_then([put(key, value, lease)]).or_else([get_first(range)])
 }
 
 /// Gets in line behind everybody. Either way: the last two in line, and the two keys that say why
@@ -19,7 +19,7 @@ pub(crate) fn take(range: &Range, key: &str, label: &str, lease: i64) -> Txn {
 pub(crate) fn get_in_line(
     range: &Range,
     key: &str,
-    label: &str,
+    value: &str,
     lease: i64,
     (epoch, epoch_key): (Compare, &str),
 ) -> Txn {
@@ -30,7 +30,7 @@ pub(crate) fn get_in_line(
     let last = TxnOp::get(range.start.clone(), Some(last));
     Txn::new()
         .when([epoch, Compare::create_revision(key, CompareOp::Equal, 0)])
-        .and_then([put(key, label, lease), last])
+        .and_then([put(key, value, lease), last])
         .or_else([TxnOp::get(key, None), TxnOp::get(epoch_key, None)])
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn get_in_line(
 pub(crate) fn move_up(
     range: &Range,
     key: &str,
-    label: &str,
+    value: &str,
     created: i64,
     (shared, own): (i64, i64),
 ) -> Txn {
@@ -48,7 +48,7 @@ pub(crate) fn move_up(
             .with_range(range.end.clone());
     Txn::new()
         .when([nobody_before, is_ours(key, created), Compare::lease(key, CompareOp::Equal, shared)])
-        .and_then([put(key, label, own)])
+        .and_then([put(key, value, own)])
         .or_else(look(range, key, created))
 }
 
@@ -63,18 +63,21 @@ pub(crate) fn look(range: &Range, key: &str, created: i64) -> [TxnOp; 2] {
 }
 
 /// Moves a held key to another lease, if it was not written since `modified`.
-pub(crate) fn move_lease(key: &str, label: &[u8], modified: i64, lease: i64) -> Txn {
-    let put = TxnOp::put(key, label, Some(PutOptions::new().with_lease(lease)));
+pub(crate) fn move_lease(key: &str, value: &[u8], modified: i64, lease: i64) -> Txn {
+    let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
     Txn::new()
         .when([Compare::mod_revision(key, CompareOp::Equal, modified)])
         .and_then([put])
         .or_else([TxnOp::get(key, None)])
 }
 
-/// Deletes the key that was made at `created`. Its lease is in the answer.
-pub(crate) fn let_go(key: &str, created: i64) -> Txn {
+/// Deletes the key that says this. Its lease is in the answer; if it says something else, that is.
+pub(crate) fn let_go(key: &str, value: &[u8]) -> Txn {
     let delete = TxnOp::delete(key, Some(DeleteOptions::new().with_prev_key()));
-    Txn::new().when([is_ours(key, created)]).and_then([delete])
+    Txn::new()
+        .when([Compare::value(key, CompareOp::Equal, value)])
+        .and_then([delete])
+        .or_else([TxnOp::get(key, None)])
 }
 
 /// Leaves the line, and shuts out the request to get into it if that is still on its way.
@@ -95,8 +98,8 @@ pub(crate) fn first(range: &Range) -> GetOptions {
         .with_limit(1)
 }
 
-fn put(key: &str, label: &str, lease: i64) -> TxnOp {
-    TxnOp::put(key, label, Some(PutOptions::new().with_lease(lease)))
+fn put(key: &str, value: &str, lease: i64) -> TxnOp {
+    TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))
 }
 
 fn is_ours(key: &str, created: i64) -> Compare {

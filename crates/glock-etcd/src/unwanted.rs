@@ -27,20 +27,22 @@ const CLEAR_MAX: Duration = Duration::from_mins(1);
 
 impl Unwanted {
     /// Deletes the key, and tries again until etcd has confirmed it: nobody behind it may wait for
-    /// a waiter that is gone. `false` if it never did.
-    pub(crate) async fn clear(&mut self) -> bool {
+    /// a waiter that is gone.
+    pub(crate) async fn clear(&mut self) -> Cleared {
         let (since, mut pause) = (Instant::now(), PAUSE);
+        let mut asked = 0;
         loop {
             let new_epoch = (self.left == Left::Request).then(|| self.session.new_epoch());
             let step_out = txns::step_out(&self.key, new_epoch);
-            let (cleared, _) = self.store.txn(Action::Wait, &step_out).await;
+            let (cleared, times) = self.store.txn(Action::Wait, &step_out).await;
+            asked += times;
             match cleared {
                 Ok(answer) => {
                     if self.left == Left::Request {
                         self.session.learn_epoch(revision(answer.header()));
                     }
                     self.store.neighbours.left(&self.key);
-                    return true;
+                    return if asked == 1 { Cleared::ForGood } else { Cleared::Once };
                 }
                 // Nothing late can make a key on a lease that is gone.
                 Err(err) if is_lease_gone(&err) && self.left == Left::Request => {
@@ -50,7 +52,7 @@ impl Unwanted {
                 }
                 Err(_) if since.elapsed() > CLEAR_MAX => {
                     self.session.end();
-                    return false;
+                    return Cleared::Never;
                 }
                 Err(_) => {}
             }
@@ -58,6 +60,17 @@ impl Unwanted {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
+
+/// What became of a key that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cleared {
+    /// It is gone, and another of that name would stay.
+    ForGood,
+    /// It is gone, and a request to delete it may still be on its way.
+    Once,
+    /// etcd has not confirmed it.
+    Never,
 }
 
 /// What has to be undone when a place is given up.

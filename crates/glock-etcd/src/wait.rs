@@ -7,7 +7,7 @@ use glock_core::{Action, Lease, LockError, LockId, Retry, Turn};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
-    lock,
+    attempt::acquire,
     neighbours::Neighbour,
     place::{Place, Standing, text},
     schema::Owner,
@@ -56,7 +56,7 @@ impl<'a> Waiter<'a> {
         let first = !store.waiting.is_awaited(self.id.as_str());
         let _in_line = store.waiting.subscribe(self.id.as_str());
         if first {
-            match lock::acquire(self.store, self.id, self.ttl).await {
+            match acquire(self.store, self.id, self.ttl).await {
                 Err(LockError::Held { .. }) => {}
                 Err(err) if err.is_retryable() => self.failed = Some(err),
                 result => return result,
@@ -207,10 +207,10 @@ pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<()
     let range = store.range(id);
     let first = || look(store, &range.start, txns::first(&range));
     let woken = async {
-        let (Some((key, _)), seen) = first().await? else { return Ok(()) };
-        let mut watch = store.watcher.watch(key.clone(), seen);
+        let (Some(at_first), seen) = first().await? else { return Ok(()) };
+        let mut watch = store.watcher.watch(at_first.0.clone(), seen);
         while watch.told().await != Told::Gone {
-            if first().await?.0.is_none_or(|(now, _)| now != key) {
+            if first().await?.0.is_none_or(|now| now != at_first) {
                 break;
             }
         }
@@ -222,7 +222,7 @@ pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<()
 /// Returns once the key of a hold is gone.
 pub(crate) async fn ended(store: &Store, lease: &Lease) {
     let Some(owner) = Owner::of(lease.owner()) else { return };
-    let key = store.range(lease.id()).key(&owner.secret);
+    let key = store.range(lease.id()).key(&owner.seat);
     let made = i64::try_from(lease.fence().get()).unwrap_or(i64::MAX - 1);
     sleep(WATCH_AFTER).await;
     let mut watch = store.watcher.watch(key.clone(), made);

@@ -49,7 +49,8 @@ impl<S: Servers> Fixture for Etcd<S> {
     }
 
     async fn owner(&self, id: &LockId) -> Option<String> {
-        self.key_of(id).await.map(|owned| format!("{:x}-{}", owned.lease, owned.secret))
+        let owned = self.key_of(id).await?;
+        Some(format!("{:x}-{}-{}", owned.lease, owned.seat, owned.secret))
     }
 
     async fn live(&self) -> usize {

@@ -31,6 +31,7 @@ pub(crate) struct Bare {
 #[derive(Debug, Clone)]
 pub(crate) struct Owned {
     pub(crate) key: String,
+    pub(crate) seat: String,
     pub(crate) secret: String,
     pub(crate) lease: i64,
     pub(crate) created: i64,
@@ -67,8 +68,10 @@ impl Bare {
         let found = self.client.kv_client().get(prefix, Some(options)).await.unwrap();
         let owned = found.kvs().iter().map(|kv| {
             let key = kv.key_str().unwrap().to_owned();
-            let secret = key.rsplit('/').next().unwrap().to_owned();
-            Owned { key, secret, lease: kv.lease(), created: kv.create_revision() }
+            let seat = key.rsplit('/').next().unwrap().to_owned();
+            let value = kv.value_str().unwrap();
+            let secret = value.split(' ').next().unwrap().to_owned();
+            Owned { key, seat, secret, lease: kv.lease(), created: kv.create_revision() }
         });
         owned.collect()
     }

@@ -1,0 +1,144 @@
+//! `acquire`: one try to take a lock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use etcd_client::TxnResponse;
+use glock_core::{Action, Call, Fault, Lease, LockError, LockId, backend};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    error::{is_lease_gone, is_worth_repeating, silent},
+    leases::Leases,
+    schema::{Owner, lease_id, secret, value},
+    store::{Store, fence, holder, revision},
+    txns,
+};
+
+/// No attempt begins after so many quarters of the call's time limit.
+const ATTEMPTS_QUARTERS: u32 = 3;
+
+/// Tries once to take the lock for `ttl`, which is one that etcd counts in.
+pub(crate) async fn acquire(
+    store: &Arc<Store>,
+    id: &LockId,
+    ttl: Duration,
+) -> Result<Lease, LockError> {
+    // The lease whose requests may have taken the lock: revoking it undoes them all.
+    let in_use = Arc::new(AtomicI64::new(0));
+    let work = {
+        let (store, id, in_use) = (Arc::clone(store), id.clone(), Arc::clone(&in_use));
+        async move { Try { store, id, ttl, in_use }.run().await }
+    };
+    let undo = {
+        let (store, id) = (Arc::clone(store), id.clone());
+        move || {
+            let (store, id) = (Arc::clone(&store), id.clone());
+            let lease = in_use.load(Ordering::Acquire);
+            async move { undo(&store, id, lease).await }
+        }
+    };
+    Call::new(backend::ETCD, Action::Acquire, store.limit()).grant(ttl, work, undo).await
+}
+
+/// Takes back whatever was done on the lease.
+async fn undo(store: &Store, id: LockId, lease: i64) -> Result<(), LockError> {
+    // Without a lease, nothing was asked for.
+    if lease == 0 || store.revoke(Action::Acquire, lease).await? {
+        return Ok(());
+    }
+    // Its grant may be on its way: it has to be looked for again.
+    Err(LockError::NotHeld { id })
+}
+
+/// One try, which may take several requests where connections break.
+struct Try {
+    store: Arc<Store>,
+    id: LockId,
+    ttl: Duration,
+    in_use: Arc<AtomicI64>,
+}
+
+impl Try {
+    async fn run(self) -> Result<Lease, LockError> {
+        let since = Instant::now();
+        loop {
+            let result = self.once().await;
+            let Err(err) = &result else { return result };
+            let late = since.elapsed() > self.store.limit() / 4 * ATTEMPTS_QUARTERS;
+            if is_lease_gone(err) && !late {
+                // A spare one that had run out, or was revoked by an operator.
+                continue;
+            }
+            if late || !is_worth_repeating(err) {
+                return result;
+            }
+            // It may have happened, or happen yet. Without its lease it has not, and never will.
+            let lease = self.in_use.load(Ordering::Acquire);
+            match self.store.revoke(Action::Acquire, lease).await {
+                Ok(true) => {}
+                // Or its grant is on its way.
+                Ok(false) => self.store.leases.end_unheard(lease),
+                Err(_) => return result,
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<Lease, LockError> {
+        let (store, action) = (&*self.store, Action::Acquire);
+        let mut spare = if let Some(spare) = store.leases.take(self.ttl) {
+            spare
+        } else {
+            let id = lease_id()?;
+            self.in_use.store(id, Ordering::Release);
+            Leases::grant(store, action, id, self.ttl).await?
+        };
+        self.in_use.store(spare.id, Ordering::Release);
+        let owner = Owner { lease: spare.id, seat: store.seats.take()?, secret: secret()? };
+        let range = store.range(&self.id);
+        let key = range.key(&owner.seat);
+        let txn = txns::take(&range, &key, &value(&owner.secret, &store.config.holder), spare.id);
+        // The driver's futures are large.
+        let request = Box::pin(store.ask_once(action, |client| {
+            let mut client = client.kv_client();
+            async move { client.txn(txn).await }
+        }));
+        // A member that is silent is given up for another, if there is one. Else the call's own
+        // limit is what ends it.
+        let request = async {
+            if store.source.has_others() {
+                timeout(store.attempt(), request).await.unwrap_or_else(|_| Err(silent(action)))
+            } else {
+                request.await
+            }
+        };
+        let succeeded = |answer: &Result<TxnResponse, LockError>| {
+            answer.as_ref().is_ok_and(TxnResponse::succeeded)
+        };
+        let answer = Leases::freshened(store, action, &mut spare, request, succeeded).await;
+        let answer = match answer {
+            Err(err) if err.fault() == Some(Fault::Rejected) => {
+                if !is_lease_gone(&err) {
+                    store.leases.give_back(spare);
+                }
+                store.seats.give_back(owner.seat);
+                return Err(err);
+            }
+            answer => answer?,
+        };
+        if answer.succeeded() {
+            let fence = fence(revision(answer.header()));
+            let (id, owner) = (self.id.clone(), owner.token()?);
+            return Ok(Lease::granted(id, owner, fence, spare.since, spare.ttl));
+        }
+        store.leases.give_back(spare);
+        store.seats.give_back(owner.seat);
+        let holder = txns::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
+        Err(LockError::Held { id: self.id.clone(), holder })
+    }
+}
