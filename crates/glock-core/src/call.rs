@@ -54,15 +54,18 @@ impl Call {
     /// # Cancel safety
     ///
     /// Cancel safe: once polled, `work` is carried out in the background.
-    pub async fn run<T>(
-        self,
-        work: impl Future<Output = Result<T, LockError>> + Send + 'static,
-    ) -> Result<T, LockError>
+    pub fn run<T, W>(self, work: W) -> impl Future<Output = Result<T, LockError>> + Send + use<T, W>
     where
         T: Send + 'static,
+        W: Future<Output = Result<T, LockError>> + Send + 'static,
     {
-        let carried = Carried::new(self.handle()?, self.limit, work, |_| std::future::ready(()));
-        time::timeout(self.limit, carried).await.unwrap_or_else(|_| Err(self.timed_out()))
+        // At once: the drivers' futures are large, and would be moved with each one around them.
+        let work = Box::pin(work);
+        async move {
+            let then = |_| std::future::ready(());
+            let carried = Carried::new(self.handle()?, self.limit, work, then);
+            time::timeout(self.limit, carried).await.unwrap_or_else(|_| Err(self.timed_out()))
+        }
     }
 
     /// Runs the `work` that may take a lock for `ttl`. Whatever becomes of it, a lock that nobody
@@ -88,7 +91,7 @@ impl Call {
         U: Fn() -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
-        self.grant_within(self.limit, ttl, work, undo).await
+        self.grant_within(self.limit, ttl, Box::pin(work), undo).await
     }
 
     /// Does what [`grant`](Self::grant) does, and tries anew where a connection broke. `attempt`
@@ -119,7 +122,7 @@ impl Call {
         loop {
             let left = || self.limit.saturating_sub(began.elapsed());
             let (work, undo) = attempt(tries)?;
-            let result = self.grant_within(left(), ttl, work, undo.clone()).await;
+            let result = self.grant_within(left(), ttl, Box::pin(work), undo.clone()).await;
             tries += 1;
             let Err(err) = result else { return result };
             // What could not be sent this time may have come to pass the time before.
@@ -140,14 +143,15 @@ impl Call {
 
     /// [`grant`](Self::grant) for a caller who waits so long. What is undone is looked for as long
     /// as ever.
-    async fn grant_within<U, F>(
+    async fn grant_within<W, U, F>(
         self,
         wait: Duration,
         ttl: Duration,
-        work: impl Future<Output = Result<Lease, LockError>> + Send + 'static,
+        work: Pin<Box<W>>,
         undo: U,
     ) -> Result<Lease, LockError>
     where
+        W: Future<Output = Result<Lease, LockError>> + Send + 'static,
         U: Fn() -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
@@ -244,8 +248,8 @@ where
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    fn new(handle: Handle, limit: Duration, work: W, then: N) -> Self {
-        Self { parts: Some((Box::pin(work), then)), handle, limit }
+    fn new(handle: Handle, limit: Duration, work: Pin<Box<W>>, then: N) -> Self {
+        Self { parts: Some((work, then)), handle, limit }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `Leases`: leases granted ahead, so that an acquire is one round trip.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -40,7 +40,7 @@ pub(crate) struct Leases {
 #[derive(Default)]
 struct Spares {
     /// By TTL as granted. The last was used last.
-    by_ttl: HashMap<Duration, Vec<Spare>>,
+    by_ttl: BTreeMap<Duration, Vec<Spare>>,
     /// The server's shortest, once it has granted more than was asked for.
     floor: Duration,
     /// Whether a task looks after them.
@@ -237,7 +237,8 @@ impl Leases {
 
     /// All that are left, for the client's end.
     pub(crate) fn take_all(&self) -> Vec<i64> {
-        self.spares().by_ttl.drain().flat_map(|(_, same)| same).map(|spare| spare.id).collect()
+        let by_ttl = std::mem::take(&mut self.spares().by_ttl);
+        by_ttl.into_values().flatten().map(|spare| spare.id).collect()
     }
 
     /// What to revoke: all but the last used of each TTL, unless used since the last look. Those

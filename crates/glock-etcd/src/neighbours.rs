@@ -49,7 +49,12 @@ impl Neighbours {
 
     /// etcd has said that a key is gone: whoever waits for that is told.
     pub(crate) fn left(&self, key: &str) {
-        if let Some(key) = self.keys().by_name.remove(key) {
+        let mut keys = self.keys();
+        if keys.by_name.is_empty() {
+            // Where nobody waits, there is nothing to find by its hash.
+            return;
+        }
+        if let Some(key) = keys.by_name.remove(key) {
             key.gone.send_replace(true);
         }
     }
