@@ -12,6 +12,7 @@ use tokio::{
 use zookeeper_client::StateWatcher;
 
 use crate::{
+    error::{is_rejected, tell_undeletable},
     ledger::{Due, Ledger},
     nodes,
     pulse::Pulse,
@@ -68,7 +69,8 @@ pub(crate) async fn keep(
     }
 }
 
-/// Deletes what stands for a hold until the servers confirm it, or the session is over.
+/// Deletes what stands for a hold until the servers confirm it or refuse it for good, or the session
+/// is over.
 async fn end(due: Due) {
     let Due { session, proof, sure } = due;
     let (mut absent, mut pause) = (0, PAUSE);
@@ -76,6 +78,11 @@ async fn end(due: Due) {
         match nodes::end(&session, &proof).await {
             Ok(true) => break,
             Ok(false) => absent += 1,
+            // It goes with the session, which must not be kept open for it.
+            Err(err) if is_rejected(&err) => {
+                tell_undeletable(&proof.place.lock(), &err);
+                break;
+            }
             Err(_) => {}
         }
         if absent >= ABSENT_MIN || (sure && absent > 0) {

@@ -7,7 +7,7 @@ use tokio::time;
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
-    error::{error, is_unknown},
+    error::{error, is_rejected, is_unknown, tell_undeletable},
     nodes::{self, commit},
     places::Standing,
     schema::Place,
@@ -204,19 +204,23 @@ pub(crate) async fn sweep(session: &Session, place: &Place) {
     }
 }
 
+/// Gives up whatever places the waiter has; how many those were.
+async fn leave_all(session: &Session, place: &Place, waiter: &OwnerToken) -> Result<usize, Error> {
+    let names = mine(session, place, waiter).await?;
+    for name in &names {
+        leave(session, place, name).await?;
+    }
+    Ok(names.len())
+}
+
 /// Gives up whatever places the waiter has, until the servers say often enough that it has none.
 async fn leave_surely(session: &Session, place: &Place, waiter: &OwnerToken) {
     let (mut absent, mut pause) = (0, PAUSE);
     while absent < ABSENT_MIN && !session.is_over() {
-        match mine(session, place, waiter).await {
-            Ok(names) if names.is_empty() => absent += 1,
-            Ok(names) => {
-                for name in names {
-                    // What fails is found again by the next turn.
-                    let _ = leave(session, place, &name).await;
-                }
-                continue;
-            }
+        match leave_all(session, place, waiter).await {
+            Ok(0) => absent += 1,
+            Ok(_) => continue,
+            Err(err) if is_rejected(&err) => return tell_undeletable(&place.queue(), &err),
             Err(_) => {}
         }
         time::sleep(pause).await;
