@@ -203,7 +203,9 @@ async fn without_a_quorum_calls_end_in_time_and_holds_are_lost() {
     let mut waiters = JoinSet::new();
     for (n, name) in ["x", "y", "x", "y", "x", "y"].into_iter().enumerate() {
         let client = if n < 4 { theirs.clone() } else { lock.clone() };
-        waiters.spawn(async move { (name, client.hold(name, TTL, Retry::within(RUN * 2)).await) });
+        // Who looks this often meets the outage.
+        let often = Retry::within(RUN * 2).with_pause_max(Duration::from_millis(200));
+        waiters.spawn(async move { (name, client.hold(name, TTL, often).await) });
     }
     for name in ["x", "y"] {
         let queue = format!("{}/{name}@queue", store.root());
