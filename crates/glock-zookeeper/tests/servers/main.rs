@@ -9,6 +9,7 @@ mod fixture;
 mod members;
 
 mod quorum;
+mod residue;
 
 /// Nobody opens a store here but at an ensemble of its own.
 fn servers() -> String {
