@@ -19,30 +19,40 @@ use crate::{
 /// What becomes of a transaction.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
+    /// Its first operation fails with this code.
+    Refused(i32),
     /// The session is over.
     Expired,
+    /// The connection is, before anything was answered.
+    Lost,
 }
 
-const NO_NODE: i32 = -101;
+pub(crate) const NO_NODE: i32 = -101;
+pub(crate) const NODE_EXISTS: i32 = -110;
 const EXPIRED: i32 = -112;
 const PING: i32 = 11;
 const MULTI: i32 = 14;
 const SESSION: Duration = Duration::from_secs(8);
 const SOON: Duration = Duration::from_secs(5);
 
-/// Sessions with a server that opens every one, and answers each transaction as `answer` says.
-pub(crate) fn sessions(answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> Sessions {
+/// Starts a server that opens every session, and answers each transaction as `answer` says. Where it
+/// listens.
+pub(crate) fn start(mut answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut answer = answer;
     thread::spawn(move || {
         for stream in listener.incoming() {
             // The client has gone, as it may.
             let _ = serve(&mut stream.unwrap(), &mut answer);
         }
     });
-    let (timeout, manner) = (SESSION, Manner::new(None, String::new(), false));
-    Sessions::new(Client::connector(), address.into(), timeout, Arc::new(manner))
+    address
+}
+
+/// Sessions with such a server.
+pub(crate) fn sessions(answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> Sessions {
+    let manner = Manner::new(None, String::new(), false);
+    Sessions::new(Client::connector(), start(answer).into(), SESSION, Arc::new(manner))
 }
 
 pub(crate) async fn open(sessions: &Sessions) -> Arc<Session> {
@@ -59,7 +69,9 @@ fn serve(stream: &mut TcpStream, answer: &mut impl FnMut(&[u8]) -> Answer) -> io
         let code = i32::from_be_bytes(request[4..8].try_into().unwrap());
         let (err, body) = match code {
             MULTI => match answer(&request[8..]) {
+                Answer::Refused(err) => (0, refused(err)),
                 Answer::Expired => (EXPIRED, Vec::new()),
+                Answer::Lost => return Ok(()),
             },
             PING => (0, Vec::new()),
             // Whatever else is asked for is not there.
@@ -68,6 +80,12 @@ fn serve(stream: &mut TcpStream, answer: &mut impl FnMut(&[u8]) -> Answer) -> io
         let head = [&request[..4], &1_i64.to_be_bytes(), &err.to_be_bytes()].concat();
         send(stream, &[head, body].concat())?;
     }
+}
+
+/// The results of a transaction whose first operation has failed.
+fn refused(err: i32) -> Vec<u8> {
+    let head = |done: u8| [&(-1_i32).to_be_bytes()[..], &[done], &err.to_be_bytes()].concat();
+    [head(0), err.to_be_bytes().to_vec(), head(1)].concat()
 }
 
 fn frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// How often the servers must say that they do not have a hold before one whose grant is not known
-/// counts as never granted: the request may still be on its way.
-const ABSENT_MIN: u32 = 3;
+/// counts as never granted: the request may still be on its way. With the pauses, over four seconds.
+pub(crate) const ABSENT_MIN: u32 = 5;
 /// The first and the longest pause between two tries to end a hold.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
     error::{error, is_rejected, is_unknown, tell_undeletable},
+    keeper::ABSENT_MIN,
     nodes::{self, commit},
     places::Standing,
     schema::Place,
@@ -29,8 +30,6 @@ pub(crate) struct Spot {
 }
 
 const ROUNDS_MAX: u32 = 12;
-/// How often a place whose making is in doubt must be missing before it counts as never made.
-const ABSENT_MIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 

@@ -10,7 +10,7 @@ use tokio::{
 use zookeeper_client::{Error, EventType, OneshotWatcher};
 
 use crate::{
-    calls::Calls,
+    calls::{Calls, Owners},
     error::error,
     line::{Spot, sweep},
     lock::{ZooKeeperLock, undo},
@@ -188,11 +188,11 @@ impl<'a> Waiter<'a> {
         last: bool,
     ) -> Result<Lease, LockError> {
         let (calls, session, ttl) = (Arc::clone(self.calls), Arc::clone(session), self.ttl);
-        // Another one each time: what undoes an earlier try must not meet this one's grant.
-        let (id, owner) = (self.id.clone(), OwnerToken::random()?);
-        let undo = undo(self.calls, owner.clone());
+        // Others each time: what undoes an earlier try must not meet this one's grant.
+        let (id, owners) = (self.id.clone(), Owners::default());
+        let undo = undo(self.calls, owners.clone());
         let take = async move {
-            calls.take(&session, &id, &owner, ttl, Form::Line { place: &spot, last }).await
+            calls.take(&session, &id, &owners, ttl, Form::Line { place: &spot, last }).await
         };
         Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
             .grant(ttl, take, undo)

@@ -8,6 +8,7 @@ mod fixture;
 #[path = "../fixture/members.rs"]
 mod members;
 
+mod late;
 mod quorum;
 mod residue;
 
