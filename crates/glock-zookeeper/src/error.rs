@@ -19,6 +19,8 @@ pub(crate) fn fault(err: &Error) -> Fault {
         | Error::MarshallingError
         | Error::QuotaExceeded
         | Error::Unimplemented
+        // The namespace is an ephemeral node.
+        | Error::NoChildrenForEphemerals
         // The connect string's own path does not exist: all others are made.
         | Error::NoNode => Fault::Rejected,
         // Sent to no server, or refused by one; or ended together with its session.

@@ -19,6 +19,8 @@ use crate::{
 /// What becomes of a transaction.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
+    /// It has made a node, of which no more is said: as by servers before 3.7.2, 3.8.2 and 3.9.0.
+    Made,
     /// Its first operation fails with this code.
     Refused(i32),
     /// The session is over.
@@ -30,6 +32,8 @@ pub(crate) enum Answer {
 pub(crate) const NO_NODE: i32 = -101;
 pub(crate) const NODE_EXISTS: i32 = -110;
 const EXPIRED: i32 = -112;
+const FAILED: i32 = -1;
+const CREATE: i32 = 1;
 const PING: i32 = 11;
 const MULTI: i32 = 14;
 const SESSION: Duration = Duration::from_secs(8);
@@ -69,6 +73,7 @@ fn serve(stream: &mut TcpStream, answer: &mut impl FnMut(&[u8]) -> Answer) -> io
         let code = i32::from_be_bytes(request[4..8].try_into().unwrap());
         let (err, body) = match code {
             MULTI => match answer(&request[8..]) {
+                Answer::Made => (0, made("/x")),
                 Answer::Refused(err) => (0, refused(err)),
                 Answer::Expired => (EXPIRED, Vec::new()),
                 Answer::Lost => return Ok(()),
@@ -82,10 +87,20 @@ fn serve(stream: &mut TcpStream, answer: &mut impl FnMut(&[u8]) -> Answer) -> io
     }
 }
 
+/// The results of a transaction that has made a node.
+fn made(path: &str) -> Vec<u8> {
+    let length = u32::try_from(path.len()).unwrap().to_be_bytes();
+    [result(CREATE, 0), length.to_vec(), path.as_bytes().to_vec(), result(FAILED, 1)].concat()
+}
+
 /// The results of a transaction whose first operation has failed.
 fn refused(err: i32) -> Vec<u8> {
-    let head = |done: u8| [&(-1_i32).to_be_bytes()[..], &[done], &err.to_be_bytes()].concat();
-    [head(0), err.to_be_bytes().to_vec(), head(1)].concat()
+    [result(FAILED, 0), err.to_be_bytes().to_vec(), result(FAILED, 1)].concat()
+}
+
+/// The head of one operation's result, or after the last one.
+fn result(kind: i32, done: u8) -> Vec<u8> {
+    [&kind.to_be_bytes()[..], &[done], &0_i32.to_be_bytes()].concat()
 }
 
 fn frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

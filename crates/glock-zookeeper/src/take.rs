@@ -117,7 +117,8 @@ async fn granted(
     });
     match stat {
         Some(stat) => Ok(schema::fence(&stat)),
-        None => token(session, proof).await?.ok_or(Error::NoNode),
+        // Gone already, by somebody's hand.
+        None => token(session, proof).await?.ok_or(Error::RuntimeInconsistent),
     }
 }
 
@@ -145,7 +146,7 @@ mod tests {
         time::Duration,
     };
 
-    use glock_core::{Lock, LockError, LockId};
+    use glock_core::{Fault, Lock, LockError, LockId};
     use tokio::time::{Instant, sleep};
     use zookeeper_client::Client;
 
@@ -194,5 +195,17 @@ mod tests {
             sleep(Duration::from_millis(1)).await;
         }
         assert!(cut_at.elapsed() > Duration::from_secs(4), "after {:?}", cut_at.elapsed());
+    }
+    /// A hold may be gone before its token was asked for, by an operator's hand: another try helps.
+    #[tokio::test]
+    async fn a_hold_that_is_gone_before_its_token_is_known_is_worth_another_try() {
+        let address = fake::start(|transaction| match read(transaction).0 {
+            CHECK | DELETE => Answer::Refused(NO_NODE),
+            _ => Answer::Made,
+        });
+        let lock = ZooKeeperLock::new(Client::connector(), address);
+        let taken = lock.acquire(&LockId::new("x").unwrap(), Duration::from_mins(1)).await;
+        let err = taken.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
     }
 }

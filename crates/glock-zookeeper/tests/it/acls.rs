@@ -8,7 +8,7 @@ use glock_testing::{
 };
 use glock_zookeeper::{
     Fault, Lock, LockConfig, LockExt, LockId, Retry, ZooKeeperLock,
-    zookeeper_client::{Acl, Acls, AuthId, Client, Permission},
+    zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Permission},
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -84,11 +84,25 @@ async fn a_path_of_the_connect_string_that_does_not_exist_is_rejected() {
     let err = lock.hold("x", TTL, Retry::within(TTL)).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
     let path = format!("/{}", store.namespace);
-    let open = glock_zookeeper::zookeeper_client::CreateMode::Container;
-    store.admin.create(&path, b"", &open.with_acls(Acls::anyone_all())).await.unwrap();
+    store
+        .admin
+        .create(&path, b"", &CreateMode::Container.with_acls(Acls::anyone_all()))
+        .await
+        .unwrap();
     let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
     assert_eq!(store.children(&path).await, ["distributed_lock"]);
     held.release().await.unwrap();
+}
+
+/// Nothing can be made below a node that goes with its session: not now and not later.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_namespace_that_is_ephemeral_is_rejected() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    store.admin.create(&store.root(), b"", &ephemeral).await.unwrap();
+    let err = store.client().await.hold("x", TTL, Retry::within(SOON)).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
 }
 
 /// Takes away this identity's right to delete below a node.
