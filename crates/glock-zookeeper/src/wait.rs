@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Call, Lease, Lock, LockError, LockId, OwnerToken, Retry, Turn, backend};
+use glock_core::{Action, Call, Lease, Lock, LockError, LockId, Retry, Turn, backend};
 use tokio::{
     sync,
     time::{self, Instant},
@@ -119,10 +119,10 @@ impl<'a> Waiter<'a> {
     /// Stands in line, and takes the lock when it is its turn.
     async fn in_line(&mut self) -> Result<Lease, LockError> {
         let session = session(self.calls, Action::Acquire).await?;
-        let (place, waiter) = (self.calls.place(self.id), OwnerToken::random()?);
+        let place = self.calls.place(self.id);
         let spot = {
             let (session, place) = (Arc::clone(&session), place.clone());
-            let join = async move { Spot::join(session, place, waiter).await };
+            let join = async move { Spot::join(&session, &place).await };
             run(self.calls, Action::Acquire, join).await?
         };
         (self.failed, self.failures) = (None, 0);
