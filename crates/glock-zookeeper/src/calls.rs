@@ -1,6 +1,9 @@
 //! What a lock's methods do, once they have a time limit: on the session that is open, or on a new one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use glock_core::{
     Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, Tether, WaitQueue,
@@ -26,6 +29,27 @@ pub(crate) struct Calls {
     pub(crate) limit: Duration,
     /// In which order this client's waiters go to the servers' queue.
     pub(crate) arrivals: WaitQueue,
+}
+
+/// How often one call asks for a lock while the answers are lost.
+const TRIES_MAX: u32 = 12;
+
+/// Who asks for a lock in one call: another owner with each try. Cloning is cheap.
+#[derive(Clone, Default)]
+pub(crate) struct Owners(Arc<Mutex<Option<OwnerToken>>>);
+
+impl Owners {
+    fn another(&self) -> Result<OwnerToken, LockError> {
+        let owner = OwnerToken::random()?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner.clone());
+        Ok(owner)
+    }
+
+    /// The only one whose hold may have come to be known of: what those before it asked for is
+    /// deleted already.
+    fn latest(&self) -> Option<OwnerToken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A lease that a call works on; the lease itself stays with the caller.
@@ -66,57 +90,63 @@ impl Calls {
     pub(crate) async fn acquire(
         &self,
         id: LockId,
-        owner: OwnerToken,
+        owners: Owners,
         ttl: Duration,
     ) -> Result<Lease, LockError> {
         let session = self.session(Action::Acquire).await?;
-        let taken = self.take(&session, &id, &owner, ttl, Form::Plain).await;
+        let taken = self.take(&session, &id, &owners, ttl, Form::Plain).await;
         if taken.is_ok() || !session.is_over() {
             return taken;
         }
         // What was asked for on a session that is over ends with it: ask on another one.
         let session = self.session(Action::Acquire).await?;
-        self.take(&session, &id, &owner, ttl, Form::Plain).await
+        self.take(&session, &id, &owners, ttl, Form::Plain).await
     }
 
-    /// Takes the lock on `session`, as a newcomer or as the first in line.
+    /// Takes the lock on `session`, as a newcomer or as the first in line. Each time that an answer
+    /// is lost, another owner asks: a request may arrive long after its connection is gone, and
+    /// could not be told from the hold that its repeat took.
     pub(crate) async fn take(
         &self,
         session: &Arc<Session>,
         id: &LockId,
-        owner: &OwnerToken,
+        owners: &Owners,
         ttl: Duration,
         form: Form<'_>,
     ) -> Result<Lease, LockError> {
-        let proof = Proof { place: self.place(id), generation: 0, owner: owner.clone() };
-        let sent_at = Instant::now();
-        let claim = session.ledger.claim(session, proof, sent_at + ttl);
-        match take(session, claim.proof(), form).await {
-            Ok(Try::Granted(fence)) => {
-                claim.granted();
-                let lease = Lease::granted(id.clone(), owner.clone(), fence, sent_at, ttl);
-                Ok(lease.tethered(session.pulse.tether().clone()))
-            }
-            Ok(Try::Held { doubt }) => {
-                // With a doubt the claim is dropped, and what may still come is deleted.
-                if !doubt {
-                    claim.refused();
+        let mut last = Error::ConnectionLoss;
+        for _ in 0..TRIES_MAX {
+            let owner = owners.another()?;
+            let proof = Proof { place: self.place(id), generation: 0, owner: owner.clone() };
+            let sent_at = Instant::now();
+            let claim = session.ledger.claim(session, proof, sent_at + ttl);
+            match take(session, claim.proof(), form).await {
+                Ok(Try::Granted(fence)) => {
+                    claim.granted();
+                    let lease = Lease::granted(id.clone(), owner, fence, sent_at, ttl);
+                    return Ok(lease.tethered(session.pulse.tether().clone()));
                 }
-                Err(LockError::Held { id: id.clone(), holder: None })
-            }
-            Err(err) => {
-                if !is_unknown(&err) {
+                Ok(Try::Held) => {
                     claim.refused();
+                    return Err(LockError::Held { id: id.clone(), holder: None });
                 }
-                Err(error(Action::Acquire, err))
+                // The claim is dropped, and what may still come is deleted.
+                Ok(Try::Lost(err)) => last = err,
+                Err(err) => {
+                    if !is_unknown(&err) {
+                        claim.refused();
+                    }
+                    return Err(error(Action::Acquire, err));
+                }
             }
         }
+        Err(error(Action::Acquire, last))
     }
 
     /// Ends a hold that nobody learned of. The ledger sees to it.
-    pub(crate) fn take_back(&self, owner: &OwnerToken) {
-        if let Some(session) = self.sessions.current() {
-            session.ledger.doom(owner, 0);
+    pub(crate) fn take_back(&self, owners: &Owners) {
+        if let (Some(session), Some(owner)) = (self.sessions.current(), owners.latest()) {
+            session.ledger.doom(&owner, 0);
         }
     }
 

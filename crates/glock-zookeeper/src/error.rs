@@ -19,6 +19,8 @@ pub(crate) fn fault(err: &Error) -> Fault {
         | Error::MarshallingError
         | Error::QuotaExceeded
         | Error::Unimplemented
+        // The namespace is an ephemeral node.
+        | Error::NoChildrenForEphemerals
         // The connect string's own path does not exist: all others are made.
         | Error::NoNode => Fault::Rejected,
         // Sent to no server, or refused by one; or ended together with its session.
@@ -32,9 +34,20 @@ pub(crate) fn fault(err: &Error) -> Fault {
     }
 }
 
+/// Whether the servers will refuse it as often as it is asked for.
+pub(crate) fn is_rejected(err: &Error) -> bool {
+    fault(err) == Fault::Rejected
+}
+
 /// Whether the request may or may not have been carried out, and is worth another try.
 pub(crate) fn is_unknown(err: &Error) -> bool {
     fault(err) == Fault::Unknown
+}
+
+/// Tells whoever reads the log of a node that should be deleted and may not be: nobody else hears of
+/// it, and it stays until its session is over. What names an owner is not to be told.
+pub(crate) fn tell_undeletable(path: &str, err: &Error) {
+    tracing::warn!(path, error = %err, "a node may not be deleted, and stays as long as its session");
 }
 
 /// A server could not be reached in time, so nothing was sent.

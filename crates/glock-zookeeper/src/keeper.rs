@@ -12,6 +12,7 @@ use tokio::{
 use zookeeper_client::StateWatcher;
 
 use crate::{
+    error::{is_rejected, tell_undeletable},
     ledger::{Due, Ledger},
     nodes,
     pulse::Pulse,
@@ -19,11 +20,21 @@ use crate::{
 };
 
 /// How often the servers must say that they do not have a hold before one whose grant is not known
-/// counts as never granted: the request may still be on its way.
-const ABSENT_MIN: u32 = 3;
+/// counts as never granted: the request may still be on its way. With the pauses, over four seconds.
+pub(crate) const ABSENT_MIN: u32 = 5;
 /// The first and the longest pause between two tries to end a hold.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A ledger that ends with its keeper, also if that is dropped together with its runtime: its entries
+/// hold the session, and so themselves.
+struct Kept(Arc<Ledger>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// Looks after a session until it is over or nobody uses it any more.
 pub(crate) async fn keep(
@@ -32,11 +43,12 @@ pub(crate) async fn keep(
     pulse: Arc<Pulse>,
     mut states: StateWatcher,
 ) {
+    let ledger = Kept(ledger);
+    let ledger = &ledger.0;
     let mut beating: Option<JoinHandle<()>> = None;
     loop {
         if states.state().is_terminated() {
             pulse.tether().cut();
-            ledger.clear();
             return;
         }
         let (due, next) = ledger.due(Instant::now());
@@ -68,7 +80,8 @@ pub(crate) async fn keep(
     }
 }
 
-/// Deletes what stands for a hold until the servers confirm it, or the session is over.
+/// Deletes what stands for a hold until the servers confirm it or refuse it for good, or the session
+/// is over.
 async fn end(due: Due) {
     let Due { session, proof, sure } = due;
     let (mut absent, mut pause) = (0, PAUSE);
@@ -76,6 +89,11 @@ async fn end(due: Due) {
         match nodes::end(&session, &proof).await {
             Ok(true) => break,
             Ok(false) => absent += 1,
+            // It goes with the session, which must not be kept open for it.
+            Err(err) if is_rejected(&err) => {
+                tell_undeletable(&proof.place.lock(), &err);
+                break;
+            }
             Err(_) => {}
         }
         if absent >= ABSENT_MIN || (sure && absent > 0) {
@@ -85,4 +103,50 @@ async fn end(due: Due) {
         pause = (pause * 4).min(PAUSE_MAX);
     }
     session.ledger.remove(&proof);
+}
+
+#[cfg(test)]
+mod tests {
+    use glock_core::{LockId, OwnerToken};
+    use tokio::runtime::Runtime;
+
+    use super::*;
+    use crate::{
+        fake::{self, Answer},
+        ledger::Proof,
+        schema::Place,
+    };
+
+    const TTL: Duration = Duration::from_mins(1);
+
+    fn proof() -> Proof {
+        let place = Place::new("n", &LockId::new("x").unwrap());
+        Proof { place, generation: 0, owner: OwnerToken::random().unwrap() }
+    }
+
+    /// Its entry would hold the session, and the session its ledger.
+    #[tokio::test]
+    async fn a_claim_that_comes_after_its_session_s_end_does_not_keep_it() {
+        let sessions = fake::sessions(|_| Answer::Expired);
+        let session = fake::open(&sessions).await;
+        nodes::beat(&session).await;
+        session.pulse.tether().was_cut().await;
+        let end = Instant::now() + TTL;
+        session.ledger.claim(&session, proof(), end).granted();
+        drop(session.ledger.claim(&session, proof(), end));
+        let kept = Arc::downgrade(&session);
+        drop((session, sessions));
+        assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
+    }
+
+    #[test]
+    fn a_hold_does_not_keep_a_session_whose_runtime_has_ended() {
+        let (runtime, sessions) = (Runtime::new().unwrap(), fake::sessions(|_| Answer::Expired));
+        let session = runtime.block_on(fake::open(&sessions));
+        session.ledger.claim(&session, proof(), Instant::now() + TTL).granted();
+        drop(runtime);
+        let kept = Arc::downgrade(&session);
+        drop((session, sessions));
+        assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
+    }
 }

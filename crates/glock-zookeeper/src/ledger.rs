@@ -33,6 +33,8 @@ struct State {
     /// When the keeper looks again; `None`: only when it is woken.
     looks_at: Option<Instant>,
     closed: bool,
+    /// Nobody ends anything any more: what was entered would hold the session for ever.
+    cleared: bool,
 }
 
 struct Entry {
@@ -84,18 +86,23 @@ impl Ledger {
     /// [granted](Claim::granted) or [refused](Claim::refused).
     pub(crate) fn claim(&self, session: &Arc<Session>, mut proof: Proof, end: Instant) -> Claim {
         let mut state = self.state();
+        if state.cleared {
+            drop(state);
+            return Claim::new(Arc::clone(session), proof);
+        }
         state.serial += 1;
         let end = (end, state.serial);
         let entries = state.entries.entry(proof.owner.clone()).or_default();
         // Two that ask for one hold ask for nodes of their own: what refuses one grants the other.
         let asked = entries.iter().map(|entry| entry.proof.generation.saturating_add(1)).max();
         proof.generation = proof.generation.max(asked.unwrap_or_default());
-        let (session, claimed) = (Arc::clone(session), proof.clone());
-        let entry = Entry { session: Arc::clone(&session), proof, end, standing: Standing::Asked };
-        entries.push(entry);
+        let session = Arc::clone(session);
+        let claim = Claim::new(Arc::clone(&session), proof.clone());
+        entries.push(Entry { session, proof, end, standing: Standing::Asked });
+        let claimed = claim.proof();
         state.ends.insert(end, (claimed.owner.clone(), claimed.generation));
         self.tell(&state, end.0);
-        Claim::new(session, claimed)
+        claim
     }
 
     /// The proof of a hold that has not ended.
@@ -191,9 +198,10 @@ impl Ledger {
         self.state().entries.is_empty()
     }
 
-    /// The session is over, and all holds with it.
+    /// The session is over, and all holds with it; what is claimed from now on is not entered.
     pub(crate) fn clear(&self) {
         let mut state = self.state();
+        state.cleared = true;
         let gone = std::mem::take(&mut state.entries);
         state.ends.clear();
         drop(state);

@@ -11,6 +11,9 @@ mod take;
 mod wait;
 
 mod claim;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+mod fake;
 mod keeper;
 mod ledger;
 mod line;

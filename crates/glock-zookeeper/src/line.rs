@@ -7,7 +7,8 @@ use tokio::time;
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
-    error::{error, is_unknown},
+    error::{error, is_rejected, is_unknown, tell_undeletable},
+    keeper::ABSENT_MIN,
     nodes::{self, commit},
     places::Standing,
     schema::Place,
@@ -20,41 +21,48 @@ pub(crate) struct Spot {
     session: Arc<Session>,
     place: Place,
     waiter: OwnerToken,
+    /// Empty until it is known to be made.
     name: String,
-    /// A request to make it was lost, and may have been carried out.
-    doubt: bool,
     taken: bool,
     /// As the client's other waiters see it, once it is made.
     standing: Option<Standing>,
 }
 
+/// What became of the making of a place.
+enum Made {
+    Stands,
+    /// The answer was lost, and there is none by now. The request may still be on its way.
+    Lost(Error),
+}
+
 const ROUNDS_MAX: u32 = 12;
-/// How often a place whose making is in doubt must be missing before it counts as never made.
-const ABSENT_MIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Spot {
-    /// Goes to the end of the line.
-    pub(crate) async fn join(
-        session: Arc<Session>,
-        place: Place,
-        waiter: OwnerToken,
-    ) -> Result<Self, LockError> {
-        let (name, standing) = (String::new(), None);
-        let mut spot = Self { session, place, waiter, name, doubt: true, taken: false, standing };
-        match spot.make().await {
-            Ok(doubt) => {
-                spot.doubt = doubt;
-                let standing = spot.session.places.enter(spot.place.queue(), spot.name.clone());
-                spot.standing = Some(standing);
-                Ok(spot)
-            }
-            Err(err) => {
-                spot.taken = !is_unknown(&err);
-                Err(error(Action::Acquire, err))
+    /// Goes to the end of the line. Each time that an answer is lost, under another name: what comes
+    /// late would stand in line as well, maybe before what was made in its stead.
+    pub(crate) async fn join(session: &Arc<Session>, place: &Place) -> Result<Self, LockError> {
+        let mut last = Error::ConnectionLoss;
+        for _ in 0..ROUNDS_MAX {
+            let (session, place, waiter) =
+                (Arc::clone(session), place.clone(), OwnerToken::random()?);
+            let mut spot =
+                Self { session, place, waiter, name: String::new(), taken: false, standing: None };
+            match spot.make().await {
+                Ok(Made::Stands) => {
+                    let (queue, name) = (spot.place.queue(), spot.name.clone());
+                    spot.standing = Some(spot.session.places.enter(queue, name));
+                    return Ok(spot);
+                }
+                Ok(Made::Lost(err)) => last = err,
+                Err(err) => {
+                    spot.taken = !is_unknown(&err);
+                    return Err(error(Action::Acquire, err));
+                }
             }
         }
+        Err(error(Action::Acquire, last))
     }
 
     /// The node's name, with the servers' number.
@@ -64,22 +72,22 @@ impl Spot {
 
     /// The place was given up together with taking the lock.
     pub(crate) fn taken(mut self) {
-        self.taken = !self.doubt;
+        self.taken = true;
         if let Some(standing) = self.standing.take() {
             standing.left();
         }
     }
 
-    /// Makes the node; whether an earlier request may have made another one.
-    async fn make(&mut self) -> Result<bool, Error> {
-        let (mut doubt, mut queue) = (false, true);
+    /// Makes the node. Where the answer is lost, looks for what has become of it.
+    async fn make(&mut self) -> Result<Made, Error> {
+        let mut queue = true;
         let mut last = Error::ConnectionLoss;
         for _ in 0..ROUNDS_MAX {
             let made = if queue { self.make_in_queue().await } else { self.make_queue().await };
             let (index, err) = match made {
                 Ok(name) => {
                     self.name = name;
-                    return Ok(doubt);
+                    return Ok(Made::Stands);
                 }
                 Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
                 Err(MultiWriteError::RequestFailed { source }) => (usize::MAX, source),
@@ -92,11 +100,9 @@ impl Spot {
                 }
                 err if self.session.manner.yields(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
-                    if let Some(name) = self.mine().await?.into_iter().next() {
-                        self.name = name;
-                        return Ok(true);
-                    }
-                    (doubt, last) = (true, err);
+                    let Some(name) = self.mine().await?.pop() else { return Ok(Made::Lost(err)) };
+                    self.name = name;
+                    return Ok(Made::Stands);
                 }
                 err => return Err(err),
             }
@@ -139,7 +145,7 @@ impl Drop for Spot {
         }
         let (session, place) = (Arc::clone(&self.session), self.place.clone());
         let (waiter, name) = (self.waiter.clone(), std::mem::take(&mut self.name));
-        let (doubt, standing) = (self.doubt, self.standing.take());
+        let standing = self.standing.take();
         // Where the driver is: the runtime of whoever waited may be shut down before.
         self.session.runtime.spawn(async move {
             let known = !name.is_empty();
@@ -147,9 +153,7 @@ impl Drop for Spot {
                 if let Some(standing) = standing {
                     standing.left();
                 }
-                if !doubt {
-                    return;
-                }
+                return;
             }
             leave_surely(&session, &place, &waiter).await;
         });
@@ -204,22 +208,72 @@ pub(crate) async fn sweep(session: &Session, place: &Place) {
     }
 }
 
+/// Gives up whatever places the waiter has; how many those were.
+async fn leave_all(session: &Session, place: &Place, waiter: &OwnerToken) -> Result<usize, Error> {
+    let names = mine(session, place, waiter).await?;
+    for name in &names {
+        leave(session, place, name).await?;
+    }
+    Ok(names.len())
+}
+
 /// Gives up whatever places the waiter has, until the servers say often enough that it has none.
 async fn leave_surely(session: &Session, place: &Place, waiter: &OwnerToken) {
     let (mut absent, mut pause) = (0, PAUSE);
     while absent < ABSENT_MIN && !session.is_over() {
-        match mine(session, place, waiter).await {
-            Ok(names) if names.is_empty() => absent += 1,
-            Ok(names) => {
-                for name in names {
-                    // What fails is found again by the next turn.
-                    let _ = leave(session, place, &name).await;
-                }
-                continue;
-            }
+        match leave_all(session, place, waiter).await {
+            Ok(0) => absent += 1,
+            Ok(_) => continue,
+            Err(err) if is_rejected(&err) => return tell_undeletable(&place.queue(), &err),
             Err(_) => {}
         }
         time::sleep(pause).await;
         pause = (pause * 4).min(PAUSE_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashSet,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use glock_core::{LockExt, Retry};
+    use zookeeper_client::Client;
+
+    use crate::{
+        ZooKeeperLock,
+        fake::{self, Answer, NO_NODE, NODE_EXISTS},
+    };
+
+    /// Whose place in line a transaction makes.
+    fn waiter(transaction: &[u8]) -> Option<String> {
+        let text = String::from_utf8_lossy(transaction);
+        let (_, waiter) = text.split_once("@queue/wait-")?;
+        Some(waiter.chars().take(32).collect())
+    }
+
+    /// A place whose making was lost may come after all, and before the one that was made in its
+    /// stead: nobody may wait behind that for ever.
+    #[tokio::test]
+    async fn a_place_whose_making_was_lost_is_asked_for_anew_under_another_name() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&seen);
+        let address = fake::start(move |transaction| {
+            let Some(waiter) = waiter(transaction) else { return Answer::Refused(NODE_EXISTS) };
+            let mut seen = note.lock().unwrap();
+            seen.push(waiter);
+            // There is no queue, says this server, whatever else is asked for.
+            if seen.len() == 1 { Answer::Lost } else { Answer::Refused(NO_NODE) }
+        });
+        let lock = ZooKeeperLock::new(Client::connector(), address);
+        let retry = Retry::within(Duration::from_secs(1));
+        assert!(lock.hold("x", Duration::from_mins(1), retry).await.is_err());
+        let seen = seen.lock().unwrap();
+        let names: HashSet<_> = seen.iter().collect();
+        assert!(seen.len() > 1 && names.len() > 1, "{seen:?}");
+        assert!(!seen[1..].contains(&seen[0]), "{seen:?}");
     }
 }

@@ -5,12 +5,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use glock_core::{
     Action, Call, Capabilities, Clock, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
-    OwnerToken, Retry, WaitQueue, Waiting, acquire_in_turn, backend,
+    Retry, WaitQueue, Waiting, acquire_in_turn, backend,
 };
 use zookeeper_client::{Acl, Connector};
 
 use crate::{
-    calls::{Calls, Subject},
+    calls::{Calls, Owners, Subject},
     manner::Manner,
     session::Sessions,
     wait,
@@ -153,10 +153,10 @@ impl Lock for ZooKeeperLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let owner = OwnerToken::random()?;
-        let (calls, id, token) = (Arc::clone(&self.calls), id.clone(), owner.clone());
-        let work = async move { calls.acquire(id, token, ttl).await };
-        self.call(Action::Acquire).grant(ttl, work, undo(&self.calls, owner)).await
+        let (calls, id, owners) = (Arc::clone(&self.calls), id.clone(), Owners::default());
+        let undo = undo(&self.calls, owners.clone());
+        let work = async move { calls.acquire(id, owners, ttl).await };
+        self.call(Action::Acquire).grant(ttl, work, undo).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -206,11 +206,11 @@ impl Lock for ZooKeeperLock {
 /// Ends a hold that nobody learned of.
 pub(crate) fn undo(
     calls: &Arc<Calls>,
-    owner: OwnerToken,
+    owners: Owners,
 ) -> impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone + Send + 'static {
     let calls = Arc::clone(calls);
     move || {
-        calls.take_back(&owner);
+        calls.take_back(&owners);
         std::future::ready(Ok(()))
     }
 }

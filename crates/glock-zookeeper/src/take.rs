@@ -18,10 +18,10 @@ const ROUNDS_MAX: u32 = 12;
 /// What became of a try.
 pub(crate) enum Try {
     Granted(FencingToken),
-    Held {
-        /// An earlier request of the same try was lost, and may still be on its way.
-        doubt: bool,
-    },
+    Held,
+    /// The answer was lost, and nothing was granted by now. The request may still be on its way, so
+    /// nobody may ask for the same again.
+    Lost(Error),
 }
 
 /// Which transaction fits what is there already.
@@ -36,13 +36,13 @@ pub(crate) enum Form<'a> {
     Line { place: &'a str, last: bool },
 }
 
-/// Takes the lock unless somebody has it or waits before. Sent again until it is answered.
+/// Takes the lock unless somebody has it or waits before. Where the answer is lost, looks for what
+/// has become of it.
 pub(crate) async fn take(
     session: &Session,
     proof: &Proof,
     mut form: Form<'_>,
 ) -> Result<Try, Error> {
-    let mut doubt = false;
     let mut last = Error::ConnectionLoss;
     for _ in 0..ROUNDS_MAX {
         let (index, err) =
@@ -53,19 +53,15 @@ pub(crate) async fn take(
                     if session.is_over() {
                         return Err(source);
                     }
-                    (doubt, last) = (true, source);
                     time::sleep(FLAP_PAUSE).await;
-                    continue;
+                    return Ok(own(session, proof).await?.map_or(Try::Lost(source), Try::Granted));
                 }
                 Err(MultiWriteError::RequestFailed { source }) => return Err(source),
             };
         form = match (form, index, err) {
             (Form::Plain | Form::Queue | Form::Line { .. }, 0 | 1, Error::NodeExists)
             | (Form::Queue, 2, Error::NotEmpty) => {
-                return match doubt.then_some(own(session, proof)) {
-                    Some(own) => Ok(own.await?.map_or(Try::Held { doubt }, Try::Granted)),
-                    None => Ok(Try::Held { doubt }),
-                };
+                return Ok(Try::Held);
             }
             (Form::Plain, 2, Error::NodeExists) => Form::Queue,
             (form, 0, Error::NoNode) => {
@@ -121,7 +117,8 @@ async fn granted(
     });
     match stat {
         Some(stat) => Ok(schema::fence(&stat)),
-        None => token(session, proof).await?.ok_or(Error::NoNode),
+        // Gone already, by somebody's hand.
+        None => token(session, proof).await?.ok_or(Error::RuntimeInconsistent),
     }
 }
 
@@ -140,4 +137,75 @@ async fn token(session: &Session, proof: &Proof) -> Result<Option<FencingToken>,
     // The proof is there before and after: in between, `lock` was its own.
     let there = steadily(session, || is_there(session, proof)).await?;
     Ok(stat.filter(|_| there).map(|stat| schema::fence(&stat)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use glock_core::{Fault, Lock, LockError, LockId};
+    use tokio::time::{Instant, sleep};
+    use zookeeper_client::Client;
+
+    use crate::{
+        ZooKeeperLock,
+        fake::{self, Answer, NO_NODE, NODE_EXISTS},
+        keeper::ABSENT_MIN,
+    };
+
+    const DELETE: i32 = 2;
+    const CHECK: i32 = 13;
+
+    /// What the first operation of a transaction does, and to whose proof.
+    fn read(transaction: &[u8]) -> (i32, String) {
+        let text = String::from_utf8_lossy(transaction);
+        let owner = text.split_once("@own-0-").map_or("", |(_, owner)| owner);
+        (i32::from_be_bytes(transaction[..4].try_into().unwrap()), owner.chars().take(32).collect())
+    }
+
+    /// A request may arrive after its connection is lost and after its repeat was answered: it must
+    /// not be taken for that, and is deleted for what it is.
+    #[tokio::test]
+    async fn what_was_lost_is_looked_for_and_asked_for_anew_under_another_name() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&seen);
+        let address = fake::start(move |transaction| {
+            let mut seen = note.lock().unwrap();
+            seen.push(read(transaction));
+            match (seen.len(), seen[seen.len() - 1].0) {
+                (1, _) => Answer::Lost,
+                (_, CHECK | DELETE) => Answer::Refused(NO_NODE),
+                _ => Answer::Refused(NODE_EXISTS),
+            }
+        });
+        let lock = ZooKeeperLock::new(Client::connector(), address);
+        let cut_at = Instant::now();
+        let taken = lock.acquire(&LockId::new("x").unwrap(), Duration::from_mins(1)).await;
+        assert!(matches!(taken, Err(LockError::Held { .. })), "{taken:?}");
+        let asked = || seen.lock().unwrap().clone();
+        let first = asked()[0].clone();
+        assert_eq!(asked()[1], (CHECK, first.1.clone()), "it may have been carried out");
+        let makes: Vec<_> = asked().into_iter().filter(|(code, _)| *code == first.0).collect();
+        assert!(makes.len() == 2 && makes[0].1 != makes[1].1, "{makes:?}");
+        let undone = (DELETE, first.1);
+        while asked().into_iter().filter(|seen| *seen == undone).count() < ABSENT_MIN as usize {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(cut_at.elapsed() > Duration::from_secs(4), "after {:?}", cut_at.elapsed());
+    }
+    /// A hold may be gone before its token was asked for, by an operator's hand: another try helps.
+    #[tokio::test]
+    async fn a_hold_that_is_gone_before_its_token_is_known_is_worth_another_try() {
+        let address = fake::start(|transaction| match read(transaction).0 {
+            CHECK | DELETE => Answer::Refused(NO_NODE),
+            _ => Answer::Made,
+        });
+        let lock = ZooKeeperLock::new(Client::connector(), address);
+        let taken = lock.acquire(&LockId::new("x").unwrap(), Duration::from_mins(1)).await;
+        let err = taken.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
+    }
 }

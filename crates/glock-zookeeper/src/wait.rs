@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Call, Lease, Lock, LockError, LockId, OwnerToken, Retry, Turn, backend};
+use glock_core::{Action, Call, Lease, Lock, LockError, LockId, Retry, Turn, backend};
 use tokio::{
     sync,
     time::{self, Instant},
@@ -10,7 +10,7 @@ use tokio::{
 use zookeeper_client::{Error, EventType, OneshotWatcher};
 
 use crate::{
-    calls::Calls,
+    calls::{Calls, Owners},
     error::error,
     line::{Spot, sweep},
     lock::{ZooKeeperLock, undo},
@@ -119,10 +119,10 @@ impl<'a> Waiter<'a> {
     /// Stands in line, and takes the lock when it is its turn.
     async fn in_line(&mut self) -> Result<Lease, LockError> {
         let session = session(self.calls, Action::Acquire).await?;
-        let (place, waiter) = (self.calls.place(self.id), OwnerToken::random()?);
+        let place = self.calls.place(self.id);
         let spot = {
             let (session, place) = (Arc::clone(&session), place.clone());
-            let join = async move { Spot::join(session, place, waiter).await };
+            let join = async move { Spot::join(&session, &place).await };
             run(self.calls, Action::Acquire, join).await?
         };
         (self.failed, self.failures) = (None, 0);
@@ -188,11 +188,11 @@ impl<'a> Waiter<'a> {
         last: bool,
     ) -> Result<Lease, LockError> {
         let (calls, session, ttl) = (Arc::clone(self.calls), Arc::clone(session), self.ttl);
-        // Another one each time: what undoes an earlier try must not meet this one's grant.
-        let (id, owner) = (self.id.clone(), OwnerToken::random()?);
-        let undo = undo(self.calls, owner.clone());
+        // Others each time: what undoes an earlier try must not meet this one's grant.
+        let (id, owners) = (self.id.clone(), Owners::default());
+        let undo = undo(self.calls, owners.clone());
         let take = async move {
-            calls.take(&session, &id, &owner, ttl, Form::Line { place: &spot, last }).await
+            calls.take(&session, &id, &owners, ttl, Form::Line { place: &spot, last }).await
         };
         Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
             .grant(ttl, take, undo)

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use glock_testing::{Fixture, fresh_namespace};
+use glock_testing::{
+    Fixture, Networked, Proxy, fresh_namespace,
+    process::{eventually, settles},
+};
 use glock_zookeeper::{
     Fault, Lock, LockConfig, LockExt, LockId, Retry, ZooKeeperLock,
-    zookeeper_client::{Acl, Acls, AuthId, Client, Permission},
+    zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Permission},
 };
+use tracing_subscriber::filter::LevelFilter;
 
-use crate::{fixture::ZooKeeper, queue::in_line};
+use crate::{fixture::ZooKeeper, queue::in_line, secrets::Log};
 
 const TTL: Duration = Duration::from_secs(30);
+/// Well before the session would be over by itself.
+const SOON: Duration = Duration::from_secs(4);
 
 async fn acl(store: &ZooKeeper, path: &str) -> Vec<Acl> {
     store.admin.sync(path).await.unwrap();
@@ -78,9 +84,78 @@ async fn a_path_of_the_connect_string_that_does_not_exist_is_rejected() {
     let err = lock.hold("x", TTL, Retry::within(TTL)).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
     let path = format!("/{}", store.namespace);
-    let open = glock_zookeeper::zookeeper_client::CreateMode::Container;
-    store.admin.create(&path, b"", &open.with_acls(Acls::anyone_all())).await.unwrap();
+    store
+        .admin
+        .create(&path, b"", &CreateMode::Container.with_acls(Acls::anyone_all()))
+        .await
+        .unwrap();
     let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
     assert_eq!(store.children(&path).await, ["distributed_lock"]);
+    held.release().await.unwrap();
+}
+
+/// Nothing can be made below a node that goes with its session: not now and not later.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_namespace_that_is_ephemeral_is_rejected() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    store.admin.create(&store.root(), b"", &ephemeral).await.unwrap();
+    let err = store.client().await.hold("x", TTL, Retry::within(SOON)).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+}
+
+/// Takes away this identity's right to delete below a node.
+async fn forbid_deleting(store: &ZooKeeper, path: &str) {
+    let rest = Permission::CREATE | Permission::READ | Permission::WRITE | Permission::ADMIN;
+    let acls = [Acl::new(rest, AuthId::anyone())];
+    store.admin.set_acl(path, &acls, None).await.unwrap();
+}
+
+/// A hold that may not be deleted any more is refused as often as it is asked for: it is told once,
+/// and does not keep the session open, whose end needs no permission.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_hold_that_may_not_be_deleted_is_told_and_goes_with_its_client() {
+    let (log, reading) = Log::read(LevelFilter::WARN);
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let (lock, id) = (store.client().await, LockId::new("x").unwrap());
+    let lease = lock.acquire(&id, TTL).await.unwrap();
+    forbid_deleting(&store, &store.root()).await;
+    let err = lock.release(&lease).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+    eventually("it is told", SOON, async || log.text().contains("x@lock")).await;
+    drop(lock);
+    settles("nodes", SOON, 0, async || store.nodes(&id).await.len()).await;
+    drop(reading);
+    let told = log.text();
+    assert_eq!(told.matches("may not be deleted").count(), 1, "{told}");
+    assert!(!told.contains(lease.owner().reveal()));
+}
+
+/// The same of a waiter's place: it is not asked for again and again.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn a_place_in_line_that_may_not_be_deleted_is_told_and_goes_with_its_client() {
+    let (log, reading) = Log::read(LevelFilter::WARN);
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let held = store.client().await.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let waiter = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.hold("x", TTL, Retry::within(TTL)).await }
+    });
+    in_line(&store, 1).await;
+    let before = proxy.bytes_up();
+    forbid_deleting(&store, &format!("{}/x@queue", store.root())).await;
+    waiter.abort();
+    eventually("it is told", SOON, async || log.text().contains("x@queue")).await;
+    let asked = proxy.bytes_up() - before;
+    assert!(asked < 2_000, "{asked} bytes");
+    drop(ours);
+    in_line(&store, 0).await;
+    drop(reading);
+    assert_eq!(log.text().matches("may not be deleted").count(), 1, "{}", log.text());
     held.release().await.unwrap();
 }

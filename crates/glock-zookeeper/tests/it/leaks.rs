@@ -1,6 +1,10 @@
 //! Nothing is left: of failed tries, of dropped futures, of killed holders.
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use glock_testing::{
     Fixture, Networked, Proxy, fresh_namespace,
@@ -8,7 +12,7 @@ use glock_testing::{
 };
 use glock_zookeeper::{Guard, Lock, LockExt, LockId, Retry, ZooKeeperLock};
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -23,6 +27,18 @@ async fn nodes(store: &ZooKeeper) -> usize {
         count += 1 + store.children(&format!("{}/{name}", store.root())).await.len();
     }
     count
+}
+
+/// The nodes of the namespace that somebody watches, as its server says.
+pub(crate) async fn watched(store: &ZooKeeper) -> Vec<String> {
+    let (server, root) = (store.upstream(), format!("{}/", store.root()));
+    let ask = move || {
+        let (mut stream, mut answer) = (TcpStream::connect(server)?, String::new());
+        stream.write_all(b"wchp")?;
+        stream.read_to_string(&mut answer).map(|_| answer)
+    };
+    let answer = spawn_blocking(ask).await.unwrap().unwrap();
+    answer.lines().filter_map(|line| line.strip_prefix(&root)).map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,12 +57,13 @@ async fn failed_tries_and_dropped_futures_leave_no_node() {
         let ours = ours.clone();
         tasks.spawn(async move {
             let name = if n % 2 == 0 { "x".to_owned() } else { format!("y{}", n % 7) };
-            let patience = Duration::from_micros(n * 37 % 20_000);
+            let patience = Duration::from_micros(n * 370 % 200_000);
             let _ = timeout(patience, ours.hold(&name, TTL, Retry::within(TTL))).await;
         });
     }
     tasks.join_all().await;
     settles("nodes", Duration::from_secs(20), 2, async || nodes(&store).await).await;
+    settles("watches", Duration::from_secs(20), 0, async || watched(&store).await.len()).await;
     held.release().await.unwrap();
     // A queue that was left empty for a moment is the servers' to sweep.
     settles("nodes", Duration::from_secs(90), 0, async || nodes(&store).await).await;

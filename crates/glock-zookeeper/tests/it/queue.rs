@@ -12,16 +12,32 @@ use glock_testing::{
 use glock_zookeeper::{Lock, LockError, LockExt, LockId, Retry};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::fixture::ZooKeeper;
+use crate::{fixture::ZooKeeper, leaks::watched};
 
 const TTL: Duration = Duration::from_mins(2);
 const PATIENT: Retry = Retry::within(TTL);
+const SOON: Duration = Duration::from_secs(20);
 
 /// Waits until so many stand in line.
 pub(crate) async fn in_line(store: &ZooKeeper, count: usize) {
     let queue = format!("{}/x@queue", store.root());
-    eventually("all are in line", Duration::from_secs(20), async || {
-        store.children(&queue).await.len() == count
+    eventually("all are in line", SOON, async || store.children(&queue).await.len() == count).await;
+}
+
+/// Waits until the first in line sleeps: it watches the lock. Those behind it watch nothing.
+pub(crate) async fn first_sleeps(store: &ZooKeeper, id: &str) {
+    eventually("the first in line sleeps", SOON, async || {
+        watched(store).await == [format!("{id}@lock")]
+    })
+    .await;
+}
+
+/// Waits until nobody has asked for anything for a while: all sleep, far longer than that.
+async fn quiet(proxy: &Proxy) {
+    let mut asked = 0;
+    eventually("all sleep", SOON, async || {
+        sleep(Duration::from_millis(500)).await;
+        std::mem::replace(&mut asked, proxy.requests()) == proxy.requests()
     })
     .await;
 }
@@ -94,16 +110,17 @@ async fn costs_a_hand_over(waiters: usize) -> (f64, f64) {
         });
     }
     in_line(&store, waiters + HAND_OVERS).await;
-    sleep(Duration::from_millis(300)).await;
+    quiet(&proxy).await;
     held.release().await.unwrap();
     done.acquire().await.unwrap().forget();
-    sleep(Duration::from_millis(300)).await;
+    // Who has taken the lock has been woken: this watch is the next one's, as at the end.
+    first_sleeps(&store, "x").await;
     let before = (proxy.requests(), proxy.bytes_up());
     for _ in 0..HAND_OVERS - 1 {
         pass.send(()).await.unwrap();
         done.acquire().await.unwrap().forget();
     }
-    sleep(Duration::from_millis(100)).await;
+    first_sleeps(&store, "x").await;
     let after = (proxy.requests(), proxy.bytes_up());
     drop(pass);
     tasks.join_all().await;
@@ -140,7 +157,8 @@ async fn a_thousand_idle_waiters_ask_next_to_nothing() {
         });
     }
     in_line(&store, 1_000).await;
-    sleep(Duration::from_secs(3)).await;
+    first_sleeps(&store, "x").await;
+    quiet(&proxy).await;
     let before = proxy.requests();
     sleep(Duration::from_secs(SECONDS)).await;
     let asked = proxy.requests() - before;
@@ -174,9 +192,12 @@ async fn a_thousand_waiters_outlive_a_lost_connection() {
         store.children(&queue).await.len() == 1_000
     })
     .await;
-    sleep(Duration::from_secs(1)).await;
+    first_sleeps(&store, id.as_str()).await;
+    quiet(&proxy).await;
+    let accepted = proxy.accepted();
     proxy.cut();
-    sleep(Duration::from_millis(500)).await;
+    eventually("it is back", SOON, async || proxy.accepted() > accepted).await;
+    first_sleeps(&store, id.as_str()).await;
     theirs.release(&held).await.unwrap();
     let served = tokio::time::timeout(Duration::from_mins(1), tasks.join_all()).await;
     assert!(served.is_ok(), "the line does not move");

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use glock_testing::{Fixture, fresh_namespace, process::eventually};
 use glock_zookeeper::{LockExt, Retry, ZooKeeperLock};
-use tokio::{
-    runtime::Runtime,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
     fixture::{SESSION_TIMEOUT, ZooKeeper},
-    queue::in_line,
+    queue::{first_sleeps, in_line},
 };
 
 const TTL: Duration = Duration::from_mins(2);
@@ -66,9 +63,8 @@ fn a_waiter_outlives_the_runtime_that_its_session_was_opened_on() {
     other.block_on(warm(&ours));
     let waiter = main.spawn(async move { ours.hold("x", TTL, Retry::within(TTL)).await });
     main.block_on(async {
-        in_line(&store, 1).await;
         // Its place is seen before it has gone to sleep.
-        sleep(Duration::from_millis(500)).await;
+        first_sleeps(&store, "x").await;
     });
     other.shutdown_timeout(SOON);
     main.block_on(async {

@@ -8,14 +8,30 @@ use std::{
 
 use glock_testing::{Fixture, Networked, Proxy, fresh_namespace};
 use glock_zookeeper::{Lease, Lock, LockExt, LockId, Retry};
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
 use crate::{fixture::ZooKeeper, queue::in_line};
 
 const TTL: Duration = Duration::from_mins(2);
 
+/// What is logged on a runtime of one thread, as long as what comes with it is kept.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn read(level: LevelFilter) -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let logged = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+        let logged = logged.with_writer(move || writer.clone()).finish();
+        (log, logged.set_default())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -32,10 +48,7 @@ impl io::Write for Log {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn no_log_of_the_driver_names_an_owner() {
-    let log = Log::default();
-    let writer = log.clone();
-    let logged = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
-    let logged = logged.with_writer(move || writer.clone()).finish().set_default();
+    let (log, reading) = Log::read(LevelFilter::TRACE);
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -68,8 +81,8 @@ async fn no_log_of_the_driver_names_an_owner() {
     assert!(!proxy.is_armed());
     note(&lease);
     ours.release(&lease).await.unwrap();
-    drop(logged);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    drop(reading);
+    let log = log.text();
     assert!(log.contains("sending request") && log.contains("x@lock"), "nothing was logged");
     for (n, owner) in owners.iter().enumerate() {
         let line = log.lines().find(|line| line.contains(&**owner));

@@ -8,7 +8,9 @@ mod fixture;
 #[path = "../fixture/members.rs"]
 mod members;
 
+mod late;
 mod quorum;
+mod residue;
 
 /// Nobody opens a store here but at an ensemble of its own.
 fn servers() -> String {
