@@ -125,7 +125,7 @@ impl Client {
             // another try is the only one.
             Err(err @ ConsulError::Lost(_)) => match self.sessions.end(&name).await {
                 Ok(()) => {
-                    session.leave_if_dropped();
+                    session.ended();
                     Ok(None)
                 }
                 Err(_) => Err(failed(err)),

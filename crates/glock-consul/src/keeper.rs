@@ -1,7 +1,6 @@
 //! `Book`: which sessions are spare and which are held, and the task that destroys what is left over.
 
 use std::{
-    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,7 +10,7 @@ use glock_core::OwnerToken;
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{self, Instant},
 };
 
@@ -19,6 +18,7 @@ use crate::{
     ConsulClient,
     order::{Order, Pending, Work},
     owner::Owner,
+    pages::{Held, Pages},
     session::Session,
 };
 
@@ -31,31 +31,8 @@ pub(crate) struct Book {
     urgent: Notify,
 }
 
-#[derive(Default)]
-struct Pages {
-    /// The one that was used last is the last.
-    spares: Vec<(Session, Instant)>,
-    /// By owner token.
-    held: HashMap<String, Held>,
-    orders: Vec<Pending>,
-    keeper: Option<JoinHandle<()>>,
-    closed: bool,
-}
-
-/// A hold of this client's.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    key: String,
-    /// The Raft index at which this session got the key.
-    index: u64,
-    pub(crate) session: Session,
-}
-
 /// How often the keeper looks around while there is something to keep.
 const ROUND: Duration = Duration::from_secs(1);
-/// One spare session a TTL is kept for a TTL, and at most for this long; the others for much less.
-const SPARE_MAX: Duration = Duration::from_mins(1);
-const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// Orders that are carried out at a time, and how often each is tried.
 const ORDERS_MAX: usize = 4;
 const TRIES_MAX: u32 = 8;
@@ -110,6 +87,14 @@ impl Book {
         let mut pages = self.pages();
         pages.held.get(token.reveal()).filter(|held| held.key == key)?;
         pages.held.remove(token.reveal())
+    }
+
+    /// Forgets a hold, unless another session has it by now; whether it was there.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
+        let mut pages = self.pages();
+        let held = pages.held.get(token.reveal());
+        let found = held.is_some_and(|held| held.key == key && held.owner() == *owner);
+        found && pages.held.remove(token.reveal()).is_some()
     }
 
     /// Forgets a session, whatever it is used for.
@@ -201,80 +186,12 @@ impl Book {
     }
 }
 
-impl Held {
-    /// Who Consul says has the key.
-    pub(crate) fn owner(&self) -> Owner {
-        Owner { session: self.session.id.clone(), index: self.index }
-    }
-}
-
-impl Pages {
-    fn is_empty(&self) -> bool {
-        let held = self.held.is_empty() || self.closed;
-        self.spares.is_empty() && self.orders.is_empty() && held
-    }
-
-    /// Has surplus sessions destroyed, and forgets holds that are over.
-    fn look_around(&mut self, now: Instant) {
-        // Nothing lives for longer than twice its TTL without a renewal.
-        self.held.retain(|_, held| now - held.session.refreshed_at < held.session.ttl * 2);
-        let mut kept = HashSet::new();
-        let spares = mem::take(&mut self.spares);
-        for (session, since) in spares.into_iter().rev() {
-            let idle = now.saturating_duration_since(since);
-            let is_first = kept.insert(session.ttl);
-            let idle_max = if is_first { session.ttl.min(SPARE_MAX) } else { SURPLUS_MAX };
-            if self.closed || idle >= idle_max.min(session.ttl) {
-                let order = Order::Destroy(session.id);
-                self.orders.push(Pending::new(order));
-            } else {
-                self.spares.push((session, since));
-            }
-        }
-        self.spares.reverse();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn session(id: &str, ttl: u64) -> Session {
         Session { id: id.into(), ttl: Duration::from_secs(ttl), refreshed_at: Instant::now() }
-    }
-
-    fn orders(pages: &Pages) -> Vec<Order> {
-        pages.orders.iter().map(|pending| pending.order.clone()).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_spare_a_ttl_is_kept_and_not_for_ever() {
-        let mut pages = Pages::default();
-        for (id, ttl) in [("old", 60), ("other", 10), ("new", 60)] {
-            pages.spares.push((session(id, ttl), Instant::now()));
-        }
-        pages.look_around(Instant::now());
-        assert_eq!(pages.spares.len(), 3);
-        time::advance(SURPLUS_MAX).await;
-        pages.look_around(Instant::now());
-        assert_eq!(orders(&pages), [Order::Destroy("old".into())]);
-        time::advance(Duration::from_secs(9)).await;
-        pages.look_around(Instant::now());
-        let left: Vec<_> = pages.spares.iter().map(|(spare, _)| spare.id.as_str()).collect();
-        assert_eq!(left, ["new"]);
-        time::advance(SPARE_MAX).await;
-        pages.look_around(Instant::now());
-        assert_eq!(orders(&pages).len(), 3);
-        assert!(pages.spares.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn spares_go_when_the_client_goes() {
-        let mut pages = Pages::default();
-        pages.spares.push((session("a", 60), Instant::now()));
-        pages.closed = true;
-        pages.look_around(Instant::now());
-        assert_eq!(orders(&pages), [Order::Destroy("a".into())]);
     }
 
     #[tokio::test(start_paused = true)]

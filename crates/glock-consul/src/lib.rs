@@ -10,8 +10,10 @@ mod wait;
 mod hold;
 mod keeper;
 mod order;
+mod pages;
 mod renew;
 mod session;
+mod settle;
 
 mod address;
 mod client;

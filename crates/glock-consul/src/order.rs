@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::{ConsulClient, ConsulError};
+use crate::{ConsulClient, ConsulError, settle::Move};
 
 /// What is to be done in the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) enum Order {
     Destroy(String),
     /// Destroy the session of this name, if it was made.
     Sweep(String),
+    /// Find out which session a hold is on, and destroy the other.
+    Settle(Box<Move>),
 }
 
 /// An order, how often it was tried, and when it may be tried next.
@@ -38,6 +40,7 @@ impl Order {
     pub(crate) async fn carry_out(&self, client: &ConsulClient) -> Result<Work, ConsulError> {
         match self {
             Order::Destroy(session) => client.destroy_session(session).await?,
+            Order::Settle(moved) => moved.settle(client).await?,
             Order::Sweep(name) => {
                 let found = client.sessions_named(name).await?;
                 if found.is_empty() {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{Action, LockError, LockId, OwnerToken};
 use tokio::time::Instant;
 
-use crate::{ConsulError, entry::Record, hold::Client, owner::Owner};
+use crate::{ConsulError, entry::Record, hold::Client, owner::Owner, settle::Move};
 
 /// How often a hold is looked for again that others have moved meanwhile.
 const AGAIN_MAX: usize = 2;
@@ -63,8 +63,8 @@ impl Client {
             let wanted = Record::new(&record.holder, ttl);
             if record.ttl < wanted.ttl {
                 let fence = Some(record.fence.unwrap_or(entry.modify_index));
-                let record = Record { fence, was: Some(token.reveal().to_owned()), ..wanted };
-                let moved = self.move_to_new_session(key, token, &owner, ttl, &record).await?;
+                let known = Record { fence, was: Some(token.reveal().to_owned()), ..record };
+                let moved = self.move_to_new_session(key, token, owner.clone(), ttl, known).await?;
                 if let Some(since) = moved {
                     return Ok(Some((since, ttl)));
                 }
@@ -78,35 +78,34 @@ impl Client {
     }
 
     /// A hold for a longer TTL moves to another session, and keeps its owner token, which the record
-    /// tells. If the answer is lost, nobody here knows which session has it.
+    /// tells. If the answer is lost, nobody here knows which session has it, until that is settled.
     async fn move_to_new_session(
         &self,
         key: &str,
         token: &OwnerToken,
-        owner: &Owner,
+        from: Owner,
         ttl: Duration,
-        record: &Record,
+        stays: Record,
     ) -> Result<Option<Instant>, ConsulError> {
         let mut session = self.sessions.create(ttl).await?;
-        self.sessions.forget(token, key, owner);
+        let exclusive = self.sessions.forget(token, key, &from);
+        let (to, next) = (session.session().id.clone(), stays.lasting(ttl));
+        let (key, token, old) = (key.to_owned(), token.clone(), from.session.clone());
+        let moved = Move { key, token, from, to, stays, exclusive };
+        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to, &next);
         // Given up half-way it may hold the lock, now or when the request arrives.
-        session.leave_if_dropped();
-        match self.consul.hand_on(key, owner, &session.session().id, record).await {
+        session.settle_if_dropped(moved.clone());
+        match handed.await {
             Ok(Some(index)) => {
-                self.sessions.destroy(owner.session.clone());
+                self.sessions.destroy(old);
                 let since = session.session().refreshed_at;
-                session.hold(token, key, index);
+                session.hold(&moved.token, &moved.key, index);
                 Ok(Some(since))
             }
-            Ok(None) => {
+            Err(err) if err.is_unknown() => Err(err),
+            refused => {
                 session.give_back();
-                Ok(None)
-            }
-            Err(err) => {
-                if !err.is_unknown() {
-                    session.give_back();
-                }
-                Err(err)
+                refused.map(|_| None)
             }
         }
     }

@@ -13,10 +13,7 @@ use glock_core::{LockConfig, LockError, OwnerToken};
 use tokio::time::Instant;
 
 use crate::{
-    ConsulClient, ConsulError,
-    keeper::{Book, Held},
-    order::Order,
-    owner::Owner,
+    ConsulClient, ConsulError, keeper::Book, order::Order, owner::Owner, pages::Held, settle::Move,
 };
 
 /// A session that this client has made.
@@ -101,11 +98,10 @@ impl Sessions {
         self.book.take_held(token, key).map(|held| (held.owner(), self.loan(held.session)))
     }
 
-    /// From now on Consul is asked whose the hold is: it may be about to move.
-    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) {
-        if self.of(token, key).is_some_and(|held| held.owner() == *owner) {
-            self.book.take_held(token, key);
-        }
+    /// From now on Consul is asked whose the hold is: it may be about to move. Says whether the book
+    /// had it: if so, nobody else gives its session back.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
+        self.book.forget(token, key, owner)
     }
 
     /// Destroys a session that holds nothing any more, in the background.
@@ -132,7 +128,8 @@ impl Sessions {
     }
 
     fn loan(&self, session: Session) -> Loan {
-        Loan { session, book: Arc::clone(&self.book), done: false }
+        let left = Some(Order::Destroy(session.id.clone()));
+        Loan { session, book: Arc::clone(&self.book), left }
     }
 }
 
@@ -148,12 +145,13 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// A session that somebody works with. Dropping it destroys the session in the background: whatever
-/// may have been asked in its name is then over, or will be refused.
+/// A session that somebody works with. Dropping it destroys the session in the background, unless it
+/// was told otherwise: whatever may have been asked in its name is then over, or will be refused.
 pub(crate) struct Loan {
     session: Session,
     book: Arc<Book>,
-    done: bool,
+    /// What becomes of it if it is dropped.
+    left: Option<Order>,
 }
 
 impl Loan {
@@ -163,7 +161,7 @@ impl Loan {
 
     /// It holds nothing: somebody else may use it.
     pub(crate) fn give_back(mut self) {
-        self.done = true;
+        self.left = None;
         self.book.put_spare(self.session.clone());
     }
 
@@ -176,21 +174,25 @@ impl Loan {
 
     /// It holds `key` since `index` by the token of the grant, which may have been another session's.
     pub(crate) fn hold(mut self, token: &OwnerToken, key: &str, index: u64) {
-        self.done = true;
+        self.left = None;
         self.book.put_held(token, key, index, self.session.clone());
     }
 
-    /// From now on dropping it leaves it to its TTL: it may hold what must not be lost, or it has been
-    /// ended already.
-    pub(crate) fn leave_if_dropped(&mut self) {
-        self.done = true;
+    /// It is over already.
+    pub(crate) fn ended(mut self) {
+        self.left = None;
+    }
+
+    /// From now on dropping it has a move to it settled: it may hold what must not be lost.
+    pub(crate) fn settle_if_dropped(&mut self, moved: Move) {
+        self.left = Some(Order::Settle(Box::new(moved)));
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if !self.done {
-            self.book.order(Order::Destroy(self.session.id.clone()));
+        if let Some(left) = self.left.take() {
+            self.book.order(left);
         }
     }
 }

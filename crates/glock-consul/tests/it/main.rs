@@ -15,6 +15,7 @@ mod crowd;
 mod fencing;
 mod gateway;
 mod leaks;
+mod moves;
 mod operator;
 mod sessions;
 mod ttl;

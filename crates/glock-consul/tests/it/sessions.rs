@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_consul::{Fault, Lease, Lock, LockError, LockExt, Retry};
+use glock_consul::{Lease, Lock, LockError};
 use glock_testing::{Proxy, process::eventually};
 
 use crate::support::{LONG, SLACK, Store, id};
@@ -129,51 +129,6 @@ async fn a_session_whose_id_was_lost_is_swept() {
     drop(lock);
     eventually("none is left", Duration::from_secs(20), async || store.sessions().await.is_empty())
         .await;
-}
-
-/// A renewal moved the hold to another session, and its answer was lost: the old lease is good for
-/// another renewal, whatever for, and for the release.
-#[tokio::test]
-#[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_lease_is_good_when_the_answer_of_its_move_was_lost() {
-    let store = Store::open().await;
-    for then in ["renew for more", "renew for less", "release"] {
-        let proxy = Proxy::start(store.admin.addr).await.unwrap();
-        let lock = store.admin.lock(store.admin.client(proxy.addr()), store.config());
-        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
-        let key = store.key("x");
-        let session = store.admin.session_of(&key).await;
-        // It looks at the key beside renewing its session, makes another one, and moves.
-        proxy.delay(SLACK / 10);
-        let before = proxy.requests();
-        let moving = lock.renew(&lease, LONG * 2);
-        let cut = async {
-            while proxy.requests() < before + 3 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            proxy.cut_after_request();
-        };
-        let (moved, ()) = tokio::join!(moving, cut);
-        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
-        proxy.delay(Duration::ZERO);
-        eventually("the hold has moved", SLACK * 5, async || {
-            store.admin.session_of(&key).await != session
-        })
-        .await;
-        assert_eq!(store.admin.owner(&key).await.as_deref(), Some(lease.owner().reveal()));
-        if then == "release" {
-            lock.release(&lease).await.unwrap();
-        } else {
-            let ttl = if then == "renew for more" { LONG * 2 } else { LONG };
-            let renewed = lock.renew(&lease, ttl).await.unwrap();
-            assert_eq!((renewed.fence(), renewed.owner()), (lease.fence(), lease.owner()));
-            assert_eq!(renewed.ttl(), LONG * 2, "{then}: the session that has the key was renewed");
-            lock.release(&renewed).await.unwrap();
-        }
-        assert_eq!(store.held().await, 0);
-        let guard = lock.hold("x", LONG, Retry::NEVER).await.unwrap();
-        guard.release().await.unwrap();
-    }
 }
 
 /// A process releases what another has begun, and ends at once: nothing lives on by which the other
