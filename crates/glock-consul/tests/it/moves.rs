@@ -172,3 +172,58 @@ async fn a_move_that_is_given_up_half_way_ends_no_hold() {
     let lease = held.is_renewable(LONG).await;
     held.ends(Some(lease)).await;
 }
+
+/// Two renewals at the same time look at the key before either has moved the hold: it moves once for
+/// each that needs it, and the session that came too late is used again or ended.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
+    for second in [LONG * 2, LONG * 3] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        held.proxy.delay(EACH_WAY);
+        let before = held.proxy.requests();
+        let (one, two) = tokio::join!(
+            held.lock.renew(&held.lease, LONG * 2),
+            held.lock.renew(&held.lease, second)
+        );
+        let asked = held.proxy.requests() - before;
+        assert!(asked >= 10, "both were to begin a move: {asked} requests");
+        held.proxy.delay(Duration::ZERO);
+        for lease in [one.unwrap(), two.unwrap()] {
+            assert!(lease.ttl() >= LONG * 2);
+            assert_eq!((lease.fence(), lease.owner()), (held.lease.fence(), held.lease.owner()));
+        }
+        let lease = held.is_renewable(second).await;
+        assert_eq!(lease.ttl(), second);
+        if second == LONG * 2 {
+            held.lock.release(&lease).await.unwrap();
+            eventually("one session is left", SETTLED, async || {
+                held.store.sessions().await.len() == 1
+            })
+            .await;
+            continue;
+        }
+        held.ends(Some(lease)).await;
+    }
+}
+
+/// A renewal that needs no move looks at the key while another one moves the hold.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_renewal_beside_a_move_loses_nothing() {
+    let held = Held::new(Duration::from_secs(5)).await;
+    held.proxy.delay(EACH_WAY / 20);
+    let renews = async {
+        for _ in 0..40 {
+            let renewed = held.lock.renew(&held.lease, LONG).await;
+            drop(renewed.expect("the hold was only moved"));
+        }
+    };
+    let moves = async {
+        for times in 2..12 {
+            drop(held.lock.renew(&held.lease, LONG * times).await.unwrap());
+        }
+    };
+    tokio::join!(renews, moves);
+    held.ends(None).await;
+}
