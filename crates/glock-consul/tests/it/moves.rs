@@ -187,7 +187,7 @@ async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
             held.lock.renew(&held.lease, second)
         );
         let asked = held.proxy.requests() - before;
-        assert!(asked >= 10, "both were to begin a move: {asked} requests");
+        assert!(asked >= 8, "both were to begin a move: {asked} requests");
         held.proxy.delay(Duration::ZERO);
         for lease in [one.unwrap(), two.unwrap()] {
             assert!(lease.ttl() >= LONG * 2);
