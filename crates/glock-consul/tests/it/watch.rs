@@ -142,6 +142,16 @@ async fn a_query_that_hangs_is_given_up() {
     assert!(since.elapsed() < Duration::from_secs(9), "{:?}", since.elapsed());
 }
 
+/// Queries that fail wake whoever sleeps, so that he looks for himself; one who is just looking is told
+/// what came of that.
+#[tokio::test]
+async fn a_waiter_is_told_of_what_its_own_look_met() {
+    let slow = |line: &str| if line.contains("consistent") { SLACK } else { Duration::ZERO };
+    let fake = Fake::slow(slow, |_| Some((403, None, "Permission denied".into()))).await;
+    let err = lock_at(&fake).wait(&id("x"), LONG).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+}
+
 /// What is not Consul is said to be none.
 #[tokio::test]
 async fn another_server_is_refused() {
