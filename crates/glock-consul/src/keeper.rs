@@ -36,8 +36,6 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Orders that are carried out at a time, and how often each is tried.
 const ORDERS_MAX: usize = 4;
 const TRIES_MAX: u32 = 8;
-/// How often no session of a name must be found before it counts as not made.
-const ABSENT_MIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Book {
@@ -165,18 +163,25 @@ impl Book {
     }
 
     async fn carry_out(&self, mut pending: Pending) {
+        let asked_at = Instant::now();
         let done = time::timeout(self.limit, pending.order.carry_out(&self.client)).await;
         pending.tries += 1;
+        let mut pause = PAUSE * (1 << pending.tries.min(6));
         let enough = match done {
             Ok(Ok(Work::Done)) => true,
-            Ok(Ok(Work::NotYet)) => pending.tries >= ABSENT_MIN,
+            Ok(Ok(Work::NotYet)) => {
+                // A request may be on its way for as long as a call may take.
+                let absent = asked_at - *pending.absent_since.get_or_insert(asked_at);
+                pause = pause.min(self.limit.saturating_sub(absent));
+                absent >= self.limit
+            }
             // A session that is left after so many tries ends by its TTL.
             Ok(Err(_)) | Err(_) => pending.tries >= TRIES_MAX,
         };
         if enough {
             return;
         }
-        pending.not_before = Instant::now() + PAUSE * (1 << pending.tries.min(6));
+        pending.not_before = Instant::now() + pause;
         self.pages().orders.push(pending);
     }
 

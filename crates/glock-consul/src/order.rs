@@ -20,11 +20,13 @@ pub(crate) struct Pending {
     pub(crate) order: Order,
     pub(crate) tries: u32,
     pub(crate) not_before: Instant,
+    /// When it was first found that there is nothing to do yet.
+    pub(crate) absent_since: Option<Instant>,
 }
 
 impl Pending {
     pub(crate) fn new(order: Order) -> Self {
-        Self { order, tries: 0, not_before: Instant::now() }
+        Self { order, tries: 0, not_before: Instant::now(), absent_since: None }
     }
 }
 

@@ -131,6 +131,24 @@ async fn a_session_whose_id_was_lost_is_swept() {
         .await;
 }
 
+/// The request for a session arrives long after its connection was gone: what it makes is found too.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_session_that_is_made_late_is_swept() {
+    const LATE: Duration = Duration::from_secs(3);
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let lock = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    proxy.cut_and_deliver_late(LATE);
+    let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+    assert!(!proxy.is_armed());
+    let held = store.sessions().await;
+    assert_eq!(held.len(), 1);
+    eventually("it arrives", LATE * 2, async || proxy.counts().late == 1).await;
+    eventually("one session is left", LATE * 2, async || store.sessions().await == held).await;
+    lock.release(&lease).await.unwrap();
+}
+
 /// A process releases what another has begun, and ends at once: nothing lives on by which the other
 /// could believe that it still holds the lock.
 #[test]
