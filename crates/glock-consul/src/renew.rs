@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{Action, LockError, LockId, OwnerToken};
 use tokio::time::Instant;
 
-use crate::{ConsulError, entry::Record, hold::Client, owner::Owner, settle::Move};
-
-/// How often a hold is looked for again that others have moved meanwhile.
-const AGAIN_MAX: usize = 2;
+use crate::{
+    ConsulError,
+    entry::Record,
+    hold::{Client, MOVES_MAX},
+    owner::Owner,
+    settle::Move,
+};
 
 impl Client {
     /// Extends a hold: since when its TTL counts from then on, and which that is. A session's TTL
@@ -38,7 +41,7 @@ impl Client {
         mut owner: Owner,
         ttl: Duration,
     ) -> Result<Option<(Instant, Duration)>, ConsulError> {
-        for _ in 0..=AGAIN_MAX {
+        for _ in 0..=MOVES_MAX {
             let sent_at = Instant::now();
             let (lives, entry) =
                 tokio::join!(self.consul.renew_session(&owner.session), self.consul.entry(key));
@@ -56,8 +59,8 @@ impl Client {
                 continue;
             }
             if !lives? {
-                self.sessions.destroy(owner.session);
-                return Ok(None);
+                // It was seen before its session ended: by a move of another renewal, or for good.
+                continue;
             }
             let record = entry.record();
             let wanted = Record::new(&record.holder, ttl);

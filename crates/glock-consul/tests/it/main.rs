@@ -11,6 +11,7 @@ mod fake;
 mod support;
 
 mod access;
+mod beside;
 mod crowd;
 mod fencing;
 mod gateway;

@@ -206,24 +206,3 @@ async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
         held.ends(Some(lease)).await;
     }
 }
-
-/// A renewal that needs no move looks at the key while another one moves the hold.
-#[tokio::test]
-#[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_renewal_beside_a_move_loses_nothing() {
-    let held = Held::new(Duration::from_secs(5)).await;
-    held.proxy.delay(EACH_WAY / 20);
-    let renews = async {
-        for _ in 0..40 {
-            let renewed = held.lock.renew(&held.lease, LONG).await;
-            drop(renewed.expect("the hold was only moved"));
-        }
-    };
-    let moves = async {
-        for times in 2..12 {
-            drop(held.lock.renew(&held.lease, LONG * times).await.unwrap());
-        }
-    };
-    tokio::join!(renews, moves);
-    held.ends(None).await;
-}
