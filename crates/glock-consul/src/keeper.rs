@@ -44,8 +44,10 @@ impl Book {
     }
 
     pub(crate) fn take_spare(&self, ttl: Duration) -> Option<Session> {
+        let now = Instant::now();
         let mut pages = self.pages();
-        let at = pages.spares.iter().rposition(|(session, _)| session.ttl == ttl)?;
+        let fits = |session: &Session| session.ttl == ttl && !session.may_be_over(now);
+        let at = pages.spares.iter().rposition(|(session, _)| fits(session))?;
         Some(pages.spares.remove(at).0)
     }
 
@@ -197,6 +199,26 @@ mod tests {
 
     fn session(id: &str, ttl: u64) -> Session {
         Session { id: id.into(), ttl: Duration::from_secs(ttl), refreshed_at: Instant::now() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spare_that_may_be_over_is_not_used() {
+        let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
+        let book = Book::new(client, Duration::from_secs(1));
+        let ttl = Duration::from_secs(10);
+        let old = session("old", 10);
+        time::advance(Duration::from_secs(9)).await;
+        // Given back just now, by a holder that never renewed.
+        book.pages().spares.push((old, Instant::now()));
+        assert_eq!(book.take_spare(ttl).map(|spare| spare.id).as_deref(), Some("old"));
+        book.pages().spares.push((session("new", 10), Instant::now()));
+        let nearly_over = Instant::now() - Duration::from_secs(9);
+        let old = Session { refreshed_at: nearly_over, ..session("old", 10) };
+        book.pages().spares.push((old, Instant::now()));
+        time::advance(Duration::from_secs(1)).await;
+        assert_eq!(book.take_spare(ttl).map(|spare| spare.id).as_deref(), Some("new"));
+        book.pages().look_around(Instant::now());
+        assert!(book.pages().spares.is_empty(), "it is kept");
     }
 
     #[tokio::test(start_paused = true)]

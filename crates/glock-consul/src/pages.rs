@@ -61,7 +61,8 @@ impl Pages {
             let idle = now.saturating_duration_since(since);
             let is_first = kept.insert(session.ttl);
             let idle_max = if is_first { session.ttl.min(SPARE_MAX) } else { SURPLUS_MAX };
-            if self.closed || idle >= idle_max.min(session.ttl) {
+            let over = idle >= idle_max || session.may_be_over(now);
+            if self.closed || over {
                 let order = Order::Destroy(session.id);
                 self.orders.push(Pending::new(order));
             } else {

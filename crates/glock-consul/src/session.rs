@@ -26,6 +26,13 @@ pub(crate) struct Session {
     pub(crate) refreshed_at: Instant,
 }
 
+impl Session {
+    /// A server that is about to end a session still says that it has renewed it.
+    pub(crate) fn may_be_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.refreshed_at) >= self.ttl
+    }
+}
+
 /// The sessions of one client. A held lock has one to itself; one that is given back is spare, so
 /// that the next acquire takes one round trip. What is spare for long is destroyed, and so is
 /// everything that is spare when this value goes.
