@@ -129,10 +129,9 @@ impl Book {
         }
     }
 
-    /// Destroys and closes what is left over, until there is nothing to keep.
+    /// Destroys what is left over, until there is nothing to keep.
     async fn keeper(self: Arc<Self>) {
         while let Some(due) = self.due() {
-            self.client.trim();
             if due.is_empty() {
                 let _ = time::timeout(ROUND, self.urgent.notified()).await;
             }

@@ -18,6 +18,7 @@ mod settle;
 mod address;
 mod client;
 mod connections;
+mod idle;
 
 mod api;
 mod entry;
