@@ -1,7 +1,6 @@
 //! `Book`: which sessions are spare and which are held, and the task that destroys what is left over.
 
 use std::{
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use tokio::{
 
 use crate::{
     ConsulClient,
-    order::{Order, Pending, Work},
+    order::{Missing, Order, Pending, Search},
     owner::Owner,
     pages::{Held, Pages},
     session::Session,
@@ -33,10 +32,8 @@ pub(crate) struct Book {
 
 /// How often the keeper looks around while there is something to keep.
 const ROUND: Duration = Duration::from_secs(1);
-/// Orders that are carried out at a time, and how often each is tried.
+/// Orders that are carried out at a time.
 const ORDERS_MAX: usize = 4;
-const TRIES_MAX: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(250);
 
 impl Book {
     pub(crate) fn new(client: ConsulClient, limit: Duration) -> Arc<Self> {
@@ -111,6 +108,14 @@ impl Book {
         self.urgent.notify_one();
     }
 
+    /// Looks for a session of this name, and destroys it. Not at once, so that those that are lost
+    /// together are looked for together.
+    pub(crate) fn miss(self: &Arc<Self>, name: String) {
+        let mut pages = self.pages();
+        pages.missing.push(Missing::new(name));
+        self.keep(&mut pages);
+    }
+
     /// Nobody takes sessions any more: what is spare is destroyed now.
     pub(crate) fn close(self: &Arc<Self>) {
         let mut pages = self.pages();
@@ -131,22 +136,26 @@ impl Book {
 
     /// Destroys what is left over, until there is nothing to keep.
     async fn keeper(self: Arc<Self>) {
-        while let Some(due) = self.due() {
-            if due.is_empty() {
+        while let Some((orders, missing)) = self.due() {
+            if orders.is_empty() && missing.is_empty() {
                 let _ = time::timeout(ROUND, self.urgent.notified()).await;
             }
             let mut carried = JoinSet::new();
-            for pending in due {
+            for pending in orders {
                 let book = Arc::clone(&self);
                 carried.spawn(async move { book.carry_out(pending).await });
             }
-            // Cancelled with the runtime, an order is left to its session's TTL.
+            if !missing.is_empty() {
+                let book = Arc::clone(&self);
+                carried.spawn(async move { book.search(missing).await });
+            }
+            // Cancelled with the runtime, what is done here is left to its session's TTL.
             while carried.join_next().await.is_some() {}
         }
     }
 
     /// What is to be done now; `None` once there is nothing left, and the keeper ends.
-    fn due(&self) -> Option<Vec<Pending>> {
+    fn due(&self) -> Option<(Vec<Pending>, Vec<Missing>)> {
         let now = Instant::now();
         let mut pages = self.pages();
         pages.look_around(now);
@@ -154,36 +163,33 @@ impl Book {
             pages.keeper = None;
             return None;
         }
-        let mut due = Vec::new();
-        let orders = mem::take(&mut pages.orders);
-        for pending in orders {
-            let ready = pending.not_before <= now && due.len() < ORDERS_MAX;
-            if ready { due.push(pending) } else { pages.orders.push(pending) }
-        }
-        Some(due)
+        let ready = |pending: &mut Pending| pending.tries.may_begin(now);
+        let orders = pages.orders.extract_if(.., ready).take(ORDERS_MAX).collect();
+        let ready = |missing: &mut Missing| missing.tries.may_begin(now);
+        let missing = pages.missing.extract_if(.., ready).collect();
+        Some((orders, missing))
     }
 
     async fn carry_out(&self, mut pending: Pending) {
-        let asked_at = Instant::now();
         let done = time::timeout(self.limit, pending.order.carry_out(&self.client)).await;
-        pending.tries += 1;
-        let mut pause = PAUSE * (1 << pending.tries.min(6));
-        let enough = match done {
-            Ok(Ok(Work::Done)) => true,
-            Ok(Ok(Work::NotYet)) => {
-                // A request may be on its way for as long as a call may take.
-                let absent = asked_at - *pending.absent_since.get_or_insert(asked_at);
-                pause = pause.min(self.limit.saturating_sub(absent));
-                absent >= self.limit
-            }
-            // A session that is left after so many tries ends by its TTL.
-            Ok(Err(_)) | Err(_) => pending.tries >= TRIES_MAX,
-        };
-        if enough {
-            return;
+        if !matches!(done, Ok(Ok(()))) && pending.tries.again() {
+            self.pages().orders.push(pending);
         }
-        pending.not_before = Instant::now() + pause;
-        self.pages().orders.push(pending);
+    }
+
+    /// Looks for all of them in one list.
+    async fn search(&self, missing: Vec<Missing>) {
+        let asked_at = Instant::now();
+        let sessions = time::timeout(self.limit, self.client.sessions_by_name()).await;
+        let sessions = sessions.ok().and_then(Result::ok);
+        let mut pages = self.pages();
+        for missing in missing {
+            match missing.search(sessions.as_ref(), asked_at, self.limit) {
+                Search::Found(order) => pages.orders.push(Pending::new(order)),
+                Search::Again(missing) => pages.missing.push(missing),
+                Search::GivenUp => {}
+            }
+        }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {

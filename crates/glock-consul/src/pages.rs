@@ -9,7 +9,7 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    order::{Order, Pending},
+    order::{Missing, Order, Pending},
     owner::Owner,
     session::Session,
 };
@@ -21,6 +21,7 @@ pub(crate) struct Pages {
     /// By owner token.
     pub(crate) held: HashMap<String, Held>,
     pub(crate) orders: Vec<Pending>,
+    pub(crate) missing: Vec<Missing>,
     pub(crate) keeper: Option<JoinHandle<()>>,
     pub(crate) closed: bool,
 }
@@ -48,7 +49,8 @@ impl Held {
 impl Pages {
     pub(crate) fn is_empty(&self) -> bool {
         let held = self.held.is_empty() || self.closed;
-        self.spares.is_empty() && self.orders.is_empty() && held
+        let work = self.orders.is_empty() && self.missing.is_empty();
+        self.spares.is_empty() && work && held
     }
 
     /// Has surplus sessions destroyed, and forgets holds that are over.

@@ -225,7 +225,7 @@ impl Unborn {
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            self.book.order(Order::Sweep(name));
+            self.book.miss(name);
         }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use glock_consul::{Lease, Lock, LockError};
+use glock_consul::{ConsulClient, ConsulLock, Lease, Lock, LockConfig, LockError};
 use glock_testing::{Proxy, process::eventually};
+use tokio::{task::JoinSet, time::sleep};
 
-use crate::support::{LONG, SLACK, Store, id};
+use crate::{
+    fake::Fake,
+    support::{LONG, SLACK, Store, id},
+};
 
 /// No health check can end a session, its keys go with it, and can be locked again at once.
 #[tokio::test]
@@ -147,6 +151,33 @@ async fn a_session_that_is_made_late_is_swept() {
     eventually("it arrives", LATE * 2, async || proxy.counts().late == 1).await;
     eventually("one session is left", LATE * 2, async || store.sessions().await == held).await;
     lock.release(&lease).await.unwrap();
+}
+
+/// An agent that hangs loses the answers of hundreds of requests for sessions: what they may have made is
+/// looked for by a few lists, and not by hundreds.
+#[tokio::test]
+async fn sessions_that_are_lost_together_are_looked_for_together() {
+    let fake = Fake::start(|line| {
+        let hangs = line.contains("session/create");
+        (!hangs).then(|| (200, Some(7), "[]".into()))
+    })
+    .await;
+    let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
+    let config = LockConfig::default().with_call_timeout(SLACK / 2);
+    let lock = ConsulLock::new(client).with_config(config).unwrap();
+    let mut tries = JoinSet::new();
+    for n in 0..200 {
+        let lock = lock.clone();
+        tries.spawn(async move { lock.acquire(&id(&format!("x{n}")), LONG).await.unwrap_err() });
+    }
+    tries.join_all().await;
+    let lists = || fake.asked().iter().filter(|line| line.contains("session/list")).count();
+    let mut last = 0;
+    // Until nothing is asked for longer than a pause between two lists.
+    while std::mem::replace(&mut last, lists()) != lists() || last == 0 {
+        sleep(SLACK * 3).await;
+    }
+    assert!(last <= 20, "{last} lists");
 }
 
 /// A process releases what another has begun, and ends at once: nothing lives on by which the other
