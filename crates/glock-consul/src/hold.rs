@@ -115,11 +115,12 @@ impl Client {
                 Ok(Some(Lease::granted(id.clone(), token, fence, since, ttl)))
             }
             Ok(refused @ (Locked::Held | Locked::Delayed)) => {
-                session.give_back();
                 if matches!(refused, Locked::Delayed) {
                     // Nothing tells of the end of a delay, and the key looks free.
                     time::sleep(DELAYED_PAUSE).await;
                 }
+                // The last thing here: who is given up before has its session destroyed.
+                session.give_back();
                 Err(LockError::Held { id: id.clone(), holder: None })
             }
             Ok(Locked::NoSession) => Ok(None),
