@@ -175,7 +175,7 @@ impl Client {
     ) -> Result<bool, ConsulError> {
         // Until it is given back, whatever goes wrong destroys the session, which ends the hold.
         let (mut owner, session) = match self.sessions.reclaim(token, key) {
-            Some((owner, session)) => (owner, Some(session)),
+            Some(known) => known,
             None => (granted, None),
         };
         let mut lost = None;

@@ -62,8 +62,16 @@ impl Book {
         session: Session,
     ) {
         let mut pages = self.pages();
-        let held = Held { key: key.into(), index, session };
+        let held = Held { key: key.into(), index, session, borrowed: false };
         pages.held.insert(token.reveal().into(), held);
+        self.keep(&mut pages);
+    }
+
+    /// Remembers where a hold is that somebody else has moved, unless that is known.
+    pub(crate) fn note(self: &Arc<Self>, token: &OwnerToken, key: &str, index: u64, on: Session) {
+        let mut pages = self.pages();
+        let held = Held { key: key.into(), index, session: on, borrowed: true };
+        pages.held.entry(token.reveal().into()).or_insert(held);
         self.keep(&mut pages);
     }
 
@@ -86,12 +94,12 @@ impl Book {
         pages.held.remove(token.reveal())
     }
 
-    /// Forgets a hold, unless another session has it by now; whether it was there.
+    /// Forgets a hold, unless another session has it by now; whether its session is this client's.
     pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
         let mut pages = self.pages();
         let held = pages.held.get(token.reveal());
         let found = held.is_some_and(|held| held.key == key && held.owner() == *owner);
-        found && pages.held.remove(token.reveal()).is_some()
+        found && pages.held.remove(token.reveal()).is_some_and(|held| !held.borrowed)
     }
 
     /// Forgets a session, whatever it is used for.

@@ -26,13 +26,15 @@ pub(crate) struct Pages {
     pub(crate) closed: bool,
 }
 
-/// A hold of this client's.
+/// A hold of this client's, or one that it has renewed.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) key: String,
     /// The Raft index at which this session got the key.
     pub(crate) index: u64,
     pub(crate) session: Session,
+    /// Another client may have made the session, and use it again once the hold is over.
+    pub(crate) borrowed: bool,
 }
 
 /// One spare session a TTL is kept for a TTL, and at most for this long; the others for much less.

@@ -74,8 +74,9 @@ impl Client {
                 // Another renewal of this hold may have moved it first: look again.
                 continue;
             }
-            self.sessions.refreshed(token, key, &owner, sent_at);
-            return Ok(Some((sent_at, Duration::from_millis(record.ttl))));
+            let ttl = Duration::from_millis(record.ttl);
+            self.sessions.refreshed(token, key, owner, sent_at, ttl);
+            return Ok(Some((sent_at, ttl)));
         }
         Err(ConsulError::NotSent("the hold is moved by others again and again".into()))
     }

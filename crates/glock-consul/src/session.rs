@@ -95,18 +95,31 @@ impl Sessions {
         self.book.held(token, key)
     }
 
-    /// Notes that the session of this client's hold was renewed.
-    pub(crate) fn refreshed(&self, token: &OwnerToken, key: &str, owner: &Owner, sent_at: Instant) {
-        self.book.refresh(token, key, owner, sent_at);
+    /// Notes that the session of a hold was renewed, and which one that is.
+    pub(crate) fn refreshed(
+        &self,
+        token: &OwnerToken,
+        key: &str,
+        owner: Owner,
+        sent_at: Instant,
+        ttl: Duration,
+    ) {
+        self.book.refresh(token, key, &owner, sent_at);
+        // The token itself says where one is that never moved.
+        if owner.text() != token.reveal() {
+            let on = Session { id: owner.session, ttl, refreshed_at: sent_at };
+            self.book.note(token, key, owner.index, on);
+        }
     }
 
-    /// Takes the session of a hold back, which ends here.
-    pub(crate) fn reclaim(&self, token: &OwnerToken, key: &str) -> Option<(Owner, Loan)> {
-        self.book.take_held(token, key).map(|held| (held.owner(), self.loan(held.session)))
+    /// Takes the session of a hold back, which ends here, if it is this client's own.
+    pub(crate) fn reclaim(&self, token: &OwnerToken, key: &str) -> Option<(Owner, Option<Loan>)> {
+        let held = self.book.take_held(token, key)?;
+        Some((held.owner(), (!held.borrowed).then(|| self.loan(held.session))))
     }
 
-    /// From now on Consul is asked whose the hold is: it may be about to move. Says whether the book
-    /// had it: if so, nobody else gives its session back.
+    /// From now on Consul is asked whose the hold is: it may be about to move. Says whether its
+    /// session was this client's: if so, nobody else gives that back.
     pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
         self.book.forget(token, key, owner)
     }

@@ -206,3 +206,30 @@ async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
         held.ends(Some(lease)).await;
     }
 }
+
+/// Whoever has seen once where another client has moved a hold to goes there at once from then on, and
+/// ends no session that may be used for another hold by then.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_hold_that_another_client_moved_is_renewed_in_one_round_trip() {
+    let held = Held::new(Duration::from_secs(5)).await;
+    let theirs = held.store.lock();
+    drop(theirs.renew(&held.lease, LONG * 2).await.unwrap());
+    held.proxy.delay(EACH_WAY / 10);
+    let mut trips = Vec::new();
+    for _ in 0..3 {
+        let before = held.proxy.counts();
+        drop(held.lock.renew(&held.lease, LONG).await.unwrap());
+        trips.push((held.proxy.counts() - before).in_a_row);
+    }
+    assert_eq!(trips, [2, 1, 1]);
+    theirs.release(&held.lease).await.unwrap();
+    let other = theirs.acquire(&id("y"), LONG * 2).await.unwrap();
+    let gone = held.lock.renew(&held.lease, LONG).await;
+    assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
+    let gone = held.lock.release(&held.lease).await;
+    assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
+    tokio::time::sleep(SLACK).await;
+    drop(theirs.renew(&other, LONG).await.expect("its session is its own"));
+    theirs.release(&other).await.unwrap();
+}
