@@ -30,8 +30,13 @@ pub(crate) struct Book {
     urgent: Notify,
 }
 
-/// How often the keeper looks around while there is something to keep.
-const ROUND: Duration = Duration::from_secs(1);
+/// What the keeper does next, and how long it rests if that is nothing.
+struct Due {
+    orders: Vec<Pending>,
+    missing: Vec<Missing>,
+    pause: Duration,
+}
+
 /// Orders that are carried out at a time.
 const ORDERS_MAX: usize = 4;
 
@@ -144,9 +149,9 @@ impl Book {
 
     /// Destroys what is left over, until there is nothing to keep.
     async fn keeper(self: Arc<Self>) {
-        while let Some((orders, missing)) = self.due() {
+        while let Some(Due { orders, missing, pause }) = self.due() {
             if orders.is_empty() && missing.is_empty() {
-                let _ = time::timeout(ROUND, self.urgent.notified()).await;
+                let _ = time::timeout(pause, self.urgent.notified()).await;
             }
             let mut carried = JoinSet::new();
             for pending in orders {
@@ -163,10 +168,10 @@ impl Book {
     }
 
     /// What is to be done now; `None` once there is nothing left, and the keeper ends.
-    fn due(&self) -> Option<(Vec<Pending>, Vec<Missing>)> {
+    fn due(&self) -> Option<Due> {
         let now = Instant::now();
         let mut pages = self.pages();
-        pages.look_around(now);
+        let pause = pages.look_around(now);
         if pages.is_empty() {
             pages.keeper = None;
             return None;
@@ -175,7 +180,7 @@ impl Book {
         let orders = pages.orders.extract_if(.., ready).take(ORDERS_MAX).collect();
         let ready = |missing: &mut Missing| missing.tries.may_begin(now);
         let missing = pages.missing.extract_if(.., ready).collect();
-        Some((orders, missing))
+        Some(Due { orders, missing, pause })
     }
 
     async fn carry_out(&self, mut pending: Pending) {

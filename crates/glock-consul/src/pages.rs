@@ -37,6 +37,8 @@ pub(crate) struct Held {
     pub(crate) borrowed: bool,
 }
 
+/// How often the keeper looks around while there is something to keep, or more often.
+const ROUND: Duration = Duration::from_secs(1);
 /// One spare session a TTL is kept for a TTL, and at most for this long; the others for much less.
 const SPARE_MAX: Duration = Duration::from_mins(1);
 const SURPLUS_MAX: Duration = Duration::from_secs(1);
@@ -55,8 +57,9 @@ impl Pages {
         self.spares.is_empty() && work && held
     }
 
-    /// Has surplus sessions destroyed, and forgets holds that are over.
-    pub(crate) fn look_around(&mut self, now: Instant) {
+    /// Has surplus sessions destroyed, and forgets holds that are over. Says when to look again.
+    pub(crate) fn look_around(&mut self, now: Instant) -> Duration {
+        let mut pause = ROUND;
         // Nothing lives for longer than twice its TTL without a renewal.
         self.held.retain(|_, held| now - held.session.refreshed_at < held.session.ttl * 2);
         let mut kept = HashSet::new();
@@ -70,10 +73,12 @@ impl Pages {
                 let order = Order::Destroy(session.id);
                 self.orders.push(Pending::new(order));
             } else {
+                pause = pause.min(idle_max.saturating_sub(idle));
                 self.spares.push((session, since));
             }
         }
         self.spares.reverse();
+        pause
     }
 }
 
@@ -99,8 +104,10 @@ mod tests {
         }
         pages.look_around(Instant::now());
         assert_eq!(pages.spares.len(), 3);
-        time::advance(SURPLUS_MAX).await;
-        pages.look_around(Instant::now());
+        time::advance(SURPLUS_MAX / 4).await;
+        assert_eq!(pages.look_around(Instant::now()), SURPLUS_MAX * 3 / 4);
+        time::advance(SURPLUS_MAX * 3 / 4).await;
+        assert_eq!(pages.look_around(Instant::now()), ROUND);
         assert_eq!(orders(&pages), [Order::Destroy("old".into())]);
         time::advance(Duration::from_secs(9)).await;
         pages.look_around(Instant::now());
