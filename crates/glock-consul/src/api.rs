@@ -1,6 +1,6 @@
 //! What a lock asks of Consul's HTTP API: transactions on a key, sessions, blocking queries.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use hyper::{Method, body::Bytes};
 use serde::Deserialize;
@@ -182,13 +182,13 @@ impl ConsulClient {
         expect_ok(answer).map(drop)
     }
 
-    /// The sessions of exactly that name.
-    pub(crate) async fn sessions_named(&self, name: &str) -> Result<Vec<String>, ConsulError> {
+    /// All sessions by their names, of which ours are all different.
+    pub(crate) async fn sessions_by_name(&self) -> Result<HashMap<String, String>, ConsulError> {
         let request = self.request(Method::GET, "session/list", "consistent", "")?;
         let answer = expect_ok(self.again(request).await?)?;
         let sessions: Vec<Session> = parse(&answer.body)?;
-        let ours = |session: &Session| session.name == name && is_session(&session.id);
-        Ok(sessions.into_iter().filter(ours).map(|session| session.id).collect())
+        let known = sessions.into_iter().filter(|session| is_session(&session.id));
+        Ok(known.map(|session| (session.name, session.id)).collect())
     }
 
     /// A transaction on one key: the index of what it wrote, or what its operations complained of.

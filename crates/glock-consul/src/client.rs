@@ -131,11 +131,6 @@ impl ConsulClient {
         self.shared.watch.send(request).await
     }
 
-    /// Closes connections that were not used lately.
-    pub(crate) fn trim(&self) {
-        self.shared.commands.trim();
-    }
-
     /// Returns once a request has failed from now on: a blocking query may then hang as well.
     pub(crate) async fn trouble(&self) {
         self.shared.trouble.notified().await;

@@ -1,11 +1,6 @@
 //! `Connections`: a few HTTP/1.1 connections to one agent, and what becomes of a request on them.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc};
 
 use glock_core::BoxError;
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,12 +10,14 @@ use hyper::{
     client::conn::http1,
     rt,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use crate::ConsulError;
+use crate::{
+    ConsulError,
+    idle::{Idle, Sender},
+};
 
-pub(crate) type Sender = http1::SendRequest<Full<Bytes>>;
 type Opening = Pin<Box<dyn Future<Output = Result<Sender, BoxError>> + Send>>;
 /// Opens one connection more.
 pub(crate) type Open = Arc<dyn Fn() -> Opening + Send + Sync>;
@@ -41,20 +38,17 @@ pub(crate) struct Answer {
 pub(crate) struct Connections {
     open: Open,
     permits: Semaphore,
-    /// The one that was used last is the last, so that those that are too many are the first.
-    idle: Mutex<Vec<(Sender, Instant)>>,
+    idle: Idle,
 }
 
 /// An answer that is longer is not a lock's.
 const BODY_MAX: usize = 64 * 1024 * 1024;
 /// A connection that was idle may be found closed; so may the one after it.
 const ATTEMPTS: usize = 3;
-/// A burst of calls opens many connections; those that are not needed after it are closed.
-const IDLE_MAX: Duration = Duration::from_secs(2);
 
 impl Connections {
     pub(crate) fn new(open: Open, max: usize) -> Self {
-        Self { open, permits: Semaphore::new(max), idle: Mutex::default() }
+        Self { open, permits: Semaphore::new(max), idle: Idle::default() }
     }
 
     /// Sends a request and reads its answer, whatever its status.
@@ -77,7 +71,7 @@ impl Connections {
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let answer = read(response).await.map_err(ConsulError::Lost)?;
-                    self.put_back(sender);
+                    self.idle.put_back(sender);
                     return Ok(answer);
                 }
                 Err(mut err) => match err.take_message() {
@@ -94,36 +88,17 @@ impl Connections {
 
     /// Forgets the connections that nobody uses: one of them was broken, so others may be.
     pub(crate) fn forget_idle(&self) {
-        self.idle().clear();
-    }
-
-    /// Closes connections that were not used lately, but for one.
-    pub(crate) fn trim(&self) {
-        let mut idle = self.idle();
-        let old = idle.iter().take_while(|(_, since)| since.elapsed() > IDLE_MAX).count();
-        let surplus = old.min(idle.len().saturating_sub(1));
-        idle.drain(..surplus);
-    }
-
-    fn put_back(&self, sender: Sender) {
-        self.idle().push((sender, Instant::now()));
-        self.trim();
+        self.idle.clear();
     }
 
     /// The connection that was used last, or a new one.
     async fn sender(&self) -> Result<Sender, ConsulError> {
-        let idle = || self.idle().pop();
-        while let Some((sender, _)) = idle() {
+        while let Some(sender) = self.idle.take() {
             if !sender.is_closed() {
                 return Ok(sender);
             }
         }
         (self.open)().await.map_err(ConsulError::NotSent)
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<(Sender, Instant)>> {
-        // No code that could panic runs under this lock, so what it holds is whole.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

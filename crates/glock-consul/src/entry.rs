@@ -75,8 +75,13 @@ impl Entry {
 
 impl Record {
     pub(crate) fn new(holder: &str, ttl: Duration) -> Self {
+        Self { holder: holder.into(), ..Self::default() }.lasting(ttl)
+    }
+
+    /// The same on a session for `ttl`.
+    pub(crate) fn lasting(&self, ttl: Duration) -> Self {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        Self { holder: holder.into(), ttl, ..Self::default() }
+        Self { ttl, ..self.clone() }
     }
 
     /// As Consul wants it.

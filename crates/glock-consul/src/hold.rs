@@ -40,6 +40,8 @@ pub(crate) struct Asked(Arc<Mutex<Option<String>>>);
 
 /// A try may find a dead connection, the next one a dead session.
 const AGAIN_MAX: usize = 2;
+/// How often a hold is looked for again that others have moved meanwhile.
+pub(crate) const MOVES_MAX: usize = 4;
 /// Who asks again and again during the delay that somebody else's session has asked for is slowed down.
 const DELAYED_PAUSE: Duration = Duration::from_millis(100);
 /// A blocking query blocks for half the shortest TTL, within these limits.
@@ -113,11 +115,12 @@ impl Client {
                 Ok(Some(Lease::granted(id.clone(), token, fence, since, ttl)))
             }
             Ok(refused @ (Locked::Held | Locked::Delayed)) => {
-                session.give_back();
                 if matches!(refused, Locked::Delayed) {
                     // Nothing tells of the end of a delay, and the key looks free.
                     time::sleep(DELAYED_PAUSE).await;
                 }
+                // The last thing here: who is given up before has its session destroyed.
+                session.give_back();
                 Err(LockError::Held { id: id.clone(), holder: None })
             }
             Ok(Locked::NoSession) => Ok(None),
@@ -125,7 +128,7 @@ impl Client {
             // another try is the only one.
             Err(err @ ConsulError::Lost(_)) => match self.sessions.end(&name).await {
                 Ok(()) => {
-                    session.leave_if_dropped();
+                    session.ended();
                     Ok(None)
                 }
                 Err(_) => Err(failed(err)),
@@ -171,32 +174,36 @@ impl Client {
         granted: Owner,
     ) -> Result<bool, ConsulError> {
         // Until it is given back, whatever goes wrong destroys the session, which ends the hold.
-        let (owner, session) = match self.sessions.reclaim(token, key) {
-            Some((owner, session)) => (owner, Some(session)),
+        let (mut owner, session) = match self.sessions.reclaim(token, key) {
+            Some(known) => known,
             None => (granted, None),
         };
-        let deleted = match self.consul.unlock(key, &owner).await {
-            Err(err @ ConsulError::Lost(_)) => {
-                // If it is gone now, nobody can tell whether this has ended it.
-                if !self.consul.unlock(key, &owner).await? {
-                    return Err(err);
+        let mut lost = None;
+        for _ in 0..=MOVES_MAX {
+            match self.consul.unlock(key, &owner).await {
+                Ok(true) => {
+                    match session.filter(|session| session.session().id == owner.session) {
+                        Some(session) => session.give_back(),
+                        None => self.end_other(owner.session).await,
+                    }
+                    return Ok(true);
                 }
-                true
+                Ok(false) => {}
+                Err(err @ ConsulError::Lost(_)) if lost.is_none() => {
+                    lost = Some(err);
+                    continue;
+                }
+                Err(err) => return Err(err),
             }
-            deleted => deleted?,
-        };
-        if deleted {
-            match session {
-                Some(session) => session.give_back(),
-                None => self.end_other(owner.session).await,
+            let entry = self.consul.entry(key).await?;
+            match entry.and_then(|entry| entry.held_by(token)) {
+                // A renewal has moved it, or is about to move it once more.
+                Some(now) => owner = now,
+                // If an answer was lost, nobody can tell whether this has ended it.
+                None => return lost.map_or(Ok(false), Err),
             }
-            return Ok(true);
         }
-        let entry = self.consul.entry(key).await?;
-        let Some(moved) = entry.and_then(|entry| entry.held_by(token)) else { return Ok(false) };
-        let deleted = self.consul.unlock(key, &moved).await?;
-        self.end_other(moved.session).await;
-        Ok(deleted)
+        Err(ConsulError::NotSent("the hold is moved by others again and again".into()))
     }
 
     /// Ends the session of a hold that another client began, and that is over: at once, because this

@@ -1,8 +1,6 @@
 //! `Book`: which sessions are spare and which are held, and the task that destroys what is left over.
 
 use std::{
-    collections::{HashMap, HashSet},
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,14 +9,15 @@ use glock_core::OwnerToken;
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{self, Instant},
 };
 
 use crate::{
     ConsulClient,
-    order::{Order, Pending, Work},
+    order::{Missing, Order, Pending, Search},
     owner::Owner,
+    pages::{Held, Pages},
     session::Session,
 };
 
@@ -31,37 +30,15 @@ pub(crate) struct Book {
     urgent: Notify,
 }
 
-#[derive(Default)]
-struct Pages {
-    /// The one that was used last is the last.
-    spares: Vec<(Session, Instant)>,
-    /// By owner token.
-    held: HashMap<String, Held>,
+/// What the keeper does next, and how long it rests if that is nothing.
+struct Due {
     orders: Vec<Pending>,
-    keeper: Option<JoinHandle<()>>,
-    closed: bool,
+    missing: Vec<Missing>,
+    pause: Duration,
 }
 
-/// A hold of this client's.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    key: String,
-    /// The Raft index at which this session got the key.
-    index: u64,
-    pub(crate) session: Session,
-}
-
-/// How often the keeper looks around while there is something to keep.
-const ROUND: Duration = Duration::from_secs(1);
-/// One spare session a TTL is kept for a TTL, and at most for this long; the others for much less.
-const SPARE_MAX: Duration = Duration::from_mins(1);
-const SURPLUS_MAX: Duration = Duration::from_secs(1);
-/// Orders that are carried out at a time, and how often each is tried.
+/// Orders that are carried out at a time.
 const ORDERS_MAX: usize = 4;
-const TRIES_MAX: u32 = 8;
-/// How often no session of a name must be found before it counts as not made.
-const ABSENT_MIN: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(250);
 
 impl Book {
     pub(crate) fn new(client: ConsulClient, limit: Duration) -> Arc<Self> {
@@ -69,8 +46,10 @@ impl Book {
     }
 
     pub(crate) fn take_spare(&self, ttl: Duration) -> Option<Session> {
+        let now = Instant::now();
         let mut pages = self.pages();
-        let at = pages.spares.iter().rposition(|(session, _)| session.ttl == ttl)?;
+        let fits = |session: &Session| session.ttl == ttl && !session.may_be_over(now);
+        let at = pages.spares.iter().rposition(|(session, _)| fits(session))?;
         Some(pages.spares.remove(at).0)
     }
 
@@ -88,8 +67,16 @@ impl Book {
         session: Session,
     ) {
         let mut pages = self.pages();
-        let held = Held { key: key.into(), index, session };
+        let held = Held { key: key.into(), index, session, borrowed: false };
         pages.held.insert(token.reveal().into(), held);
+        self.keep(&mut pages);
+    }
+
+    /// Remembers where a hold is that somebody else has moved, unless that is known.
+    pub(crate) fn note(self: &Arc<Self>, token: &OwnerToken, key: &str, index: u64, on: Session) {
+        let mut pages = self.pages();
+        let held = Held { key: key.into(), index, session: on, borrowed: true };
+        pages.held.entry(token.reveal().into()).or_insert(held);
         self.keep(&mut pages);
     }
 
@@ -112,6 +99,14 @@ impl Book {
         pages.held.remove(token.reveal())
     }
 
+    /// Forgets a hold, unless another session has it by now; whether its session is this client's.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
+        let mut pages = self.pages();
+        let held = pages.held.get(token.reveal());
+        let found = held.is_some_and(|held| held.key == key && held.owner() == *owner);
+        found && pages.held.remove(token.reveal()).is_some_and(|held| !held.borrowed)
+    }
+
     /// Forgets a session, whatever it is used for.
     pub(crate) fn strike(&self, session: &str) {
         let mut pages = self.pages();
@@ -124,6 +119,14 @@ impl Book {
         pages.orders.push(Pending::new(order));
         self.keep(&mut pages);
         self.urgent.notify_one();
+    }
+
+    /// Looks for a session of this name, and destroys it. Not at once, so that those that are lost
+    /// together are looked for together.
+    pub(crate) fn miss(self: &Arc<Self>, name: String) {
+        let mut pages = self.pages();
+        pages.missing.push(Missing::new(name));
+        self.keep(&mut pages);
     }
 
     /// Nobody takes sessions any more: what is spare is destroyed now.
@@ -144,94 +147,67 @@ impl Book {
         }
     }
 
-    /// Destroys and closes what is left over, until there is nothing to keep.
+    /// Destroys what is left over, until there is nothing to keep.
     async fn keeper(self: Arc<Self>) {
-        while let Some(due) = self.due() {
-            self.client.trim();
-            if due.is_empty() {
-                let _ = time::timeout(ROUND, self.urgent.notified()).await;
+        while let Some(Due { orders, missing, pause }) = self.due() {
+            if orders.is_empty() && missing.is_empty() {
+                let _ = time::timeout(pause, self.urgent.notified()).await;
             }
             let mut carried = JoinSet::new();
-            for pending in due {
+            for pending in orders {
                 let book = Arc::clone(&self);
                 carried.spawn(async move { book.carry_out(pending).await });
             }
-            // Cancelled with the runtime, an order is left to its session's TTL.
+            if !missing.is_empty() {
+                let book = Arc::clone(&self);
+                carried.spawn(async move { book.search(missing).await });
+            }
+            // Cancelled with the runtime, what is done here is left to its session's TTL.
             while carried.join_next().await.is_some() {}
         }
     }
 
     /// What is to be done now; `None` once there is nothing left, and the keeper ends.
-    fn due(&self) -> Option<Vec<Pending>> {
+    fn due(&self) -> Option<Due> {
         let now = Instant::now();
         let mut pages = self.pages();
-        pages.look_around(now);
+        let pause = pages.look_around(now);
         if pages.is_empty() {
             pages.keeper = None;
             return None;
         }
-        let mut due = Vec::new();
-        let orders = mem::take(&mut pages.orders);
-        for pending in orders {
-            let ready = pending.not_before <= now && due.len() < ORDERS_MAX;
-            if ready { due.push(pending) } else { pages.orders.push(pending) }
-        }
-        Some(due)
+        let ready = |pending: &mut Pending| pending.tries.may_begin(now);
+        let orders = pages.orders.extract_if(.., ready).take(ORDERS_MAX).collect();
+        let ready = |missing: &mut Missing| missing.tries.may_begin(now);
+        let missing = pages.missing.extract_if(.., ready).collect();
+        Some(Due { orders, missing, pause })
     }
 
     async fn carry_out(&self, mut pending: Pending) {
         let done = time::timeout(self.limit, pending.order.carry_out(&self.client)).await;
-        pending.tries += 1;
-        let enough = match done {
-            Ok(Ok(Work::Done)) => true,
-            Ok(Ok(Work::NotYet)) => pending.tries >= ABSENT_MIN,
-            // A session that is left after so many tries ends by its TTL.
-            Ok(Err(_)) | Err(_) => pending.tries >= TRIES_MAX,
-        };
-        if enough {
-            return;
+        if !matches!(done, Ok(Ok(()))) && pending.tries.again() {
+            self.pages().orders.push(pending);
         }
-        pending.not_before = Instant::now() + PAUSE * (1 << pending.tries.min(6));
-        self.pages().orders.push(pending);
+    }
+
+    /// Looks for all of them in one list.
+    async fn search(&self, missing: Vec<Missing>) {
+        let asked_at = Instant::now();
+        let sessions = time::timeout(self.limit, self.client.sessions_by_name()).await;
+        let sessions = sessions.ok().and_then(Result::ok);
+        let mut pages = self.pages();
+        for missing in missing {
+            match missing.search(sessions.as_ref(), asked_at, self.limit) {
+                Search::Found(order) => pages.orders.push(Pending::new(order)),
+                Search::Again(missing) => pages.missing.push(missing),
+                Search::GivenUp => {}
+            }
+        }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
         // No code that could panic runs under this lock, so what it holds is whole.
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Held {
-    /// Who Consul says has the key.
-    pub(crate) fn owner(&self) -> Owner {
-        Owner { session: self.session.id.clone(), index: self.index }
-    }
-}
-
-impl Pages {
-    fn is_empty(&self) -> bool {
-        let held = self.held.is_empty() || self.closed;
-        self.spares.is_empty() && self.orders.is_empty() && held
-    }
-
-    /// Has surplus sessions destroyed, and forgets holds that are over.
-    fn look_around(&mut self, now: Instant) {
-        // Nothing lives for longer than twice its TTL without a renewal.
-        self.held.retain(|_, held| now - held.session.refreshed_at < held.session.ttl * 2);
-        let mut kept = HashSet::new();
-        let spares = mem::take(&mut self.spares);
-        for (session, since) in spares.into_iter().rev() {
-            let idle = now.saturating_duration_since(since);
-            let is_first = kept.insert(session.ttl);
-            let idle_max = if is_first { session.ttl.min(SPARE_MAX) } else { SURPLUS_MAX };
-            if self.closed || idle >= idle_max.min(session.ttl) {
-                let order = Order::Destroy(session.id);
-                self.orders.push(Pending::new(order));
-            } else {
-                self.spares.push((session, since));
-            }
-        }
-        self.spares.reverse();
     }
 }
 
@@ -243,38 +219,24 @@ mod tests {
         Session { id: id.into(), ttl: Duration::from_secs(ttl), refreshed_at: Instant::now() }
     }
 
-    fn orders(pages: &Pages) -> Vec<Order> {
-        pages.orders.iter().map(|pending| pending.order.clone()).collect()
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn one_spare_a_ttl_is_kept_and_not_for_ever() {
-        let mut pages = Pages::default();
-        for (id, ttl) in [("old", 60), ("other", 10), ("new", 60)] {
-            pages.spares.push((session(id, ttl), Instant::now()));
-        }
-        pages.look_around(Instant::now());
-        assert_eq!(pages.spares.len(), 3);
-        time::advance(SURPLUS_MAX).await;
-        pages.look_around(Instant::now());
-        assert_eq!(orders(&pages), [Order::Destroy("old".into())]);
+    async fn a_spare_that_may_be_over_is_not_used() {
+        let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
+        let book = Book::new(client, Duration::from_secs(1));
+        let ttl = Duration::from_secs(10);
+        let old = session("old", 10);
         time::advance(Duration::from_secs(9)).await;
-        pages.look_around(Instant::now());
-        let left: Vec<_> = pages.spares.iter().map(|(spare, _)| spare.id.as_str()).collect();
-        assert_eq!(left, ["new"]);
-        time::advance(SPARE_MAX).await;
-        pages.look_around(Instant::now());
-        assert_eq!(orders(&pages).len(), 3);
-        assert!(pages.spares.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn spares_go_when_the_client_goes() {
-        let mut pages = Pages::default();
-        pages.spares.push((session("a", 60), Instant::now()));
-        pages.closed = true;
-        pages.look_around(Instant::now());
-        assert_eq!(orders(&pages), [Order::Destroy("a".into())]);
+        // Given back just now, by a holder that never renewed.
+        book.pages().spares.push((old, Instant::now()));
+        assert_eq!(book.take_spare(ttl).map(|spare| spare.id).as_deref(), Some("old"));
+        book.pages().spares.push((session("new", 10), Instant::now()));
+        let nearly_over = Instant::now() - Duration::from_secs(9);
+        let old = Session { refreshed_at: nearly_over, ..session("old", 10) };
+        book.pages().spares.push((old, Instant::now()));
+        time::advance(Duration::from_secs(1)).await;
+        assert_eq!(book.take_spare(ttl).map(|spare| spare.id).as_deref(), Some("new"));
+        book.pages().look_around(Instant::now());
+        assert!(book.pages().spares.is_empty(), "it is kept");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,12 +10,15 @@ mod wait;
 mod hold;
 mod keeper;
 mod order;
+mod pages;
 mod renew;
 mod session;
+mod settle;
 
 mod address;
 mod client;
 mod connections;
+mod idle;
 
 mod api;
 mod entry;

@@ -114,11 +114,8 @@ impl Lock for ConsulLock {
         let key = self.client.keys.key(id);
         let mut sleeper = self.client.watch.sleeper(&key);
         let asleep = async {
-            let looked = tokio::select! {
-                biased;
-                () = sleeper.woken() => return Ok(()),
-                looked = self.look(Action::Wait, key) => looked?,
-            };
+            // Also where it is woken meanwhile, perhaps because the query may not look or cannot.
+            let looked = self.look(Action::Wait, key).await?;
             if looked.is_some_and(|entry| entry.is_held()) {
                 sleeper.woken().await;
             }

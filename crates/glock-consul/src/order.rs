@@ -1,53 +1,109 @@
-//! `Order`: what the keeper of sessions does in the background.
+//! `Order` and `Missing`: what the keeper of sessions does in the background.
+
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{ConsulClient, ConsulError};
+use crate::{ConsulClient, ConsulError, settle::Move};
 
 /// What is to be done in the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Destroy this session.
     Destroy(String),
-    /// Destroy the session of this name, if it was made.
-    Sweep(String),
+    /// Find out which session a hold is on, and destroy the other.
+    Settle(Box<Move>),
 }
 
-/// An order, how often it was tried, and when it may be tried next.
+/// An order, and how it went so far.
 pub(crate) struct Pending {
     pub(crate) order: Order,
-    pub(crate) tries: u32,
-    pub(crate) not_before: Instant,
+    pub(crate) tries: Tries,
+}
+
+/// A session that was asked for by this name, and may have been made.
+pub(crate) struct Missing {
+    name: String,
+    pub(crate) tries: Tries,
+    /// When it was first not there.
+    absent_since: Option<Instant>,
+}
+
+/// How often something was tried, and when it may be tried next.
+pub(crate) struct Tries {
+    count: u32,
+    not_before: Instant,
+}
+
+/// A session that is left after so many tries ends by its TTL.
+const TRIES_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Order {
+    pub(crate) async fn carry_out(&self, client: &ConsulClient) -> Result<(), ConsulError> {
+        match self {
+            Order::Destroy(session) => client.destroy_session(session).await,
+            Order::Settle(moved) => moved.settle(client).await,
+        }
+    }
 }
 
 impl Pending {
     pub(crate) fn new(order: Order) -> Self {
-        Self { order, tries: 0, not_before: Instant::now() }
+        Self { order, tries: Tries::new() }
     }
 }
 
-/// Whether an order is carried out.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Work {
-    Done,
-    /// There is nothing to do, unless the request that makes it is still on its way.
-    NotYet,
+/// What became of a session that was missing.
+pub(crate) enum Search {
+    Found(Order),
+    Again(Missing),
+    GivenUp,
 }
 
-impl Order {
-    pub(crate) async fn carry_out(&self, client: &ConsulClient) -> Result<Work, ConsulError> {
-        match self {
-            Order::Destroy(session) => client.destroy_session(session).await?,
-            Order::Sweep(name) => {
-                let found = client.sessions_named(name).await?;
-                if found.is_empty() {
-                    return Ok(Work::NotYet);
-                }
-                for session in found {
-                    client.destroy_session(&session).await?;
-                }
+impl Missing {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, tries: Tries::new(), absent_since: None }
+    }
+
+    /// Looks for it among the sessions by name that were asked for at `asked_at`. The request that
+    /// makes it may be on its way for as long as it may `travel`. `None` if there was no answer.
+    pub(crate) fn search(
+        mut self,
+        sessions: Option<&HashMap<String, String>>,
+        asked_at: Instant,
+        travel: Duration,
+    ) -> Search {
+        let again = match sessions.map(|sessions| sessions.get(&self.name)) {
+            Some(Some(session)) => return Search::Found(Order::Destroy(session.clone())),
+            Some(None) => {
+                let absent = asked_at - *self.absent_since.get_or_insert(asked_at);
+                self.tries.pause(travel.saturating_sub(absent));
+                absent < travel
             }
-        }
-        Ok(Work::Done)
+            None => self.tries.again(),
+        };
+        if again { Search::Again(self) } else { Search::GivenUp }
+    }
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { count: 0, not_before: Instant::now() }
+    }
+
+    pub(crate) fn may_begin(&self, now: Instant) -> bool {
+        self.not_before <= now
+    }
+
+    /// After one that failed: whether there is another.
+    pub(crate) fn again(&mut self) -> bool {
+        self.pause(Duration::MAX);
+        self.count < TRIES_MAX
+    }
+
+    fn pause(&mut self, longest: Duration) {
+        self.count += 1;
+        self.not_before = Instant::now() + longest.min(PAUSE * (1 << self.count.min(6)));
     }
 }

@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{Action, LockError, LockId, OwnerToken};
 use tokio::time::Instant;
 
-use crate::{ConsulError, entry::Record, hold::Client, owner::Owner};
-
-/// How often a hold is looked for again that others have moved meanwhile.
-const AGAIN_MAX: usize = 2;
+use crate::{
+    ConsulError,
+    entry::Record,
+    hold::{Client, MOVES_MAX},
+    owner::Owner,
+    settle::Move,
+};
 
 impl Client {
     /// Extends a hold: since when its TTL counts from then on, and which that is. A session's TTL
@@ -38,7 +41,7 @@ impl Client {
         mut owner: Owner,
         ttl: Duration,
     ) -> Result<Option<(Instant, Duration)>, ConsulError> {
-        for _ in 0..=AGAIN_MAX {
+        for _ in 0..=MOVES_MAX {
             let sent_at = Instant::now();
             let (lives, entry) =
                 tokio::join!(self.consul.renew_session(&owner.session), self.consul.entry(key));
@@ -56,57 +59,57 @@ impl Client {
                 continue;
             }
             if !lives? {
-                self.sessions.destroy(owner.session);
-                return Ok(None);
+                // It was seen before its session ended: by a move of another renewal, or for good.
+                continue;
             }
             let record = entry.record();
             let wanted = Record::new(&record.holder, ttl);
             if record.ttl < wanted.ttl {
                 let fence = Some(record.fence.unwrap_or(entry.modify_index));
-                let record = Record { fence, was: Some(token.reveal().to_owned()), ..wanted };
-                let moved = self.move_to_new_session(key, token, &owner, ttl, &record).await?;
+                let known = Record { fence, was: Some(token.reveal().to_owned()), ..record };
+                let moved = self.move_to_new_session(key, token, owner.clone(), ttl, known).await?;
                 if let Some(since) = moved {
                     return Ok(Some((since, ttl)));
                 }
                 // Another renewal of this hold may have moved it first: look again.
                 continue;
             }
-            self.sessions.refreshed(token, key, &owner, sent_at);
-            return Ok(Some((sent_at, Duration::from_millis(record.ttl))));
+            let ttl = Duration::from_millis(record.ttl);
+            self.sessions.refreshed(token, key, owner, sent_at, ttl);
+            return Ok(Some((sent_at, ttl)));
         }
         Err(ConsulError::NotSent("the hold is moved by others again and again".into()))
     }
 
     /// A hold for a longer TTL moves to another session, and keeps its owner token, which the record
-    /// tells. If the answer is lost, nobody here knows which session has it.
+    /// tells. If the answer is lost, nobody here knows which session has it, until that is settled.
     async fn move_to_new_session(
         &self,
         key: &str,
         token: &OwnerToken,
-        owner: &Owner,
+        from: Owner,
         ttl: Duration,
-        record: &Record,
+        stays: Record,
     ) -> Result<Option<Instant>, ConsulError> {
         let mut session = self.sessions.create(ttl).await?;
-        self.sessions.forget(token, key, owner);
+        let exclusive = self.sessions.forget(token, key, &from);
+        let (to, next) = (session.session().id.clone(), stays.lasting(ttl));
+        let (key, token, old) = (key.to_owned(), token.clone(), from.session.clone());
+        let moved = Move { key, token, from, to, stays, exclusive };
+        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to, &next);
         // Given up half-way it may hold the lock, now or when the request arrives.
-        session.leave_if_dropped();
-        match self.consul.hand_on(key, owner, &session.session().id, record).await {
+        session.settle_if_dropped(moved.clone());
+        match handed.await {
             Ok(Some(index)) => {
-                self.sessions.destroy(owner.session.clone());
+                self.sessions.destroy(old);
                 let since = session.session().refreshed_at;
-                session.hold(token, key, index);
+                session.hold(&moved.token, &moved.key, index);
                 Ok(Some(since))
             }
-            Ok(None) => {
+            Err(err) if err.is_unknown() => Err(err),
+            refused => {
                 session.give_back();
-                Ok(None)
-            }
-            Err(err) => {
-                if !err.is_unknown() {
-                    session.give_back();
-                }
-                Err(err)
+                refused.map(|_| None)
             }
         }
     }

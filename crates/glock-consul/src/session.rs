@@ -13,10 +13,7 @@ use glock_core::{LockConfig, LockError, OwnerToken};
 use tokio::time::Instant;
 
 use crate::{
-    ConsulClient, ConsulError,
-    keeper::{Book, Held},
-    order::Order,
-    owner::Owner,
+    ConsulClient, ConsulError, keeper::Book, order::Order, owner::Owner, pages::Held, settle::Move,
 };
 
 /// A session that this client has made.
@@ -27,6 +24,13 @@ pub(crate) struct Session {
     /// Before the request left that started its TTL the last time: it lives for a TTL from here at
     /// least.
     pub(crate) refreshed_at: Instant,
+}
+
+impl Session {
+    /// A server that is about to end a session still says that it has renewed it.
+    pub(crate) fn may_be_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.refreshed_at) >= self.ttl
+    }
 }
 
 /// The sessions of one client. A held lock has one to itself; one that is given back is spare, so
@@ -91,21 +95,33 @@ impl Sessions {
         self.book.held(token, key)
     }
 
-    /// Notes that the session of this client's hold was renewed.
-    pub(crate) fn refreshed(&self, token: &OwnerToken, key: &str, owner: &Owner, sent_at: Instant) {
-        self.book.refresh(token, key, owner, sent_at);
-    }
-
-    /// Takes the session of a hold back, which ends here.
-    pub(crate) fn reclaim(&self, token: &OwnerToken, key: &str) -> Option<(Owner, Loan)> {
-        self.book.take_held(token, key).map(|held| (held.owner(), self.loan(held.session)))
-    }
-
-    /// From now on Consul is asked whose the hold is: it may be about to move.
-    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) {
-        if self.of(token, key).is_some_and(|held| held.owner() == *owner) {
-            self.book.take_held(token, key);
+    /// Notes that the session of a hold was renewed, and which one that is.
+    pub(crate) fn refreshed(
+        &self,
+        token: &OwnerToken,
+        key: &str,
+        owner: Owner,
+        sent_at: Instant,
+        ttl: Duration,
+    ) {
+        self.book.refresh(token, key, &owner, sent_at);
+        // The token itself says where one is that never moved.
+        if owner.text() != token.reveal() {
+            let on = Session { id: owner.session, ttl, refreshed_at: sent_at };
+            self.book.note(token, key, owner.index, on);
         }
+    }
+
+    /// Takes the session of a hold back, which ends here, if it is this client's own.
+    pub(crate) fn reclaim(&self, token: &OwnerToken, key: &str) -> Option<(Owner, Option<Loan>)> {
+        let held = self.book.take_held(token, key)?;
+        Some((held.owner(), (!held.borrowed).then(|| self.loan(held.session))))
+    }
+
+    /// From now on Consul is asked whose the hold is: it may be about to move. Says whether its
+    /// session was this client's: if so, nobody else gives that back.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
+        self.book.forget(token, key, owner)
     }
 
     /// Destroys a session that holds nothing any more, in the background.
@@ -132,7 +148,8 @@ impl Sessions {
     }
 
     fn loan(&self, session: Session) -> Loan {
-        Loan { session, book: Arc::clone(&self.book), done: false }
+        let left = Some(Order::Destroy(session.id.clone()));
+        Loan { session, book: Arc::clone(&self.book), left }
     }
 }
 
@@ -148,12 +165,13 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// A session that somebody works with. Dropping it destroys the session in the background: whatever
-/// may have been asked in its name is then over, or will be refused.
+/// A session that somebody works with. Dropping it destroys the session in the background, unless it
+/// was told otherwise: whatever may have been asked in its name is then over, or will be refused.
 pub(crate) struct Loan {
     session: Session,
     book: Arc<Book>,
-    done: bool,
+    /// What becomes of it if it is dropped.
+    left: Option<Order>,
 }
 
 impl Loan {
@@ -163,7 +181,7 @@ impl Loan {
 
     /// It holds nothing: somebody else may use it.
     pub(crate) fn give_back(mut self) {
-        self.done = true;
+        self.left = None;
         self.book.put_spare(self.session.clone());
     }
 
@@ -176,21 +194,25 @@ impl Loan {
 
     /// It holds `key` since `index` by the token of the grant, which may have been another session's.
     pub(crate) fn hold(mut self, token: &OwnerToken, key: &str, index: u64) {
-        self.done = true;
+        self.left = None;
         self.book.put_held(token, key, index, self.session.clone());
     }
 
-    /// From now on dropping it leaves it to its TTL: it may hold what must not be lost, or it has been
-    /// ended already.
-    pub(crate) fn leave_if_dropped(&mut self) {
-        self.done = true;
+    /// It is over already.
+    pub(crate) fn ended(mut self) {
+        self.left = None;
+    }
+
+    /// From now on dropping it has a move to it settled: it may hold what must not be lost.
+    pub(crate) fn settle_if_dropped(&mut self, moved: Move) {
+        self.left = Some(Order::Settle(Box::new(moved)));
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if !self.done {
-            self.book.order(Order::Destroy(self.session.id.clone()));
+        if let Some(left) = self.left.take() {
+            self.book.order(left);
         }
     }
 }
@@ -216,7 +238,7 @@ impl Unborn {
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            self.book.order(Order::Sweep(name));
+            self.book.miss(name);
         }
     }
 }

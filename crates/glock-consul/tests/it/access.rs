@@ -5,7 +5,7 @@ use std::error::Error;
 use glock_consul::{ConsulLock, Fault, Lock, LockError, LockExt, Retry};
 use glock_testing::CANARY;
 
-use crate::support::{LONG, Store, id};
+use crate::support::{LONG, Store, asleep_on, id};
 
 /// A lock whose token has the policy of the README: `write` on the namespace's keys and on sessions.
 async fn with_policy(store: &Store, rules: &str) -> ConsulLock {
@@ -36,7 +36,7 @@ async fn the_least_policy_is_enough() {
         let lock = lock.clone();
         async move { lock.hold("x", LONG, Retry::within(LONG)).await }
     });
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    asleep_on(1, &lock).await;
     lock.release(&lease).await.unwrap();
     waiter.await.unwrap().unwrap().release().await.unwrap();
     let other = lock.clone().with_config(store.config().with_namespace("not-ours")).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_consul::{ConsulLock, Lock, LockExt, Retry};
-use glock_testing::Proxy;
+use glock_testing::{Proxy, process::eventually};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -73,6 +73,28 @@ async fn a_thousand_waiters_on_one_lock_ask_next_to_nothing() {
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_thousand_waiters_on_a_thousand_locks_ask_next_to_nothing() {
     idle(1_000, 1_000).await;
+}
+
+/// A burst of looks opens a connection for each, and they are closed though nothing is asked any more.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn connections_of_a_burst_are_closed() {
+    let store = Store::open().await;
+    let proxy = Proxy::start(store.admin.addr).await.unwrap();
+    let lock = store.admin.lock(store.admin.client(proxy.addr()), store.config());
+    let mut looks = JoinSet::new();
+    proxy.delay(Duration::from_millis(20));
+    for _ in 0..20 {
+        let lock = lock.clone();
+        looks.spawn(async move { lock.inspect(&id("x")).await.unwrap() });
+    }
+    looks.join_all().await;
+    assert_eq!(proxy.connections(), 20);
+    let before = proxy.requests();
+    eventually("one is left", Duration::from_secs(5), async || proxy.connections() == 1).await;
+    assert_eq!(proxy.requests(), before);
+    assert!(lock.inspect(&id("x")).await.unwrap().is_none());
+    assert_eq!(proxy.accepted(), 20, "it is used again");
 }
 
 /// Requests a hand-over while `waiters` tasks of one client take a lock in turns.

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -25,6 +26,14 @@ pub(crate) struct Fake {
 impl Fake {
     /// Answers each request line by `script`.
     pub(crate) async fn start(script: impl FnMut(&str) -> Answer + Send + 'static) -> Self {
+        Self::slow(|_| Duration::ZERO, script).await
+    }
+
+    /// Answers each request line by `script`, as much later as `delay` says.
+    pub(crate) async fn slow(
+        delay: fn(&str) -> Duration,
+        script: impl FnMut(&str) -> Answer + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let script: Arc<Mutex<Box<Script>>> = Arc::new(Mutex::new(Box::new(script)));
@@ -33,7 +42,7 @@ impl Fake {
             let asked = Arc::clone(&asked);
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, Arc::clone(&script), Arc::clone(&asked)));
+                    tokio::spawn(serve(stream, delay, Arc::clone(&script), Arc::clone(&asked)));
                 }
             }
         });
@@ -54,6 +63,7 @@ impl Drop for Fake {
 
 async fn serve(
     mut stream: TcpStream,
+    delay: fn(&str) -> Duration,
     script: Arc<Mutex<Box<Script>>>,
     asked: Arc<Mutex<Vec<String>>>,
 ) {
@@ -62,6 +72,7 @@ async fn serve(
         let Some(line) = request(&mut stream, &mut read).await else { return };
         asked.lock().unwrap().push(line.clone());
         let answer = script.lock().unwrap()(&line);
+        tokio::time::sleep(delay(&line)).await;
         let Some((status, index, body)) = answer else { return std::future::pending().await };
         let index = index.map_or(String::new(), |index| format!("X-Consul-Index: {index}\r\n"));
         let head = format!("HTTP/1.1 {status} x\r\n{index}Content-Length: {}\r\n\r\n", body.len());

@@ -1,6 +1,8 @@
 //! What stands between a client and its agent answers in the agent's place: nobody knows then what
 //! the agent did.
 
+use std::time::Duration;
+
 use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig};
 
 use crate::{
@@ -9,6 +11,49 @@ use crate::{
 };
 
 const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
+
+/// A call that is given up while it sits out somebody's delay ends its own session, and not that of
+/// another call to which it has lent it.
+#[tokio::test]
+async fn a_session_that_is_given_up_is_nobody_else_s() {
+    let (mut made, mut locked) = (0, 0);
+    let fake = Fake::start(move |line| {
+        let answer = match line {
+            line if line.contains("session/create") => {
+                made += 1;
+                (200, format!("{{\"ID\":\"{}{made}\"}}", &SESSION[..35]))
+            }
+            line if line.contains("/txn") => {
+                locked += 1;
+                match locked {
+                    1 => (409, r#"{"Errors":[{"What":"failed due to lock delay"}]}"#.to_owned()),
+                    _ => (200, r#"{"Results":[{"KV":{"Key":"k","ModifyIndex":7}}]}"#.to_owned()),
+                }
+            }
+            _ => (200, "true".to_owned()),
+        };
+        Some((answer.0, None, answer.1))
+    })
+    .await;
+    let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
+    // Its end comes twice as late for what goes on in the background, and still during the pause.
+    let config = LockConfig::default().with_call_timeout(Duration::from_millis(40));
+    let lock = ConsulLock::new(client).with_config(config).unwrap();
+    let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
+    let lease = loop {
+        if let Ok(lease) = lock.acquire(&id("y"), LONG).await {
+            break lease;
+        }
+    };
+    let destroyed = || fake.asked().into_iter().filter(|line| line.contains("session/destroy"));
+    glock_testing::process::eventually("the first is given up", LONG, async || {
+        destroyed().count() > 0
+    })
+    .await;
+    let session = &lease.owner().reveal()[..36];
+    assert!(!destroyed().any(|line| line.contains(session)), "the hold was ended");
+}
 
 /// The transaction that locks may have been carried out: its session is not used again, but ended.
 #[tokio::test]

@@ -11,10 +11,12 @@ mod fake;
 mod support;
 
 mod access;
+mod beside;
 mod crowd;
 mod fencing;
 mod gateway;
 mod leaks;
+mod moves;
 mod operator;
 mod sessions;
 mod ttl;

@@ -66,12 +66,22 @@ async fn a_guard_is_not_told_of_what_is_not_its_loss() {
         ours.hold("x", ttl, Retry::NEVER).await.unwrap(),
         ours.hold("y", LONG, Retry::NEVER).await.unwrap(),
     ];
-    let until = Instant::now() + ttl * 3;
-    while Instant::now() < until {
-        let other = theirs.acquire(&id("z"), LONG).await.unwrap();
-        theirs.release(&other).await.unwrap();
-        assert!(guards.iter().all(glock_consul::Guard::is_valid));
+    let moved = ours.acquire(&id("m"), LONG).await.unwrap();
+    let (until, mut turns) = (Instant::now() + ttl * 3, 0);
+    let traffic = async {
+        while Instant::now() < until {
+            let other = theirs.acquire(&id("z"), LONG).await.unwrap();
+            theirs.release(&other).await.unwrap();
+            turns += 1;
+            drop(theirs.renew(&moved, LONG + Duration::from_secs(turns)).await.unwrap());
+            assert!(guards.iter().all(glock_consul::Guard::is_valid));
+        }
+    };
+    tokio::select! {
+        () = traffic => {}
+        () = ours.ended(&moved) => panic!("it was only moved"),
     }
+    ours.release(&moved).await.unwrap();
     for guard in guards {
         guard.release().await.unwrap();
     }

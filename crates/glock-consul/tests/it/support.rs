@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_consul::{ConsulLock, LockConfig, LockId};
-use glock_testing::{fresh_namespace, url_from_env};
+use glock_testing::{fresh_namespace, process::eventually, url_from_env};
 
 use crate::admin::{Admin, key};
 
@@ -47,6 +47,12 @@ impl Store {
     pub(crate) async fn held(&self) -> usize {
         self.admin.held(&format!("{}/", self.namespace)).await.len()
     }
+}
+
+/// Returns once the clones of `lock` sleep on so many keys: a release that comes then wakes them.
+pub(crate) async fn asleep_on(keys: usize, lock: &ConsulLock) {
+    let sleepers = format!("sleepers: {keys},");
+    eventually("they sleep", LONG, async || format!("{lock:?}").contains(&sleepers)).await;
 }
 
 pub(crate) fn id(name: &str) -> LockId {

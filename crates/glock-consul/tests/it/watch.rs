@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     fake::Fake,
-    support::{LONG, SLACK, Store, id},
+    support::{LONG, SLACK, Store, asleep_on, id},
 };
 
 const HELD: &str = r#"[{"Key":"ns/x","Session":"008f85bf-2ece-1234-76e4-744f25601f0a","ModifyIndex":7,"Value":null}]"#;
@@ -93,27 +93,29 @@ async fn a_gateway_that_does_not_let_queries_block_is_not_hammered() {
 fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (first, second) = (runtime(), runtime());
-    let (ours, theirs, lease) = second.block_on(async {
+    let (ours, theirs, [lease, other]) = second.block_on(async {
         let store = Store::open().await;
         let (ours, theirs) = (store.lock(), store.lock());
-        let lease = theirs.acquire(&id("x"), LONG).await.unwrap();
-        (ours, theirs, lease)
+        let take = async |name| theirs.acquire(&id(name), LONG).await.unwrap();
+        let leases = [take("x").await, take("y").await];
+        (ours, theirs, leases)
     });
-    let waits = |lock: &ConsulLock| {
-        let lock = lock.clone();
-        async move { lock.wait(&id("x"), LONG).await }
+    let waits = |name| {
+        let lock = ours.clone();
+        async move { lock.wait(&id(name), LONG).await }
     };
-    first.spawn(waits(&ours));
-    second.block_on(async { sleep(SLACK).await });
-    let waiter = second.spawn(waits(&ours));
-    second.block_on(async { sleep(SLACK).await });
+    first.spawn(waits("y"));
+    second.block_on(asleep_on(1, &ours));
+    let waiter = second.spawn(waits("x"));
+    second.block_on(asleep_on(2, &ours));
     first.shutdown_timeout(Duration::from_secs(1));
     second.block_on(async {
         // Woken early: it looks, and waits again.
         timeout(SLACK * 5, waiter).await.expect("not told").unwrap().unwrap();
-        let waiter = tokio::spawn(waits(&ours));
+        let waiter = tokio::spawn(waits("x"));
         sleep(SLACK).await;
         assert!(!waiter.is_finished());
+        theirs.release(&other).await.unwrap();
         theirs.release(&lease).await.unwrap();
         timeout(SLACK * 5, waiter).await.expect("not woken").unwrap().unwrap();
     });
@@ -138,6 +140,16 @@ async fn a_query_that_hangs_is_given_up() {
     let since = Instant::now();
     lock_at(&fake).wait(&id("x"), LONG).await.unwrap();
     assert!(since.elapsed() < Duration::from_secs(9), "{:?}", since.elapsed());
+}
+
+/// Queries that fail wake whoever sleeps, so that he looks for himself; one who is just looking is told
+/// what came of that.
+#[tokio::test]
+async fn a_waiter_is_told_of_what_its_own_look_met() {
+    let slow = |line: &str| if line.contains("consistent") { SLACK } else { Duration::ZERO };
+    let fake = Fake::slow(slow, |_| Some((403, None, "Permission denied".into()))).await;
+    let err = lock_at(&fake).wait(&id("x"), LONG).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
 }
 
 /// What is not Consul is said to be none.

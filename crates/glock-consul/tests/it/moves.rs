@@ -1,0 +1,235 @@
+//! Holds that a renewal moves to another session, and what becomes of both sessions.
+
+use std::time::Duration;
+
+use glock_consul::{ConsulLock, Fault, Lease, Lock, LockError, LockExt, Retry};
+use glock_testing::{Proxy, process::eventually};
+
+use crate::support::{LONG, SLACK, Store, id};
+
+/// How long each way takes, so that a test can do something between two requests.
+const EACH_WAY: Duration = Duration::from_millis(60);
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// A hold on `x` through a proxy, and the session that has it.
+struct Held {
+    store: Store,
+    proxy: Proxy,
+    lock: ConsulLock,
+    lease: Lease,
+    session: String,
+}
+
+impl Held {
+    async fn new(call_timeout: Duration) -> Self {
+        let store = Store::open().await;
+        let proxy = Proxy::start(store.admin.addr).await.unwrap();
+        let config = store.config().with_call_timeout(call_timeout);
+        let lock = store.admin.lock(store.admin.client(proxy.addr()), config);
+        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        let session = store.admin.session_of(&store.key("x")).await.unwrap();
+        assert_eq!(store.sessions().await, [session.as_str()]);
+        Self { store, proxy, lock, lease, session }
+    }
+
+    /// Returns once a renewal for more has sent so many requests: it looks at the key beside renewing
+    /// its session, makes another session, and moves, which is four.
+    async fn has_sent(&self, requests: u64) {
+        let all = self.proxy.requests() + requests;
+        eventually("it sends them", SLACK * 5, async || self.proxy.requests() >= all).await;
+    }
+
+    /// Renews for more, and has the request that moves the hold meet a fault.
+    async fn move_into(&self, fault: impl FnOnce(&Proxy)) -> Result<Lease, LockError> {
+        self.proxy.delay(EACH_WAY);
+        let moving = self.lock.renew(&self.lease, LONG * 2);
+        let fails = async {
+            self.has_sent(3).await;
+            fault(&self.proxy);
+        };
+        let (moved, ()) = tokio::join!(moving, fails);
+        assert!(!self.proxy.is_armed(), "the fault did not strike");
+        self.proxy.delay(Duration::ZERO);
+        moved
+    }
+
+    async fn now(&self) -> Option<String> {
+        self.store.admin.session_of(&self.store.key("x")).await
+    }
+
+    /// The hold lives on, by the token of its grant, and its session is the only one.
+    async fn settles(&self) {
+        let token = self.store.admin.owner(&self.store.key("x")).await;
+        assert_eq!(token.as_deref(), Some(self.lease.owner().reveal()));
+        eventually("one session is left, which has the key", SETTLED, async || {
+            let now = self.now().await.expect("the hold is gone");
+            self.store.sessions().await == [now]
+        })
+        .await;
+    }
+
+    /// Its first lease is as good as ever.
+    async fn is_renewable(&self, ttl: Duration) -> Lease {
+        let renewed = self.lock.renew(&self.lease, ttl).await.unwrap();
+        assert_eq!((renewed.fence(), renewed.owner()), (self.lease.fence(), self.lease.owner()));
+        let seen = self.store.lock().inspect(&id("x")).await.unwrap().unwrap();
+        assert_eq!(seen.fence, self.lease.fence());
+        renewed
+    }
+
+    /// Released, it leaves nothing but spare sessions, and those only while its client lives.
+    async fn ends(self, renewed: Option<Lease>) {
+        self.lock.release(renewed.as_ref().unwrap_or(&self.lease)).await.unwrap();
+        assert_eq!(self.store.held().await, 0);
+        self.lock.hold("x", LONG, Retry::NEVER).await.unwrap().release().await.unwrap();
+        drop(self.lock);
+        eventually("no session is left", SETTLED, async || self.store.sessions().await.is_empty())
+            .await;
+    }
+}
+
+/// A renewal moved the hold to another session, and its answer was lost: the old lease is good for
+/// another renewal, whatever for, and for the release; and the session it was on is ended.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lease_is_good_when_the_answer_of_its_move_was_lost() {
+    for then in ["renew for more", "renew for less", "release"] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        let moved = held.move_into(Proxy::cut_after_request).await;
+        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
+        held.settles().await;
+        assert_ne!(held.now().await.as_deref(), Some(&*held.session), "it has not moved");
+        let mut renewed = None;
+        if then != "release" {
+            let ttl = if then == "renew for more" { LONG * 2 } else { LONG };
+            let lease = held.is_renewable(ttl).await;
+            assert_eq!(lease.ttl(), LONG * 2, "{then}: the session that has the key was renewed");
+            renewed = Some(lease);
+            held.settles().await;
+        }
+        held.ends(renewed).await;
+    }
+}
+
+/// The request that moves the hold is lost, and arrives long after: the hold stays where it is, and
+/// the late request finds it changed.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_move_that_arrives_late_moves_nothing() {
+    const LATE: Duration = Duration::from_secs(2);
+    for for_more in [false, true] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        let moved = held.move_into(|proxy| proxy.cut_and_deliver_late(LATE)).await;
+        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
+        held.settles().await;
+        assert_eq!(held.proxy.counts().late, 0, "it was to be settled before");
+        assert_eq!(held.now().await.as_deref(), Some(&*held.session));
+        let ttl = if for_more { LONG * 2 } else { LONG };
+        let renewed = held.is_renewable(ttl).await;
+        assert_eq!(renewed.ttl(), ttl);
+        eventually("it has arrived", LATE * 2, async || held.proxy.counts().late == 1).await;
+        held.settles().await;
+        assert_eq!(held.now().await.as_deref() == Some(&*held.session), !for_more);
+        held.ends(Some(renewed)).await;
+    }
+}
+
+/// The next renewal begins while the last one's move is being settled.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lease_is_good_while_its_move_is_settled() {
+    for fault in [Proxy::cut_after_request, Proxy::cut_before_request] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        let moved = held.move_into(fault).await;
+        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
+        let lease = held.is_renewable(LONG * 3).await;
+        assert_eq!(lease.ttl(), LONG * 3);
+        held.ends(Some(lease)).await;
+    }
+}
+
+/// A renewal is given up for good, after its caller has gone, while nobody knows whether the hold
+/// has moved: it has, and lives on.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_move_that_is_given_up_half_way_ends_no_hold() {
+    let held = Held::new(Duration::from_secs(1)).await;
+    held.proxy.delay(EACH_WAY);
+    tokio::select! {
+        moved = held.lock.renew(&held.lease, LONG * 2) => panic!("it is not to end: {moved:?}"),
+        () = held.has_sent(4) => held.proxy.hold_replies(),
+    }
+    let before = held.proxy.requests();
+    eventually("the hold has moved", SLACK, async || {
+        held.now().await.is_none_or(|now| now != held.session)
+    })
+    .await;
+    // It goes on in the background for as long as its caller might have waited, and is dropped then.
+    eventually("it is given up", SETTLED, async || held.proxy.requests() > before).await;
+    held.proxy.pass();
+    held.settles().await;
+    assert_ne!(held.now().await.as_deref(), Some(&*held.session));
+    let lease = held.is_renewable(LONG).await;
+    held.ends(Some(lease)).await;
+}
+
+/// Two renewals at the same time look at the key before either has moved the hold: it moves once for
+/// each that needs it, and the session that came too late is used again or ended.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
+    for second in [LONG * 2, LONG * 3] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        held.proxy.delay(EACH_WAY);
+        let before = held.proxy.requests();
+        let (one, two) = tokio::join!(
+            held.lock.renew(&held.lease, LONG * 2),
+            held.lock.renew(&held.lease, second)
+        );
+        let asked = held.proxy.requests() - before;
+        assert!(asked >= 8, "both were to begin a move: {asked} requests");
+        held.proxy.delay(Duration::ZERO);
+        for lease in [one.unwrap(), two.unwrap()] {
+            assert!(lease.ttl() >= LONG * 2);
+            assert_eq!((lease.fence(), lease.owner()), (held.lease.fence(), held.lease.owner()));
+        }
+        let lease = held.is_renewable(second).await;
+        assert_eq!(lease.ttl(), second);
+        if second == LONG * 2 {
+            held.lock.release(&lease).await.unwrap();
+            eventually("one session is left", SETTLED, async || {
+                held.store.sessions().await.len() == 1
+            })
+            .await;
+            continue;
+        }
+        held.ends(Some(lease)).await;
+    }
+}
+
+/// Whoever has seen once where another client has moved a hold to goes there at once from then on, and
+/// ends no session that may be used for another hold by then.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_hold_that_another_client_moved_is_renewed_in_one_round_trip() {
+    let held = Held::new(Duration::from_secs(5)).await;
+    let theirs = held.store.lock();
+    drop(theirs.renew(&held.lease, LONG * 2).await.unwrap());
+    held.proxy.delay(EACH_WAY / 10);
+    let mut trips = Vec::new();
+    for _ in 0..3 {
+        let before = held.proxy.counts();
+        drop(held.lock.renew(&held.lease, LONG).await.unwrap());
+        trips.push((held.proxy.counts() - before).in_a_row);
+    }
+    assert_eq!(trips, [2, 1, 1]);
+    theirs.release(&held.lease).await.unwrap();
+    let other = theirs.acquire(&id("y"), LONG * 2).await.unwrap();
+    let gone = held.lock.renew(&held.lease, LONG).await;
+    assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
+    let gone = held.lock.release(&held.lease).await;
+    assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
+    tokio::time::sleep(SLACK).await;
+    drop(theirs.renew(&other, LONG).await.expect("its session is its own"));
+    theirs.release(&other).await.unwrap();
+}
