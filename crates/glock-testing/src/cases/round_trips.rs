@@ -8,8 +8,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_held, id, take};
-use crate::{Networked, Proxy, ttl};
+use super::{LONG, PATIENT, SLACK, assert_held, id, storm, take};
+use crate::{Networked, Proxy, process::settles, ttl};
 
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
 
@@ -117,4 +117,15 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
     };
     let closed = timeout(SLACK * 8, closed).await;
     assert!(closed.is_ok(), "{} connections outlive their client", proxy.connections());
+}
+
+/// A thousand holds and a thousand guards are dropped; the client has the connections that it had.
+pub async fn what_is_dropped_leaves_no_connection<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let ours = fixture.client_at(proxy.addr(), fixture.config()).await;
+    storm::warm_up(&ours).await;
+    let open = proxy.connections();
+    storm::drop_holds(&ours, storm::TURNS).await;
+    storm::drop_guards(&ours, storm::TURNS).await;
+    settles("connections", SLACK * 10, open, async || proxy.connections()).await;
 }

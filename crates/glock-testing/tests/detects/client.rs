@@ -16,6 +16,7 @@ use crate::{
     ears::Ears,
     flaw::Flaw,
     keys::{hex, key, prefix, unhex},
+    leftover::Left,
     wire::{BACKEND, Door, Failure, Reply, Wire},
 };
 
@@ -27,6 +28,7 @@ pub(crate) struct Client {
     pub ears: Ears,
     pub queue: WaitQueue,
     pub flaw: Flaw,
+    pub left: Left,
     /// The owner tokens of what was granted: only the flawed look at them.
     granted: Mutex<HashSet<String>>,
 }
@@ -36,7 +38,8 @@ impl Client {
         let flaw = door.flaw;
         let ears = Ears::new(door.clone(), prefix(flaw, &config.namespace));
         let (wire, queue) = (Wire::new(door), WaitQueue::new());
-        Self { config, wire, ears, queue, flaw, granted: Mutex::default() }
+        let (left, granted) = (Left::default(), Mutex::default());
+        Self { config, wire, ears, queue, flaw, left, granted }
     }
 
     pub(crate) fn key(&self, id: &LockId) -> String {

@@ -124,6 +124,10 @@ flaws! {
     ReleaseStopsHalfWay,
     /// Each acquire leaves a task behind.
     LeaksTasks,
+    /// One wait in twenty leaves a task behind when it is dropped.
+    DropLeavesTask,
+    /// One wait in twenty leaves a connection behind when it is dropped.
+    DropLeavesConnection,
     /// Each refused acquire leaves a session in the store.
     LeaksSessions,
     /// A hold leaves its session in the store.

@@ -13,6 +13,7 @@ use crate::{
     ears::listen,
     flaw::Flaw,
     keys::prefix,
+    leftover::Leftover,
     wire::{BACKEND, Door},
 };
 
@@ -206,7 +207,12 @@ impl Lock for ToyLock {
             let _connection = heard.map_err(|failure| failure.during(Action::Wait))?;
             return self.sleep(id, max).await;
         }
-        self.sleep(id, max).await
+        let leftover = Leftover::of(&self.0).await?;
+        let slept = self.sleep(id, max).await;
+        if let Some(leftover) = leftover {
+            leftover.clear();
+        }
+        slept
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {

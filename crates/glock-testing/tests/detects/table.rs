@@ -162,6 +162,7 @@ const CONTRACT: &[Row] = &[
         &[
             (Flaw::AcquireNotUndone, "still held by nobody|came late"),
             (Flaw::LeaksTasks, "tasks of 1,000 holds"),
+            (Flaw::DropLeavesTask, "tasks of 1,000 holds"),
             (Flaw::WaiterStaysInLine, "still held by nobody|came late"),
         ],
     ),

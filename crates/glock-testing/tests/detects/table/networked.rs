@@ -14,6 +14,10 @@ pub(super) const NETWORKED: &[Row] = &[
         ],
     ),
     (
+        "round_trips::what_is_dropped_leaves_no_connection",
+        &[(Flaw::DropLeavesConnection, "connections: not back to")],
+    ),
+    (
         "unknown_outcome::a_cut_before_the_request_leaves_nothing",
         &[(Flaw::RetriesInBackground, "a grant came late")],
     ),
