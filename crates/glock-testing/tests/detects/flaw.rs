@@ -216,6 +216,12 @@ flaws! {
     // Round trips, connections and faults: the client.
     /// An acquire looks first.
     LooksBeforeAcquiring,
+    /// A renewal looks first.
+    LooksBeforeRenewing,
+    /// A release looks first.
+    LooksBeforeReleasing,
+    /// An acquire looks at the same time, on another connection.
+    LooksBesideAcquiring,
     /// A sleeper looks again five times a second.
     Polls,
     /// Every sleeper has a connection.

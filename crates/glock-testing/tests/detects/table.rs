@@ -236,8 +236,4 @@ const CONTRACT: &[Row] = &[
         "inspection::nothing_shows_an_owner_token",
         &[(Flaw::OwnerInDebug, "a secret is shown"), (Flaw::OwnerInLabel, "a secret is shown")],
     ),
-    (
-        "round_trips::warm_calls_take_one_round_trip",
-        &[(Flaw::LooksBeforeAcquiring, "left: [2, 1, 1, 1]")],
-    ),
 ];

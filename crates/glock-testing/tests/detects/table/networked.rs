@@ -5,6 +5,15 @@ use crate::flaw::Flaw;
 
 /// The cases of `networked!`.
 pub(super) const NETWORKED: &[Row] = &[
+    (
+        "round_trips::warm_calls_take_one_round_trip",
+        &[
+            (Flaw::LooksBeforeAcquiring, "left: [2, 1, 1, 1]"),
+            (Flaw::LooksBeforeRenewing, "left: [1, 1, 2, 1]"),
+            (Flaw::LooksBeforeReleasing, "left: [1, 1, 1, 2]"),
+            (Flaw::LooksBesideAcquiring, "requests of acquire, refused, renew, release"),
+        ],
+    ),
     ("round_trips::idle_waiters_ask_nothing", &[(Flaw::Polls, "of nothing to do")]),
     (
         "round_trips::a_client_needs_few_connections",
