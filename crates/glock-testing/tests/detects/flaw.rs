@@ -74,6 +74,8 @@ flaws! {
     RenewsByAcquiring,
     /// A renewal is answered before the store has.
     RenewsBlindly,
+    /// A renewal that is not answered gives the lease some milliseconds more, once.
+    GraceWithoutAnswer,
     /// The client renews what it was granted until it is released.
     ClientRenews,
     /// The client renews once more after the lock was released.

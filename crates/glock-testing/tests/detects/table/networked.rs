@@ -77,7 +77,10 @@ pub(super) const NETWORKED: &[Row] = &[
     ),
     (
         "unknown_outcome::a_renewal_whose_reply_is_held_is_lost_by_the_deadline",
-        &[(Flaw::RenewsBlindly, "the loss is told")],
+        &[
+            (Flaw::RenewsBlindly, "the loss is told"),
+            (Flaw::GraceWithoutAnswer, "most are told after their deadlines"),
+        ],
     ),
     (
         "faults::a_closed_port_is_unavailable",
