@@ -7,7 +7,7 @@ use glock_postgres::{
     Lock, LockConfig, LockId, PostgresLock,
     sqlx::{self, ConnectOptions, Connection, Executor, PgPool, postgres::PgConnectOptions},
 };
-use glock_testing::{CANARY, Fixture, Networked, process::settles, url_from_env};
+use glock_testing::{CANARY, Fixture, Networked, process::settles, proxy::Framing, url_from_env};
 
 struct Postgres {
     namespace: String,
@@ -108,6 +108,7 @@ impl Fixture for Postgres {
 }
 
 impl Networked for Postgres {
+    const FRAMING: Framing = Framing::Postgres;
     /// The pool's, and the one that listens.
     const CONNECTIONS_MAX: usize = POOL as usize + 1;
 

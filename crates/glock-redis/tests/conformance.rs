@@ -10,7 +10,7 @@ use glock_redis::{
     Lock, LockConfig, LockId, RedisLock,
     redis::{self, Client, ConnectionAddr, IntoConnectionInfo, aio::MultiplexedConnection},
 };
-use glock_testing::{CANARY, Fixture, Networked, process::settles, url_from_env};
+use glock_testing::{CANARY, Fixture, Networked, process::settles, proxy::Framing, url_from_env};
 
 struct Redis {
     url: String,
@@ -106,6 +106,7 @@ impl Fixture for Redis {
 }
 
 impl Networked for Redis {
+    const FRAMING: Framing = Framing::Resp;
     /// Commands and messages share one.
     const CONNECTIONS_MAX: usize = 1;
 

@@ -67,6 +67,10 @@ impl Client {
             Flaw::SameTokenOnRetry | Flaw::CutIsUnavailable => {
                 self.wire.ask(&request).await.map(|reply| reply.text)
             }
+            Flaw::LooksInOneBreath => {
+                let both = format!("LOOK {}\n{request}", self.key(&id));
+                self.wire.ask_once(&both).await
+            }
             Flaw::LooksBesideAcquiring => {
                 let look = format!("LOOK {}", self.key(&id));
                 tokio::join!(self.wire.ask_once(&request), self.beside.ask_once(&look)).0

@@ -224,6 +224,8 @@ flaws! {
     LooksBeforeReleasing,
     /// An acquire looks at the same time, on another connection.
     LooksBesideAcquiring,
+    /// An acquire and a look are sent at once, on one connection.
+    LooksInOneBreath,
     /// A sleeper looks again five times a second.
     Polls,
     /// Every sleeper has a connection.

@@ -12,6 +12,7 @@ pub(super) const NETWORKED: &[Row] = &[
             (Flaw::LooksBeforeRenewing, "left: [1, 1, 2, 1]"),
             (Flaw::LooksBeforeReleasing, "left: [1, 1, 1, 2]"),
             (Flaw::LooksBesideAcquiring, "requests of acquire, refused, renew, release"),
+            (Flaw::LooksInOneBreath, "requests of acquire, refused, renew, release"),
         ],
     ),
     ("round_trips::idle_waiters_ask_nothing", &[(Flaw::Polls, "of nothing to do")]),
