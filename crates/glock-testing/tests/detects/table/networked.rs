@@ -80,7 +80,7 @@ pub(super) const NETWORKED: &[Row] = &[
         "unknown_outcome::a_renewal_whose_reply_is_held_is_lost_by_the_deadline",
         &[
             (Flaw::RenewsBlindly, "the loss is told"),
-            (Flaw::GraceWithoutAnswer, "most are told after their deadlines"),
+            (Flaw::GraceWithoutAnswer, "told after their deadlines|after the deadline"),
         ],
     ),
     (
