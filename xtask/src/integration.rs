@@ -1,8 +1,7 @@
 //! Each store's suite against each of its servers.
 
 use std::{
-    env,
-    io::{self, BufRead, BufReader},
+    env, io,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -167,10 +166,25 @@ fn run_suites(commands: Vec<Command>, mut row: Row) -> Row {
 fn run_suite(command: &mut Command, outcome: &mut Outcome) -> io::Result<bool> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+        for line in shell::lines(output) {
             println!("{line}");
             outcome.add(&line);
         }
     }
     Ok(child.wait()?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_is_no_text_is_counted_to_its_end() {
+        let mut suite = Command::new("sh");
+        // A write that nobody reads would end it badly.
+        suite.args(["-ec", r"printf 'a \377 b\n'; sleep 0.1; echo 'test result: ok. 3 passed; 0 failed; 0 ignored'"]);
+        let mut outcome = Outcome::default();
+        assert!(run_suite(&mut suite, &mut outcome).unwrap());
+        assert_eq!(outcome, Outcome { passed: 3, ..Outcome::default() });
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::Read,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc,
     thread,
 };
 
@@ -12,7 +13,7 @@ use crate::{
     Result, engine,
     fetch::fetch,
     options::Runtime,
-    shell::{cargo, complain, run, say},
+    shell::{cargo, complain, lines, run, say},
     stores::Server,
     workspace,
 };
@@ -68,23 +69,15 @@ impl Launcher {
         let mut child =
             command.spawn().map_err(|error| format!("cannot run the launcher: {error}"))?;
         let input = child.stdin.take();
-        let (Some(output), Some(mut errors)) = (child.stdout.take(), child.stderr.take()) else {
+        let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
             return Err("the launcher has no pipes".to_owned());
         };
         let mut launcher = Self { servers: Vec::new(), program, source, input, child };
-        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
-            if line == "ready" {
-                // Read on, so that it never waits for room.
-                thread::spawn(move || pass_on(errors));
-                return Ok(launcher);
-            }
-            launcher.servers.extend(parse(&line));
-        }
-        let mut text = String::new();
-        // What could be read of it is all there is to tell.
-        drop(errors.read_to_string(&mut text));
-        let text = text.trim().trim_start_matches("glock-servers: ").replace('\n', " | ");
-        Err(format!("{text}{}", way_out(servers)))
+        let (running, complaints) =
+            ready(output, errors).map_err(|text| format!("{text}{}", way_out(servers)))?;
+        launcher.servers = running;
+        thread::spawn(move || complaints.iter().for_each(|line| complain(&line)));
+        Ok(launcher)
     }
 
     /// The variables by which a test starts a server of its own.
@@ -147,10 +140,24 @@ pub(crate) fn build(source: Source) -> Result<PathBuf> {
     Ok(kept)
 }
 
-fn pass_on(errors: impl Read) {
-    for line in BufReader::new(errors).lines().map_while(std::result::Result::ok) {
-        complain(&line);
+/// What runs once all are ready, and what the launcher complains of from its beginning on; or its
+/// complaints alone if it ended before.
+fn ready(
+    output: impl Read,
+    errors: impl Read + Send + 'static,
+) -> Result<(Vec<Running>, mpsc::Receiver<String>)> {
+    let (tell, complaints) = mpsc::channel();
+    // From the beginning, so that it never waits for room.
+    thread::spawn(move || lines(errors).try_for_each(|line| tell.send(line)));
+    let mut servers = Vec::new();
+    for line in lines(output) {
+        if line == "ready" {
+            return Ok((servers, complaints));
+        }
+        servers.extend(parse(&line));
     }
+    let text = complaints.iter().collect::<Vec<_>>().join(" | ");
+    Err(text.trim().trim_start_matches("glock-servers: ").to_owned())
 }
 
 fn way_out(servers: &[&'static Server]) -> String {
@@ -166,6 +173,8 @@ fn parse(line: &str) -> Option<Running> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -177,5 +186,33 @@ mod tests {
             ("native", "redis://127.0.0.1:1/")
         );
         assert_eq!(parse("ready"), None);
+    }
+
+    /// What a launcher that is a shell script comes to.
+    fn ready_of(script: &str) -> Result<(Vec<Running>, mpsc::Receiver<String>)> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (output, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(ready(output, errors)));
+        let told = told.recv_timeout(Duration::from_secs(20));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        told.expect("neither ready nor over")
+    }
+
+    #[test]
+    fn a_launcher_that_complains_a_lot_gets_ready() {
+        let much = "head -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2";
+        let script = format!("{much}; echo redis7 7.0.15 native redis://127.0.0.1:1/; echo ready");
+        let (running, complaints) = ready_of(&script).unwrap();
+        assert_eq!((running.len(), complaints.recv().unwrap().len()), (1, 300_000));
+    }
+
+    #[test]
+    fn a_launcher_that_ends_says_why() {
+        let script = r"echo 'glock-servers: no room' >&2; printf 'for \377\n' >&2";
+        assert_eq!(ready_of(script).unwrap_err(), "no room | for \u{fffd}");
     }
 }

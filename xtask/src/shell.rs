@@ -1,7 +1,7 @@
 //! Running other programs, and saying what is being done.
 
 use std::{
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     process::{Command, Stdio},
     time::Instant,
 };
@@ -39,6 +39,13 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     let last: Vec<_> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = last[last.len().saturating_sub(3)..].join(" | ");
     Err(format!("{name} ended with {}: {last}", output.status))
+}
+
+/// What a program says, line by line to the end. What is no UTF-8 is shown as well as it can be:
+/// who stops reading there makes the program fail at its next word.
+pub(crate) fn lines(output: impl Read) -> impl Iterator<Item = String> {
+    let lines = BufReader::new(output).split(b'\n').map_while(io::Result::ok);
+    lines.map(|line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
 }
 
 /// Whether the program is there and runs.
@@ -79,6 +86,12 @@ mod tests {
         let error = read(Command::new("sh").args(["-c", "echo no room >&2; exit 3"])).unwrap_err();
         assert!(error.starts_with("sh ") && error.contains("no room"), "{error}");
         assert_eq!(read(Command::new("sh").args(["-c", "echo yes"])).unwrap(), "yes\n");
+    }
+
+    #[test]
+    fn what_is_no_text_ends_no_line_but_its_own() {
+        let said: Vec<_> = lines(&b"one\r\nt\xffo\nthree"[..]).collect();
+        assert_eq!(said, ["one", "t\u{fffd}o", "three"]);
     }
 
     #[test]

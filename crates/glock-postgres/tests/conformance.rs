@@ -1,13 +1,13 @@
 //! The contract, against a real PostgreSQL.
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot do its part is a failed test")]
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use glock_postgres::{
-    LockConfig, LockId, PostgresLock,
-    sqlx::{self, PgPool, postgres::PgConnectOptions},
+    Lock, LockConfig, LockId, PostgresLock,
+    sqlx::{self, ConnectOptions, Connection, Executor, PgPool, postgres::PgConnectOptions},
 };
-use glock_testing::{CANARY, Fixture, Networked, url_from_env};
+use glock_testing::{CANARY, Fixture, Networked, process::settles, proxy::Framing, url_from_env};
 
 struct Postgres {
     namespace: String,
@@ -38,6 +38,8 @@ impl Fixture for Postgres {
         let pool = PostgresLock::pool_options().max_connections(2);
         let admin = pool.connect_with(options.clone()).await.expect("PostgreSQL is out of reach");
         PostgresLock::new(admin.clone()).ensure_schema().await.unwrap();
+        // So that the server can tell which sessions are of this case.
+        let options = options.application_name(&namespace);
         Self { namespace, options, admin }
     }
 
@@ -72,6 +74,22 @@ impl Fixture for Postgres {
         usize::try_from(live).unwrap()
     }
 
+    /// Live holds, and what the sessions of this case's clients have not let go: a transaction that
+    /// is open while nothing runs, and advisory locks.
+    async fn residue(&self) -> usize {
+        let sessions: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM pg_stat_activity a WHERE application_name = $1 \
+                     AND state LIKE 'idle in transaction%') \
+                  + (SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid) \
+                     WHERE application_name = $1 AND l.locktype = 'advisory')",
+        )
+        .bind(&self.namespace)
+        .fetch_one(&self.admin)
+        .await
+        .unwrap();
+        self.live().await + usize::try_from(sessions).unwrap()
+    }
+
     async fn evict(&self, id: &LockId) {
         sqlx::query("UPDATE distributed_lock SET owner = NULL WHERE lock_id = $1")
             .bind(self.key(id))
@@ -90,6 +108,7 @@ impl Fixture for Postgres {
 }
 
 impl Networked for Postgres {
+    const FRAMING: Framing = Framing::Postgres;
     /// The pool's, and the one that listens.
     const CONNECTIONS_MAX: usize = POOL as usize + 1;
 
@@ -111,3 +130,30 @@ impl Networked for Postgres {
 }
 
 glock_testing::conformance!(Postgres, "needs a server: run `cargo xtask integration postgres`");
+
+/// A row that is marked free stays, as the README says; all else counts.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration postgres`"]
+async fn what_is_left_is_counted() {
+    let postgres = Postgres::open(glock_testing::fresh_namespace()).await;
+    let (lock, x) = (postgres.client().await, LockId::new("x").unwrap());
+    assert_eq!(postgres.residue().await, 0);
+    let lease = lock.acquire(&x, Duration::from_mins(1)).await.unwrap();
+    assert_eq!(postgres.residue().await, 1, "a hold");
+    lock.release(&lease).await.unwrap();
+    assert_eq!(postgres.residue().await, 0, "a row that is marked free stays");
+    let mut session = postgres.options.connect().await.unwrap();
+    session.execute("BEGIN").await.unwrap();
+    assert_eq!(postgres.residue().await, 1, "a transaction that is left open");
+    assert!(session.execute("SELECT 1 / 0").await.is_err());
+    assert_eq!(postgres.residue().await, 1, "one that failed");
+    session.execute("ROLLBACK").await.unwrap();
+    session
+        .execute("SELECT pg_advisory_lock(1, hashtext(current_setting('application_name')))")
+        .await
+        .unwrap();
+    assert_eq!(postgres.residue().await, 1, "an advisory lock");
+    session.close().await.unwrap();
+    let gone = async || postgres.residue().await;
+    settles("what was planted", Duration::from_secs(5), 0, gone).await;
+}

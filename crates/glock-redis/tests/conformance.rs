@@ -7,10 +7,10 @@ use std::{
 };
 
 use glock_redis::{
-    LockConfig, LockId, RedisLock,
+    Lock, LockConfig, LockId, RedisLock,
     redis::{self, Client, ConnectionAddr, IntoConnectionInfo, aio::MultiplexedConnection},
 };
-use glock_testing::{CANARY, Fixture, Networked, url_from_env};
+use glock_testing::{CANARY, Fixture, Networked, process::settles, proxy::Framing, url_from_env};
 
 struct Redis {
     url: String,
@@ -73,6 +73,25 @@ impl Fixture for Redis {
         keys.len()
     }
 
+    /// Keys that are neither a hold nor a counter that expires, holds, and subscriptions.
+    async fn residue(&self) -> usize {
+        let mut admin = self.admin.clone();
+        let ours = format!("{}:*", self.namespace);
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg(&ours).query_async(&mut admin).await.unwrap();
+        let mut left = 0;
+        for key in keys {
+            let counter = key.ends_with("}:fence");
+            // -1 is for ever; -2 is gone meanwhile.
+            let millis: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut admin).await.unwrap();
+            left += usize::from(millis == -1 || millis != -2 && !counter);
+        }
+        let mut channels = redis::cmd("PUBSUB");
+        channels.arg("CHANNELS").arg(&ours);
+        let channels: Vec<String> = channels.query_async(&mut admin).await.unwrap();
+        left + channels.len()
+    }
+
     async fn evict(&self, id: &LockId) {
         let mut ask = redis::cmd("DEL");
         let () = ask.arg(self.key(id)).query_async(&mut self.admin.clone()).await.unwrap();
@@ -87,6 +106,7 @@ impl Fixture for Redis {
 }
 
 impl Networked for Redis {
+    const FRAMING: Framing = Framing::Resp;
     /// Commands and messages share one.
     const CONNECTIONS_MAX: usize = 1;
 
@@ -111,6 +131,36 @@ impl Networked for Redis {
 }
 
 glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
+
+/// What the README says stays does not count; all else does.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration redis`"]
+async fn what_is_left_is_counted() {
+    let redis = Redis::open(glock_testing::fresh_namespace()).await;
+    let mut admin = redis.admin.clone();
+    let (lock, x) = (redis.client().await, LockId::new("x").unwrap());
+    let (key, stray) = (redis.key(&x), format!("{}:queue", redis.namespace));
+    assert_eq!(redis.residue().await, 0);
+    let lease = lock.acquire(&x, Duration::from_mins(1)).await.unwrap();
+    assert_eq!(redis.residue().await, 1, "a hold");
+    lock.release(&lease).await.unwrap();
+    assert_eq!(redis.residue().await, 0, "a counter that expires stays");
+    let mut persist = redis::cmd("PERSIST");
+    let () = persist.arg(format!("{key}:fence")).query_async(&mut admin).await.unwrap();
+    assert_eq!(redis.residue().await, 1, "a counter that never expires");
+    redis.forget(&x).await;
+    let mut set = redis::cmd("SET");
+    let () = set.arg(&stray).arg(1).arg("EX").arg(60).query_async(&mut admin).await.unwrap();
+    assert_eq!(redis.residue().await, 1, "a key that nobody told of");
+    let () = redis::cmd("DEL").arg(&stray).query_async(&mut admin).await.unwrap();
+    let client = redis.client_of(None, false);
+    let mut subscriber = client.get_async_pubsub().await.unwrap();
+    subscriber.subscribe(&key).await.unwrap();
+    assert_eq!(redis.residue().await, 1, "a subscription");
+    drop(subscriber);
+    let gone = async || redis.residue().await;
+    settles("what was planted", Duration::from_secs(5), 0, gone).await;
+}
 
 /// The same over connections that the application manages, where waiters have to ask.
 mod given {
@@ -145,6 +195,10 @@ mod given {
 
         async fn live(&self) -> usize {
             self.0.live().await
+        }
+
+        async fn residue(&self) -> usize {
+            self.0.residue().await
         }
 
         async fn evict(&self, id: &LockId) {

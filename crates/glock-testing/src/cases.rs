@@ -16,6 +16,7 @@ pub mod processes;
 pub mod renewal;
 pub mod round_trips;
 mod seen;
+mod storm;
 pub mod unknown_outcome;
 pub mod waiting;
 

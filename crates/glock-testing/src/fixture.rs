@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use glock_core::{Lock, LockConfig, LockId};
 
+use crate::proxy::Framing;
+
 /// A store that the suite runs against, seen from one case: a namespace of its own.
 ///
 /// Everything here may panic: a fixture that cannot do its part is a failed test.
@@ -52,6 +54,8 @@ pub trait Networked: Fixture {
     const CONNECTIONS_MAX: usize = 2;
     /// How many requests idle waiters may cause in a minute, whatever their number.
     const IDLE_REQUESTS_MAX: u64 = 0;
+    /// How the store's requests are told apart, so that those sent at once are counted.
+    const FRAMING: Framing;
     /// How many requests an acquire, a refused one, a renewal and a release may take. More than one
     /// are on their way together: each of the four is one round trip all the same.
     const REQUESTS_MAX: [u64; 4] = [1; 4];

@@ -16,7 +16,8 @@
 //! connection that lost bytes to [`Proxy::drop_replies`] or [`Proxy::drop_requests`] loses all later ones of that
 //! direction too, its end included, and is reset by [`Proxy::pass`].
 //!
-//! The proxy knows no protocol, but for what HTTP/2 says to itself (pings, windows), which it does not count. A request is what a client sends until the server speaks; where requests overlap on one
+//! The proxy knows no protocol, but for what HTTP/2 says to itself (pings, windows), which it does not count, and for where
+//! requests end, if it is told by a [`Framing`], to count those that are sent at once. For all else a request is what a client sends until the server speaks; where requests overlap on one
 //! connection, or the server speaks unasked, a one-shot cut may meet another reply than the one meant. Cut on a
 //! connection that is connected, greeted and otherwise quiet.
 
@@ -25,6 +26,7 @@ mod counts;
 mod lane;
 mod listener;
 mod relay;
+mod requests;
 mod turns;
 
 use std::io;
@@ -37,6 +39,7 @@ use tokio::task::JoinHandle;
 
 use crate::proxy::control::{Control, Cut, Door, Faults, Mode};
 pub use crate::proxy::counts::Counts;
+pub use crate::proxy::requests::Framing;
 
 /// A proxy on a loopback port of its own before one upstream server.
 ///
@@ -62,9 +65,22 @@ impl Proxy {
     ///
     /// Dropped early, it leaves nothing open.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        Self::start_framed(upstream, Framing::Turns).await
+    }
+
+    /// As [`start`](Self::start), and counts requests by how they are told apart, see [`Counts::asked`].
+    ///
+    /// # Errors
+    ///
+    /// When no loopback port can be opened.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped early, it leaves nothing open.
+    pub async fn start_framed(upstream: SocketAddr, framing: Framing) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let control = Control::new();
+        let control = Control::new(framing);
         let listener = tokio::spawn(listener::listen(listener, upstream, Arc::clone(&control)));
         Ok(Self { addr, control, listener })
     }

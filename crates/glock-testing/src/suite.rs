@@ -168,6 +168,7 @@ macro_rules! networked {
                 warm_calls_take_one_round_trip,
                 idle_waiters_ask_nothing,
                 a_client_needs_few_connections,
+                what_is_dropped_leaves_no_connection,
             }
             unknown_outcome {
                 a_cut_before_the_request_leaves_nothing,

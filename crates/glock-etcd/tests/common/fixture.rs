@@ -4,7 +4,7 @@ use std::{marker::PhantomData, net::SocketAddr, time::Duration};
 
 use glock_core::LockConfig;
 use glock_etcd::{EtcdLock, LockId, connect_options};
-use glock_testing::{CANARY, Fixture, Networked};
+use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
 
 use super::{Bare, Owned};
 
@@ -70,7 +70,12 @@ impl<S: Servers> Fixture for Etcd<S> {
 }
 
 impl<S: Servers> Networked for Etcd<S> {
+    /// HTTP/2: each request is a stream.
+    const FRAMING: Framing = Framing::Turns;
     const CONNECTIONS_MAX: usize = 1;
+    /// A lease that was spare for a while is kept alive beside its use; a renewal looks at the key
+    /// beside keeping its lease alive.
+    const REQUESTS_MAX: [u64; 4] = [2, 2, 2, 1];
     /// A keep-alive every 2 s, for all waiters together; and at first, an end to leases that the
     /// waiters' tries needed.
     const IDLE_REQUESTS_MAX: u64 = 60;

@@ -8,7 +8,7 @@ use glock_redis::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    program::{Private, free_port},
+    program::Private,
     support::{LONG, SLACK, Server, eventually, id},
 };
 
@@ -23,16 +23,7 @@ impl Cluster {
     async fn start() -> Self {
         let (mut nodes, mut admins, mut buses) = (Vec::new(), Vec::<Server>::new(), Vec::new());
         for (first, last) in SLOTS {
-            let bus = free_port().to_string();
-            let args = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &bus,
-                "--cluster-node-timeout",
-                "1000",
-            ];
-            let node: Private = Private::start(&args).await;
+            let (node, bus) = Private::node(&["--cluster-node-timeout", "1000"]).await;
             let admin = Server::at(node.client()).await;
             let () = admin.ask(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await;
             nodes.push(node);

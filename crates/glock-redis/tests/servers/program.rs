@@ -1,34 +1,41 @@
 //! Servers of our own, from the program that `GLOCK_REDIS_SERVER` names.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::{fs, path::PathBuf};
 
 use glock_redis::redis::Client;
-use glock_testing::fresh_namespace;
+use glock_testing::{
+    fresh_namespace,
+    process::{Kept, free_ports},
+};
 
 use crate::support::eventually;
 
-/// A port that nobody uses at the moment.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A server with a directory of its own; it is killed when it is dropped.
+/// A server with a directory of its own; both are gone when it is dropped, or this process ends.
 pub(crate) struct Private {
     pub(crate) port: u16,
     dir: PathBuf,
     args: Vec<String>,
-    child: Option<Child>,
+    running: Option<Kept>,
 }
 
 impl Private {
     /// Starts a server that keeps nothing.
     pub(crate) async fn start(args: &[&str]) -> Self {
-        let mut server = Self::prepare();
+        Self::start_at(free_ports(1).unwrap()[0], args).await
+    }
+
+    /// Starts a node of a cluster; and where it talks to the others.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn node(args: &[&str]) -> (Self, u16) {
+        // Together, so that they are two.
+        let ports = free_ports(2).unwrap();
+        let bus = ports[1].to_string();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        (Self::start_at(ports[0], &[&cluster, args].concat()).await, ports[1])
+    }
+
+    async fn start_at(port: u16, args: &[&str]) -> Self {
+        let mut server = Self::prepare(port);
         let plain = ["--save", "", "--appendonly", "no"];
         server.args.extend(args.iter().chain(&plain).map(|&arg| arg.to_owned()));
         server.listen_plainly();
@@ -39,7 +46,7 @@ impl Private {
     /// Starts a sentinel that calls the server at `primary` "main".
     #[cfg(feature = "sentinel")]
     pub(crate) async fn sentinel(primary: u16) -> Self {
-        let mut server = Self::prepare();
+        let mut server = Self::prepare(free_ports(1).unwrap()[0]);
         // It writes down there what it finds out.
         let file = server.dir.join("sentinel.conf");
         let conf = format!(
@@ -58,14 +65,14 @@ impl Private {
     /// certificate.
     #[cfg(feature = "tokio-rustls-comp")]
     pub(crate) async fn tls(name: &str) -> (Self, Vec<u8>) {
-        let mut server = Self::prepare();
-        let made = Command::new("openssl")
+        let mut server = Self::prepare(free_ports(1).unwrap()[0]);
+        let made = std::process::Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"])
             .args(["-subj", "/CN=glock", "-addext", &format!("subjectAltName={name}")])
             .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .args(["-keyout", "key.pem", "-out", "cert.pem"])
             .current_dir(&server.dir)
-            .stderr(Stdio::null())
+            .stderr(std::process::Stdio::null())
             .status();
         assert!(made.expect("openssl cannot be started").success());
         let port = server.port.to_string();
@@ -83,10 +90,10 @@ impl Private {
         (server, certificate)
     }
 
-    fn prepare() -> Self {
+    fn prepare(port: u16) -> Self {
         let dir = std::env::temp_dir().join(format!("glock-redis-{}", fresh_namespace()));
         fs::create_dir_all(&dir).unwrap();
-        Self { port: free_port(), dir, args: Vec::new(), child: None }
+        Self { port, dir, args: Vec::new(), running: None }
     }
 
     fn listen_plainly(&mut self) {
@@ -107,20 +114,16 @@ impl Private {
         let program = std::env::var("GLOCK_REDIS_SERVER").expect(
             "GLOCK_REDIS_SERVER is not set; set it to the path of a redis-server or valkey-server",
         );
-        let child = Command::new(program)
-            .args(&self.args)
-            .args(["--bind", "127.0.0.1"])
-            .current_dir(&self.dir)
-            .stdout(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("GLOCK_REDIS_SERVER cannot be started"));
+        let program = std::path::absolute(program).unwrap();
+        let local = ["--bind", "127.0.0.1"].map(ToOwned::to_owned);
+        let kept = Kept::start(&program, &[&self.args[..], &local].concat(), &self.dir);
+        self.running = Some(kept.expect("GLOCK_REDIS_SERVER cannot be started"));
     }
 
     /// Kills it, as a crash would.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill_9().unwrap();
         }
     }
 
@@ -135,7 +138,9 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        self.stop();
-        let _ = fs::remove_dir_all(&self.dir);
+        // One that was stopped has left its directory.
+        if self.running.is_none() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }

@@ -6,13 +6,10 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Guard, Lease, Lock, LockExt, Retry};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use glock_core::{Lock, LockExt};
+use tokio::time::{sleep, timeout};
 
-use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, take};
+use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, storm, take};
 use crate::{
     Fixture,
     process::{alive_tasks, settles},
@@ -118,70 +115,28 @@ pub async fn a_release_dropped_anywhere_is_carried_out<F: Fixture>(fixture: &F) 
 /// A thousand times, `hold` is dropped at a random moment while tasks contend.
 pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    storm(&ours, |lock, name, patience| async move {
-        let hold = lock.hold(&name, ttl(&lock, LONG), Retry::FOREVER);
-        let _guard_or_nothing = timeout(patience, hold).await;
-    })
-    .await;
-    assert_nothing_is_left(fixture, &ours).await;
+    storm::warm_up(&ours).await;
+    let tasks = alive_tasks();
+    storm::drop_holds(&ours, storm::TURNS).await;
+    assert_nothing_is_left(fixture, &ours, tasks).await;
 }
-
-/// How long a hold of a few milliseconds may keep others waiting.
-const FREED: Duration = Duration::from_secs(5);
-/// A lease that a guard renews after four milliseconds.
-const RENEWED_SOON: Duration = Duration::from_millis(15);
 
 /// A thousand guards are dropped at random moments, in the middle of renewals too.
 pub async fn a_thousand_dropped_guards_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    storm(&ours, move |lock, name, patience| async move {
-        let long = ttl(&lock, LONG);
-        let lease = lock.acquire_with_retry(&name, long, Retry::within(FREED)).await;
-        let lease = lease.expect("a guard that was dropped releases");
-        // The store's lease lasts, so that what is not released stays to be seen; the guard's is
-        // short, so that a renewal is on its way when the guard goes.
-        let (owner, now) = (lease.owner().clone(), Instant::now());
-        let short = Lease::granted(lease.id().clone(), owner, lease.fence(), now, RENEWED_SOON);
-        let guard = Guard::start(lock, short, long).unwrap();
-        sleep(patience).await;
-        drop(guard);
-    })
-    .await;
-    assert_nothing_is_left(fixture, &ours).await;
+    storm::warm_up(&ours).await;
+    let tasks = alive_tasks();
+    storm::drop_guards(&ours, storm::TURNS).await;
+    assert_nothing_is_left(fixture, &ours, tasks).await;
 }
 
-/// Eight tasks do something 125 times each, on four locks, with 0 to 8 ms of patience.
-async fn storm<L, W>(lock: &L, work: impl Fn(L, String, Duration) -> W)
-where
-    L: Lock + Clone,
-    W: Future<Output = ()> + Send + 'static,
-{
-    let mut tasks = JoinSet::new();
-    for task in 0..8_u64 {
-        let works: Vec<_> = (0..125_u64)
-            .map(|turn| {
-                let random = (task * 125 + turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-                let name = format!("storm{}", random % 4);
-                work(lock.clone(), name, Duration::from_micros(random % 8_000))
-            })
-            .collect();
-        tasks.spawn(async move {
-            for work in works {
-                work.await;
-            }
-        });
-    }
-    tasks.join_all().await;
-}
-
-async fn assert_nothing_is_left<F: Fixture>(fixture: &F, lock: &F::Lock) {
-    for n in 0..4 {
-        assert_freed(fixture, &id(&format!("storm{n}")), SLACK * 10).await;
+async fn assert_nothing_is_left<F: Fixture>(fixture: &F, lock: &F::Lock, tasks: usize) {
+    for name in storm::names() {
+        assert_freed(fixture, &name, SLACK * 10).await;
     }
     sleep(SLACK).await;
     assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
     assert!(lock.queue().is_none_or(glock_core::WaitQueue::is_empty), "a place in line is left");
     settles("what the store keeps", SLACK * 10, 0, async || fixture.residue().await).await;
-    // A client's own tasks may stay (a listener), but not one a hold or a call.
-    settles("tasks of 1,000 holds", SLACK * 5, 20, async || alive_tasks()).await;
+    settles("tasks of 1,000 holds", SLACK * 10, tasks, async || alive_tasks()).await;
 }

@@ -8,8 +8,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_held, id, take};
-use crate::{Networked, Proxy, ttl};
+use super::{LONG, PATIENT, SLACK, assert_held, id, storm, take};
+use crate::{Networked, Proxy, process::settles, ttl};
 
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
 
@@ -30,12 +30,12 @@ async fn trips<T>(proxy: &Proxy, call: impl Future<Output = T>) -> ((u64, u64), 
     let before = proxy.counts();
     let output = call.await;
     let counted = proxy.counts() - before;
-    ((counted.in_a_row, counted.round_trips), output)
+    ((counted.in_a_row, counted.asked), output)
 }
 
 /// Acquire, refused acquire, renew and release take one round trip each.
 pub async fn warm_calls_take_one_round_trip<F: Networked>(fixture: &F) {
-    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let proxy = Proxy::start_framed(fixture.upstream(), F::FRAMING).await.unwrap();
     let lock = warm(fixture, &proxy).await;
     // Long enough for requests that do not wait for each other to be on their way together.
     proxy.delay(Duration::from_millis(5));
@@ -49,8 +49,9 @@ pub async fn warm_calls_take_one_round_trip<F: Networked>(fixture: &F) {
         let counted = [acquire, refused, renew, release];
         let what = format!("acquire, refused, renew, release in round {round}: {counted:?}");
         assert_eq!(counted.map(|(trips, _)| trips), [1; 4], "round trips of {what}");
-        let requests = counted.iter().zip(F::REQUESTS_MAX);
-        assert!(requests.clone().all(|((_, asked), most)| *asked <= most), "requests of {what}");
+        let mut requests = counted.iter().zip(F::REQUESTS_MAX);
+        assert!(requests.all(|((_, asked), most)| *asked <= most), "requests of {what}");
+        assert!(counted.iter().all(|(_, asked)| *asked > 0), "the framing is another: {what}");
     }
 }
 
@@ -117,4 +118,15 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
     };
     let closed = timeout(SLACK * 8, closed).await;
     assert!(closed.is_ok(), "{} connections outlive their client", proxy.connections());
+}
+
+/// A thousand holds and a thousand guards are dropped; the client has the connections that it had.
+pub async fn what_is_dropped_leaves_no_connection<F: Networked>(fixture: &F) {
+    let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+    let ours = fixture.client_at(proxy.addr(), fixture.config()).await;
+    storm::warm_up(&ours).await;
+    let open = proxy.connections();
+    storm::drop_holds(&ours, storm::TURNS).await;
+    storm::drop_guards(&ours, storm::TURNS).await;
+    settles("connections", SLACK * 10, open, async || proxy.connections()).await;
 }

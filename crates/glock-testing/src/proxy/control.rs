@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::proxy::counts::Counts;
+use crate::proxy::requests::Framing;
 
 /// The faults in force. Every connection reads them again before each step.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +48,7 @@ pub(crate) enum Cut {
 
 #[derive(Debug)]
 pub(crate) struct Control {
+    pub(crate) framing: Framing,
     faults: watch::Sender<Faults>,
     state: Mutex<State>,
 }
@@ -61,8 +63,9 @@ pub(crate) struct State {
 }
 
 impl Control {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { faults: watch::Sender::new(Faults::default()), state: Mutex::default() })
+    pub(crate) fn new(framing: Framing) -> Arc<Self> {
+        let faults = watch::Sender::new(Faults::default());
+        Arc::new(Self { framing, faults, state: Mutex::default() })
     }
 
     pub(crate) fn faults(&self) -> Faults {

@@ -23,6 +23,9 @@ pub struct Counts {
     pub late: u64,
     /// Turns that a client began. Requests sent without waiting for an answer are one turn.
     pub requests: u64,
+    /// Requests, however many are sent at once, as far as the proxy was told how they are told apart:
+    /// see [`Framing`](crate::proxy::Framing).
+    pub asked: u64,
     /// Turns that a client began while nobody waited for an answer: what is on its way together, on
     /// whatever connections, is one.
     pub in_a_row: u64,
@@ -46,6 +49,7 @@ impl Sub for Counts {
             resets: self.resets.saturating_sub(earlier.resets),
             late: self.late.saturating_sub(earlier.late),
             requests: self.requests.saturating_sub(earlier.requests),
+            asked: self.asked.saturating_sub(earlier.asked),
             in_a_row: self.in_a_row.saturating_sub(earlier.in_a_row),
             replies: self.replies.saturating_sub(earlier.replies),
             round_trips: self.round_trips.saturating_sub(earlier.round_trips),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::proxy::control::{Control, Cut, Faults, Mode};
 use crate::proxy::lane::Lane;
+use crate::proxy::requests::Requests;
 use crate::proxy::turns::{Side, Turns};
 
 const BURST_MAX: usize = 64 << 10;
@@ -33,7 +34,7 @@ pub(crate) async fn relay(
     client: &mut TcpStream,
     server: &mut TcpStream,
 ) -> End {
-    let faults = control.watch();
+    let (faults, requests) = (control.watch(), Requests::new(control.framing));
     let relay = Relay {
         control,
         faults,
@@ -42,6 +43,7 @@ pub(crate) async fn relay(
         down: Lane::default(),
         speaker: Speaker::Nobody,
         turns: Turns::default(),
+        requests,
         asks: false,
         cut: None,
         drained: Drained::GoOn,
@@ -59,6 +61,7 @@ struct Relay {
     speaker: Speaker,
     /// The same, for the counters.
     turns: Turns,
+    requests: Requests,
     /// Whether the client waits for an answer.
     asks: bool,
     /// The one-shot cut that the latest request has taken upon itself.
@@ -182,7 +185,9 @@ impl Relay {
         }
         let mut state = self.control.state();
         state.counts.bytes_up += said.len() as u64;
-        if self.turns.said(Side::Client, said).turn {
+        let said_so = self.turns.said(Side::Client, said);
+        state.counts.asked += self.requests.ending_in(said).unwrap_or(said_so.asked);
+        if said_so.turn {
             state.counts.requests += 1;
             if !std::mem::replace(&mut self.asks, true) {
                 state.counts.in_a_row += u64::from(state.asking == 0);

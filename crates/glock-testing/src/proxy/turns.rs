@@ -32,6 +32,9 @@ pub(crate) struct Said {
     pub(crate) turn: bool,
     /// The turn answers one of the other side.
     pub(crate) answer: bool,
+    /// Requests that a client began: its turn, but on HTTP/2 each stream and each word on one that
+    /// was answered.
+    pub(crate) asked: u64,
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -71,6 +74,7 @@ impl Turns {
                 let said = self.speaks(side);
                 result.turn |= said.turn;
                 result.answer |= said.answer;
+                result.asked += u64::from(side == Side::Client);
             }
         }
         result
@@ -79,7 +83,8 @@ impl Turns {
     fn speaks(&mut self, side: Side) -> Said {
         let before = self.speaker.replace(side);
         let turn = before != Some(side);
-        Said { turn, answer: turn && before.is_some() }
+        let asked = u64::from(turn && side == Side::Client);
+        Said { turn, answer: turn && before.is_some(), asked }
     }
 }
 
@@ -145,10 +150,12 @@ mod tests {
     #[test]
     fn each_byte_of_other_protocols_counts() {
         let mut turns = Turns::default();
-        assert_eq!(turns.said(Side::Client, b"PING"), Said { turn: true, answer: false });
+        let said = Said { turn: true, answer: false, asked: 1 };
+        assert_eq!(turns.said(Side::Client, b"PING"), said);
         assert_eq!(turns.said(Side::Client, b"\r\n"), Said::default());
-        assert_eq!(turns.said(Side::Server, b"+PONG"), Said { turn: true, answer: true });
-        assert_eq!(turns.said(Side::Client, b"x"), Said { turn: true, answer: true });
+        let said = Said { turn: true, answer: true, asked: 0 };
+        assert_eq!(turns.said(Side::Server, b"+PONG"), said);
+        assert_eq!(turns.said(Side::Client, b"x"), Said { asked: 1, ..said });
     }
 
     #[test]
@@ -157,16 +164,19 @@ mod tests {
         assert!(turns.said(Side::Client, &frame(HEADERS, 1, 5)).turn);
         assert_eq!(turns.said(Side::Server, &frame(PING, 0, 8)), Said::default());
         assert_eq!(turns.said(Side::Client, &frame(PING, 0, 8)), Said::default());
-        assert_eq!(turns.said(Side::Server, &frame(DATA, 1, 3)), Said { turn: true, answer: true });
+        let said = Said { turn: true, answer: true, asked: 0 };
+        assert_eq!(turns.said(Side::Server, &frame(DATA, 1, 3)), said);
         assert_eq!(turns.said(Side::Client, &frame(DATA, 1, 0)), Said::default());
-        assert_eq!(turns.said(Side::Client, &frame(DATA, 1, 1)), Said { turn: true, answer: true });
+        let said = Said { asked: 1, ..said };
+        assert_eq!(turns.said(Side::Client, &frame(DATA, 1, 1)), said);
     }
 
     #[test]
     fn requests_that_are_sent_together_are_one_turn() {
         let mut turns = http2();
         let both = [frame(HEADERS, 1, 5), frame(HEADERS, 3, 5)].concat();
-        assert!(turns.said(Side::Client, &both).turn);
+        let said = Said { turn: true, answer: false, asked: 2 };
+        assert_eq!(turns.said(Side::Client, &both), said);
         assert!(turns.said(Side::Server, &frame(HEADERS, 1, 5)).answer);
         assert_eq!(turns.said(Side::Client, &frame(DATA, 3, 9)), Said::default());
         assert_eq!(turns.said(Side::Server, &frame(HEADERS, 3, 5)), Said::default());

@@ -16,6 +16,7 @@ use crate::{
     ears::Ears,
     flaw::Flaw,
     keys::{hex, key, prefix, unhex},
+    leftover::Left,
     wire::{BACKEND, Door, Failure, Reply, Wire},
 };
 
@@ -24,9 +25,12 @@ use crate::{
 pub(crate) struct Client {
     pub config: LockConfig,
     pub wire: Wire,
+    /// Only the flawed ask on two connections.
+    beside: Wire,
     pub ears: Ears,
     pub queue: WaitQueue,
     pub flaw: Flaw,
+    pub left: Left,
     /// The owner tokens of what was granted: only the flawed look at them.
     granted: Mutex<HashSet<String>>,
 }
@@ -35,8 +39,10 @@ impl Client {
     pub(crate) fn new(door: Door, config: LockConfig) -> Self {
         let flaw = door.flaw;
         let ears = Ears::new(door.clone(), prefix(flaw, &config.namespace));
-        let (wire, queue) = (Wire::new(door), WaitQueue::new());
-        Self { config, wire, ears, queue, flaw, granted: Mutex::default() }
+        let (wire, beside) = (Wire::new(door.clone()), Wire::new(door));
+        let queue = WaitQueue::new();
+        let (left, granted) = (Left::default(), Mutex::default());
+        Self { config, wire, beside, ears, queue, flaw, left, granted }
     }
 
     pub(crate) fn key(&self, id: &LockId) -> String {
@@ -60,6 +66,14 @@ impl Client {
         let mut reply = match self.flaw {
             Flaw::SameTokenOnRetry | Flaw::CutIsUnavailable => {
                 self.wire.ask(&request).await.map(|reply| reply.text)
+            }
+            Flaw::LooksInOneBreath => {
+                let both = format!("LOOK {}\n{request}", self.key(&id));
+                self.wire.ask_once(&both).await
+            }
+            Flaw::LooksBesideAcquiring => {
+                let look = format!("LOOK {}", self.key(&id));
+                tokio::join!(self.wire.ask_once(&request), self.beside.ask_once(&look)).0
             }
             _ => self.wire.ask_once(&request).await,
         };
@@ -114,6 +128,9 @@ impl Client {
         ttl: Duration,
     ) -> Result<(), LockError> {
         self.check_owner(&id, &owner, Action::Renew)?;
+        if self.flaw == Flaw::LooksBeforeRenewing {
+            self.look(&id, Action::Renew).await?;
+        }
         if self.flaw == Flaw::RenewsByAcquiring {
             Arc::clone(&self).release(id.clone(), owner.clone()).await?;
             return self.acquire(id, owner, ttl, Instant::now()).await.map(drop);
@@ -138,6 +155,9 @@ impl Client {
         owner: OwnerToken,
     ) -> Result<(), LockError> {
         self.check_owner(&id, &owner, Action::Release)?;
+        if self.flaw == Flaw::LooksBeforeReleasing {
+            self.look(&id, Action::Release).await?;
+        }
         let request = format!("RELEASE {} {}", self.key(&id), owner.reveal());
         let reply = match self.flaw {
             Flaw::CutReleaseIsOk | Flaw::CutReleaseIsForced => {

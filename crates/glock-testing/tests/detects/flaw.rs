@@ -74,6 +74,8 @@ flaws! {
     RenewsByAcquiring,
     /// A renewal is answered before the store has.
     RenewsBlindly,
+    /// A renewal that is not answered gives the lease some milliseconds more, once.
+    GraceWithoutAnswer,
     /// The client renews what it was granted until it is released.
     ClientRenews,
     /// The client renews once more after the lock was released.
@@ -124,6 +126,10 @@ flaws! {
     ReleaseStopsHalfWay,
     /// Each acquire leaves a task behind.
     LeaksTasks,
+    /// One wait in twenty leaves a task behind when it is dropped.
+    DropLeavesTask,
+    /// One wait in twenty leaves a connection behind when it is dropped.
+    DropLeavesConnection,
     /// Each refused acquire leaves a session in the store.
     LeaksSessions,
     /// A hold leaves its session in the store.
@@ -212,6 +218,14 @@ flaws! {
     // Round trips, connections and faults: the client.
     /// An acquire looks first.
     LooksBeforeAcquiring,
+    /// A renewal looks first.
+    LooksBeforeRenewing,
+    /// A release looks first.
+    LooksBeforeReleasing,
+    /// An acquire looks at the same time, on another connection.
+    LooksBesideAcquiring,
+    /// An acquire and a look are sent at once, on one connection.
+    LooksInOneBreath,
     /// A sleeper looks again five times a second.
     Polls,
     /// Every sleeper has a connection.

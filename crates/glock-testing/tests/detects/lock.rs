@@ -6,15 +6,21 @@ use glock_core::{
     Action, Call, Capabilities, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
     OwnerToken, Retry, WaitQueue, Waiting, acquire_in_turn, async_trait,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     client::Client,
     ears::listen,
     flaw::Flaw,
     keys::prefix,
+    leftover::Leftover,
     wire::{BACKEND, Door},
 };
+
+/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some four
+/// milliseconds beyond the end, less what leases and guards keep as a margin.
+const GRACE_FROM: Duration = Duration::from_millis(10);
+const GRACE: Duration = Duration::from_millis(18);
 
 #[derive(Clone)]
 pub(crate) struct ToyLock(Arc<Client>);
@@ -184,7 +190,16 @@ impl Lock for ToyLock {
         let ttl = if self.has(Flaw::RenewedTtlUnchecked) { ttl } else { self.ttl(ttl)? };
         let (id, owner, sent_at) = (lease.id().clone(), lease.owner().clone(), Instant::now());
         let work = Arc::clone(&self.0).renew(id, owner, ttl);
-        self.call(Action::Renew, work).await?;
+        let renewed = self.call(Action::Renew, work);
+        if self.has(Flaw::GraceWithoutAnswer) && lease.ttl() > GRACE {
+            let soon_over = lease.deadline() - GRACE_FROM;
+            match timeout_at(soon_over, renewed).await {
+                Ok(renewed) => renewed?,
+                Err(_) => return Ok(lease.renewed(soon_over, GRACE)),
+            }
+        } else {
+            renewed.await?;
+        }
         let late = self.has(Flaw::RenewedDeadlineFromReply);
         let renewed = lease.renewed(if late { Instant::now() } else { sent_at }, ttl);
         if self.has(Flaw::RenewalOutlivesRelease) {
@@ -206,7 +221,12 @@ impl Lock for ToyLock {
             let _connection = heard.map_err(|failure| failure.during(Action::Wait))?;
             return self.sleep(id, max).await;
         }
-        self.sleep(id, max).await
+        let leftover = Leftover::of(&self.0).await?;
+        let slept = self.sleep(id, max).await;
+        if let Some(leftover) = leftover {
+            leftover.clear();
+        }
+        slept
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {

@@ -7,6 +7,7 @@ mod ears;
 mod fails;
 mod flaw;
 mod keys;
+mod leftover;
 mod lock;
 mod server;
 mod store;

@@ -3,7 +3,7 @@
 use std::{cell::Cell, net::SocketAddr, time::Duration};
 
 use glock_core::{LockConfig, LockId};
-use glock_testing::{CANARY, Fixture, Networked};
+use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
 
 use crate::{
     flaw::Flaw,
@@ -102,6 +102,7 @@ impl Fixture for Toy {
 }
 
 impl Networked for Toy {
+    const FRAMING: Framing = Framing::Lines;
     /// Nothing of the toy happens seldom.
     const IDLE: Duration = Duration::from_secs(1);
     const HOLDER_TEST: &str = "sound::holder_process";

@@ -32,6 +32,7 @@ async fn without_a_fault_bytes_pass_both_ways_and_are_counted() {
         resets: 0,
         late: 0,
         requests: 2,
+        asked: 2,
         in_a_row: 2,
         replies: 2,
         round_trips: 2,

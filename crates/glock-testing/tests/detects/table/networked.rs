@@ -5,6 +5,16 @@ use crate::flaw::Flaw;
 
 /// The cases of `networked!`.
 pub(super) const NETWORKED: &[Row] = &[
+    (
+        "round_trips::warm_calls_take_one_round_trip",
+        &[
+            (Flaw::LooksBeforeAcquiring, "left: [2, 1, 1, 1]"),
+            (Flaw::LooksBeforeRenewing, "left: [1, 1, 2, 1]"),
+            (Flaw::LooksBeforeReleasing, "left: [1, 1, 1, 2]"),
+            (Flaw::LooksBesideAcquiring, "requests of acquire, refused, renew, release"),
+            (Flaw::LooksInOneBreath, "requests of acquire, refused, renew, release"),
+        ],
+    ),
     ("round_trips::idle_waiters_ask_nothing", &[(Flaw::Polls, "of nothing to do")]),
     (
         "round_trips::a_client_needs_few_connections",
@@ -12,6 +22,10 @@ pub(super) const NETWORKED: &[Row] = &[
             (Flaw::ConnectionPerWaiter, "3 connections"),
             (Flaw::ConnectionOutlivesClient, "outlive their client"),
         ],
+    ),
+    (
+        "round_trips::what_is_dropped_leaves_no_connection",
+        &[(Flaw::DropLeavesConnection, "connections: not back to")],
     ),
     (
         "unknown_outcome::a_cut_before_the_request_leaves_nothing",
@@ -64,7 +78,10 @@ pub(super) const NETWORKED: &[Row] = &[
     ),
     (
         "unknown_outcome::a_renewal_whose_reply_is_held_is_lost_by_the_deadline",
-        &[(Flaw::RenewsBlindly, "the loss is told")],
+        &[
+            (Flaw::RenewsBlindly, "the loss is told"),
+            (Flaw::GraceWithoutAnswer, "told after their deadlines|after the deadline"),
+        ],
     ),
     (
         "faults::a_closed_port_is_unavailable",

@@ -1,0 +1,155 @@
+//! How many requests are in what a client says, where the proxy is told how they are told apart.
+
+/// How a client's requests are told apart, for [`Counts::asked`](crate::proxy::Counts::asked).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// By the server's answers, so that what is sent together is one; on HTTP/2, by its streams.
+    #[default]
+    Turns,
+    /// A line is a request.
+    Lines,
+    /// Redis's arrays of strings.
+    Resp,
+    /// PostgreSQL's messages: a request ends by a `Sync`, or is a simple `Query`.
+    Postgres,
+    /// Four bytes of length and so many more are a request, as in ZooKeeper's protocol.
+    Lengths,
+}
+
+/// The requests of one connection.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    framing: Framing,
+    /// The beginning of a message whose end has not come.
+    rest: Vec<u8>,
+    /// PostgreSQL's messages have a kind once this is true.
+    greeted: bool,
+}
+
+/// A message at the beginning of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    length: usize,
+    asks: bool,
+}
+
+impl Requests {
+    pub(crate) fn new(framing: Framing) -> Self {
+        Self { framing, rest: Vec::new(), greeted: false }
+    }
+
+    /// How many requests end in this; nothing where that is not known.
+    pub(crate) fn ending_in(&mut self, said: &[u8]) -> Option<u64> {
+        if self.framing == Framing::Turns {
+            return None;
+        }
+        let mut bytes = std::mem::take(&mut self.rest);
+        bytes.extend_from_slice(said);
+        let (mut at, mut asked) = (0, 0);
+        while let Some(message) = self.message(&bytes[at..]) {
+            at += message.length;
+            asked += u64::from(message.asks);
+        }
+        bytes.drain(..at);
+        self.rest = bytes;
+        Some(asked)
+    }
+
+    /// The message that the bytes begin with, if they have all of it.
+    fn message(&mut self, bytes: &[u8]) -> Option<Message> {
+        let asks = |length| Message { length, asks: true };
+        let message = match self.framing {
+            Framing::Turns => None,
+            Framing::Lines => line(bytes).map(asks),
+            Framing::Resp => array(bytes).map(asks),
+            Framing::Postgres => self.postgres(bytes),
+            Framing::Lengths => size(bytes).map(|size| asks(size.saturating_add(4))),
+        }?;
+        (message.length <= bytes.len()).then_some(message)
+    }
+
+    fn postgres(&mut self, bytes: &[u8]) -> Option<Message> {
+        /// Asks for encryption, and not yet for a session.
+        const SSL_OR_GSS: [[u8; 4]; 2] = [[4, 210, 22, 47], [4, 210, 22, 48]];
+        if self.greeted {
+            let (kind, rest) = bytes.split_first()?;
+            let length = size(rest)?.saturating_add(1);
+            return Some(Message { length, asks: matches!(kind, b'S' | b'Q') });
+        }
+        let length = size(bytes)?.max(4);
+        self.greeted =
+            length <= bytes.len() && !SSL_OR_GSS.iter().any(|code| bytes[4..].starts_with(code));
+        Some(Message { length, asks: false })
+    }
+}
+
+fn line(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1)
+}
+
+fn size(bytes: &[u8]) -> Option<usize> {
+    let size = u32::from_be_bytes(*bytes.first_chunk()?);
+    usize::try_from(size).ok()
+}
+
+/// The length of an array of strings, each of which tells its own.
+fn array(bytes: &[u8]) -> Option<usize> {
+    let (count, mut at) = header(bytes)?;
+    for _ in 0..count {
+        let (length, header) = header(bytes.get(at..)?)?;
+        at = at.saturating_add(header).saturating_add(length).saturating_add(2);
+    }
+    Some(at)
+}
+
+/// The number in a line such as `$12`, and how long that line is.
+fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let end = line(bytes)?;
+    let number = bytes.get(1..end).and_then(|digits| str::from_utf8(digits).ok());
+    Some((number.and_then(|digits| digits.trim().parse().ok()).unwrap_or(0), end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is counted when the bytes come whole, and in pieces of any size.
+    fn counted(framing: Framing, bytes: &[u8]) -> u64 {
+        let in_pieces_of = |size| {
+            let mut requests = Requests::new(framing);
+            bytes.chunks(size).filter_map(|said| requests.ending_in(said)).sum::<u64>()
+        };
+        let whole = in_pieces_of(bytes.len());
+        assert!((1..bytes.len()).all(|size| in_pieces_of(size) == whole), "{framing:?}");
+        whole
+    }
+
+    #[test]
+    fn requests_that_are_sent_together_are_told_apart() {
+        assert_eq!(counted(Framing::Lines, b"LOOK x\nACQUIRE x\nhalf"), 2);
+        assert_eq!(counted(Framing::Lengths, b"\0\0\0\x02ab\0\0\0\x01c\0\0\0\x09half"), 2);
+        let redis = b"*2\r\n$3\r\nGET\r\n$4\r\n\r\n*1\r\n*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n";
+        assert_eq!(counted(Framing::Resp, redis), 2);
+    }
+
+    #[test]
+    fn a_session_s_beginning_and_the_parts_of_a_query_are_no_requests() {
+        let begin = b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x0a\0\x03\0\0u\0".to_vec();
+        assert_eq!(counted(Framing::Postgres, &begin), 0);
+        let query = b"B\0\0\0\x05xE\0\0\0\x04S\0\0\0\x04";
+        assert_eq!(counted(Framing::Postgres, &[&begin[..], query].concat()), 1);
+        let both = [&begin[..], query, b"Q\0\0\0\x06S\0"].concat();
+        assert_eq!(counted(Framing::Postgres, &both), 2);
+    }
+
+    #[test]
+    fn what_is_of_another_protocol_is_counted_somehow() {
+        for framing in [Framing::Lines, Framing::Resp, Framing::Postgres, Framing::Lengths] {
+            counted(
+                framing,
+                b"\xff\xff\xff\xff*\n*-1\n$x\n\0\0\0\0\0\0\0\0\n*999999999999999999\n",
+            );
+        }
+        assert_eq!(Requests::new(Framing::Turns).ending_in(b"x"), None);
+    }
+}
