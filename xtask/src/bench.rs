@@ -1,10 +1,11 @@
-//! The benchmarks of each store, against its newest server.
+//! The benchmarks of each store, against its newest server, which waits for the disk as where somebody
+//! depends on it.
 
 use std::env;
 
 use crate::{
     Result,
-    launcher::Launcher,
+    launcher::{Disk, Launcher},
     options::Options,
     shell::{self, cargo, complain, say},
     stores::{Server, Store},
@@ -32,7 +33,7 @@ fn bench(store: &Store, servers: &[&'static Server], options: &Options) -> Resul
         return shell::run(&mut command);
     }
     let server = servers.first().ok_or("no server was chosen")?;
-    let launcher = Launcher::start(&[server], options.runtime)?;
+    let launcher = Launcher::start(&[server], options.runtime, Disk::Awaited)?;
     let running = launcher.servers.first().ok_or("the launcher started no server")?;
     say("running", &format!("{} {} ({})", server.title, running.version, running.runtime));
     launcher.tell(server, &mut command);

@@ -4,7 +4,7 @@ use std::{env, process::Command};
 
 use crate::{
     Result, budgets, integration,
-    launcher::Launcher,
+    launcher::{Disk, Launcher},
     options::Options,
     shell::{cargo, run as run_command, say, works},
     tidy, workspace,
@@ -40,7 +40,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
 fn test_servers(options: &Options) -> Result<()> {
     let ours = options.chosen.iter().filter(|(store, _)| env::var_os(store.variable).is_none());
     for server in ours.flat_map(|(_, servers)| servers) {
-        let launcher = Launcher::start(&[server], options.runtime)?;
+        let launcher = Launcher::start(&[server], options.runtime, Disk::Spared)?;
         let mut command =
             cargo_in_root(&["test", "--package", "glock-testing", "--test", "servers"]);
         launcher.tell(server, &mut command);

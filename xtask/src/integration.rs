@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Result,
-    launcher::Launcher,
+    launcher::{Disk, Launcher},
     options::{Options, Runtime},
     outcome::Outcome,
     shell::{self, cargo, complain, now, say},
@@ -68,7 +68,7 @@ fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime)
         fault: None,
     };
     say("start", server.name);
-    let launcher = match Launcher::start(&[server], runtime) {
+    let launcher = match Launcher::start(&[server], runtime, Disk::Spared) {
         Ok(launcher) => launcher,
         Err(error) => {
             complain(&error);

@@ -37,6 +37,13 @@ pub(crate) struct Running {
     pub(crate) url: String,
 }
 
+/// Whether servers wait until what they confirm is on the disk, as where somebody depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Spared,
+    Awaited,
+}
+
 /// Where the servers come from, in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -46,25 +53,28 @@ pub(crate) enum Source {
 
 impl Launcher {
     /// Starts the servers from wherever they can be had.
-    pub(crate) fn start(servers: &[&'static Server], runtime: Runtime) -> Result<Self> {
+    pub(crate) fn start(servers: &[&'static Server], runtime: Runtime, disk: Disk) -> Result<Self> {
         match runtime {
-            Runtime::Native => Self::start_from(Source::Native, servers),
+            Runtime::Native => Self::start_from(Source::Native, servers, disk),
             Runtime::Containers if !engine::answers() => Err(format!(
                 "no container engine answers: start one, drop --containers{}",
                 way_out(servers)
             )),
-            Runtime::Containers => Self::start_from(Source::Containers, servers),
-            Runtime::Any if !engine::answers() => Self::start_from(Source::Native, servers),
-            Runtime::Any => Self::start_from(Source::Containers, servers).or_else(|error| {
+            Runtime::Containers => Self::start_from(Source::Containers, servers, disk),
+            Runtime::Any if !engine::answers() => Self::start_from(Source::Native, servers, disk),
+            Runtime::Any => Self::start_from(Source::Containers, servers, disk).or_else(|error| {
                 say("instead", &format!("local binaries, because of: {error}"));
-                Self::start_from(Source::Native, servers)
+                Self::start_from(Source::Native, servers, disk)
             }),
         }
     }
 
-    fn start_from(source: Source, servers: &[&'static Server]) -> Result<Self> {
+    fn start_from(source: Source, servers: &[&'static Server], disk: Disk) -> Result<Self> {
         let program = build(source)?;
         let mut command = command(&program, source, servers)?;
+        if disk == Disk::Awaited {
+            command.env("GLOCK_AWAIT_DISK", "yes");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|error| format!("cannot run the launcher: {error}"))?;

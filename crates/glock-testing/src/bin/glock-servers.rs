@@ -3,6 +3,8 @@
 //! `glock-servers [--native DIR | --containers] NAME..` prints a line `NAME VERSION RUNTIME URL` for each
 //! server, then `ready`. It then takes lines such as `pause redis7` and answers each by `ok` or `error ..`.
 //! Whoever starts it holds its input, so that no server outlives its user, however that one ends.
+//!
+//! Servers do not wait for the disk, unless the variable `GLOCK_AWAIT_DISK` is set.
 
 use std::{
     io::{self, Write},

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::server::{
     home::Home,
-    recipe::{ContainerSetup, Own, Recipe},
+    recipe::{ContainerSetup, Own, Recipe, spare_disk},
 };
 
 /// One member that is a cluster by itself.
@@ -19,6 +19,7 @@ pub(crate) struct Etcd;
 
 /// Nobody calls a cluster of one: any port will do.
 const PEERS: &str = "http://127.0.0.1:0";
+const UNSAFE: [&str; 1] = ["--unsafe-no-fsync"];
 
 #[async_trait]
 impl Recipe for Etcd {
@@ -46,15 +47,14 @@ impl Recipe for Etcd {
         .iter()
         .flatten()
         .map(ToString::to_string)
-        // What a machine that loses its power forgets does not matter here.
-        .chain(["--unsafe-no-fsync".to_owned()])
+        .chain(spare_disk(UNSAFE).iter().map(ToString::to_string))
         .collect()
     }
 
     fn container(&self, _secret: &str) -> ContainerSetup {
         let all = "http://0.0.0.0:2379";
         let command = ["etcd", "--listen-client-urls", all, "--advertise-client-urls", all];
-        let command = command.iter().chain(&["--unsafe-no-fsync"]).map(ToString::to_string);
+        let command = command.into_iter().chain(spare_disk(UNSAFE)).map(ToOwned::to_owned);
         ContainerSetup { command: command.collect(), ..ContainerSetup::default() }
     }
 

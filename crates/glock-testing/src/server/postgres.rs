@@ -11,16 +11,16 @@ use tokio::{
 use crate::server::{
     ServerError,
     home::Home,
-    recipe::{ContainerSetup, Own, Recipe},
+    recipe::{ContainerSetup, Own, Recipe, spare_disk},
 };
 
 /// Postgres with passwords checked by SCRAM, so that a wrong one is refused.
 #[derive(Debug)]
 pub(crate) struct Postgres;
 
-/// Nothing here survives the machine, so nothing waits for its disk. `synchronous_commit` stays as it is:
-/// what was committed must survive the kill of a server.
-const SETTINGS: [&str; 3] = ["fsync=off", "full_page_writes=off", "max_connections=200"];
+/// `synchronous_commit` stays as it is: what was committed must survive the kill of a server.
+const UNSAFE: [&str; 2] = ["fsync=off", "full_page_writes=off"];
+const SETTINGS: [&str; 1] = ["max_connections=200"];
 
 /// Version 3.0 of the protocol; a later server speaks it too.
 const PROTOCOL: u32 = 196_608;
@@ -45,14 +45,14 @@ impl Recipe for Postgres {
             "-clisten_addresses=127.0.0.1".to_owned(),
             "-cunix_socket_directories=".to_owned(),
         ];
-        arguments.extend(SETTINGS.map(|setting| format!("-c{setting}")));
+        arguments.extend(settings());
         arguments
     }
 
     fn container(&self, secret: &str) -> ContainerSetup {
         let command = ["postgres".to_owned()].into_iter();
         ContainerSetup {
-            command: command.chain(SETTINGS.map(|setting| format!("-c{setting}"))).collect(),
+            command: command.chain(settings()).collect(),
             environment: vec![("POSTGRES_PASSWORD", secret.to_owned())],
         }
     }
@@ -96,6 +96,10 @@ impl Recipe for Postgres {
     fn refuses_root(&self) -> bool {
         true
     }
+}
+
+fn settings() -> impl Iterator<Item = String> {
+    SETTINGS.into_iter().chain(spare_disk(UNSAFE)).map(|setting| format!("-c{setting}"))
 }
 
 fn data(home: &Home) -> String {

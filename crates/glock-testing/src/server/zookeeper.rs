@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::server::{
     home::Home,
-    recipe::{ContainerSetup, Own, Recipe},
+    recipe::{ContainerSetup, Own, Recipe, spare_disk},
 };
 
 /// One server that is an ensemble by itself.
@@ -27,6 +27,7 @@ maxClientCnxns=0
 admin.enableServer=false
 4lw.commands.whitelist=*
 ";
+const UNSAFE: [&str; 1] = ["forceSync=no"];
 const CONFIG: &str = "zoo.cfg";
 
 /// In an image that has the project's own scripts alone, one that is called like the local binary.
@@ -51,12 +52,12 @@ impl Recipe for ZooKeeper {
         let own = format!("clientPortAddress=127.0.0.1\nclientPort={port}\ndataDir={data}\n");
         // The port may be another one at the next start. What cannot be written, the server reports.
         let path = home.path().join(CONFIG);
-        let _ = home.write(CONFIG, &format!("{SETTINGS}{own}"));
+        let _ = home.write(CONFIG, &format!("{}{own}", settings()));
         vec![path.display().to_string()]
     }
 
     fn container(&self, _secret: &str) -> ContainerSetup {
-        let config = format!("{SETTINGS}clientPort=2181\ndataDir=/tmp/data\n");
+        let config = format!("{}clientPort=2181\ndataDir=/tmp/data\n", settings());
         let command = ["sh", "-c", SHIM, "sh", &config].map(ToOwned::to_owned).to_vec();
         ContainerSetup { command, ..ContainerSetup::default() }
     }
@@ -74,6 +75,13 @@ impl Recipe for ZooKeeper {
         let settings = ask(addr, "conf").await?;
         Ok(settings.contains(&home) || settings.contains(&own.home.path().display().to_string()))
     }
+}
+
+/// Said either way, because the program that is started may have an opinion of its own.
+fn settings() -> String {
+    let sync = spare_disk(UNSAFE);
+    let sync = sync.first().unwrap_or(&"forceSync=yes");
+    format!("{SETTINGS}{sync}\n")
 }
 
 /// The server's answer to one of its commands of four letters.
