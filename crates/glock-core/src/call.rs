@@ -125,12 +125,12 @@ impl Call {
             let result = self.grant_within(left(), ttl, Box::pin(work), undo.clone()).await;
             tries += 1;
             let Err(err) = result else { return result };
-            // What could not be sent this time may have come to pass the time before.
-            let err =
-                doubt.take().filter(|_| err.fault() == Some(Fault::Unavailable)).unwrap_or(err);
+            let unknown = err.fault() == Some(Fault::Unknown);
             let late = began.elapsed() > self.limit / 4 * TRIES_QUARTERS;
-            if err.fault() != Some(Fault::Unknown) || tries >= TRIES_MAX || late {
-                return Err(err);
+            if !unknown || tries >= TRIES_MAX || late {
+                // What failed for sure this time may have come to pass the time before.
+                let sure = !unknown && err.fault().is_some();
+                return Err(doubt.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would be in the next try's way.
             match (Self { limit: left(), ..self }).run(undo()).await {

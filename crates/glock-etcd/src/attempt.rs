@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     error::{is_lease_gone, is_worth_repeating, silent},
+    grant::grant,
     leases::Leases,
-    schema::{Owner, lease_id, secret, value},
+    schema::{Owner, secret, value},
     store::{Store, fence, holder, revision},
     txns,
 };
@@ -36,24 +37,22 @@ pub(crate) async fn acquire(
         async move { Try { store, id, ttl, in_use }.run().await }
     };
     let undo = {
-        let (store, id) = (Arc::clone(store), id.clone());
+        let store = Arc::clone(store);
         move || {
-            let (store, id) = (Arc::clone(&store), id.clone());
-            let lease = in_use.load(Ordering::Acquire);
-            async move { undo(&store, id, lease).await }
+            let (store, lease) = (Arc::clone(&store), in_use.load(Ordering::Acquire));
+            async move { undo(&store, lease).await }
         }
     };
     Call::new(backend::ETCD, Action::Acquire, store.limit()).grant(ttl, work, undo).await
 }
 
 /// Takes back whatever was done on the lease.
-async fn undo(store: &Store, id: LockId, lease: i64) -> Result<(), LockError> {
-    // Without a lease, nothing was asked for.
-    if lease == 0 || store.revoke(Action::Acquire, lease).await? {
-        return Ok(());
+async fn undo(store: &Store, lease: i64) -> Result<(), LockError> {
+    // Without a lease, nothing was asked for; and of one that is gone, nothing comes any more.
+    if lease != 0 {
+        store.revoke(Action::Acquire, lease).await?;
     }
-    // Its grant may be on its way: it has to be looked for again.
-    Err(LockError::NotHeld { id })
+    Ok(())
 }
 
 /// One try, which may take several requests where connections break.
@@ -80,11 +79,8 @@ impl Try {
             }
             // It may have happened, or happen yet. Without its lease it has not, and never will.
             let lease = self.in_use.load(Ordering::Acquire);
-            match self.store.revoke(Action::Acquire, lease).await {
-                Ok(true) => {}
-                // Or its grant is on its way.
-                Ok(false) => self.store.leases.end_unheard(lease),
-                Err(_) => return result,
+            if lease != 0 && self.store.revoke(Action::Acquire, lease).await.is_err() {
+                return result;
             }
         }
     }
@@ -94,9 +90,7 @@ impl Try {
         let mut spare = if let Some(spare) = store.leases.take(self.ttl) {
             spare
         } else {
-            let id = lease_id()?;
-            self.in_use.store(id, Ordering::Release);
-            Leases::grant(store, action, id, self.ttl).await?
+            grant(store, action, self.ttl).await?
         };
         self.in_use.store(spare.id, Ordering::Release);
         let owner = Owner { lease: spare.id, seat: store.seats.take()?, secret: secret()? };

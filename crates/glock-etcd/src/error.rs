@@ -104,12 +104,6 @@ pub(crate) fn is_lease_gone(err: &LockError) -> bool {
     }
 }
 
-/// A lease of that id exists: an earlier request of ours was granted it.
-pub(crate) fn is_lease_there(err: &LockError) -> bool {
-    matches!(driver(err), Some(Error::GRpcStatus(status))
-        if status.code() == Code::FailedPrecondition && status.message().contains("lease already exists"))
-}
-
 fn driver(err: &LockError) -> Option<&Error> {
     let LockError::Backend { source, .. } = err else { return None };
     source.downcast_ref()
@@ -144,11 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn leases_that_are_gone_or_there_are_told_apart() {
+    fn a_lease_that_is_gone_is_told() {
         assert!(is_lease_gone(&of(Code::NotFound, "etcdserver: requested lease not found")));
-        assert!(is_lease_there(&of(Code::FailedPrecondition, "etcdserver: lease already exists")));
         assert!(
-            !is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_there(&garbled(Action::Renew))
+            !is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_gone(&garbled(Action::Renew))
         );
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use glock_core::{Action, Fault, LockError};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::error::{is_worth_repeating, silent};
+use crate::error::{is_lease_gone, is_worth_repeating, silent};
 
 /// How often one thing is asked.
 const ATTEMPTS_MAX: u32 = 12;
@@ -47,7 +47,11 @@ where
                 failed += 1;
                 // What could not be sent the next time may have come to pass the first time.
                 let err = match doubt.take() {
-                    Some(earlier) if err.fault() == Some(Fault::Unavailable) => earlier,
+                    Some(earlier)
+                        if err.fault() != Some(Fault::Unknown) && !is_lease_gone(&err) =>
+                    {
+                        earlier
+                    }
                     _ => err,
                 };
                 let over = failed >= FAILURES_MAX || asked >= ATTEMPTS_MAX;

@@ -8,18 +8,16 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::LeaseGrantOptions;
-use glock_core::{Action, Fault, LockError};
+use glock_core::Action;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    error::{is_lease_there, is_worth_repeating},
-    schema::lease_id,
+    grant::{end_unheard, grant},
     store::Store,
 };
 
 /// A lease that no lock uses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Spare {
     pub(crate) id: i64,
     /// As granted.
@@ -60,8 +58,6 @@ const SURPLUS_MAX: Duration = Duration::from_secs(5);
 /// is hardly ever the next thing that the runtime's clock waits for: to set that anew costs a call
 /// some microseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The first pause before a lease is looked for again whose grant had no answer.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Longer leases are revoked at once, so that a killed process leaves none for long.
 const SPARE_TTL_MAX: Duration = Duration::from_hours(1);
 
@@ -100,46 +96,9 @@ impl Leases {
         }
     }
 
-    /// A new lease. `id` is known before it is asked for, so that it can be taken back unseen.
-    pub(crate) async fn grant(
-        store: &Store,
-        action: Action,
-        id: i64,
-        ttl: Duration,
-    ) -> Result<Spare, LockError> {
-        let secs = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        let since = Instant::now();
-        let (granted, _) = store
-            .ask(action, |client| {
-                let mut client = client.lease_client();
-                async move { client.grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await }
-            })
-            .await;
-        let granted = match granted {
-            Ok(granted) => Duration::from_secs(granted.ttl().unsigned_abs()),
-            // The answer to the first request was lost.
-            Err(err) if is_lease_there(&err) => ttl,
-            Err(err) => return Err(err),
-        };
-        if granted > ttl {
-            store.leases.spares().floor = granted;
-        }
-        Ok(Spare::new(id, granted, since))
-    }
-
-    /// A new lease for somebody who need not know its id before it is granted. To be carried to its
-    /// end: a lease of which nothing was heard is looked for then.
-    pub(crate) async fn fresh(
-        store: &Store,
-        action: Action,
-        ttl: Duration,
-    ) -> Result<Spare, LockError> {
-        let id = lease_id()?;
-        let granted = Self::grant(store, action, id, ttl).await;
-        if granted.as_ref().is_err_and(|err| err.fault() == Some(Fault::Unknown)) {
-            store.leases.end_unheard(id);
-        }
-        granted
+    /// Takes note that the server grants leases no shorter than that.
+    pub(crate) fn grants_at_least(&self, shortest: Duration) {
+        self.spares().floor = shortest;
     }
 
     /// Sends a request that uses the lease, and starts the lease's time anew beside it, if much of
@@ -194,24 +153,11 @@ impl Leases {
         });
     }
 
-    /// Revokes a lease whose grant had no answer: it may be on its way, and is looked for as long as
-    /// it can be. If that fails, it runs out.
-    pub(crate) fn end_unheard(&self, id: i64) {
+    /// Looks in the background for leases whose grants had no answer, and revokes them.
+    pub(crate) fn end_unheard(&self, ids: Vec<i64>) {
         let Some(store) = self.store.upgrade() else { return };
         let work = Arc::clone(&store);
-        store.spawn(async move {
-            let since = Instant::now();
-            let mut pause = LOOK_AGAIN;
-            loop {
-                let revoked = work.revoke(Action::Release, id).await;
-                let refused = revoked.as_ref().is_err_and(|err| !is_worth_repeating(err));
-                if matches!(revoked, Ok(true)) || refused || since.elapsed() > work.limit() {
-                    return;
-                }
-                sleep(pause).await;
-                pause *= 2;
-            }
-        });
+        store.spawn(async move { end_unheard(&work, ids).await });
     }
 
     /// Grants one lease ahead in the background, unless there is one.
@@ -228,7 +174,7 @@ impl Leases {
         }
         let work = Arc::clone(&store);
         store.spawn(async move {
-            if let Ok(spare) = Self::fresh(&work, Action::Acquire, ttl).await {
+            if let Ok(spare) = grant(&work, Action::Acquire, ttl).await {
                 work.leases.give_back(spare);
             }
             work.leases.spares().stocking.remove(&ttl);

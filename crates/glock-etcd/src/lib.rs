@@ -12,11 +12,13 @@ mod wait;
 
 mod leases;
 mod session;
+mod settle;
 mod watch;
 mod watcher;
 
 mod attempt;
 mod error;
+mod grant;
 mod hedge;
 mod schema;
 mod seats;

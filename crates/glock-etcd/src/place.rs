@@ -7,8 +7,9 @@ use glock_core::{Action, Fault, Lease, LockError, LockId};
 
 use crate::{
     error::{garbled, is_lease_gone},
+    grant::grant,
     leases::{Leases, Spare},
-    schema::{Owner, Range, lease_id, secret, value},
+    schema::{Owner, Range, is_of, secret, value},
     session::{Session, ends},
     store::{Store, fence, revision},
     txns,
@@ -32,8 +33,6 @@ pub(crate) struct Place {
     /// The lease that the lock will be held on. It stays with the place, because a request that
     /// uses it may still be on its way.
     own: Option<Spare>,
-    /// A lease that was asked for, and of which nothing was heard yet.
-    asked_for: Option<i64>,
     /// Whether the key may be there, or may have been.
     asked: bool,
     /// What has to be undone when the place is given up.
@@ -71,7 +70,6 @@ impl Place {
             secret,
             created: 0,
             own: None,
-            asked_for: None,
             asked: false,
             left: Left::Nothing,
         })
@@ -107,6 +105,11 @@ impl Place {
                 return Ok(Standing::Behind(before, revision(answer.header())));
             }
             if let Some(ours) = own {
+                if !is_of(ours.value(), &self.secret) {
+                    // An earlier one, which a backup has brought back. It is nobody's.
+                    self.left = Left::Nothing;
+                    return Ok(Standing::Nowhere);
+                }
                 // Made by a request whose answer was lost.
                 self.joined(ours.create_revision(), asked.max(2)).await?;
                 return self.move_up().await;
@@ -184,7 +187,12 @@ impl Place {
                     Ok(Standing::Behind(text(before.key()), revision(answer.header())))
                 }
                 // The line moved between two attempts.
-                (Some(ours), None) if ours.create_revision() == self.created => continue,
+                (Some(ours), None)
+                    if ours.create_revision() == self.created
+                        && ours.lease() == self.session.lease =>
+                {
+                    continue;
+                }
                 _ => Ok(Standing::Nowhere),
             };
         }
@@ -194,13 +202,7 @@ impl Place {
         if let Some(spare) = self.store.leases.take(self.ttl) {
             return Ok(spare);
         }
-        let id = lease_id()?;
-        if let Some(unheard) = self.asked_for.replace(id) {
-            self.store.leases.end_unheard(unheard);
-        }
-        let spare = Leases::grant(&self.store, Action::Acquire, id, self.ttl).await?;
-        self.asked_for = None;
-        Ok(spare)
+        grant(&self.store, Action::Acquire, self.ttl).await
     }
 
     fn first(&mut self) -> Result<Standing, LockError> {
@@ -233,9 +235,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         let (store, own) = (Arc::clone(&self.store), self.own.take());
         let seat = mem::take(&mut self.seat);
-        if let Some(asked_for) = self.asked_for {
-            store.leases.end_unheard(asked_for);
-        }
         let mut unwanted = Unwanted {
             store: Arc::clone(&store),
             session: Arc::clone(&self.session),

@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Client, KeyValue};
-use glock_core::{Action, Lease, LockError};
-use tokio::time::{Instant, sleep};
+use glock_core::{Action, Fault, Lease, LockError};
+use tokio::time::Instant;
 
 use crate::{
     error::is_lease_gone,
+    grant::grant,
     leases::{Leases, Spare},
     schema::{Owner, is_of},
+    settle::Move,
     store::Store,
     txns,
 };
@@ -93,31 +95,39 @@ impl Renew {
 
     /// A lease's TTL cannot be changed, so a longer one takes another lease, and a round trip more.
     async fn move_over(self, kv: KeyValue, kept_at: Instant) -> Result<Lease, LockError> {
-        let (next, moved) = loop {
-            let mut next = self.next_lease().await?;
+        let (next, answer, asked) = loop {
+            let next = self.next_lease().await?;
+            let (store, key, old) = (Arc::clone(&self.store), self.key.clone(), kv.clone());
+            let mut moving = Move { store, key, old, next, open: true };
             // Late requests fail: each move writes the key, and compares that nobody has meanwhile.
-            let txn = txns::move_lease(&self.key, kv.value(), kv.mod_revision(), next.id);
+            let txn = txns::move_lease(&self.key, kv.value(), kv.mod_revision(), moving.next.id);
             let request = self.store.txn(Action::Renew, &txn);
-            let moved =
-                Leases::freshened(&self.store, Action::Renew, &mut next, request, |_| true).await;
-            // A spare one that had run out, or was revoked by an operator.
-            if !moved.0.as_ref().is_err_and(is_lease_gone) {
-                break (next, moved.0);
-            }
-        };
-        let answer = match moved {
-            Ok(moved) => moved,
-            Err(err) => {
-                // It may yet happen: until it cannot, the next lease must not run out.
-                let store = Arc::clone(&self.store);
-                self.store.spawn(settle(store, self.key, kv, next));
-                return Err(err);
+            let (answer, asked) =
+                Leases::freshened(&self.store, Action::Renew, &mut moving.next, request, |_| true)
+                    .await;
+            match answer {
+                // A spare one that had run out, or was revoked by an operator.
+                Err(err) if is_lease_gone(&err) => moving.open = false,
+                Err(err) => {
+                    if asked == 1 && err.fault() == Some(Fault::Rejected) {
+                        moving.open = false;
+                        self.store.leases.give_back(moving.next.clone());
+                    }
+                    return Err(err);
+                }
+                Ok(answer) => {
+                    moving.open = false;
+                    break (moving.next.clone(), answer, asked);
+                }
             }
         };
         let there = txns::kvs(&answer, 0).into_iter().find(|kv| kv.create_revision() == self.made);
         let moved = answer.succeeded() || there.as_ref().is_some_and(|kv| kv.lease() == next.id);
         if !moved {
-            self.store.leases.give_back(next);
+            // Asked for more than once, it may have been moved to, and be another renewal's by now.
+            if asked == 1 {
+                self.store.leases.give_back(next);
+            }
             return match there {
                 // Another renewal was first.
                 Some(_) => Err(in_between()),
@@ -135,7 +145,7 @@ impl Renew {
         if let Some(spare) = self.store.leases.take(self.ttl) {
             return Ok(spare);
         }
-        Leases::fresh(&self.store, Action::Renew, self.ttl).await
+        grant(&self.store, Action::Renew, self.ttl).await
     }
 
     fn renewed(&self, since: Instant, ttl: Duration) -> Result<Lease, LockError> {
@@ -152,31 +162,6 @@ fn in_between() -> LockError {
     let why = "another renewal of the same lease came in between";
     let fault = glock_core::Fault::Unavailable;
     LockError::backend(glock_core::backend::ETCD, Action::Renew, fault, why)
-}
-
-/// Sees to it that a move whose answer was lost has happened or never will, and keeps its lease
-/// alive meanwhile.
-async fn settle(store: Arc<Store>, key: String, kv: KeyValue, next: Spare) {
-    let again = txns::move_lease(&key, kv.value(), kv.mod_revision(), kv.lease());
-    let mut kept_at = Instant::now();
-    while kept_at.elapsed() < next.ttl {
-        let now = Instant::now();
-        if matches!(store.keep_alive(Action::Renew, next.id, next.ttl).await, Ok(true)) {
-            kept_at = now;
-        }
-        // Written once more, or gone: either way the revision that the move compares is history.
-        if let Ok(answer) = store.txn(Action::Renew, &again).await.0 {
-            match txns::kvs(&answer, 0).first().map(KeyValue::lease) {
-                // It has happened, and nobody else knows that the old lease is not needed any more.
-                Some(lease) if lease == next.id => store.leases.end(kv.lease()),
-                // Released meanwhile, perhaps after the move.
-                None if !answer.succeeded() => store.leases.end(next.id),
-                _ => store.leases.give_back(next),
-            }
-            return;
-        }
-        sleep(next.ttl / 4).await;
-    }
 }
 
 /// Takes back the lease that a released key was on.

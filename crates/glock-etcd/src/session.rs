@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     error::is_lease_gone,
-    leases::Leases,
+    grant::grant,
     schema::{epoch_key, secret},
     store::{Store, revision},
 };
@@ -100,7 +100,7 @@ impl Sessions {
 impl Session {
     async fn start(store: &Store) -> Result<Self, LockError> {
         let action = Action::Wait;
-        let lease = Leases::fresh(store, action, TTL).await?.id;
+        let lease = grant(store, action, TTL).await?.id;
         let key = epoch_key(&store.config.namespace, &secret()?);
         let put = TxnOp::put(key.clone(), "", Some(PutOptions::new().with_lease(lease)));
         let (answer, _) = store.txn(action, &Txn::new().and_then([put])).await;

@@ -162,7 +162,7 @@ impl Store {
     }
 
     /// Ends a lease and deletes its keys. Once this has succeeded, no late request can use it.
-    /// `false` if there is no such lease: a grant of it may still be on its way.
+    /// `false` if there is no such lease; one whose grant had no answer may come yet.
     pub(crate) async fn revoke(&self, action: Action, lease: i64) -> Result<bool, LockError> {
         let (revoked, _) = self
             .ask(action, |client| {

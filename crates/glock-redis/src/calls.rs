@@ -21,8 +21,9 @@ pub(crate) struct Calls {
     pub(crate) wakes: Option<Wakeups>,
 }
 
-/// One try to acquire, sent once under an owner token of its own: a copy of it that arrived after
-/// the release would take the lock again. It may be undone several times.
+/// One try to acquire, sent once under an owner token of its own (but by a cluster's connection: see
+/// the README): a copy of it that arrived after the release would take the lock again. It may be
+/// undone several times.
 pub(crate) struct Attempt {
     pub(crate) calls: Arc<Calls>,
     pub(crate) id: LockId,

@@ -152,9 +152,11 @@ async fn a_broken_connection_is_tried_anew_and_each_token_is_undone() {
     assert!(result.is_ok());
     assert_eq!(tries, 2);
     assert!((5..=9).contains(&undone), "before the next try, and as long as it may arrive");
-    let unsent = [Err(Fault::Unknown), Err(Fault::Unavailable), Err(Fault::Unavailable)];
-    let (result, ..) = afresh(&unsent).await;
-    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown), "the first may arrive yet");
+    for sure in [Fault::Unavailable, Fault::Rejected] {
+        let (result, tries, _) = afresh(&[Err(Fault::Unknown), Err(sure)]).await;
+        let fault = result.unwrap_err().fault();
+        assert_eq!((fault, tries), (Some(Fault::Unknown), 2), "the first may arrive yet");
+    }
     let (result, tries, _) = afresh(&[Err(Fault::Unknown); 3]).await;
     assert_eq!((result.unwrap_err().fault(), tries), (Some(Fault::Unknown), 3));
 }

@@ -10,6 +10,7 @@ mod compaction;
 mod failover;
 mod leaks;
 mod members;
+mod moves;
 mod quorum;
 mod waiters;
 
