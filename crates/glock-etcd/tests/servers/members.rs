@@ -78,7 +78,7 @@ async fn guards_and_places_outlive_a_member_that_stands_still() {
     let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
     cluster.signal(paused, "CONT");
     assert_eq!(lost, 0, "guards that were lost");
-    assert_eq!(line(&bare, &namespace, 2).await.swap_remove(1).key, place.key);
+    assert_eq!(line(&bare, &namespace, 2).await.swap_remove(1).secret, place.secret);
     held.release().await.unwrap();
     lock.release(&waiter.await.unwrap()).await.unwrap();
     for guard in guards {
@@ -156,7 +156,7 @@ async fn a_client_that_was_cut_off_for_long_gets_in_line_again() {
     // Its lease of 6 s runs out.
     line(&bare, &namespace, 1).await;
     proxy.pass();
-    assert_ne!(line(&bare, &namespace, 2).await.swap_remove(1).key, place.key);
+    assert_ne!(line(&bare, &namespace, 2).await.swap_remove(1).secret, place.secret);
     theirs.release(&held).await.unwrap();
     let lease = timeout(SOON, waiter).await.expect("it was forgotten").unwrap();
     ours.release(&lease).await.unwrap();
