@@ -53,8 +53,7 @@ impl Client {
                 return Ok(None);
             };
             if now != owner {
-                // Another process has moved it.
-                self.sessions.forget(token, key, &owner);
+                self.sessions.follow(token, key, &owner, &now);
                 owner = now;
                 continue;
             }
@@ -92,16 +91,16 @@ impl Client {
         stays: Record,
     ) -> Result<Option<Instant>, ConsulError> {
         let mut session = self.sessions.create(ttl).await?;
-        let exclusive = self.sessions.forget(token, key, &from);
-        let (to, next) = (session.session().id.clone(), stays.lasting(ttl));
-        let (key, token, old) = (key.to_owned(), token.clone(), from.session.clone());
-        let moved = Move { key, token, from, to, stays, exclusive };
-        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to, &next);
+        let own = self.sessions.forget(token, key, &from);
+        let (to, next) = (session.session().clone(), stays.lasting(ttl));
+        let (key, token) = (key.to_owned(), token.clone());
+        let moved = Move { key, token, from, to, stays, own };
+        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to.id, &next);
         // Given up half-way it may hold the lock, now or when the request arrives.
         session.settle_if_dropped(moved.clone());
         match handed.await {
             Ok(Some(index)) => {
-                self.sessions.destroy(old);
+                self.sessions.destroy(moved.from.session);
                 let since = session.session().refreshed_at;
                 session.hold(&moved.token, &moved.key, index);
                 Ok(Some(since))
@@ -109,6 +108,9 @@ impl Client {
             Err(err) if err.is_unknown() => Err(err),
             refused => {
                 session.give_back();
+                if let Some(own) = moved.own {
+                    self.sessions.stays(&moved.token, &moved.key, moved.from.index, own);
+                }
                 refused.map(|_| None)
             }
         }

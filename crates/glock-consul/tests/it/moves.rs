@@ -148,6 +148,26 @@ async fn a_lease_is_good_while_its_move_is_settled() {
     }
 }
 
+/// A move whose answer was lost is settled; when the hold is then taken away, the session that it was
+/// on is ended, whichever of this client's that is.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_hold_that_is_lost_after_its_move_was_settled_leaves_no_session() {
+    for fault in [Proxy::cut_after_request, Proxy::cut_before_request] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        let moved = held.move_into(fault).await;
+        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
+        held.settles().await;
+        drop(held.is_renewable(LONG).await);
+        held.store.admin.delete(&held.store.key("x")).await;
+        assert_eq!(held.store.sessions().await.len(), 1, "Consul keeps it");
+        let gone = held.lock.renew(&held.lease, LONG).await;
+        assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
+        eventually("no session is left", SETTLED, async || held.store.sessions().await.is_empty())
+            .await;
+    }
+}
+
 /// A renewal is given up for good, after its caller has gone, while nobody knows whether the hold
 /// has moved: it has, and lives on.
 #[tokio::test]

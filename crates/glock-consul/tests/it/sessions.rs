@@ -203,3 +203,31 @@ fn a_release_by_another_process_ends_the_session_too() {
         assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{renewed:?}");
     });
 }
+
+/// A process moves a hold of another's to a session of its own, and ends before it has destroyed the
+/// session that the hold was on: whose that is does so, once it has seen the move.
+#[test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+fn a_session_that_a_process_which_is_gone_moved_a_hold_from_is_ended() {
+    let ours = tokio::runtime::Runtime::new().unwrap();
+    let (store, lock, lease) = ours.block_on(async {
+        let store = Store::open().await;
+        let lock = store.lock();
+        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        (store, lock, lease)
+    });
+    // What it leaves for later is not begun: its only thread is here.
+    let theirs = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let moved = theirs.block_on(async { store.lock().renew(&lease, LONG * 2).await.unwrap() });
+    drop(theirs);
+    ours.block_on(async {
+        assert_eq!(store.sessions().await.len(), 2, "the other process has ended it");
+        let renewed = lock.renew(&moved, LONG).await.unwrap();
+        let now = store.admin.session_of(&store.key("x")).await.unwrap();
+        eventually("the session that has the key is left", Duration::from_secs(20), async || {
+            store.sessions().await == [now.as_str()]
+        })
+        .await;
+        lock.release(&renewed).await.unwrap();
+    });
+}
