@@ -95,6 +95,18 @@ impl Sessions {
         self.book.held(token, key)
     }
 
+    /// Whether the session of a hold is sure to live, by a renewal that this client knows of.
+    pub(crate) fn is_fresh(
+        &self,
+        token: &OwnerToken,
+        key: &str,
+        owner: &Owner,
+        now: Instant,
+    ) -> bool {
+        let held = self.book.held(token, key).filter(|held| held.owner() == *owner);
+        held.is_some_and(|held| !held.session.may_be_over(now))
+    }
+
     /// Notes that the session of a hold was renewed, and which one that is.
     pub(crate) fn refreshed(
         &self,
