@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use glock_consul::{ConsulClient, ConsulLock, Lease, Lock, LockConfig, LockError};
 use glock_testing::{Proxy, process::eventually};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     fake::Fake,
@@ -122,7 +125,7 @@ async fn a_session_whose_id_was_lost_is_swept() {
 
     // And so is one whose caller has stopped waiting.
     proxy.drop_replies();
-    let gone = tokio::time::timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
+    let gone = timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
     assert!(gone.is_err());
     eventually("it was made, beside the spare one", SLACK * 5, async || {
         store.sessions().await.len() == 2
@@ -174,9 +177,12 @@ async fn sessions_that_are_lost_together_are_looked_for_together() {
     let lists = || fake.asked().iter().filter(|line| line.contains("session/list")).count();
     let mut last = 0;
     // Until nothing is asked for longer than a pause between two lists.
-    while std::mem::replace(&mut last, lists()) != lists() || last == 0 {
-        sleep(SLACK * 3).await;
-    }
+    let over = async {
+        while std::mem::replace(&mut last, lists()) != lists() || last == 0 {
+            sleep(SLACK * 3).await;
+        }
+    };
+    assert!(timeout(LONG, over).await.is_ok(), "nobody looks for them, or without end");
     assert!(last <= 20, "{last} lists");
 }
 
