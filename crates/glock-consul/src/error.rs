@@ -43,8 +43,8 @@ impl ConsulError {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::NotSent(_) => Fault::Unavailable,
-            Self::Lost(_) => Fault::Unknown,
-            Self::Garbled(_) => Fault::Rejected,
+            // Behind an answer that is not Consul's, such as a gateway's, there may be one that is.
+            Self::Lost(_) | Self::Garbled(_) => Fault::Unknown,
             Self::Answered { status, text } => match status {
                 // Asked too often: it was not looked at.
                 429 => Fault::Unavailable,
@@ -54,20 +54,27 @@ impl ConsulError {
         }
     }
 
-    /// Whether the request may have been carried out all the same. Behind an answer that is not
-    /// Consul's, such as a gateway's, there may be one that is.
+    /// Whether the request may have been carried out all the same.
     pub(crate) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Garbled(_)) || self.fault() == Fault::Unknown
+        self.fault() == Fault::Unknown
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {
-        LockError::backend(backend::CONSUL, action, self.fault(), self)
+        let looks = matches!(action, Action::Inspect | Action::Wait);
+        let fault = match self {
+            // Whoever only looks has changed nothing, and will see no better.
+            Self::Garbled(_) if looks => Fault::Rejected,
+            _ => self.fault(),
+        };
+        LockError::backend(backend::CONSUL, action, fault, self)
     }
 
     /// As [`during`](Self::during), for what came before the request that could have changed the
     /// lock: whatever happened, the lock is as it was.
     pub(crate) fn before(self, action: Action) -> LockError {
         let fault = match self.fault() {
+            // What answers is no Consul, and will be none the next time.
+            _ if matches!(self, Self::Garbled(_)) => Fault::Rejected,
             Fault::Unknown => Fault::Unavailable,
             fault => fault,
         };
@@ -128,7 +135,17 @@ mod tests {
         assert_eq!(fault(500, "No cluster leader"), Fault::Unavailable);
         assert_eq!(fault(429, "Too Many Requests"), Fault::Unavailable);
         assert_eq!(fault(503, "upstream connect error or disconnect"), Fault::Unknown);
-        assert!(ConsulError::Garbled("x".into()).is_unknown());
+        for (action, expected) in [
+            (Action::Acquire, Fault::Unknown),
+            (Action::Renew, Fault::Unknown),
+            (Action::Release, Fault::Unknown),
+            (Action::Inspect, Fault::Rejected),
+            (Action::Wait, Fault::Rejected),
+        ] {
+            let garbled = ConsulError::Garbled("x".into());
+            assert!(garbled.is_unknown());
+            assert_eq!(garbled.during(action).fault(), Some(expected), "{action:?}");
+        }
         assert_eq!(fault(403, "ACL not found"), Fault::Rejected);
         assert_eq!(fault(500, "rpc error: Permission denied"), Fault::Rejected);
         assert_eq!(fault(404, "page not found"), Fault::Rejected);
@@ -140,6 +157,8 @@ mod tests {
         let err = ConsulError::answered(500, b"rpc error: EOF").before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Unavailable));
         let err = ConsulError::answered(403, b"ACL not found").before(Action::Acquire);
+        assert_eq!(err.fault(), Some(Fault::Rejected));
+        let err = ConsulError::Garbled("x".into()).before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Rejected));
     }
 

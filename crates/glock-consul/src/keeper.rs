@@ -99,12 +99,44 @@ impl Book {
         pages.held.remove(token.reveal())
     }
 
-    /// Forgets a hold, unless another session has it by now; whether its session is this client's.
-    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
+    /// Forgets a hold, unless another session has it by now; its session, if that is this client's.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> Option<Session> {
         let mut pages = self.pages();
-        let held = pages.held.get(token.reveal());
-        let found = held.is_some_and(|held| held.key == key && held.owner() == *owner);
-        found && pages.held.remove(token.reveal()).is_some_and(|held| !held.borrowed)
+        let held = pages.held.get(token.reveal())?;
+        if held.key != key || held.owner() != *owner {
+            return None;
+        }
+        let held = pages.held.remove(token.reveal())?;
+        (!held.borrowed).then_some(held.session)
+    }
+
+    /// Notes that the hold of `from` is `to`'s by now. A session of this client's that it has left is
+    /// nobody else's to end.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        token: &OwnerToken,
+        key: &str,
+        from: &Owner,
+        to: &Owner,
+    ) {
+        if from.session == to.session {
+            let mut pages = self.pages();
+            let held = pages.held.get_mut(token.reveal());
+            if let Some(held) = held.filter(|held| held.key == key && held.owner() == *from) {
+                held.index = to.index;
+            }
+        } else if let Some(left) = self.forget(token, key, from) {
+            self.order(Order::Destroy(left.id));
+        }
+    }
+
+    /// Notes that a hold is on a session of this client's, unless it has gone on to another.
+    pub(crate) fn settled(&self, token: &OwnerToken, on: &Held) {
+        let mut pages = self.pages();
+        let held = pages.held.entry(token.reveal().into()).or_insert_with(|| on.clone());
+        if held.owner() == on.owner() {
+            held.borrowed = false;
+        }
     }
 
     /// Forgets a session, whatever it is used for.
@@ -185,8 +217,11 @@ impl Book {
 
     async fn carry_out(&self, mut pending: Pending) {
         let done = time::timeout(self.limit, pending.order.carry_out(&self.client)).await;
-        if !matches!(done, Ok(Ok(()))) && pending.tries.again() {
-            self.pages().orders.push(pending);
+        match (done, &pending.order) {
+            (Ok(Ok(Some(on))), Order::Settle(moved)) => self.settled(&moved.token, &on),
+            (Ok(Ok(_)), _) => {}
+            _ if pending.tries.again() => self.pages().orders.push(pending),
+            _ => {}
         }
     }
 

@@ -99,7 +99,7 @@ impl Lock for ConsulLock {
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let (id, token) = (lease.id().clone(), lease.owner().clone());
-        let work = Arc::clone(&self.client).renew(id, token, ttl);
+        let work = Arc::clone(&self.client).renew(id, token, lease.deadline(), ttl);
         let (since, ttl) = self.call(Action::Renew).run(work).await?;
         Ok(lease.renewed(since, ttl))
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{ConsulClient, ConsulError, settle::Move};
+use crate::{ConsulClient, ConsulError, pages::Held, settle::Move};
 
 /// What is to be done in the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +40,13 @@ const TRIES_MAX: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Order {
-    pub(crate) async fn carry_out(&self, client: &ConsulClient) -> Result<(), ConsulError> {
+    /// Tells where the hold is, if that is a session of this client's.
+    pub(crate) async fn carry_out(
+        &self,
+        client: &ConsulClient,
+    ) -> Result<Option<Held>, ConsulError> {
         match self {
-            Order::Destroy(session) => client.destroy_session(session).await,
+            Order::Destroy(session) => client.destroy_session(session).await.map(|()| None),
             Order::Settle(moved) => moved.settle(client).await,
         }
     }

@@ -14,12 +14,14 @@ use crate::{
 };
 
 impl Client {
-    /// Extends a hold: since when its TTL counts from then on, and which that is. A session's TTL
-    /// never changes, so a shorter one than it has leaves it as it is.
+    /// Extends a hold of which its lease is sure until `deadline`: since when its TTL counts from then
+    /// on, and which that is. A session's TTL never changes, so a shorter one than it has leaves it as
+    /// it is.
     pub(crate) async fn renew(
         self: Arc<Self>,
         id: LockId,
         token: OwnerToken,
+        deadline: Instant,
         ttl: Duration,
     ) -> Result<(Instant, Duration), LockError> {
         let not_held = || LockError::NotHeld { id: id.clone() };
@@ -27,7 +29,7 @@ impl Client {
         let key = self.keys.key(&id);
         let granted = Owner::parse(&token).ok_or_else(not_held)?;
         let own = self.sessions.of(&token, &key).map_or(granted, |held| held.owner());
-        let renewed = self.extend(&key, &token, own, ttl).await;
+        let renewed = self.extend(&key, &token, own, deadline, ttl).await;
         renewed.map_err(failed)?.ok_or_else(not_held)
     }
 
@@ -39,6 +41,7 @@ impl Client {
         key: &str,
         token: &OwnerToken,
         mut owner: Owner,
+        deadline: Instant,
         ttl: Duration,
     ) -> Result<Option<(Instant, Duration)>, ConsulError> {
         for _ in 0..=MOVES_MAX {
@@ -53,8 +56,7 @@ impl Client {
                 return Ok(None);
             };
             if now != owner {
-                // Another process has moved it.
-                self.sessions.forget(token, key, &owner);
+                self.sessions.follow(token, key, &owner, &now);
                 owner = now;
                 continue;
             }
@@ -64,7 +66,12 @@ impl Client {
             }
             let record = entry.record();
             let wanted = Record::new(&record.holder, ttl);
-            if record.ttl < wanted.ttl {
+            // A server that is about to end a session still says that it has renewed it, and the key is
+            // still there: only another session is sure to live.
+            let overdue =
+                sent_at >= deadline && !self.sessions.is_fresh(token, key, &owner, sent_at);
+            if record.ttl < wanted.ttl || overdue {
+                let ttl = ttl.max(Duration::from_millis(record.ttl));
                 let fence = Some(record.fence.unwrap_or(entry.modify_index));
                 let known = Record { fence, was: Some(token.reveal().to_owned()), ..record };
                 let moved = self.move_to_new_session(key, token, owner.clone(), ttl, known).await?;
@@ -92,16 +99,16 @@ impl Client {
         stays: Record,
     ) -> Result<Option<Instant>, ConsulError> {
         let mut session = self.sessions.create(ttl).await?;
-        let exclusive = self.sessions.forget(token, key, &from);
-        let (to, next) = (session.session().id.clone(), stays.lasting(ttl));
-        let (key, token, old) = (key.to_owned(), token.clone(), from.session.clone());
-        let moved = Move { key, token, from, to, stays, exclusive };
-        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to, &next);
+        let own = self.sessions.forget(token, key, &from);
+        let (to, next) = (session.session().clone(), stays.lasting(ttl));
+        let (key, token) = (key.to_owned(), token.clone());
+        let moved = Move { key, token, from, to, stays, own };
+        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to.id, &next);
         // Given up half-way it may hold the lock, now or when the request arrives.
         session.settle_if_dropped(moved.clone());
         match handed.await {
             Ok(Some(index)) => {
-                self.sessions.destroy(old);
+                self.sessions.destroy(moved.from.session);
                 let since = session.session().refreshed_at;
                 session.hold(&moved.token, &moved.key, index);
                 Ok(Some(since))
@@ -109,6 +116,9 @@ impl Client {
             Err(err) if err.is_unknown() => Err(err),
             refused => {
                 session.give_back();
+                if let Some(own) = moved.own {
+                    self.sessions.stays(&moved.token, &moved.key, moved.from.index, own);
+                }
                 refused.map(|_| None)
             }
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A session that this client has made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) ttl: Duration,
@@ -95,6 +95,18 @@ impl Sessions {
         self.book.held(token, key)
     }
 
+    /// Whether the session of a hold is sure to live, by a renewal that this client knows of.
+    pub(crate) fn is_fresh(
+        &self,
+        token: &OwnerToken,
+        key: &str,
+        owner: &Owner,
+        now: Instant,
+    ) -> bool {
+        let held = self.book.held(token, key).filter(|held| held.owner() == *owner);
+        held.is_some_and(|held| !held.session.may_be_over(now))
+    }
+
     /// Notes that the session of a hold was renewed, and which one that is.
     pub(crate) fn refreshed(
         &self,
@@ -118,10 +130,22 @@ impl Sessions {
         Some((held.owner(), (!held.borrowed).then(|| self.loan(held.session))))
     }
 
-    /// From now on Consul is asked whose the hold is: it may be about to move. Says whether its
-    /// session was this client's: if so, nobody else gives that back.
-    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> bool {
+    /// From now on Consul is asked whose the hold is: it may be about to move. Its session, if that is
+    /// this client's: then nobody else gives it back.
+    pub(crate) fn forget(&self, token: &OwnerToken, key: &str, owner: &Owner) -> Option<Session> {
         self.book.forget(token, key, owner)
+    }
+
+    /// It has not moved from the session of this client's that it was on.
+    pub(crate) fn stays(&self, token: &OwnerToken, key: &str, index: u64, on: Session) {
+        let on = Held { key: key.into(), index, session: on, borrowed: false };
+        self.book.settled(token, &on);
+    }
+
+    /// Another client has moved a hold, or written its key once more. Whoever moved it was to end the
+    /// session that it has left, and may be gone before that is done.
+    pub(crate) fn follow(&self, token: &OwnerToken, key: &str, from: &Owner, to: &Owner) {
+        self.book.follow(token, key, from, to);
     }
 
     /// Destroys a session that holds nothing any more, in the background.

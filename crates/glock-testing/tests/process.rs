@@ -10,7 +10,8 @@ use std::time::Duration;
 use glock_testing::history::History;
 use glock_testing::history::remote::{Answer, GO, Remote, Reporter};
 use glock_testing::process::{
-    Child, ToParent, alive_tasks, eventually, open_descriptors, resident_bytes, role, settles, tell,
+    Child, ToParent, alive_tasks, eventually, open_descriptors, resident_bytes, rests, role,
+    settles, tell,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -240,4 +241,26 @@ async fn a_killed_process_passes_its_lock_on_and_the_history_stays_sound() {
 async fn processes_that_do_not_lock_are_found_out() {
     let violations = contest("careless", "careless contender", None).await.check().unwrap_err();
     assert!(violations.iter().any(|one| one.to_string().starts_with("two held lock \"jobs\"")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_baseline_is_taken_after_the_last_change() {
+    let start = Instant::now();
+    // Nine connections of a burst, two seconds later all but one are closed.
+    let open = || if start.elapsed() < Duration::from_secs(3) { 9 } else { 1 };
+    let (still, limit) = (Duration::from_secs(4), Duration::from_secs(20));
+    assert_eq!(rests("connections", still, limit, open).await, 1);
+    assert!(start.elapsed() >= Duration::from_secs(7), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "tasks: not the same for 4s within 20s, but at ")]
+async fn a_baseline_that_never_rests_is_told() {
+    let mut count = 0;
+    let (still, limit) = (Duration::from_secs(4), Duration::from_secs(20));
+    rests("tasks", still, limit, || {
+        count += 1;
+        count
+    })
+    .await;
 }

@@ -7,9 +7,9 @@ use glock_testing::{Proxy, process::eventually};
 
 use crate::support::{LONG, SLACK, Store, id};
 
-/// How long each way takes, so that a test can do something between two requests.
-const EACH_WAY: Duration = Duration::from_millis(60);
-const SETTLED: Duration = Duration::from_secs(10);
+/// How long each way takes, so that a test can do something between two requests, on a busy machine too.
+const EACH_WAY: Duration = Duration::from_millis(150);
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// A hold on `x` through a proxy, and the session that has it.
 struct Held {
@@ -36,7 +36,7 @@ impl Held {
     /// its session, makes another session, and moves, which is four.
     async fn has_sent(&self, requests: u64) {
         let all = self.proxy.requests() + requests;
-        eventually("it sends them", SLACK * 5, async || self.proxy.requests() >= all).await;
+        eventually("it sends them", SETTLED, async || self.proxy.requests() >= all).await;
     }
 
     /// Renews for more, and has the request that moves the hold meet a fault.
@@ -116,7 +116,8 @@ async fn a_lease_is_good_when_the_answer_of_its_move_was_lost() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_move_that_arrives_late_moves_nothing() {
-    const LATE: Duration = Duration::from_secs(2);
+    // Much longer than settling takes, which is to be over by then.
+    const LATE: Duration = Duration::from_secs(8);
     for for_more in [false, true] {
         let held = Held::new(Duration::from_secs(5)).await;
         let moved = held.move_into(|proxy| proxy.cut_and_deliver_late(LATE)).await;
@@ -148,19 +149,40 @@ async fn a_lease_is_good_while_its_move_is_settled() {
     }
 }
 
+/// A move whose answer was lost is settled; when the hold is then taken away, the session that it was
+/// on is ended, whichever of this client's that is.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_hold_that_is_lost_after_its_move_was_settled_leaves_no_session() {
+    for fault in [Proxy::cut_after_request, Proxy::cut_before_request] {
+        let held = Held::new(Duration::from_secs(5)).await;
+        let moved = held.move_into(fault).await;
+        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
+        held.settles().await;
+        drop(held.is_renewable(LONG).await);
+        held.store.admin.delete(&held.store.key("x")).await;
+        assert_eq!(held.store.sessions().await.len(), 1, "Consul keeps it");
+        let gone = held.lock.renew(&held.lease, LONG).await;
+        assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
+        eventually("no session is left", SETTLED, async || held.store.sessions().await.is_empty())
+            .await;
+    }
+}
+
 /// A renewal is given up for good, after its caller has gone, while nobody knows whether the hold
 /// has moved: it has, and lives on.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_move_that_is_given_up_half_way_ends_no_hold() {
-    let held = Held::new(Duration::from_secs(1)).await;
+    // Much longer than its three round trips take.
+    let held = Held::new(Duration::from_secs(5)).await;
     held.proxy.delay(EACH_WAY);
     tokio::select! {
         moved = held.lock.renew(&held.lease, LONG * 2) => panic!("it is not to end: {moved:?}"),
         () = held.has_sent(4) => held.proxy.hold_replies(),
     }
     let before = held.proxy.requests();
-    eventually("the hold has moved", SLACK, async || {
+    eventually("the hold has moved", SETTLED, async || {
         held.now().await.is_none_or(|now| now != held.session)
     })
     .await;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use glock_consul::{ConsulClient, ConsulLock, Lease, Lock, LockConfig, LockError};
 use glock_testing::{Proxy, process::eventually};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     fake::Fake,
@@ -122,7 +125,7 @@ async fn a_session_whose_id_was_lost_is_swept() {
 
     // And so is one whose caller has stopped waiting.
     proxy.drop_replies();
-    let gone = tokio::time::timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
+    let gone = timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
     assert!(gone.is_err());
     eventually("it was made, beside the spare one", SLACK * 5, async || {
         store.sessions().await.len() == 2
@@ -174,9 +177,12 @@ async fn sessions_that_are_lost_together_are_looked_for_together() {
     let lists = || fake.asked().iter().filter(|line| line.contains("session/list")).count();
     let mut last = 0;
     // Until nothing is asked for longer than a pause between two lists.
-    while std::mem::replace(&mut last, lists()) != lists() || last == 0 {
-        sleep(SLACK * 3).await;
-    }
+    let over = async {
+        while std::mem::replace(&mut last, lists()) != lists() || last == 0 {
+            sleep(SLACK * 3).await;
+        }
+    };
+    assert!(timeout(LONG, over).await.is_ok(), "nobody looks for them, or without end");
     assert!(last <= 20, "{last} lists");
 }
 
@@ -201,5 +207,33 @@ fn a_release_by_another_process_ends_the_session_too() {
         assert!(store.sessions().await.is_empty());
         let renewed = lock.renew(&lease, LONG).await;
         assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{renewed:?}");
+    });
+}
+
+/// A process moves a hold of another's to a session of its own, and ends before it has destroyed the
+/// session that the hold was on: whose that is does so, once it has seen the move.
+#[test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+fn a_session_that_a_process_which_is_gone_moved_a_hold_from_is_ended() {
+    let ours = tokio::runtime::Runtime::new().unwrap();
+    let (store, lock, lease) = ours.block_on(async {
+        let store = Store::open().await;
+        let lock = store.lock();
+        let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+        (store, lock, lease)
+    });
+    // What it leaves for later is not begun: its only thread is here.
+    let theirs = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let moved = theirs.block_on(async { store.lock().renew(&lease, LONG * 2).await.unwrap() });
+    drop(theirs);
+    ours.block_on(async {
+        assert_eq!(store.sessions().await.len(), 2, "the other process has ended it");
+        let renewed = lock.renew(&moved, LONG).await.unwrap();
+        let now = store.admin.session_of(&store.key("x")).await.unwrap();
+        eventually("the session that has the key is left", Duration::from_secs(20), async || {
+            store.sessions().await == [now.as_str()]
+        })
+        .await;
+        lock.release(&renewed).await.unwrap();
     });
 }

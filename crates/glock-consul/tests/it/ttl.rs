@@ -5,7 +5,10 @@ use std::time::Duration;
 use glock_consul::{ConsulLock, Fault, Lock, LockConfig, LockError, LockExt, Retry};
 use tokio::time::{Instant, sleep_until};
 
-use crate::support::{LONG, SLACK, Store, id};
+use crate::{
+    fake::Fake,
+    support::{LONG, SLACK, Store, id},
+};
 
 const TEN: Duration = Duration::from_secs(10);
 
@@ -93,4 +96,68 @@ async fn a_lease_on_an_old_session_begins_fresh() {
         assert_eq!(session(&lease), session(&first));
         lock.release(&lease).await.unwrap();
     }
+}
+
+/// A lease that is over may live on in Consul for as long again, and be about to end: a renewal puts it
+/// on another session, whose end is sure to be far, whoever renews it.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lease_that_is_overdue_is_renewed_on_another_session() {
+    let store = Store::open().await;
+    let ttl = store.admin.ttl_min.max(Duration::from_secs(4));
+    for by_itself in [true, false] {
+        let ours = store.lock();
+        let lease = ours.acquire(&id("x"), ttl).await.unwrap();
+        let before = store.admin.session_of(&store.key("x")).await.unwrap();
+        sleep_until(lease.deadline() + ttl / 50).await;
+        let who = if by_itself { &ours } else { &store.lock() };
+        let renewed = who.renew(&lease, ttl).await.unwrap();
+        assert_eq!((renewed.fence(), renewed.owner()), (lease.fence(), lease.owner()));
+        assert!(renewed.remaining() > ttl / 2 && renewed.ttl() == ttl, "{renewed:?}");
+        let after = store.admin.session_of(&store.key("x")).await.unwrap();
+        assert_ne!(before, after, "by itself: {by_itself}");
+        // Its first lease is as good as the new one while this client knows how old its session is.
+        drop(who.renew(&lease, ttl).await.unwrap());
+        assert_eq!(store.admin.session_of(&store.key("x")).await, Some(after));
+        who.release(&renewed).await.unwrap();
+        assert_eq!(store.held().await, 0);
+    }
+}
+
+/// The server says that it has renewed the session which it is about to end, and the key is there yet.
+#[tokio::test]
+async fn a_session_that_is_about_to_end_is_no_lease() {
+    const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0";
+    let (mut made, mut asked) = (0, 0);
+    let fake = Fake::start(move |line| {
+        // Its value says for how long the session was made: {"ttl":20}.
+        let key = format!(
+            r#"[{{"Key":"k","ModifyIndex":7,"Session":"{SESSION}1","Value":"eyJ0dGwiOjIwfQ=="}}]"#
+        );
+        let answer = match line {
+            line if line.contains("session/create") => {
+                made += 1;
+                (200, format!("{{\"ID\":\"{SESSION}{made}\"}}"))
+            }
+            line if line.contains("/txn") => {
+                asked += 1;
+                match asked {
+                    1 => (200, r#"{"Results":[{"KV":{"Key":"k","ModifyIndex":7}}]}"#.to_owned()),
+                    _ => (409, r#"{"Errors":[{"What":"failed session check"}]}"#.to_owned()),
+                }
+            }
+            line if line.contains("GET /v1/kv") && asked < 2 => (200, key),
+            line if line.contains("GET /v1/kv") => (404, String::new()),
+            _ => (200, "true".to_owned()),
+        };
+        Some((answer.0, Some(9), answer.1))
+    })
+    .await;
+    let client = glock_consul::ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
+    let ttl = Duration::from_millis(20);
+    let lock = ConsulLock::new(client).with_session_ttl_min(ttl).unwrap();
+    let lease = lock.acquire(&id("x"), ttl).await.unwrap();
+    sleep_until(lease.deadline() + ttl).await;
+    let renewed = lock.renew(&lease, ttl).await;
+    assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{renewed:?}");
 }

@@ -115,8 +115,7 @@ pub async fn a_release_dropped_anywhere_is_carried_out<F: Fixture>(fixture: &F) 
 /// A thousand times, `hold` is dropped at a random moment while tasks contend.
 pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    storm::warm_up(&ours).await;
-    let tasks = alive_tasks();
+    let tasks = storm::warm_up(&ours, "tasks", alive_tasks).await;
     storm::drop_holds(&ours, storm::TURNS).await;
     assert_nothing_is_left(fixture, &ours, tasks).await;
 }
@@ -124,8 +123,7 @@ pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
 /// A thousand guards are dropped at random moments, in the middle of renewals too.
 pub async fn a_thousand_dropped_guards_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    storm::warm_up(&ours).await;
-    let tasks = alive_tasks();
+    let tasks = storm::warm_up(&ours, "tasks", alive_tasks).await;
     storm::drop_guards(&ours, storm::TURNS).await;
     assert_nothing_is_left(fixture, &ours, tasks).await;
 }

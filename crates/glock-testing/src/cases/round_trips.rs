@@ -124,8 +124,7 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
 pub async fn what_is_dropped_leaves_no_connection<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let ours = fixture.client_at(proxy.addr(), fixture.config()).await;
-    storm::warm_up(&ours).await;
-    let open = proxy.connections();
+    let open = storm::warm_up(&ours, "connections", || proxy.connections()).await;
     storm::drop_holds(&ours, storm::TURNS).await;
     storm::drop_guards(&ours, storm::TURNS).await;
     settles("connections", SLACK * 10, open, async || proxy.connections()).await;

@@ -8,8 +8,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, SLACK, id, take};
-use crate::ttl;
+use super::{LONG, id, take};
+use crate::{process::rests, ttl};
 
 const TASKS: u64 = 8;
 const LOCKS: u64 = 4;
@@ -27,17 +27,27 @@ fn name(n: u64) -> String {
     format!("storm{n}")
 }
 
-/// Lets a client begin what it keeps as long as it lives: connections, a listener, their tasks. A
-/// count that is taken afterwards may go up by what it does next, but must come down again.
-pub(crate) async fn warm_up<L: Lock + Clone>(lock: &L) {
+/// Longer than any client keeps what a burst has made it open: Consul's closes idle connections after
+/// two or three seconds, and its last query may block for five.
+const STILL: Duration = Duration::from_secs(6);
+const STILL_WITHIN: Duration = Duration::from_mins(1);
+
+/// Lets a client begin what it keeps as long as it lives: connections, a listener, their tasks. Returns
+/// how many of `what` that is: it may go up by what the client does next, but must come down again.
+pub(crate) async fn warm_up<L: Lock + Clone>(
+    lock: &L,
+    what: &str,
+    measure: impl FnMut() -> usize,
+) -> usize {
+    drop_holds(lock, TURNS_WARM).await;
+    // Not before the burst, which may close again what a calm wait keeps open.
     let held = take(lock, &id("warm")).await;
     let waited = Retry::within(Duration::from_millis(100));
     let waited = lock.acquire_with_retry("warm", ttl(lock, LONG), waited).await;
     assert!(matches!(waited, Err(LockError::Timeout { .. })), "{waited:?}");
     lock.release(&held).await.unwrap();
-    drop_holds(lock, TURNS_WARM).await;
-    // What was given up is taken back in the background.
-    sleep(SLACK).await;
+    // What was given up is taken back in the background, and what the burst took alone is given up.
+    rests(what, STILL, STILL_WITHIN, measure).await
 }
 
 /// Drops `hold` at random moments.

@@ -98,3 +98,39 @@ pub fn settles<T: PartialOrd + Debug>(
         }
     }
 }
+
+/// Waits until `measure` has said the same for as long as `still`, and returns that: a baseline, taken after what a burst
+/// has begun is over.
+///
+/// # Panics
+///
+/// When `limit` has passed, with `what` and the last measure, and with the caller's place in the source.
+///
+/// # Cancel safety
+///
+/// Dropped early, it drops the measure with it.
+#[track_caller]
+pub fn rests<T: PartialEq + Debug>(
+    what: &str,
+    still: Duration,
+    limit: Duration,
+    mut measure: impl FnMut() -> T,
+) -> impl Future<Output = T> {
+    let place = Location::caller();
+    async move {
+        let deadline = Instant::now() + limit;
+        let (mut last, mut since) = (measure(), Instant::now());
+        while since.elapsed() < still {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: not the same for {still:?} within {limit:?}, but at {last:?} ({place})"
+            );
+            sleep(PAUSE_MAX).await;
+            let now = measure();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        last
+    }
+}

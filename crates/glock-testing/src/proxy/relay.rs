@@ -34,7 +34,7 @@ pub(crate) async fn relay(
     client: &mut TcpStream,
     server: &mut TcpStream,
 ) -> End {
-    let (faults, requests) = (control.watch(), Requests::new(control.framing));
+    let (faults, framing) = (control.watch(), control.framing);
     let relay = Relay {
         control,
         faults,
@@ -43,7 +43,8 @@ pub(crate) async fn relay(
         down: Lane::default(),
         speaker: Speaker::Nobody,
         turns: Turns::default(),
-        requests,
+        requests: Requests::new(framing),
+        answers: Requests::answers(framing),
         asks: false,
         cut: None,
         drained: Drained::GoOn,
@@ -62,6 +63,8 @@ struct Relay {
     /// The same, for the counters.
     turns: Turns,
     requests: Requests,
+    /// The server's words, as far as they are told apart.
+    answers: Requests,
     /// Whether the client waits for an answer.
     asks: bool,
     /// The one-shot cut that the latest request has taken upon itself.
@@ -185,8 +188,13 @@ impl Relay {
         }
         let mut state = self.control.state();
         state.counts.bytes_up += said.len() as u64;
+        let heard = self.requests.hear(said);
+        if heard.pings {
+            self.up.push(said);
+            return Next::Continue;
+        }
         let said_so = self.turns.said(Side::Client, said);
-        state.counts.asked += self.requests.ending_in(said).unwrap_or(said_so.asked);
+        state.counts.asked += heard.asked.unwrap_or(said_so.asked);
         if said_so.turn {
             state.counts.requests += 1;
             if !std::mem::replace(&mut self.asks, true) {
@@ -231,6 +239,10 @@ impl Relay {
         }
         let mut state = self.control.state();
         state.counts.bytes_down += said.len() as u64;
+        if self.answers.hear(said).pings {
+            self.down.push(said);
+            return Next::Continue;
+        }
         let said_so = self.turns.said(Side::Server, said);
         if said_so.turn {
             state.counts.replies += 1;

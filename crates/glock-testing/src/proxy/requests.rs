@@ -12,11 +12,12 @@ pub enum Framing {
     Resp,
     /// PostgreSQL's messages: a request ends by a `Sync`, or is a simple `Query`.
     Postgres,
-    /// Four bytes of length and so many more are a request, as in ZooKeeper's protocol.
+    /// Four bytes of length and so many more are a request, as in ZooKeeper's protocol. There a ping,
+    /// which is numbered -2, is no request and nobody's turn; neither is its answer.
     Lengths,
 }
 
-/// The requests of one connection.
+/// What one side of a connection says, in requests.
 #[derive(Debug)]
 pub(crate) struct Requests {
     framing: Framing,
@@ -30,7 +31,25 @@ pub(crate) struct Requests {
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
     length: usize,
-    asks: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Request,
+    /// Of a request, or of what comes before the first.
+    Part,
+    /// It says no more than that somebody is there.
+    Ping,
+}
+
+/// What some bytes were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// How many requests end in them; nothing where that is not known.
+    pub(crate) asked: Option<u64>,
+    /// Nothing but pings.
+    pub(crate) pings: bool,
 }
 
 impl Requests {
@@ -38,32 +57,38 @@ impl Requests {
         Self { framing, rest: Vec::new(), greeted: false }
     }
 
-    /// How many requests end in this; nothing where that is not known.
-    pub(crate) fn ending_in(&mut self, said: &[u8]) -> Option<u64> {
+    /// For what the server says: told apart where pings are to be known by it.
+    pub(crate) fn answers(framing: Framing) -> Self {
+        Self::new(if framing == Framing::Lengths { framing } else { Framing::Turns })
+    }
+
+    pub(crate) fn hear(&mut self, said: &[u8]) -> Heard {
         if self.framing == Framing::Turns {
-            return None;
+            return Heard::default();
         }
         let mut bytes = std::mem::take(&mut self.rest);
         bytes.extend_from_slice(said);
         let (mut at, mut asked) = (0, 0);
+        let mut pings = bytes.len() == said.len();
         while let Some(message) = self.message(&bytes[at..]) {
             at += message.length;
-            asked += u64::from(message.asks);
+            asked += u64::from(message.kind == Kind::Request);
+            pings &= message.kind == Kind::Ping;
         }
         bytes.drain(..at);
         self.rest = bytes;
-        Some(asked)
+        Heard { asked: Some(asked), pings: pings && self.rest.is_empty() }
     }
 
     /// The message that the bytes begin with, if they have all of it.
     fn message(&mut self, bytes: &[u8]) -> Option<Message> {
-        let asks = |length| Message { length, asks: true };
+        let asks = |length| Message { length, kind: Kind::Request };
         let message = match self.framing {
             Framing::Turns => None,
             Framing::Lines => line(bytes).map(asks),
             Framing::Resp => array(bytes).map(asks),
             Framing::Postgres => self.postgres(bytes),
-            Framing::Lengths => size(bytes).map(|size| asks(size.saturating_add(4))),
+            Framing::Lengths => numbered(bytes),
         }?;
         (message.length <= bytes.len()).then_some(message)
     }
@@ -74,13 +99,23 @@ impl Requests {
         if self.greeted {
             let (kind, rest) = bytes.split_first()?;
             let length = size(rest)?.saturating_add(1);
-            return Some(Message { length, asks: matches!(kind, b'S' | b'Q') });
+            let asks = matches!(kind, b'S' | b'Q');
+            return Some(Message { length, kind: if asks { Kind::Request } else { Kind::Part } });
         }
         let length = size(bytes)?.max(4);
         self.greeted =
             length <= bytes.len() && !SSL_OR_GSS.iter().any(|code| bytes[4..].starts_with(code));
-        Some(Message { length, asks: false })
+        Some(Message { length, kind: Kind::Part })
     }
+}
+
+/// A message of ZooKeeper's, which begins with its number but for the first.
+fn numbered(bytes: &[u8]) -> Option<Message> {
+    const PING: [u8; 4] = (-2_i32).to_be_bytes();
+    let body = size(bytes)?;
+    let pings = body >= PING.len() && bytes[4..].starts_with(&PING);
+    let kind = if pings { Kind::Ping } else { Kind::Request };
+    Some(Message { length: body.saturating_add(4), kind })
 }
 
 fn line(bytes: &[u8]) -> Option<usize> {
@@ -117,7 +152,7 @@ mod tests {
     fn counted(framing: Framing, bytes: &[u8]) -> u64 {
         let in_pieces_of = |size| {
             let mut requests = Requests::new(framing);
-            bytes.chunks(size).filter_map(|said| requests.ending_in(said)).sum::<u64>()
+            bytes.chunks(size).filter_map(|said| requests.hear(said).asked).sum::<u64>()
         };
         let whole = in_pieces_of(bytes.len());
         assert!((1..bytes.len()).all(|size| in_pieces_of(size) == whole), "{framing:?}");
@@ -130,6 +165,19 @@ mod tests {
         assert_eq!(counted(Framing::Lengths, b"\0\0\0\x02ab\0\0\0\x01c\0\0\0\x09half"), 2);
         let redis = b"*2\r\n$3\r\nGET\r\n$4\r\n\r\n*1\r\n*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n";
         assert_eq!(counted(Framing::Resp, redis), 2);
+    }
+
+    #[test]
+    fn a_ping_is_no_request() {
+        const PING: &[u8] = b"\0\0\0\x08\xff\xff\xff\xfe\0\0\0\x0b";
+        const OTHER: &[u8] = b"\0\0\0\x08\0\0\0\x07\0\0\0\x0b";
+        assert_eq!(counted(Framing::Lengths, &[PING, OTHER, PING, PING, OTHER].concat()), 2);
+        let pings = |said: &[u8]| Requests::new(Framing::Lengths).hear(said).pings;
+        assert!(pings(PING) && pings(&[PING, PING].concat()));
+        assert!(!pings(OTHER) && !pings(&[PING, OTHER].concat()) && !pings(&PING[..9]));
+        let mut requests = Requests::new(Framing::Lengths);
+        requests.hear(&OTHER[..5]);
+        assert!(!requests.hear(&[&OTHER[5..], PING].concat()).pings);
     }
 
     #[test]
@@ -150,6 +198,6 @@ mod tests {
                 b"\xff\xff\xff\xff*\n*-1\n$x\n\0\0\0\0\0\0\0\0\n*999999999999999999\n",
             );
         }
-        assert_eq!(Requests::new(Framing::Turns).ending_in(b"x"), None);
+        assert_eq!(Requests::new(Framing::Turns).hear(b"x"), Heard::default());
     }
 }
