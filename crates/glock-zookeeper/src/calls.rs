@@ -13,7 +13,7 @@ use zookeeper_client::Error;
 
 use crate::{
     claim::Claim,
-    error::{error, is_unknown},
+    error::{doubt, error, is_unknown},
     ledger::Proof,
     nodes::{self, FLAP_PAUSE},
     schema::{self, Place},
@@ -132,6 +132,7 @@ impl Calls {
                 }
                 // The claim is dropped, and what may still come is deleted.
                 Ok(Try::Lost(err)) => last = err,
+                Ok(Try::Doubt(err)) => return Err(doubt(Action::Acquire, err)),
                 Err(err) => {
                     if !is_unknown(&err) {
                         claim.refused();

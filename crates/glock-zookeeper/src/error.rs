@@ -10,6 +10,12 @@ pub(crate) fn error(action: Action, err: Error) -> LockError {
     LockError::backend(backend::ZOOKEEPER, action, fault(&err), err)
 }
 
+/// An answer was lost, and so was the look for what has become of the request: whatever `err` means
+/// for the latter, it may have been carried out.
+pub(crate) fn doubt(action: Action, err: Error) -> LockError {
+    LockError::backend(backend::ZOOKEEPER, action, Fault::Unknown, err)
+}
+
 pub(crate) fn fault(err: &Error) -> Fault {
     match err {
         Error::NoAuth

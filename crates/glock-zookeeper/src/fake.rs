@@ -31,6 +31,7 @@ pub(crate) enum Answer {
 
 pub(crate) const NO_NODE: i32 = -101;
 pub(crate) const NODE_EXISTS: i32 = -110;
+pub(crate) const THROTTLED: i32 = -127;
 const EXPIRED: i32 = -112;
 const FAILED: i32 = -1;
 const CREATE: i32 = 1;
@@ -41,13 +42,22 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// Starts a server that opens every session, and answers each transaction as `answer` says. Where it
 /// listens.
-pub(crate) fn start(mut answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> String {
+pub(crate) fn start(answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> String {
+    // Whatever else is asked for is not there.
+    start_whose_reads(|| NO_NODE, answer)
+}
+
+/// The same, where all else that is asked for fails as `reads` says.
+fn start_whose_reads(
+    mut reads: impl FnMut() -> i32 + Send + 'static,
+    mut answer: impl FnMut(&[u8]) -> Answer + Send + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
         for stream in listener.incoming() {
             // The client has gone, as it may.
-            let _ = serve(&mut stream.unwrap(), &mut answer);
+            let _ = serve(&mut stream.unwrap(), &mut reads, &mut answer);
         }
     });
     address
@@ -55,15 +65,28 @@ pub(crate) fn start(mut answer: impl FnMut(&[u8]) -> Answer + Send + 'static) ->
 
 /// Sessions with such a server.
 pub(crate) fn sessions(answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> Sessions {
-    let manner = Manner::new(None, String::new(), false);
-    Sessions::new(Client::connector(), start(answer).into(), SESSION, Arc::new(manner))
+    sessions_whose_reads(|| NO_NODE, answer)
+}
+
+/// The same, where all else that is asked for fails as `reads` says.
+pub(crate) fn sessions_whose_reads(
+    reads: impl FnMut() -> i32 + Send + 'static,
+    answer: impl FnMut(&[u8]) -> Answer + Send + 'static,
+) -> Sessions {
+    let (address, manner) =
+        (start_whose_reads(reads, answer), Manner::new(None, String::new(), false));
+    Sessions::new(Client::connector(), address.into(), SESSION, SOON, Arc::new(manner))
 }
 
 pub(crate) async fn open(sessions: &Sessions) -> Arc<Session> {
     sessions.get(Action::Acquire, SOON).await.unwrap()
 }
 
-fn serve(stream: &mut TcpStream, answer: &mut impl FnMut(&[u8]) -> Answer) -> io::Result<()> {
+fn serve(
+    stream: &mut TcpStream,
+    reads: &mut impl FnMut() -> i32,
+    answer: &mut impl FnMut(&[u8]) -> Answer,
+) -> io::Result<()> {
     frame(stream)?;
     let timeout = i32::try_from(SESSION.as_millis()).unwrap();
     let opened = [&0_i32.to_be_bytes()[..], &timeout.to_be_bytes(), &1_i64.to_be_bytes()].concat();
@@ -79,8 +102,7 @@ fn serve(stream: &mut TcpStream, answer: &mut impl FnMut(&[u8]) -> Answer) -> io
                 Answer::Lost => return Ok(()),
             },
             PING => (0, Vec::new()),
-            // Whatever else is asked for is not there.
-            _ => (NO_NODE, Vec::new()),
+            _ => (reads(), Vec::new()),
         };
         let head = [&request[..4], &1_i64.to_be_bytes(), &err.to_be_bytes()].concat();
         send(stream, &[head, body].concat())?;

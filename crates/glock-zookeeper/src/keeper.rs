@@ -16,15 +16,9 @@ use crate::{
     ledger::{Due, Ledger},
     nodes,
     pulse::Pulse,
+    search::Search,
     session::Session,
 };
-
-/// How often the servers must say that they do not have a hold before one whose grant is not known
-/// counts as never granted: the request may still be on its way. With the pauses, over four seconds.
-pub(crate) const ABSENT_MIN: u32 = 5;
-/// The first and the longest pause between two tries to end a hold.
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A ledger that ends with its keeper, also if that is dropped together with its runtime: its entries
 /// hold the session, and so themselves.
@@ -37,13 +31,23 @@ impl Drop for Kept {
 }
 
 /// Looks after a session until it is over or nobody uses it any more.
-pub(crate) async fn keep(
+pub(crate) fn keep(
     session: Weak<Session>,
     ledger: Arc<Ledger>,
     pulse: Arc<Pulse>,
+    states: StateWatcher,
+) -> impl Future<Output = ()> + Send + 'static {
+    // Here, as the runtime may be dropped before it has polled anything.
+    let ledger = Kept(ledger);
+    watch_over(session, ledger, pulse, states)
+}
+
+async fn watch_over(
+    session: Weak<Session>,
+    ledger: Kept,
+    pulse: Arc<Pulse>,
     mut states: StateWatcher,
 ) {
-    let ledger = Kept(ledger);
     let ledger = &ledger.0;
     let mut beating: Option<JoinHandle<()>> = None;
     loop {
@@ -84,23 +88,20 @@ pub(crate) async fn keep(
 /// is over.
 async fn end(due: Due) {
     let Due { session, proof, sure } = due;
-    let (mut absent, mut pause) = (0, PAUSE);
+    let mut search = Search::new(session.travel);
     while !session.is_over() {
+        let asked_at = Instant::now();
         match nodes::end(&session, &proof).await {
             Ok(true) => break,
-            Ok(false) => absent += 1,
+            Ok(false) if sure || search.found_nothing(asked_at) => break,
             // It goes with the session, which must not be kept open for it.
             Err(err) if is_rejected(&err) => {
                 tell_undeletable(&proof.place.lock(), &err);
                 break;
             }
-            Err(_) => {}
+            Ok(false) | Err(_) => {}
         }
-        if absent >= ABSENT_MIN || (sure && absent > 0) {
-            break;
-        }
-        time::sleep(pause).await;
-        pause = (pause * 4).min(PAUSE_MAX);
+        search.pause().await;
     }
     session.ledger.remove(&proof);
 }
@@ -134,6 +135,20 @@ mod tests {
         let end = Instant::now() + TTL;
         session.ledger.claim(&session, proof(), end).granted();
         drop(session.ledger.claim(&session, proof(), end));
+        let kept = Arc::downgrade(&session);
+        drop((session, sessions));
+        assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
+    }
+
+    #[tokio::test]
+    async fn a_hold_does_not_keep_a_session_whose_keeper_never_began() {
+        let sessions = fake::sessions(|_| Answer::Expired);
+        let session = fake::open(&sessions).await;
+        let (ledger, pulse) = (Arc::clone(&session.ledger), Arc::clone(&session.pulse));
+        let states = session.client.state_watcher();
+        let keeper = keep(Arc::downgrade(&session), ledger, pulse, states);
+        session.ledger.claim(&session, proof(), Instant::now() + TTL).granted();
+        drop(keeper);
         let kept = Arc::downgrade(&session);
         drop((session, sessions));
         assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());

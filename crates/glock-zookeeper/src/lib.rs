@@ -15,6 +15,7 @@ mod claim;
 #[allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 mod fake;
 mod keeper;
+mod leave;
 mod ledger;
 mod line;
 mod manner;
@@ -22,6 +23,7 @@ mod nodes;
 mod places;
 mod pulse;
 mod schema;
+mod search;
 mod session;
 
 pub use glock_core::{

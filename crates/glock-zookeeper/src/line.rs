@@ -1,14 +1,13 @@
 //! `Spot`: a waiter's place in the servers' queue, given up when it is dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use glock_core::{Action, LockError, OwnerToken};
-use tokio::time;
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
-    error::{error, is_rejected, is_unknown, tell_undeletable},
-    keeper::ABSENT_MIN,
+    error::{doubt, error, is_unknown},
+    leave::{leave_known, leave_surely, mine, name_of},
     nodes::{self, commit},
     places::Standing,
     schema::Place,
@@ -33,11 +32,11 @@ enum Made {
     Stands,
     /// The answer was lost, and there is none by now. The request may still be on its way.
     Lost(Error),
+    /// The answer was lost, and so was the look for what has become of it.
+    Doubt(Error),
 }
 
 const ROUNDS_MAX: u32 = 12;
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Spot {
     /// Goes to the end of the line. Each time that an answer is lost, under another name: what comes
@@ -55,7 +54,9 @@ impl Spot {
                     spot.standing = Some(spot.session.places.enter(queue, name));
                     return Ok(spot);
                 }
+                // Each of these is dropped as a place that may be there.
                 Ok(Made::Lost(err)) => last = err,
+                Ok(Made::Doubt(err)) => return Err(doubt(Action::Acquire, err)),
                 Err(err) => {
                     spot.taken = !is_unknown(&err);
                     return Err(error(Action::Acquire, err));
@@ -100,9 +101,15 @@ impl Spot {
                 }
                 err if self.session.manner.yields(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
-                    let Some(name) = self.mine().await?.pop() else { return Ok(Made::Lost(err)) };
-                    self.name = name;
-                    return Ok(Made::Stands);
+                    let found = mine(&self.session, &self.place, &self.waiter).await;
+                    return Ok(match found.map(|mut names| names.pop()) {
+                        Ok(Some(name)) => {
+                            self.name = name;
+                            Made::Stands
+                        }
+                        Ok(None) => Made::Lost(err),
+                        Err(err) => Made::Doubt(err),
+                    });
                 }
                 err => return Err(err),
             }
@@ -126,15 +133,12 @@ impl Spot {
             writer.add_create(&self.place.wait(&self.waiter), b"", &options)
         });
         let mut results = results.await?;
-        match results.pop() {
-            Some(MultiWriteResult::Create { path, .. }) => Ok(name_of(&path)),
-            _ => Err(Error::RuntimeInconsistent.into()),
+        if let Some(MultiWriteResult::Create { path, .. }) = results.pop() {
+            return Ok(name_of(&path));
         }
-    }
-
-    /// The nodes in the queue that are this waiter's.
-    async fn mine(&self) -> Result<Vec<String>, Error> {
-        mine(&self.session, &self.place, &self.waiter).await
+        // It was made. As what, is looked for as if this answer were lost.
+        let (entity, reason) = ("a place in line", &"it does not say where it is");
+        Err(Error::UnmarshalError { entity, reason }.into())
     }
 }
 
@@ -148,105 +152,44 @@ impl Drop for Spot {
         let standing = self.standing.take();
         // Where the driver is: the runtime of whoever waited may be shut down before.
         self.session.runtime.spawn(async move {
-            let known = !name.is_empty();
-            if known && leave(&session, &place, &name).await.is_ok() {
-                if let Some(standing) = standing {
-                    standing.left();
-                }
-                return;
+            if name.is_empty() {
+                leave_surely(&session, &place, &waiter).await;
+            } else if leave_known(&session, &place, &name).await
+                && let Some(standing) = standing
+            {
+                standing.left();
             }
-            leave_surely(&session, &place, &waiter).await;
         });
-    }
-}
-
-fn name_of(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or_default().to_owned()
-}
-
-async fn mine(session: &Session, place: &Place, waiter: &OwnerToken) -> Result<Vec<String>, Error> {
-    let (queue, prefix) = (place.queue(), name_of(&place.wait(waiter)));
-    let read = || nodes::fresh(session, &queue, || session.client.list_children(&queue));
-    match nodes::steadily(session, read).await {
-        Ok(mut names) => {
-            names.retain(|name| name.starts_with(&prefix));
-            Ok(names)
-        }
-        Err(Error::NoNode) => Ok(Vec::new()),
-        Err(err) => Err(err),
-    }
-}
-
-/// Gives up one place, and the queue with it if that was the last.
-async fn leave(session: &Session, place: &Place, name: &str) -> Result<(), Error> {
-    let path = place.waiter(name);
-    let mut last = true;
-    loop {
-        let left = commit(session, |writer| {
-            writer.add_delete(&path, None)?;
-            if last { writer.add_delete(&place.queue(), None) } else { Ok(()) }
-        });
-        match left.await {
-            Err(MultiWriteError::OperationFailed { index: 1, .. }) if last => last = false,
-            Ok(_) if !last => {
-                sweep(session, place).await;
-                return Ok(());
-            }
-            Ok(_) | Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
-                return Ok(());
-            }
-            Err(err) => return Err(err.into()),
-        }
-    }
-}
-
-/// Deletes a queue that nobody else will sweep up, if it is empty: the last two in it may have left
-/// at once, each before the other's eyes.
-pub(crate) async fn sweep(session: &Session, place: &Place) {
-    if session.manner.is_persistent() {
-        let _ = commit(session, |writer| writer.add_delete(&place.queue(), None)).await;
-    }
-}
-
-/// Gives up whatever places the waiter has; how many those were.
-async fn leave_all(session: &Session, place: &Place, waiter: &OwnerToken) -> Result<usize, Error> {
-    let names = mine(session, place, waiter).await?;
-    for name in &names {
-        leave(session, place, name).await?;
-    }
-    Ok(names.len())
-}
-
-/// Gives up whatever places the waiter has, until the servers say often enough that it has none.
-async fn leave_surely(session: &Session, place: &Place, waiter: &OwnerToken) {
-    let (mut absent, mut pause) = (0, PAUSE);
-    while absent < ABSENT_MIN && !session.is_over() {
-        match leave_all(session, place, waiter).await {
-            Ok(0) => absent += 1,
-            Ok(_) => continue,
-            Err(err) if is_rejected(&err) => return tell_undeletable(&place.queue(), &err),
-            Err(_) => {}
-        }
-        time::sleep(pause).await;
-        pause = (pause * 4).min(PAUSE_MAX);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::HashSet,
-        sync::{Arc, Mutex},
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
         time::Duration,
     };
 
-    use glock_core::{LockExt, Retry};
+    use glock_core::{Fault, LockExt, LockId, Retry};
+    use glock_testing::process::eventually;
+    use tokio::time::timeout;
     use zookeeper_client::Client;
 
+    use super::*;
     use crate::{
         ZooKeeperLock,
-        fake::{self, Answer, NO_NODE, NODE_EXISTS},
+        fake::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
+        places,
     };
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn place() -> Place {
+        Place::new("n", &LockId::new("x").unwrap())
+    }
 
     /// Whose place in line a transaction makes.
     fn waiter(transaction: &[u8]) -> Option<String> {
@@ -269,11 +212,49 @@ mod tests {
             if seen.len() == 1 { Answer::Lost } else { Answer::Refused(NO_NODE) }
         });
         let lock = ZooKeeperLock::new(Client::connector(), address);
-        let retry = Retry::within(Duration::from_secs(1));
-        assert!(lock.hold("x", Duration::from_mins(1), retry).await.is_err());
+        let waits = tokio::spawn(async move {
+            lock.hold("x", Duration::from_mins(1), Retry::within(SOON * 12)).await
+        });
+        eventually("it asks anew", SOON * 4, async || seen.lock().unwrap().len() > 1).await;
+        waits.abort();
         let seen = seen.lock().unwrap();
-        let names: HashSet<_> = seen.iter().collect();
-        assert!(seen.len() > 1 && names.len() > 1, "{seen:?}");
         assert!(!seen[1..].contains(&seen[0]), "{seen:?}");
+    }
+
+    /// Who stands behind it watches nothing, and is not served until it hears that the place is gone.
+    #[tokio::test]
+    async fn a_known_place_is_gone_as_soon_as_it_is_left_though_an_answer_was_lost() {
+        let mut left = 0;
+        let sessions = fake::sessions(move |transaction| {
+            if waiter(transaction).is_some() {
+                return Answer::Made;
+            }
+            left += 1;
+            if left == 1 { Answer::Lost } else { Answer::Refused(NO_NODE) }
+        });
+        let session = fake::open(&sessions).await;
+        let spot = Spot::join(&session, &place()).await.unwrap();
+        let before = session.places.get(&place().queue(), spot.name()).unwrap();
+        drop(spot);
+        assert_eq!(timeout(SOON, places::gone(before)).await, Ok(true));
+    }
+
+    /// Nobody else would ever delete it, and nobody behind it would be served.
+    #[tokio::test]
+    async fn a_place_that_may_have_been_made_is_looked_for_though_the_first_look_was_refused() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reads);
+        let reads_fail = move || match count.fetch_add(1, SeqCst) {
+            1 | 2 => THROTTLED,
+            // At first, there is no queue to make the place in.
+            _ => NO_NODE,
+        };
+        let sessions = fake::sessions_whose_reads(reads_fail, |_| Answer::Lost);
+        let session = fake::open(&sessions).await;
+        let err = Spot::join(&session, &place()).await.err().unwrap();
+        assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
+        let seen = reads.load(SeqCst);
+        assert!(seen <= 3, "{seen} reads");
+        eventually("it is looked for", SOON, async || reads.load(SeqCst) >= seen + 4).await;
     }
 }

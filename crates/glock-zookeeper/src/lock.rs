@@ -120,10 +120,11 @@ impl ZooKeeperLock {
         let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
         let manner = Manner::new(acls.clone(), config.holder.clone(), *persistent_queues);
         let (cluster, manner) = (Arc::clone(cluster), Arc::new(manner));
+        let limit = config.call_timeout;
         let calls = Calls {
-            sessions: Sessions::new(connector, cluster, *session_timeout, manner),
+            sessions: Sessions::new(connector, cluster, *session_timeout, limit, manner),
             namespace: config.namespace.clone(),
-            limit: config.call_timeout,
+            limit,
             arrivals: WaitQueue::new(),
         };
         Self { calls: Arc::new(calls), settings }

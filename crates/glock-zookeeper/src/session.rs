@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) manner: Arc<Manner>,
     pub(crate) places: Places,
+    /// For how long a request whose answer was lost may still be on its way.
+    pub(crate) travel: Duration,
     /// Where its driver runs: what outlives a call runs there as well.
     pub(crate) runtime: Handle,
     /// Its driver was stopped, so that nothing will ever answer.
@@ -77,6 +79,7 @@ pub(crate) struct Sessions {
     connector: Connector,
     cluster: Arc<str>,
     timeout: Duration,
+    travel: Duration,
     manner: Arc<Manner>,
     slot: Mutex<Slot>,
 }
@@ -100,6 +103,7 @@ impl Sessions {
         connector: Connector,
         cluster: Arc<str>,
         timeout: Duration,
+        travel: Duration,
         manner: Arc<Manner>,
     ) -> Self {
         // Hosts that are down are told at once, a server that takes no writes is of no use, and the
@@ -108,7 +112,7 @@ impl Sessions {
             connector.with_session_timeout(timeout).with_readonly(false).with_fail_eagerly();
         // The driver's own part of the session's time-out: `Pulse` counts on how often it pings.
         let connector = connector.with_connection_timeout(Duration::ZERO);
-        Self { connector, cluster, timeout, manner, slot: Mutex::new(Slot::None) }
+        Self { connector, cluster, timeout, travel, manner, slot: Mutex::new(Slot::None) }
     }
 
     pub(crate) fn connector(&self) -> &Connector {
@@ -194,8 +198,8 @@ impl Sessions {
             return Ok(session);
         }
         let (done, opening) = watch::channel(None);
-        let attempt =
-            attempt(self.connector.clone(), Arc::clone(&self.cluster), Arc::clone(&self.manner));
+        let (cluster, manner) = (Arc::clone(&self.cluster), Arc::clone(&self.manner));
+        let attempt = attempt(self.connector.clone(), cluster, self.travel, manner);
         // In a task of its own: whoever waits for it may be dropped.
         tokio::spawn(async move { done.send(Some(attempt.await)) });
         *slot = Slot::Opening(opening.clone());
@@ -212,6 +216,7 @@ impl Sessions {
 async fn attempt(
     connector: Connector,
     cluster: Arc<str>,
+    travel: Duration,
     manner: Arc<Manner>,
 ) -> Result<Arc<Session>, Error> {
     let asked_at = Instant::now();
@@ -221,7 +226,7 @@ async fn attempt(
     let states = client.state_watcher();
     let (places, runtime) = (Places::default(), Handle::current());
     let broken = AtomicBool::new(false);
-    let session = Session { client, pulse, ledger, manner, places, runtime, broken };
+    let session = Session { client, pulse, ledger, manner, places, travel, runtime, broken };
     let session = Arc::new(session);
     tokio::spawn(keeper::keep(
         Arc::downgrade(&session),

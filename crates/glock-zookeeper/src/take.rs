@@ -22,6 +22,8 @@ pub(crate) enum Try {
     /// The answer was lost, and nothing was granted by now. The request may still be on its way, so
     /// nobody may ask for the same again.
     Lost(Error),
+    /// It was granted or may have been, and no more could be found out.
+    Doubt(Error),
 }
 
 /// Which transaction fits what is there already.
@@ -47,14 +49,18 @@ pub(crate) async fn take(
     for _ in 0..ROUNDS_MAX {
         let (index, err) =
             match commit(session, |writer| add_take(writer, session, proof, form)).await {
-                Ok(results) => return granted(session, proof, results).await.map(Try::Granted),
+                Ok(results) => return granted(session, proof, results).await,
                 Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
                 Err(MultiWriteError::RequestFailed { source }) if is_unknown(&source) => {
                     if session.is_over() {
                         return Err(source);
                     }
                     time::sleep(FLAP_PAUSE).await;
-                    return Ok(own(session, proof).await?.map_or(Try::Lost(source), Try::Granted));
+                    return Ok(match own(session, proof).await {
+                        Ok(Some(fence)) => Try::Granted(fence),
+                        Ok(None) => Try::Lost(source),
+                        Err(err) => Try::Doubt(err),
+                    });
                 }
                 Err(MultiWriteError::RequestFailed { source }) => return Err(source),
             };
@@ -109,16 +115,20 @@ async fn granted(
     session: &Session,
     proof: &Proof,
     results: Vec<MultiWriteResult>,
-) -> Result<FencingToken, Error> {
+) -> Result<Try, Error> {
     let stat = results.into_iter().find_map(|result| match result {
         // Servers before 3.7.2, 3.8.2 and 3.9.0 answer nonsense here.
         MultiWriteResult::Create { stat, .. } if !stat.is_invalid() => Some(stat),
         _ => None,
     });
     match stat {
-        Some(stat) => Ok(schema::fence(&stat)),
-        // Gone already, by somebody's hand.
-        None => token(session, proof).await?.ok_or(Error::RuntimeInconsistent),
+        Some(stat) => Ok(Try::Granted(schema::fence(&stat))),
+        None => match token(session, proof).await {
+            Ok(Some(fence)) => Ok(Try::Granted(fence)),
+            // Gone already, by somebody's hand.
+            Ok(None) => Err(Error::RuntimeInconsistent),
+            Err(err) => Ok(Try::Doubt(err)),
+        },
     }
 }
 
@@ -146,18 +156,19 @@ mod tests {
         time::Duration,
     };
 
-    use glock_core::{Fault, Lock, LockError, LockId};
-    use tokio::time::{Instant, sleep};
+    use glock_core::{Fault, Lock, LockConfig, LockError, LockId};
+    use glock_testing::process::eventually;
+    use tokio::time::Instant;
     use zookeeper_client::Client;
 
     use crate::{
         ZooKeeperLock,
-        fake::{self, Answer, NO_NODE, NODE_EXISTS},
-        keeper::ABSENT_MIN,
+        fake::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
     };
 
     const DELETE: i32 = 2;
     const CHECK: i32 = 13;
+    const TTL: Duration = Duration::from_mins(1);
 
     /// What the first operation of a transaction does, and to whose proof.
     fn read(transaction: &[u8]) -> (i32, String) {
@@ -183,19 +194,48 @@ mod tests {
         });
         let lock = ZooKeeperLock::new(Client::connector(), address);
         let cut_at = Instant::now();
-        let taken = lock.acquire(&LockId::new("x").unwrap(), Duration::from_mins(1)).await;
+        let taken = lock.acquire(&LockId::new("x").unwrap(), TTL).await;
         assert!(matches!(taken, Err(LockError::Held { .. })), "{taken:?}");
         let asked = || seen.lock().unwrap().clone();
         let first = asked()[0].clone();
         assert_eq!(asked()[1], (CHECK, first.1.clone()), "it may have been carried out");
         let makes: Vec<_> = asked().into_iter().filter(|(code, _)| *code == first.0).collect();
         assert!(makes.len() == 2 && makes[0].1 != makes[1].1, "{makes:?}");
-        let undone = (DELETE, first.1);
-        while asked().into_iter().filter(|seen| *seen == undone).count() < ABSENT_MIN as usize {
-            sleep(Duration::from_millis(1)).await;
-        }
-        assert!(cut_at.elapsed() > Duration::from_secs(4), "after {:?}", cut_at.elapsed());
+        let (undone, travel) = ((DELETE, first.1), LockConfig::default().call_timeout);
+        let undone = || asked().into_iter().filter(|seen| *seen == undone).count();
+        let mut seen = undone();
+        eventually("it is looked for as long as a call may take", travel * 4, async || {
+            let before = std::mem::replace(&mut seen, undone());
+            seen > before && cut_at.elapsed() >= travel
+        })
+        .await;
     }
+
+    /// Nobody else would ever delete it, while its client lives.
+    #[tokio::test]
+    async fn what_may_have_been_granted_is_deleted_though_the_look_for_it_was_refused() {
+        for first in [Answer::Lost, Answer::Made] {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let note = Arc::clone(&seen);
+            let address = fake::start(move |transaction| {
+                let mut seen = note.lock().unwrap();
+                seen.push(read(transaction));
+                match (seen.len(), seen[seen.len() - 1].0) {
+                    (1, _) => first,
+                    (_, CHECK) => Answer::Refused(THROTTLED),
+                    _ => Answer::Refused(NO_NODE),
+                }
+            });
+            let lock = ZooKeeperLock::new(Client::connector(), address);
+            let taken = lock.acquire(&LockId::new("x").unwrap(), TTL).await;
+            let err = taken.unwrap_err();
+            assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
+            let undone = (DELETE, seen.lock().unwrap()[0].1.clone());
+            let is_undone = async || seen.lock().unwrap().contains(&undone);
+            eventually("it is deleted", Duration::from_secs(5), is_undone).await;
+        }
+    }
+
     /// A hold may be gone before its token was asked for, by an operator's hand: another try helps.
     #[tokio::test]
     async fn a_hold_that_is_gone_before_its_token_is_known_is_worth_another_try() {
@@ -204,7 +244,7 @@ mod tests {
             _ => Answer::Made,
         });
         let lock = ZooKeeperLock::new(Client::connector(), address);
-        let taken = lock.acquire(&LockId::new("x").unwrap(), Duration::from_mins(1)).await;
+        let taken = lock.acquire(&LockId::new("x").unwrap(), TTL).await;
         let err = taken.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
     }

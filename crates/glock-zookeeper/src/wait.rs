@@ -12,7 +12,8 @@ use zookeeper_client::{Error, EventType, OneshotWatcher};
 use crate::{
     calls::{Calls, Owners},
     error::error,
-    line::{Spot, sweep},
+    leave::sweep,
+    line::Spot,
     lock::{ZooKeeperLock, undo},
     nodes, places,
     schema::{self, Place},

@@ -8,8 +8,9 @@ use glock_testing::{
 };
 use glock_zookeeper::{Lock, LockExt, LockId, Retry};
 use tokio::{
+    sync::watch,
     task::{JoinSet, spawn_blocking},
-    time::timeout,
+    time::sleep,
 };
 
 use crate::{fixture::ZooKeeper, members::Cluster};
@@ -33,24 +34,34 @@ async fn a_thousand_dropped_waits_leave_neither_a_watch_nor_a_session() {
     ours.hold("warm", TTL, Retry::NEVER).await.unwrap().release().await.unwrap();
     let (watches, sessions) = cluster.watches_and_sessions();
     assert_eq!(sessions, 3, "ours, theirs and the fixture's");
+    let (all_seen, seen) = watch::channel(false);
     let mut waits = JoinSet::new();
     for n in 0..1_000_usize {
-        let ours = ours.clone();
+        let (ours, mut seen) = (ours.clone(), seen.clone());
         waits.spawn(async move {
             let id = LockId::new(format!("x{}", n % LOCKS)).unwrap();
             let patience = Duration::from_millis(n as u64 * 37 % 3_000);
+            let give_up = async {
+                seen.wait_for(|seen| *seen).await.unwrap();
+                sleep(patience).await;
+            };
             let waited = async {
                 match n / LOCKS % 2 {
                     0 => drop(ours.acquire_with_retry(&id, TTL, Retry::within(TTL)).await),
                     _ => drop(ours.wait(&id, TTL).await),
                 }
             };
-            assert!(timeout(patience, waited).await.is_err(), "it did not wait");
+            tokio::select! {
+                () = waited => panic!("it did not wait"),
+                () = give_up => {}
+            }
         });
     }
     let most = watches + LOCKS as u64;
     eventually("the watches are counted", SOON, async || cluster.watches_and_sessions().0 >= most)
         .await;
+    // Nobody gives up before, however long the members take to say so.
+    all_seen.send(true).unwrap();
     waits.join_all().await;
     settles("watches", SOON, watches, async || cluster.watches_and_sessions().0).await;
     assert_eq!(cluster.watches_and_sessions().1, sessions);
