@@ -67,7 +67,7 @@ impl Owner {
         let (lease, seat, secret) = (parts.next()?, parts.next()?, parts.next()?);
         let number = i64::from_str_radix(lease, 16).ok().filter(|lease| *lease > 0)?;
         // As we write it, and in no other way.
-        let canonical = format!("{number:x}") == lease && is_hex(seat) && is_hex(secret);
+        let canonical = !lease.starts_with('0') && [lease, seat, secret].into_iter().all(is_hex);
         let lengths = (seat.len(), secret.len()) == (SEAT_LEN, SECRET_LEN);
         (canonical && lengths).then(|| Self {
             lease: number,
