@@ -66,18 +66,12 @@ async fn a_thousand_dropped_futures_leave_nothing() {
     assert_clean(&bare, &namespace, Duration::from_secs(20)).await;
 }
 
-/// A lease that is granted long after it was asked for, and by then is not needed, is given back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn a_lease_that_is_granted_late_is_given_back() {
-    const LATE: Duration = Duration::from_millis(1_200);
-    let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
-    let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
-    let proxy = Proxy::start(first).await.unwrap();
-    let ours = lock(&[proxy.addr().to_string()], &namespace);
+/// A longer renewal whose lease is asked for on a connection that is cut, and granted that much later.
+/// Whether the fault struck there: on a busy machine it may meet what was said before.
+async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool {
+    let ours = lock(&[proxy.addr().to_string()], namespace);
     let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
-    // A longer renewal asks for a keep-alive, and then for a lease: there is time to get in between.
+    // A renewal asks for a keep-alive, and then for a lease: there is time to get in between.
     proxy.delay(Duration::from_millis(150));
     let before = proxy.counts();
     let renewal = tokio::spawn({
@@ -89,7 +83,7 @@ async fn a_lease_that_is_granted_late_is_given_back() {
     }
     // All of it is said by then, and none of it answered.
     sleep(Duration::from_millis(100)).await;
-    proxy.cut_and_deliver_late(LATE);
+    proxy.cut_and_deliver_late(late);
     proxy.refuse();
     let (renewed, held) = renewal.await.unwrap();
     assert!(renewed.is_err());
@@ -97,10 +91,30 @@ async fn a_lease_that_is_granted_late_is_given_back() {
     proxy.pass();
     ours.release(&held).await.unwrap();
     drop(ours);
-    sleep(LATE * 2).await;
-    assert_eq!((proxy.counts() - before).late, 1);
-    // By itself it would run out after 90 s.
-    assert_clean(&bare, &namespace, Duration::from_secs(10)).await;
+    sleep(late * 2).await;
+    (proxy.counts() - before).late == 1
+}
+
+/// A lease that is granted long after it was asked for, and by then is not needed, is given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_lease_that_is_granted_late_is_given_back() {
+    const LATE: Duration = Duration::from_millis(1_200);
+    const ROUNDS: usize = 8;
+    let cluster = Cluster::start().await;
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(first).await.unwrap();
+    let mut struck = false;
+    for _ in 0..ROUNDS {
+        struck = is_granted_late(&proxy, &namespace, LATE).await;
+        // By itself it would run out after 90 s.
+        assert_clean(&bare, &namespace, Duration::from_secs(10)).await;
+        if struck {
+            break;
+        }
+    }
+    assert!(struck, "no lease was asked for late");
 }
 
 /// Waits until there are at most so many leases.

@@ -8,15 +8,16 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::proxy::control::{Control, Door, Open};
 use crate::proxy::relay::{End, relay};
 
 /// How long a client may take to say all of a request that is to be late.
 const REST_OF_A_REQUEST: Duration = Duration::from_millis(10);
-/// How long the server may take to answer one.
+/// For how long a server is heard out, and how long it may take to begin.
 const ANSWER_TO_NOBODY: Duration = Duration::from_millis(500);
+const ANSWER_BEGINS: Duration = Duration::from_secs(3);
 /// Out of descriptors, say: trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -89,6 +90,7 @@ async fn read_until(stream: &mut TcpStream, until: Instant, said: &mut Vec<u8>) 
 async fn deliver(said: &[u8], server: &mut TcpStream) -> io::Result<()> {
     server.write_all(said).await?;
     let mut heard = Vec::new();
+    let _ = timeout(ANSWER_BEGINS, server.read_buf(&mut heard)).await;
     read_until(server, Instant::now() + ANSWER_TO_NOBODY, &mut heard).await;
     if heard.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
