@@ -39,7 +39,6 @@ impl Attempt {
             script: &schema.acquire,
             keys: &[&key, &Schema::fence_key(&key)],
             args: &[self.owner.reveal(), &millis(self.ttl), &self.calls.holder],
-            repeats: false,
         };
         let answer = self.calls.session.ask(Action::Acquire, &request).await?;
         match schema::acquired(&answer.value).map_err(|Garbled| error::garbled(Action::Acquire))? {
@@ -70,7 +69,6 @@ impl Calls {
             script: &self.schema.renew,
             keys: &[&self.schema.key(id)],
             args: &[owner.reveal(), &millis(ttl)],
-            repeats: true,
         };
         let answer = self.session.ask(Action::Renew, &request).await?;
         if was_held(&answer, Action::Renew)? {
@@ -88,12 +86,8 @@ impl Calls {
         deadline: Option<Instant>,
     ) -> Result<(), LockError> {
         let key = self.schema.key(id);
-        let request = Request {
-            script: &self.schema.release,
-            keys: &[&key],
-            args: &[owner.reveal()],
-            repeats: true,
-        };
+        let request =
+            Request { script: &self.schema.release, keys: &[&key], args: &[owner.reveal()] };
         let answer = self.session.ask(Action::Release, &request).await?;
         let freed_before = answer.repeated && deadline.is_some_and(|at| answer.sent_at < at);
         if !was_held(&answer, Action::Release)? && !freed_before {
@@ -111,8 +105,7 @@ impl Calls {
         action: Action,
         key: &str,
     ) -> Result<Option<Holder>, LockError> {
-        let request =
-            Request { script: &self.schema.inspect, keys: &[key], args: &[], repeats: true };
+        let request = Request { script: &self.schema.inspect, keys: &[key], args: &[] };
         let answer = self.session.ask(action, &request).await?;
         schema::inspected(&answer.value).map_err(|Garbled| error::garbled(action))
     }

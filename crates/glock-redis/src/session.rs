@@ -48,8 +48,6 @@ pub(crate) struct Request<'a> {
     pub(crate) script: &'a Code,
     pub(crate) keys: &'a [&'a str],
     pub(crate) args: &'a [&'a str],
-    /// Whether it may arrive twice, at whatever times.
-    pub(crate) repeats: bool,
 }
 
 /// What the server answered.
@@ -71,7 +69,7 @@ impl Session {
     }
 
     /// Runs a script. A connection that turns out to be broken is made anew, and the request is
-    /// sent once more, if it may arrive twice or surely has not arrived.
+    /// sent once more; an acquire only if it surely has not arrived, for all else may arrive twice.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         action: Action,
@@ -97,7 +95,7 @@ impl Session {
             }
             let fault = error::asking(&err);
             repeated |= fault == Fault::Unknown;
-            let settled = request.repeats || fault != Fault::Unknown;
+            let settled = action != Action::Acquire || fault != Fault::Unknown;
             if !may_repeat || !settled || !error::is_worth_repeating(&err) {
                 let fault = if repeated { Fault::Unknown } else { fault };
                 return Err(error::failed(action, fault, err));
