@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     error::{is_lease_gone, is_worth_repeating, silent},
-    grant::grant,
+    grant::lease,
     leases::Leases,
     schema::{Owner, secret, value},
     store::{Store, fence, holder, revision},
@@ -87,11 +87,7 @@ impl Try {
 
     async fn once(&self) -> Result<Lease, LockError> {
         let (store, action) = (&*self.store, Action::Acquire);
-        let mut spare = if let Some(spare) = store.leases.take(self.ttl) {
-            spare
-        } else {
-            grant(store, action, self.ttl).await?
-        };
+        let mut spare = lease(store, action, self.ttl).await?;
         self.in_use.store(spare.id, Ordering::Release);
         let owner = Owner { lease: spare.id, seat: store.seats.take()?, secret: secret()? };
         let range = store.range(&self.id);

@@ -20,6 +20,22 @@ use crate::{
 /// twice as long.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A lease of that TTL for a lock: a spare one, or a new one if there is none.
+///
+/// # Cancel safety
+///
+/// Cancel safe, as [`grant`] is.
+pub(crate) async fn lease(
+    store: &Store,
+    action: Action,
+    ttl: Duration,
+) -> Result<Spare, LockError> {
+    match store.leases.take(ttl) {
+        Some(spare) => Ok(spare),
+        None => grant(store, action, ttl).await,
+    }
+}
+
 /// A new lease.
 ///
 /// # Cancel safety

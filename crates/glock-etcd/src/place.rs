@@ -7,7 +7,7 @@ use glock_core::{Action, Fault, Lease, LockError, LockId};
 
 use crate::{
     error::{garbled, is_lease_gone},
-    grant::grant,
+    grant::lease,
     leases::{Leases, Spare},
     schema::{Owner, Range, is_of, secret, value},
     session::{Session, ends},
@@ -161,7 +161,7 @@ impl Place {
         let value = value(&self.secret, &self.store.config.holder);
         loop {
             let Some(own) = &mut self.own else {
-                self.own = Some(self.own_lease().await?);
+                self.own = Some(lease(&self.store, action, self.ttl).await?);
                 continue;
             };
             let leases = (self.session.lease, own.id);
@@ -196,13 +196,6 @@ impl Place {
                 _ => Ok(Standing::Nowhere),
             };
         }
-    }
-
-    async fn own_lease(&mut self) -> Result<Spare, LockError> {
-        if let Some(spare) = self.store.leases.take(self.ttl) {
-            return Ok(spare);
-        }
-        grant(&self.store, Action::Acquire, self.ttl).await
     }
 
     fn first(&mut self) -> Result<Standing, LockError> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::is_lease_gone,
-    grant::grant,
+    grant::lease,
     leases::{Leases, Spare},
     schema::{Owner, is_of},
     settle::Move,
@@ -96,7 +96,7 @@ impl Renew {
     /// A lease's TTL cannot be changed, so a longer one takes another lease, and a round trip more.
     async fn move_over(self, kv: KeyValue, kept_at: Instant) -> Result<Lease, LockError> {
         let (next, answer, asked) = loop {
-            let next = self.next_lease().await?;
+            let next = lease(&self.store, Action::Renew, self.ttl).await?;
             let (store, key, old) = (Arc::clone(&self.store), self.key.clone(), kv.clone());
             let mut moving = Move { store, key, old, next, open: true };
             // Late requests fail: each move writes the key, and compares that nobody has meanwhile.
@@ -138,14 +138,6 @@ impl Renew {
         let old = Spare::new(kv.lease(), self.lease.ttl(), kept_at);
         self.store.leases.give_back(old);
         Self { owner: Owner { lease: next.id, ..self.owner }, ..self }.renewed(since, ttl)
-    }
-
-    /// A lease for the longer TTL.
-    async fn next_lease(&self) -> Result<Spare, LockError> {
-        if let Some(spare) = self.store.leases.take(self.ttl) {
-            return Ok(spare);
-        }
-        grant(&self.store, Action::Renew, self.ttl).await
     }
 
     fn renewed(&self, since: Instant, ttl: Duration) -> Result<Lease, LockError> {
