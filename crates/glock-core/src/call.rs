@@ -11,7 +11,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::{Action, Fault, Lease, LockError};
+use crate::{Action, Fault, Lease, LockError, Search};
 
 /// One call to a store, for backends: bounded in time, and never cut off half-way.
 ///
@@ -30,10 +30,6 @@ pub struct Call {
 const TRIES_MAX: u32 = 3;
 /// After so many quarters of the time limit no try begins.
 const TRIES_QUARTERS: u32 = 3;
-/// The first pause between two tries to undo; each later one is four times as long.
-const UNDO_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between two tries to undo.
-const UNDO_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Call {
     /// A call to `backend` that may take `limit`.
@@ -190,26 +186,18 @@ impl Call {
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
         let until = Instant::now().checked_add(ttl);
-        let (mut absent_since, mut pause) = (None::<Instant>, UNDO_PAUSE);
+        let mut search = Search::new(travel);
         loop {
             let asked_at = Instant::now();
             match self.run(undo()).await {
                 Ok(()) => return,
-                Err(LockError::NotHeld { .. }) => {
-                    // Only an undo that was sent after that time would have met a late request.
-                    let absent = asked_at - *absent_since.get_or_insert(asked_at);
-                    if absent >= travel {
-                        return;
-                    }
-                    pause = pause.min(travel.saturating_sub(absent));
-                }
+                Err(LockError::NotHeld { .. }) if search.found_nothing(asked_at) => return,
                 Err(_) => {}
             }
-            if until.is_some_and(|until| Instant::now() + pause >= until) {
+            if until.is_some_and(|until| search.next() >= until) {
                 return;
             }
-            time::sleep(pause).await;
-            pause = (pause * 4).min(UNDO_PAUSE_MAX);
+            search.pause().await;
         }
     }
 

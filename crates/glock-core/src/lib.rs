@@ -18,6 +18,7 @@ mod names;
 mod event;
 mod queue;
 mod retry;
+mod search;
 mod wakeups;
 
 mod call;
@@ -42,6 +43,7 @@ pub use crate::{
     names::{Action, backend},
     queue::{Turn, WaitQueue},
     retry::{Retry, acquire_in_turn},
+    search::Search,
     tether::Tether,
     token::{FencingToken, OwnerToken},
     wakeups::{Subscription, Wakeups},

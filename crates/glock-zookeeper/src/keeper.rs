@@ -16,7 +16,7 @@ use crate::{
     ledger::{Due, Ledger},
     nodes,
     pulse::Pulse,
-    search::Search,
+    search::search,
     session::Session,
 };
 
@@ -88,7 +88,7 @@ async fn watch_over(
 /// is over.
 async fn end(due: Due) {
     let Due { session, proof, sure } = due;
-    let mut search = Search::new(session.travel);
+    let mut search = search(session.travel);
     while !session.is_over() {
         let asked_at = Instant::now();
         match nodes::end(&session, &proof).await {

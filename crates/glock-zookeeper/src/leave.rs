@@ -10,7 +10,7 @@ use crate::{
     error::{is_rejected, tell_undeletable},
     nodes::{self, commit},
     schema::Place,
-    search::Search,
+    search::search,
     session::Session,
 };
 
@@ -100,7 +100,7 @@ pub(crate) async fn leave_known(session: &Session, place: &Place, name: &str) ->
 /// Gives up whatever places the waiter has, until the servers have said for long enough that it has
 /// none.
 pub(crate) async fn leave_surely(session: &Session, place: &Place, waiter: &OwnerToken) {
-    let mut search = Search::new(session.travel);
+    let mut search = search(session.travel);
     while !session.is_over() {
         let asked_at = Instant::now();
         match leave_all(session, place, waiter).await {
