@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use glock_core::{Lease, Lock, LockError, LockExt, LossReason, Retry};
 use glock_etcd::{EtcdLock, LockConfig, connect_options, etcd_client::WatchOptions};
-use glock_testing::{Proxy, fresh_namespace};
+use glock_testing::{Proxy, fresh_namespace, process::rests};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -202,6 +202,7 @@ async fn a_hold_is_released_by_a_client_of_another_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
 async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() {
+    const STILL: Duration = Duration::from_millis(500);
     let (namespace, bare) = (fresh_namespace(), Bare::connect(&url()).await);
     let theirs = lock(&url(), &namespace);
     let held = theirs.acquire(&id("x"), TTL).await.unwrap();
@@ -213,7 +214,7 @@ async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() 
         let waiter = wait_for_x(&ours);
         seats.push(line(&bare, &namespace, 2).await.swap_remove(1).seat);
         // What it asks for beside has been answered by then.
-        sleep(Duration::from_millis(500)).await;
+        rests("requests", STILL, SOON, || proxy.requests()).await;
         if cut {
             proxy.cut_after_request();
         }
@@ -221,7 +222,7 @@ async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() 
         line(&bare, &namespace, 1).await;
         assert!(!proxy.is_armed());
         // The place is given up in the background.
-        sleep(Duration::from_millis(500)).await;
+        rests("requests", STILL, SOON, || proxy.requests()).await;
     }
     assert_eq!(seats[0], seats[1], "one that is free is used again");
     assert_ne!(seats[1], seats[2]);
