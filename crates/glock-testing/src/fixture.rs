@@ -13,6 +13,10 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// The lock under test.
     type Lock: Lock + Clone;
 
+    /// Longer than a client keeps what only a burst has made it open: tasks, connections, streams. By
+    /// default longer than an idle HTTP connection or a query that blocks for five seconds.
+    const KEPT_IDLE: Duration = Duration::from_secs(6);
+
     /// Reaches the store. Panics, with a message that says how to start one, if it cannot.
     fn open(namespace: String) -> impl Future<Output = Self> + Send;
 

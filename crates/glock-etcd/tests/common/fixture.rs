@@ -33,6 +33,8 @@ impl<S: Servers> Etcd<S> {
 
 impl<S: Servers> Fixture for Etcd<S> {
     type Lock = EtcdLock;
+    /// The lease that waiters share is given up after a sixth keep-alive without one, 12 s.
+    const KEPT_IDLE: Duration = Duration::from_secs(15);
 
     async fn open(namespace: String) -> Self {
         let endpoints = S::endpoints().await;

@@ -115,7 +115,7 @@ pub async fn a_release_dropped_anywhere_is_carried_out<F: Fixture>(fixture: &F) 
 /// A thousand times, `hold` is dropped at a random moment while tasks contend.
 pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    let tasks = storm::warm_up(&ours, "tasks", alive_tasks).await;
+    let tasks = storm::warm_up::<F>(&ours, "tasks", alive_tasks).await;
     storm::drop_holds(&ours, storm::TURNS).await;
     assert_nothing_is_left(fixture, &ours, tasks).await;
 }
@@ -123,7 +123,7 @@ pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
 /// A thousand guards are dropped at random moments, in the middle of renewals too.
 pub async fn a_thousand_dropped_guards_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    let tasks = storm::warm_up(&ours, "tasks", alive_tasks).await;
+    let tasks = storm::warm_up::<F>(&ours, "tasks", alive_tasks).await;
     storm::drop_guards(&ours, storm::TURNS).await;
     assert_nothing_is_left(fixture, &ours, tasks).await;
 }
@@ -136,5 +136,5 @@ async fn assert_nothing_is_left<F: Fixture>(fixture: &F, lock: &F::Lock, tasks: 
     assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
     assert!(lock.queue().is_none_or(glock_core::WaitQueue::is_empty), "a place in line is left");
     settles("what the store keeps", SLACK * 10, 0, async || fixture.residue().await).await;
-    settles("tasks of 1,000 holds", SLACK * 10, tasks, async || alive_tasks()).await;
+    storm::calms::<F>("tasks of 1,000 holds", tasks, alive_tasks).await;
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{LONG, PATIENT, SLACK, assert_held, id, storm, take};
-use crate::{Networked, Proxy, process::settles, ttl};
+use crate::{Networked, Proxy, ttl};
 
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
 
@@ -124,8 +124,8 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
 pub async fn what_is_dropped_leaves_no_connection<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let ours = fixture.client_at(proxy.addr(), fixture.config()).await;
-    let open = storm::warm_up(&ours, "connections", || proxy.connections()).await;
+    let open = storm::warm_up::<F>(&ours, "connections", || proxy.connections()).await;
     storm::drop_holds(&ours, storm::TURNS).await;
     storm::drop_guards(&ours, storm::TURNS).await;
-    settles("connections", SLACK * 10, open, async || proxy.connections()).await;
+    storm::calms::<F>("connections", open, || proxy.connections()).await;
 }

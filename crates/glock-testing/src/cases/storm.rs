@@ -8,8 +8,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, id, take};
-use crate::{process::rests, ttl};
+use super::{LONG, SLACK, id, take};
+use crate::{
+    Fixture,
+    process::{rests, settles},
+    ttl,
+};
 
 const TASKS: u64 = 8;
 const LOCKS: u64 = 4;
@@ -27,15 +31,12 @@ fn name(n: u64) -> String {
     format!("storm{n}")
 }
 
-/// Longer than any client keeps what a burst has made it open: Consul's closes idle connections after
-/// two or three seconds, and its last query may block for five.
-const STILL: Duration = Duration::from_secs(6);
 const STILL_WITHIN: Duration = Duration::from_mins(1);
 
 /// Lets a client begin what it keeps as long as it lives: connections, a listener, their tasks. Returns
 /// how many of `what` that is: it may go up by what the client does next, but must come down again.
-pub(crate) async fn warm_up<L: Lock + Clone>(
-    lock: &L,
+pub(crate) async fn warm_up<F: Fixture>(
+    lock: &F::Lock,
     what: &str,
     measure: impl FnMut() -> usize,
 ) -> usize {
@@ -47,7 +48,12 @@ pub(crate) async fn warm_up<L: Lock + Clone>(
     assert!(matches!(waited, Err(LockError::Timeout { .. })), "{waited:?}");
     lock.release(&held).await.unwrap();
     // What was given up is taken back in the background, and what the burst took alone is given up.
-    rests(what, STILL, STILL_WITHIN, measure).await
+    rests(what, F::KEPT_IDLE, STILL_WITHIN, measure).await
+}
+
+/// Asserts that what a storm has made a client open is gone, but for what it had when it was warm.
+pub(crate) async fn calms<F: Fixture>(what: &str, warm: usize, mut measure: impl FnMut() -> usize) {
+    settles(what, F::KEPT_IDLE + SLACK * 10, warm, async || measure()).await;
 }
 
 /// Drops `hold` at random moments.
