@@ -84,6 +84,12 @@ impl Lease {
         self.ttl
     }
 
+    /// From when its TTL counts: the moment before the request was sent that granted or renewed it.
+    /// `None` if that was before the clock began. A lease made from text is as old as it may be.
+    pub fn sent_at(&self) -> Option<Instant> {
+        self.term.checked_sub(without_margin(self.ttl))
+    }
+
     /// The session that the lease hangs on, where the store has such.
     pub fn tether(&self) -> Option<&Tether> {
         self.tether.as_ref()
@@ -171,9 +177,12 @@ fn checksum(text: &str) -> u64 {
 }
 
 fn term(sent_at: Instant, ttl: Duration) -> Instant {
-    let margin = (ttl / MARGIN_DIVISOR).max(MARGIN_MIN);
     // A backend has checked the TTL against its longest; if not, an early deadline is the safe one.
-    sent_at.checked_add(ttl.saturating_sub(margin)).unwrap_or(sent_at)
+    sent_at.checked_add(without_margin(ttl)).unwrap_or(sent_at)
+}
+
+fn without_margin(ttl: Duration) -> Duration {
+    ttl.saturating_sub((ttl / MARGIN_DIVISOR).max(MARGIN_MIN))
 }
 
 impl fmt::Debug for Lease {
@@ -208,6 +217,9 @@ mod tests {
         let renewed = lease.renewed(sent_at, Duration::from_millis(100));
         assert!(renewed.is_expired(), "a renewal that took longer than its TTL is over");
         assert_eq!(renewed.fence(), lease.fence());
+        for lease in [lease, renewed] {
+            assert_eq!(lease.sent_at(), Some(sent_at), "the margin does not make it older");
+        }
     }
 
     #[tokio::test(start_paused = true)]

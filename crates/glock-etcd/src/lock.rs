@@ -98,8 +98,7 @@ impl Lock for EtcdLock {
         let Some(owner) = Owner::of(lease.owner()) else { return Err(not_held) };
         let store = Arc::clone(&self.store);
         let key = store.range(lease.id()).key(&owner.seat);
-        // The margin of the deadline only makes the lease look older than it is.
-        let (ttl, since) = (lease.ttl(), lease.deadline().checked_sub(lease.ttl()));
+        let (ttl, since) = (lease.ttl(), lease.sent_at());
         let release = async move {
             let mut says = value(&owner.secret, &store.config.holder).into_bytes();
             loop {

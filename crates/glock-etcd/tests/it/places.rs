@@ -77,6 +77,28 @@ async fn a_spare_lease_that_is_gone_is_replaced() {
     }
 }
 
+/// Leases that locks leave are as young as they are: none is kept alive before a twentieth of its
+/// time is gone, however often it was used.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration etcd`"]
+async fn a_spare_lease_does_not_age_with_its_use() {
+    const LONG: Duration = Duration::from_mins(10);
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&url()).await);
+    let ours = lock(&url(), &namespace);
+    for turn in 0..20 {
+        let lease = ours.acquire(&id("x"), LONG).await.unwrap();
+        ours.release(&lease).await.unwrap();
+        if turn == 0 {
+            sleep(Duration::from_millis(1_200)).await;
+        }
+    }
+    let last = ours.acquire(&id("x"), LONG).await.unwrap();
+    let hold = line(&bare, &namespace, 1).await.swap_remove(0);
+    let left = bare.client.lease_client().time_to_live(hold.lease, None).await.unwrap().ttl();
+    assert!((570..=598).contains(&left), "{left} s left: it was kept alive");
+    ours.release(&last).await.unwrap();
+}
+
 /// So is one that a longer renewal would move to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
