@@ -89,7 +89,7 @@ impl Try {
         let (store, action) = (&*self.store, Action::Acquire);
         let mut spare = lease(store, action, self.ttl).await?;
         self.in_use.store(spare.id, Ordering::Release);
-        let owner = Owner { lease: spare.id, seat: store.seats.take()?, secret: secret()? };
+        let owner = Owner { lease: spare.id, seat: store.seats.take(&self.id)?, secret: secret()? };
         let range = store.range(&self.id);
         let key = range.key(&owner.seat);
         let txn = txns::take(&range, &key, &value(&owner.secret, &store.config.holder), spare.id);
@@ -116,7 +116,7 @@ impl Try {
                 if !is_lease_gone(&err) {
                     store.leases.give_back(spare);
                 }
-                store.seats.give_back(owner.seat);
+                store.seats.give_back(&self.id, owner.seat);
                 return Err(err);
             }
             answer => answer?,
@@ -127,7 +127,7 @@ impl Try {
             return Ok(Lease::granted(id, owner, fence, spare.since, spare.ttl));
         }
         store.leases.give_back(spare);
-        store.seats.give_back(owner.seat);
+        store.seats.give_back(&self.id, owner.seat);
         let holder = txns::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
         Err(LockError::Held { id: self.id.clone(), holder })
     }

@@ -97,7 +97,7 @@ impl Lock for EtcdLock {
         let not_held = LockError::NotHeld { id: lease.id().clone() };
         let Some(owner) = Owner::of(lease.owner()) else { return Err(not_held) };
         let store = Arc::clone(&self.store);
-        let key = store.range(lease.id()).key(&owner.seat);
+        let (key, id) = (store.range(lease.id()).key(&owner.seat), lease.id().clone());
         let (ttl, since) = (lease.ttl(), lease.sent_at());
         let release = async move {
             let mut says = value(&owner.secret, &store.config.holder).into_bytes();
@@ -114,7 +114,7 @@ impl Lock for EtcdLock {
                     Some(kv) if answer.succeeded() => {
                         store.neighbours.left(&key);
                         renew::left(&store, kv.lease(), owner.lease, ttl, since);
-                        store.seats.give_back(owner.seat);
+                        store.seats.give_back(&id, owner.seat);
                         return Ok(());
                     }
                     // Taken by a client that calls itself something else.

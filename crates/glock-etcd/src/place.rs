@@ -58,7 +58,7 @@ impl Place {
         id: &LockId,
         ttl: Duration,
     ) -> Result<Self, LockError> {
-        let (range, seat, secret) = (store.range(id), store.seats.take()?, secret()?);
+        let (range, seat, secret) = (store.range(id), store.seats.take(id)?, secret()?);
         Ok(Self {
             key: range.key(&seat),
             seat,
@@ -239,10 +239,11 @@ impl Drop for Place {
                 store.leases.give_back(own);
             }
             if !self.asked {
-                store.seats.give_back(seat);
+                store.seats.give_back(&self.id, seat);
             }
             return;
         }
+        let id = self.id.clone();
         store.spawn(async move {
             let cleared = unwanted.clear().await;
             match own {
@@ -253,7 +254,7 @@ impl Drop for Place {
                 None => {}
             }
             if cleared == Cleared::ForGood {
-                unwanted.store.seats.give_back(seat);
+                unwanted.store.seats.give_back(&id, seat);
             }
         });
     }
