@@ -185,7 +185,8 @@ impl Call {
         U: Fn() -> F,
         F: Future<Output = Result<(), LockError>> + Send + 'static,
     {
-        let until = Instant::now().checked_add(ttl);
+        // A request that travels so long begins its lease only then.
+        let until = Instant::now().checked_add(travel.saturating_add(ttl));
         let mut search = Search::new(travel);
         loop {
             let asked_at = Instant::now();

@@ -131,6 +131,7 @@ impl<L: Lock> Renewal<L> {
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
                 () = &mut ending.told => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
+                () = reached(hold_until) => return Ok(()),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
             if let Some(reason) = self.shared.lost() {
@@ -230,6 +231,14 @@ async fn over(lease: &Lease) {
     }
 }
 
+/// Returns at that time, if there is one.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn first_pause(ttl: Duration) -> Duration {
-    (ttl / PAUSE_PART).max(PAUSE_MIN)
+    (ttl / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX)
 }

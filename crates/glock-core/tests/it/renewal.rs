@@ -160,6 +160,16 @@ async fn a_renewal_that_is_tried_again_stops_at_max_hold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_answers_after_max_hold_does_not_extend_the_hold() {
+    // It begins a third into the TTL, after 9.9 s.
+    let lock = Scripted::default().renew_answers(&[Answer::Late(Duration::from_secs(5))]);
+    let from = Instant::now();
+    let guard = lock.hold("x", TTL * 10, Retry::NEVER).await.unwrap();
+    let guard = guard.with_max_hold(Duration::from_secs(12));
+    assert_eq!(loss(&guard, from).await, (Duration::from_millis(29_698), LossReason::MaxHold));
+}
+
+#[tokio::test(start_paused = true)]
 async fn validity_ends_at_the_deadline_even_if_nothing_runs() {
     let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
     let guard = hold(&lock).await;
@@ -192,11 +202,14 @@ async fn a_guard_dropped_while_it_renews_releases() {
 #[tokio::test(start_paused = true)]
 async fn a_release_that_fails_is_reported_and_tried_again() {
     let fails = Answer::Fails(Fault::Unavailable);
-    let lock = Scripted::default().release_answers(&[fails, fails, Answer::Yes]);
-    let released = hold(&lock).await.release().await;
-    assert!(matches!(released, Err(LockError::Backend { .. })), "{released:?}");
-    sleep(TTL).await;
-    assert_eq!(lock.count(Action::Release), 3);
+    // Soon, however long the lease lasts.
+    for ttl in [TTL, Duration::from_hours(24)] {
+        let lock = Scripted::default().release_answers(&[fails, fails, Answer::Yes]);
+        let released = lock.hold("x", ttl, Retry::NEVER).await.unwrap().release().await;
+        assert!(matches!(released, Err(LockError::Backend { .. })), "{released:?}");
+        sleep(Duration::from_secs(11)).await;
+        assert_eq!(lock.count(Action::Release), 3);
+    }
 }
 
 #[tokio::test(start_paused = true)]
