@@ -38,11 +38,25 @@ pub(crate) fn asking(err: &RedisError) -> Fault {
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::RESP3NotSupported => Fault::Rejected,
-        // A connection that the application manages connects for itself.
-        ErrorKind::Io if err.is_connection_refusal() => Fault::Unavailable,
-        ErrorKind::ClusterConnectionNotFound => Fault::Unavailable,
         _ => Fault::Unknown,
     }
+}
+
+/// Whether a cluster connection tries again after such an error, as long as it may: then it says
+/// nothing of the tries before.
+pub(crate) fn ends_retries(err: &RedisError) -> bool {
+    matches!(
+        err.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::ReadOnly
+        )
+    )
 }
 
 /// What an error means that the server answered: it changed nothing.
@@ -160,9 +174,15 @@ mod tests {
             "ERR Error running script: Script killed by user with SCRIPT KILL...",
         ] {
             assert_eq!(asking(&server(line)), Fault::Unavailable, "{line}");
+            let passes_on = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
+            let retried = passes_on.iter().any(|code| line.starts_with(code));
+            assert_eq!(ends_retries(&server(line)), retried, "{line}");
             assert_eq!(connecting(&server(line)), Fault::Unavailable, "{line}");
         }
         assert_eq!(connecting(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
+        assert!(ends_retries(&server("MOVED 866 127.0.0.1:7002")));
+        let refused = io(io::ErrorKind::ConnectionRefused);
+        assert_eq!(asking(&refused), Fault::Unknown, "by the way to another try's server");
         assert_eq!(connecting(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
     }
 

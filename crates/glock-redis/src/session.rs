@@ -93,7 +93,7 @@ impl Session {
             if line.is_over(&err) {
                 self.retire(line.number);
             }
-            let fault = error::asking(&err);
+            let fault = line.fault(&err);
             repeated |= fault == Fault::Unknown;
             let settled = action != Action::Acquire || fault != Fault::Unknown;
             if !may_repeat || !settled || !error::is_worth_repeating(&err) {
@@ -116,7 +116,7 @@ impl Session {
             if line.is_over(&err) {
                 self.retire(line.number);
             }
-            failed(error::asking(&err), err)
+            failed(line.fault(&err), err)
         })
     }
 
@@ -207,6 +207,15 @@ impl Line {
         match self.wire.send(&request.by_hash()).await {
             Err(err) if is_unknown_script(&err) => self.wire.send(&request.by_text()).await,
             answer => answer,
+        }
+    }
+
+    /// What an error means that came instead of an answer. What looks after itself may have asked
+    /// before and lost that answer: it tells of its last try alone.
+    fn fault(&self, err: &RedisError) -> Fault {
+        match self.wire {
+            Wire::Given(_) if error::ends_retries(err) => Fault::Unknown,
+            _ => error::asking(err),
         }
     }
 

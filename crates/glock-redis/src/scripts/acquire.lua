@@ -9,6 +9,9 @@ if not owner then
   -- The clock is the floor, so that a counter that was lost does not start again below.
   local clock = redis.call('TIME')
   local last = tonumber(redis.call('GET', KEYS[2]) or 0) or 0
+  if last ~= last then
+    last = 0 -- not a number
+  end
   local next = math.max(last + 1, clock[1] * 1000000 + clock[2])
   -- Lua counts in doubles: beyond 2^53, adding one changes nothing.
   if next >= 9007199254740992 then
@@ -17,7 +20,12 @@ if not owner then
   token = string.format('%.0f', next)
   -- Kept for a day longer than the lease: by then the clock is far beyond the counter.
   redis.call('SET', KEYS[2], token, 'PX', string.format('%.0f', ARGV[2] + 86400000))
+  -- What a script has written stays if it fails, and a lock without an end is for ever: a user who may
+  -- not set one is stopped here. Not before the counter, as a full server refuses a first write alone.
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', token, 'holder', ARGV[3])
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return {1, token}
 end
 -- A request that is repeated late must not shorten what was renewed meanwhile.
 local left = redis.call('PTTL', KEYS[1])

@@ -57,6 +57,25 @@ async fn the_recipe_is_enough_for_everything() {
     let () = server.ask_with("ACL DELUSER", &user).await;
 }
 
+/// Redis keeps what a script had written before it was refused.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration redis`"]
+async fn who_lacks_a_command_leaves_no_lock_behind() {
+    let server = Server::open().await;
+    let user = server.namespace.clone();
+    for lacking in ["hmget", "get", "set", "hset", "time", "pexpire"] {
+        let rules = format!("reset on >secret ~{user}:* &{user}:* {COMMANDS} -{lacking}");
+        let () = server.ask(&format!("ACL SETUSER {user} {rules}")).await;
+        let lock = RedisLock::new(client(&user)).with_config(server.config()).unwrap();
+        let err = lock.acquire(&id(lacking), LONG).await.unwrap_err();
+        assert_eq!(err.fault(), Some(Fault::Rejected), "{lacking}: {err:?}");
+        let theirs = server.lock();
+        let lease = theirs.acquire(&id(lacking), LONG).await;
+        theirs.release(&lease.expect(lacking)).await.unwrap();
+    }
+    let () = server.ask_with("ACL DELUSER", &user).await;
+}
+
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration redis`"]
 async fn who_may_not_subscribe_still_gets_the_lock() {
