@@ -39,8 +39,9 @@ impl PostgresLock {
     }
 
     /// Connects to `url` with [`pool_options`](Self::pool_options), and lets no statement run
-    /// longer than a call may wait for it. Behind a connection pooler, which may not take that
-    /// setting, make a pool and use [`new`](Self::new).
+    /// longer than [`CALL_TIMEOUT`], for which a call waits by default. For a longer `call_timeout`,
+    /// or behind a connection pooler, which may not take that setting, make a pool and use
+    /// [`new`](Self::new).
     ///
     /// # Errors
     ///
@@ -64,7 +65,8 @@ impl PostgresLock {
     }
 
     /// Settings for a pool: no ping before each use, because a dead connection is replaced when it
-    /// is noticed, and little patience with a server that is out of reach.
+    /// is noticed, and little patience with a server that is out of reach: three quarters of
+    /// [`CALL_TIMEOUT`].
     pub fn pool_options() -> PgPoolOptions {
         PgPoolOptions::new().test_before_acquire(false).acquire_timeout(CALL_TIMEOUT * 3 / 4)
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use glock_core::{
-    Action, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, WaitQueue,
+    Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
+    WaitQueue, backend,
 };
 use sqlx::{PgPool, Row, postgres::PgRow};
 
@@ -48,7 +49,10 @@ impl Store {
         let lease = match self.try_acquire(&way, &id, &owner, ttl).await? {
             // A first statement on a connection takes longer, too long for a very short TTL. The
             // same token again extends the grant.
-            lease if lease.is_expired() => self.try_acquire(&way, &id, &owner, ttl).await?,
+            lease if lease.is_expired() => {
+                let again = self.try_acquire(&way, &id, &owner, ttl).await;
+                again.map_err(after_a_grant)?
+            }
             lease => lease,
         };
         Ok(lease)
@@ -135,6 +139,14 @@ impl Store {
         let answer = self.session.fetch(&self.statements.inspect, bind, "").await;
         let row = answer.map_err(failed)?.row;
         row.map(|row| holder(&row, [0, 1, 2])).transpose().map_err(failed)
+    }
+}
+
+/// A failure after which there may be a grant all the same.
+fn after_a_grant(err: LockError) -> LockError {
+    match err.fault() {
+        Some(_) => LockError::backend(backend::POSTGRES, Action::Acquire, Fault::Unknown, err),
+        None => err,
     }
 }
 
