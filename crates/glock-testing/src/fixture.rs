@@ -66,6 +66,8 @@ pub trait Networked: Fixture {
     /// Whether what was sent on a lost connection can still reach the store once the client is back
     /// on another. Not where the store ends a client's old connection when it takes up the new one.
     const HEARS_LATE_REQUESTS: bool = true;
+    /// Whether the store wakes waiters, so that they need not look.
+    const WAKES: bool = true;
     /// How long that minute is: shorter only for a store that is itself a test.
     const IDLE: Duration = Duration::from_mins(1);
     /// The path of the test `holder_process` that the macro made, if that was not called at the
