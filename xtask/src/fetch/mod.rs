@@ -12,12 +12,12 @@ use std::{
 
 use crate::{
     Result,
-    shell::{now, read, say},
+    shell::{now, read, say, works},
     stores::{Layout, Package, Server},
     workspace,
 };
 
-/// In a server's directory once it is whole: what it was made from.
+/// In a server's directory once it is whole: the pins that it was made for.
 const STAMP: &str = ".ok";
 
 /// Makes sure that all of them are there; two runs at once wait for each other.
@@ -91,6 +91,11 @@ fn lock(dir: &Path) -> Result<File> {
 /// Builds the server's directory aside and puts it in place when it runs.
 fn make(dir: &Path, server: &Server) -> Result<()> {
     let since = now();
+    if matches!(server.layout, Layout::Java { .. }) && !works("java", &["-version"]) {
+        return Err(
+            "java is missing: install default-jre-headless, or another Java 11 or newer".to_owned()
+        );
+    }
     let (new, files) = (dir.join(format!(".new-{}", server.name)), dir.join(".files"));
     for scratch in [&new, &files] {
         remove(scratch)?;
