@@ -29,9 +29,10 @@ pub(crate) struct Missing {
     absent_since: Option<Instant>,
 }
 
-/// How often something was tried, and when it may be tried next.
+/// How often something was tried and failed, and when it may be tried next.
 pub(crate) struct Tries {
     count: u32,
+    failed: u32,
     not_before: Instant,
 }
 
@@ -93,7 +94,7 @@ impl Missing {
 
 impl Tries {
     fn new() -> Self {
-        Self { count: 0, not_before: Instant::now() }
+        Self { count: 0, failed: 0, not_before: Instant::now() }
     }
 
     pub(crate) fn may_begin(&self, now: Instant) -> bool {
@@ -103,11 +104,35 @@ impl Tries {
     /// After one that failed: whether there is another.
     pub(crate) fn again(&mut self) -> bool {
         self.pause(Duration::MAX);
-        self.count < TRIES_MAX
+        self.failed += 1;
+        self.failed < TRIES_MAX
     }
 
     fn pause(&mut self, longest: Duration) {
         self.count += 1;
         self.not_before = Instant::now() + longest.min(PAUSE * (1 << self.count.min(6)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_after_many_that_found_nothing_does_not_end_the_search() {
+        let (travel, mut missing) = (Duration::from_mins(10), Missing::new("x".into()));
+        let nothing = HashMap::new();
+        for _ in 0..2 * TRIES_MAX {
+            let found = missing.search(Some(&nothing), Instant::now(), travel);
+            let Search::Again(again) = found else { panic!("it was given up") };
+            missing = again;
+        }
+        for failed in 1..=TRIES_MAX {
+            match missing.search(None, Instant::now(), travel) {
+                Search::Again(again) if failed < TRIES_MAX => missing = again,
+                Search::GivenUp if failed == TRIES_MAX => return,
+                _ => panic!("not after {failed}"),
+            }
+        }
     }
 }
