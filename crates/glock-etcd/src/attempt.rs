@@ -10,12 +10,12 @@ use std::{
 
 use etcd_client::TxnResponse;
 use glock_core::{Action, Call, Fault, Lease, LockError, LockId, backend};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     error::{is_lease_gone, is_worth_repeating, silent},
     grant::lease,
-    leases::Leases,
+    leases::{Leases, Spare},
     schema::{Owner, secret, value},
     store::{Store, fence, holder, revision},
     txns,
@@ -23,6 +23,10 @@ use crate::{
 
 /// No attempt begins after so many quarters of the call's time limit.
 const ATTEMPTS_QUARTERS: u32 = 3;
+/// Before the second attempt, where the first has done nothing; each later one is twice as long, up
+/// to the longest.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// Tries once to take the lock for `ttl`, which is one that etcd counts in.
 pub(crate) async fn acquire(
@@ -66,8 +70,9 @@ struct Try {
 impl Try {
     async fn run(self) -> Result<Lease, LockError> {
         let since = Instant::now();
+        let (mut patience, mut pause) = (self.store.attempt(), PAUSE);
         loop {
-            let result = self.once().await;
+            let result = self.once(patience).await;
             let Err(err) = &result else { return result };
             let late = since.elapsed() > self.store.limit() / 4 * ATTEMPTS_QUARTERS;
             if is_lease_gone(err) && !late {
@@ -77,15 +82,22 @@ impl Try {
             if late || !is_worth_repeating(err) {
                 return result;
             }
-            // It may have happened, or happen yet. Without its lease it has not, and never will.
             let lease = self.in_use.load(Ordering::Acquire);
-            if lease != 0 && self.store.revoke(Action::Acquire, lease).await.is_err() {
+            if lease == 0 {
+                // Nothing happened: no member can be reached, or none has a leader.
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            } else if self.store.revoke(Action::Acquire, lease).await.is_err() {
+                // It may have happened, or happen yet. Without its lease it has not, and never will.
                 return result;
             }
+            // Where all are slow, another member is no faster.
+            patience *= 2;
         }
     }
 
-    async fn once(&self) -> Result<Lease, LockError> {
+    /// Asks one member, for so long if there are others.
+    async fn once(&self, patience: Duration) -> Result<Lease, LockError> {
         let (store, action) = (&*self.store, Action::Acquire);
         let mut spare = lease(store, action, self.ttl).await?;
         self.in_use.store(spare.id, Ordering::Release);
@@ -102,7 +114,7 @@ impl Try {
         // limit is what ends it.
         let request = async {
             if store.source.has_others() {
-                timeout(store.attempt(), request).await.unwrap_or_else(|_| Err(silent(action)))
+                timeout(patience, request).await.unwrap_or_else(|_| Err(silent(action)))
             } else {
                 request.await
             }
@@ -112,11 +124,13 @@ impl Try {
         };
         let answer = Leases::freshened(store, action, &mut spare, request, succeeded).await;
         let answer = match answer {
-            Err(err) if err.fault() == Some(Fault::Rejected) => {
-                if !is_lease_gone(&err) {
-                    store.leases.give_back(spare);
+            // Nobody has done anything with them.
+            Err(err) if err.fault().is_some_and(|fault| fault != Fault::Unknown) => {
+                if is_lease_gone(&err) {
+                    store.seats.give_back(&self.id, owner.seat);
+                } else {
+                    self.leave(spare, owner.seat);
                 }
-                store.seats.give_back(&self.id, owner.seat);
                 return Err(err);
             }
             answer => answer?,
@@ -126,9 +140,15 @@ impl Try {
             let (id, owner) = (self.id.clone(), owner.token()?);
             return Ok(Lease::granted(id, owner, fence, spare.since, spare.ttl));
         }
-        store.leases.give_back(spare);
-        store.seats.give_back(&self.id, owner.seat);
+        self.leave(spare, owner.seat);
         let holder = txns::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
         Err(LockError::Held { id: self.id.clone(), holder })
+    }
+
+    /// Gives back what a request did not use. There is nothing to undo any more.
+    fn leave(&self, spare: Spare, seat: String) {
+        self.in_use.store(0, Ordering::Release);
+        self.store.leases.give_back(spare);
+        self.store.seats.give_back(&self.id, seat);
     }
 }

@@ -31,7 +31,9 @@ pub(crate) fn fault(err: &Error) -> Fault {
         | Error::InvalidMetadataValue(_)
         | Error::EndpointsNotManaged
         // The endpoint's settings, a certificate among them.
-        | Error::TransportError(_) => Fault::Rejected,
+        | Error::TransportError(_)
+        // How the driver says that there is no such lease.
+        | Error::LeaseKeepAliveError(_) => Fault::Rejected,
         Error::EndpointError(_) | Error::Internal(_) => Fault::Unavailable,
         _ => Fault::Unknown,
     }
@@ -140,6 +142,12 @@ mod tests {
     #[test]
     fn a_lease_that_is_gone_is_told() {
         assert!(is_lease_gone(&of(Code::NotFound, "etcdserver: requested lease not found")));
+        let gone = Error::LeaseKeepAliveError("lease not found".into());
+        let gone = failed(Action::Renew, gone);
+        assert!(
+            is_lease_gone(&gone) && !is_worth_repeating(&gone),
+            "there is no use in asking again"
+        );
         assert!(
             !is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_gone(&garbled(Action::Renew))
         );

@@ -1,7 +1,7 @@
 //! `Leases`: leases granted ahead, so that an acquire is one round trip.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fmt,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -9,7 +9,10 @@ use std::{
 };
 
 use glock_core::Action;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     grant::{end_unheard, grant},
@@ -41,10 +44,10 @@ struct Spares {
     by_ttl: BTreeMap<Duration, Vec<Spare>>,
     /// The server's shortest, once it has granted more than was asked for.
     floor: Duration,
-    /// Whether a task looks after them.
-    swept: bool,
-    /// The TTLs of which one is being granted ahead.
-    stocking: HashSet<Duration>,
+    /// The task that looks after them.
+    sweeper: Option<AbortHandle>,
+    /// The tasks that grant one of a TTL ahead.
+    stocking: HashMap<Duration, Option<AbortHandle>>,
 }
 
 /// A lease is used as it is while less than this part of its time is gone; else it is kept alive
@@ -139,8 +142,8 @@ impl Leases {
         }
         let mut spares = self.spares();
         spares.by_ttl.entry(spare.ttl).or_default().push(spare);
-        if !std::mem::replace(&mut spares.swept, true) {
-            store.spawn(sweep(Weak::clone(&self.store)));
+        if has_ended(spares.sweeper.as_ref()) {
+            spares.sweeper = store.spawn(sweep(Weak::clone(&self.store)));
         }
     }
 
@@ -163,22 +166,23 @@ impl Leases {
     /// Grants one lease ahead in the background, unless there is one.
     pub(crate) fn stock(&self, ttl: Duration) {
         let Some(store) = self.store.upgrade() else { return };
-        {
-            let mut spares = self.spares();
-            let wanted = ttl.max(spares.floor);
-            let same = spares.by_ttl.get(&wanted);
-            let there = same.is_some_and(|same| same.iter().any(|spare| !spare.is_stale()));
-            if there || wanted > SPARE_TTL_MAX || !spares.stocking.insert(ttl) {
-                return;
-            }
+        let mut spares = self.spares();
+        let wanted = ttl.max(spares.floor);
+        let same = spares.by_ttl.get(&wanted);
+        let there = same.is_some_and(|same| same.iter().any(|spare| !spare.is_stale()));
+        let under_way = spares.stocking.get(&ttl).is_some_and(|task| !has_ended(task.as_ref()));
+        if there || wanted > SPARE_TTL_MAX || under_way {
+            return;
         }
         let work = Arc::clone(&store);
-        store.spawn(async move {
+        // It takes the lock again only when it runs, which is not in here.
+        let task = store.spawn(async move {
             if let Ok(spare) = grant(&work, Action::Acquire, ttl).await {
                 work.leases.give_back(spare);
             }
             work.leases.spares().stocking.remove(&ttl);
         });
+        spares.stocking.insert(ttl, task);
     }
 
     /// All that are left, for the client's end.
@@ -199,14 +203,22 @@ impl Leases {
             }
         }
         spares.by_ttl.retain(|_, same| !same.is_empty());
-        spares.swept = !(spares.by_ttl.is_empty() && surplus.is_empty());
-        spares.swept.then_some(surplus)
+        if spares.by_ttl.is_empty() && surplus.is_empty() {
+            spares.sweeper = None;
+            return None;
+        }
+        Some(surplus)
     }
 
     fn spares(&self) -> MutexGuard<'_, Spares> {
         // No code that could panic runs under this lock, so what it holds is whole.
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a task has to be begun: there is none, or it was dropped with its runtime.
+fn has_ended(task: Option<&AbortHandle>) -> bool {
+    task.is_none_or(AbortHandle::is_finished)
 }
 
 async fn sweep(store: Weak<Store>) {

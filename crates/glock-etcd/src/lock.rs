@@ -39,7 +39,8 @@ impl EtcdLock {
     }
 
     /// Locks through a client that is made when it is first needed, and logs in then if `options`
-    /// name a user. No I/O. Begin with [`connect_options`](crate::connect_options).
+    /// name a user. No I/O. Begin with [`connect_options`](crate::connect_options). The client
+    /// belongs to the runtime that it is made on, and its connection ends with that.
     pub fn connect(
         endpoints: impl IntoIterator<Item = impl Into<String>>,
         options: ConnectOptions,

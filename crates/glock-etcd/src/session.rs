@@ -161,6 +161,7 @@ async fn keep(store: Weak<Store>, session: Weak<Session>) {
     else {
         return;
     };
+    let _ends = Ends(Weak::clone(&session));
     let mut idle = 0;
     loop {
         tokio::select! {
@@ -182,6 +183,17 @@ async fn keep(store: Weak<Store>, session: Weak<Session>) {
     }
     if let Some(store) = store.upgrade() {
         let _ = store.revoke(Action::Wait, lease).await;
+    }
+}
+
+/// Ends a session that nobody keeps alive any more: also where its keeper goes with its runtime.
+struct Ends(Weak<Session>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.upgrade() {
+            session.end();
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use etcd_client::{Client, Error, KeyValue, ResponseHeader, Txn, TxnResponse};
 use glock_core::{
     Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, WaitQueue, Wakeups, backend,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 
 use crate::{
     error::{failed, is_lease_gone, is_token_old},
@@ -196,12 +196,15 @@ impl Store {
         }
     }
 
-    /// Runs `work` in the background, from wherever it is called.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// Runs `work` in the background, from wherever it is called. It ends with its runtime.
+    pub(crate) fn spawn(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
         // Where there is none now, such as in a drop, the one that was there first.
-        if let Some(runtime) = Handle::try_current().ok().as_ref().or(self.runtime.get()) {
-            runtime.spawn(work);
-        }
+        let current = Handle::try_current().ok();
+        let runtime = current.as_ref().or(self.runtime.get())?;
+        Some(runtime.spawn(work).abort_handle())
     }
 }
 

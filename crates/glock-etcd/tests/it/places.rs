@@ -7,7 +7,7 @@ use glock_etcd::{EtcdLock, LockConfig, connect_options, etcd_client::WatchOption
 use glock_testing::{Proxy, fresh_namespace, process::rests};
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::common::{
@@ -113,6 +113,25 @@ async fn a_longer_renewal_replaces_a_spare_lease_that_is_gone() {
     let longer = ours.renew(&short, TTL).await.unwrap();
     assert_eq!((longer.ttl(), longer.fence()), (TTL, short.fence()));
     ours.release(&longer).await.unwrap();
+}
+
+/// A lease that is gone is not asked for again and again: whoever renews it hears so at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration etcd`"]
+async fn a_renewal_of_a_lease_that_is_gone_is_refused_at_once() {
+    let (namespace, bare) = (fresh_namespace(), Bare::connect(&url()).await);
+    let ours = lock(&url(), &namespace);
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let lease = ours.acquire(&id("x"), TTL).await.unwrap();
+        let hold = line(&bare, &namespace, 1).await.swap_remove(0);
+        bare.client.lease_client().revoke(hold.lease).await.unwrap();
+        let since = Instant::now();
+        let renewed = ours.renew(&lease, TTL).await;
+        assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{renewed:?}");
+        fastest = fastest.min(since.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(150), "{fastest:?}");
 }
 
 /// Text says what it likes of the TTL; etcd's word counts.

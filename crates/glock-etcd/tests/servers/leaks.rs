@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use glock_core::{Lock, LockError, LockExt, Retry};
+use glock_core::{Fault, Lock, LockError, LockExt, Retry};
 use glock_testing::{
     Proxy, fresh_namespace,
     process::{Child, role, tell},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     common::{Bare, cluster::Cluster},
@@ -56,13 +59,20 @@ async fn a_thousand_failed_tries_leave_one_spare_lease_and_a_client_none() {
 async fn a_thousand_dropped_futures_leave_nothing() {
     let cluster = Cluster::start().await;
     let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
-    let ours = lock(&cluster.endpoints(), &namespace);
-    for n in 0..1_000_u64 {
-        let patience = Duration::from_micros(n.wrapping_mul(0x9e37_79b9) % 6_000);
-        let hold = ours.hold(format!("x{}", n % 3), TTL * 20, Retry::FOREVER);
-        let _guard_or_nothing = timeout(patience, hold).await;
+    let clients = [0, 1].map(|_| lock(&cluster.endpoints(), &namespace));
+    let mut tasks = JoinSet::new();
+    for task in 0..8_u64 {
+        let ours = clients[usize::from(task % 2 == 0)].clone();
+        tasks.spawn(async move {
+            for n in 0..125_u64 {
+                let chance = (task * 125 + n).wrapping_mul(0x9e37_79b9);
+                let hold = ours.hold(format!("x{}", chance % 3), TTL * 20, Retry::FOREVER);
+                let _guard_or_nothing = timeout(Duration::from_micros(chance % 12_000), hold).await;
+            }
+        });
     }
-    drop(ours);
+    tasks.join_all().await;
+    drop(clients);
     assert_clean(&bare, &namespace, Duration::from_secs(20)).await;
 }
 
@@ -140,6 +150,26 @@ async fn a_stale_spare_lease_is_given_back() {
     // By itself it would run out in three seconds.
     assert_leases(&bare, 1, Duration::from_secs(1)).await;
     ours.release(&lease).await.unwrap();
+}
+
+/// A try that does not reach a server gives its lease back, and does not forget it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_spare_lease_outlives_servers_that_are_gone() {
+    let mut cluster = Cluster::start().await;
+    let ours = lock(&cluster.endpoints()[..1], &fresh_namespace());
+    let lease = ours.acquire(&id("x"), TTL * 100).await.unwrap();
+    ours.release(&lease).await.unwrap();
+    (0..3).for_each(|member| cluster.kill(member));
+    // The connection is known to be gone.
+    sleep(Duration::from_millis(500)).await;
+    let err = ours.acquire(&id("x"), TTL * 100).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
+    (0..3).for_each(|member| cluster.restart(member));
+    let retry = Retry::within(Duration::from_secs(30));
+    let lease = ours.acquire_with_retry("x", TTL * 100, retry).await.unwrap();
+    ours.release(&lease).await.unwrap();
+    assert_leases(&Bare::connect(&cluster.endpoints()).await, 1, Duration::from_secs(15)).await;
 }
 
 /// Callers that leave before they are in line make one session together, not one each.

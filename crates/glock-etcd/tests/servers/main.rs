@@ -12,6 +12,7 @@ mod leaks;
 mod members;
 mod moves;
 mod quorum;
+mod runtimes;
 mod waiters;
 
 use common::line::{id, lock};
