@@ -131,7 +131,6 @@ impl<L: Lock> Renewal<L> {
                 order = &mut self.orders => return Err(End::LetGo(order.ok())),
                 () = &mut ending.told => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
-                () = reached(hold_until) => return Ok(()),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
             if let Some(reason) = self.shared.lost() {
@@ -140,6 +139,10 @@ impl<L: Lock> Renewal<L> {
             }
             match renewed {
                 Ok(lease) if lease.is_expired() => return Err(End::Lost(LossReason::Expired)),
+                // Asked for before the holder's time was up, and too late to have more of it.
+                Ok(_) if self.shared.hold_until().is_some_and(|until| until <= Instant::now()) => {
+                    return Ok(());
+                }
                 Ok(lease) => {
                     let margin = self.lease.remaining();
                     self.renew_at = renew_at(&lease);
@@ -228,14 +231,6 @@ async fn over(lease: &Lease) {
             return;
         }
         time::sleep_until(at).await;
-    }
-}
-
-/// Returns at that time, if there is one.
-async fn reached(at: Option<Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
