@@ -38,25 +38,23 @@ pub(crate) fn asking(err: &RedisError) -> Fault {
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::RESP3NotSupported => Fault::Rejected,
+        // A connection that the application manages connects for itself.
+        ErrorKind::Io if err.is_connection_refusal() => Fault::Unavailable,
+        ErrorKind::ClusterConnectionNotFound => Fault::Unavailable,
         _ => Fault::Unknown,
     }
 }
 
-/// Whether a cluster connection tries again after such an error, as long as it may: then it says
-/// nothing of the tries before.
-pub(crate) fn ends_retries(err: &RedisError) -> bool {
-    matches!(
-        err.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::ReadOnly
-        )
-    )
+/// What it means on a connection that asks again by itself: it tells of the last time alone, and the
+/// answer to an earlier one may have been lost.
+pub(crate) fn repeating(err: &RedisError) -> Fault {
+    let moved =
+        matches!(err.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
+    match asking(err) {
+        Fault::Unavailable => Fault::Unknown,
+        _ if moved => Fault::Unknown,
+        fault => fault,
+    }
 }
 
 /// What an error means that the server answered: it changed nothing.
@@ -174,15 +172,13 @@ mod tests {
             "ERR Error running script: Script killed by user with SCRIPT KILL...",
         ] {
             assert_eq!(asking(&server(line)), Fault::Unavailable, "{line}");
-            let passes_on = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
-            let retried = passes_on.iter().any(|code| line.starts_with(code));
-            assert_eq!(ends_retries(&server(line)), retried, "{line}");
+            assert_eq!(repeating(&server(line)), Fault::Unknown, "{line}");
             assert_eq!(connecting(&server(line)), Fault::Unavailable, "{line}");
         }
         assert_eq!(connecting(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
-        assert!(ends_retries(&server("MOVED 866 127.0.0.1:7002")));
-        let refused = io(io::ErrorKind::ConnectionRefused);
-        assert_eq!(asking(&refused), Fault::Unknown, "by the way to another try's server");
+        assert_eq!(repeating(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
+        assert_eq!(repeating(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
+        assert_eq!(repeating(&server("NOPERM no permissions")), Fault::Rejected);
         assert_eq!(connecting(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
     }
 

@@ -93,7 +93,7 @@ impl Session {
             if line.is_over(&err) {
                 self.retire(line.number);
             }
-            let fault = line.fault(&err);
+            let fault = line.fault(action, &err);
             repeated |= fault == Fault::Unknown;
             let settled = action != Action::Acquire || fault != Fault::Unknown;
             if !may_repeat || !settled || !error::is_worth_repeating(&err) {
@@ -116,7 +116,7 @@ impl Session {
             if line.is_over(&err) {
                 self.retire(line.number);
             }
-            failed(line.fault(&err), err)
+            failed(error::asking(&err), err)
         })
     }
 
@@ -210,11 +210,13 @@ impl Line {
         }
     }
 
-    /// What an error means that came instead of an answer. What looks after itself may have asked
-    /// before and lost that answer: it tells of its last try alone.
-    fn fault(&self, err: &RedisError) -> Fault {
-        match self.wire {
-            Wire::Given(_) if error::ends_retries(err) => Fault::Unknown,
+    /// What an error means that came instead of an answer.
+    fn fault(&self, action: Action, err: &RedisError) -> Fault {
+        match &self.wire {
+            // A lock that it may have taken has to be undone.
+            Wire::Given(wire) if wire.repeats() && action == Action::Acquire => {
+                error::repeating(err)
+            }
             _ => error::asking(err),
         }
     }

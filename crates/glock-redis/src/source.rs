@@ -1,16 +1,21 @@
 //! `Source`: where connections come from.
 
+#[cfg(feature = "cluster")]
+use std::any::TypeId;
 use std::{sync::Arc, time::Duration};
 
 use glock_core::CALL_TIMEOUT;
-#[cfg(feature = "cluster")]
-use redis::cluster::{ClusterClient, ClusterConfig};
 #[cfg(feature = "sentinel")]
 use redis::sentinel::SentinelClient;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     io::tcp::socket2::TcpKeepalive,
+};
+#[cfg(feature = "cluster")]
+use redis::{
+    cluster::{ClusterClient, ClusterConfig},
+    cluster_async::ClusterConnection,
 };
 
 /// What hears of messages, and of the end of its connection.
@@ -125,11 +130,22 @@ impl Wire {
 /// A connection of the application's, whatever its type.
 pub(crate) trait Given: Send + Sync {
     fn send<'a>(&'a self, cmd: &'a Cmd) -> RedisFuture<'a, Value>;
+
+    /// Whether it asks again by itself where there was no answer, as a cluster's connection does.
+    fn repeats(&self) -> bool;
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Given for C {
     fn send<'a>(&'a self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let mut connection = self.clone();
         Box::pin(async move { connection.req_packed_command(cmd).await })
+    }
+
+    fn repeats(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        let repeats = TypeId::of::<C>() == TypeId::of::<ClusterConnection>();
+        #[cfg(not(feature = "cluster"))]
+        let repeats = false;
+        repeats
     }
 }
