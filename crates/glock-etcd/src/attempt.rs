@@ -23,10 +23,9 @@ use crate::{
 
 /// No attempt begins after so many quarters of the call's time limit.
 const ATTEMPTS_QUARTERS: u32 = 3;
-/// Before the second attempt, where the first has done nothing; each later one is twice as long, up
-/// to the longest.
+/// Before the second attempt, where the first has done nothing; each later one is twice as long. All
+/// together are as long as one member may take to answer.
 const PAUSE: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// Tries once to take the lock for `ttl`, which is one that etcd counts in.
 pub(crate) async fn acquire(
@@ -69,12 +68,14 @@ struct Try {
 
 impl Try {
     async fn run(self) -> Result<Lease, LockError> {
-        let since = Instant::now();
-        let (mut patience, mut pause) = (self.store.attempt(), PAUSE);
+        let (since, store) = (Instant::now(), &self.store);
+        let until = store.limit() / 4 * ATTEMPTS_QUARTERS;
+        let (mut patience, mut pause, mut paused) = (store.attempt(), PAUSE, Duration::ZERO);
         loop {
+            let began = Instant::now();
             let result = self.once(patience).await;
             let Err(err) = &result else { return result };
-            let late = since.elapsed() > self.store.limit() / 4 * ATTEMPTS_QUARTERS;
+            let late = since.elapsed() > until;
             if is_lease_gone(err) && !late {
                 // A spare one that had run out, or was revoked by an operator.
                 continue;
@@ -85,14 +86,23 @@ impl Try {
             let lease = self.in_use.load(Ordering::Acquire);
             if lease == 0 {
                 // Nothing happened: no member can be reached, or none has a leader.
+                paused += pause;
+                if paused > store.attempt() || since.elapsed() + pause > until {
+                    return result;
+                }
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            } else if self.store.revoke(Action::Acquire, lease).await.is_err() {
-                // It may have happened, or happen yet. Without its lease it has not, and never will.
+                pause *= 2;
+                continue;
+            }
+            // It may have happened, or happen yet. Without its lease it has not, and never will.
+            if store.revoke(Action::Acquire, lease).await.is_err() {
                 return result;
             }
-            // Where all are slow, another member is no faster.
-            patience *= 2;
+            self.in_use.store(0, Ordering::Release);
+            if began.elapsed() >= patience {
+                // If all are slow, another one is no faster.
+                patience = (patience * 2).min(store.limit());
+            }
         }
     }
 

@@ -49,12 +49,16 @@ fn status_fault(status: &Status) -> Fault {
         | Code::NotFound
         | Code::OutOfRange
         | Code::Unimplemented => Fault::Rejected,
-        // Too many requests, or no space left: refused before it was proposed.
-        Code::ResourceExhausted => Fault::Unavailable,
+        // Too many requests, or no space left: refused before it was proposed. In other words, the
+        // driver says that its connection is over.
+        Code::ResourceExhausted if status.message().starts_with(ETCD) => Fault::Unavailable,
         Code::Unavailable if was_not_sent(status) => Fault::Unavailable,
         _ => Fault::Unknown,
     }
 }
+
+/// How what a member says begins.
+const ETCD: &str = "etcdserver: ";
 
 /// What a member says that knows of no leader, and so has proposed nothing.
 const NO_LEADER: &str = "etcdserver: no leader";
@@ -137,6 +141,8 @@ mod tests {
             assert_eq!(of(Code::Unavailable, text).fault(), Some(Fault::Unknown), "{text}");
         }
         assert_eq!(of(Code::Unknown, "h2 protocol error").fault(), Some(Fault::Unknown));
+        let calm = of(Code::ResourceExhausted, "h2 protocol error: enhance your calm");
+        assert_eq!(calm.fault(), Some(Fault::Unknown));
     }
 
     #[test]

@@ -228,12 +228,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         let (store, own) = (Arc::clone(&self.store), self.own.take());
         let seat = mem::take(&mut self.seat);
-        let mut unwanted = Unwanted {
-            store: Arc::clone(&store),
-            session: Arc::clone(&self.session),
-            key: mem::take(&mut self.key),
-            left: self.left,
-        };
         if self.left == Left::Nothing {
             if let Some(own) = own {
                 store.leases.give_back(own);
@@ -243,6 +237,8 @@ impl Drop for Place {
             }
             return;
         }
+        let (session, key) = (Arc::clone(&self.session), mem::take(&mut self.key));
+        let mut unwanted = Unwanted::new(Arc::clone(&store), session, key, self.left);
         let id = self.id.clone();
         store.spawn(async move {
             let cleared = unwanted.clear().await;

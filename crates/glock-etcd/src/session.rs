@@ -76,7 +76,8 @@ impl Sessions {
         }
         let session = Arc::new(Session::start(store).await?);
         *current = Some(Arc::clone(&session));
-        store.spawn(keep(Weak::clone(&self.store), Arc::downgrade(&session)));
+        let ends = Ends(Arc::downgrade(&session));
+        store.spawn(keep(Weak::clone(&self.store), ends));
         Ok(session)
     }
 
@@ -155,13 +156,13 @@ impl Session {
 }
 
 /// Keeps the lease alive while somebody waits, and revokes it once nobody has for a while.
-async fn keep(store: Weak<Store>, session: Weak<Session>) {
+async fn keep(store: Weak<Store>, ends: Ends) {
+    let session = &ends.0;
     let Some((lease, mut ended)) =
         session.upgrade().map(|session| (session.lease, session.ended.subscribe()))
     else {
         return;
     };
-    let _ends = Ends(Weak::clone(&session));
     let mut idle = 0;
     loop {
         tokio::select! {

@@ -12,12 +12,13 @@ use crate::{
     txns,
 };
 
-/// The key of a place that was given up.
+/// The key of a place that was given up. Should it go before the key has, with a runtime that ends,
+/// the session ends, and every key on it.
 pub(crate) struct Unwanted {
     pub(crate) store: Arc<Store>,
-    pub(crate) session: Arc<Session>,
-    pub(crate) key: String,
-    pub(crate) left: Left,
+    session: Arc<Session>,
+    key: String,
+    left: Left,
 }
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -26,6 +27,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const CLEAR_MAX: Duration = Duration::from_mins(1);
 
 impl Unwanted {
+    pub(crate) fn new(store: Arc<Store>, session: Arc<Session>, key: String, left: Left) -> Self {
+        Self { store, session, key, left }
+    }
+
     /// Deletes the key, and tries again until etcd has confirmed it: nobody behind it may wait for
     /// a waiter that is gone.
     pub(crate) async fn clear(&mut self) -> Cleared {
@@ -42,6 +47,7 @@ impl Unwanted {
                         self.session.learn_epoch(revision(answer.header()));
                     }
                     self.store.neighbours.left(&self.key);
+                    self.left = Left::Nothing;
                     return if asked == 1 { Cleared::ForGood } else { Cleared::Once };
                 }
                 // Nothing late can make a key on a lease that is gone.
@@ -50,14 +56,19 @@ impl Unwanted {
                     self.left = Left::Key;
                     continue;
                 }
-                Err(_) if since.elapsed() > CLEAR_MAX => {
-                    self.session.end();
-                    return Cleared::Never;
-                }
+                Err(_) if since.elapsed() > CLEAR_MAX => return Cleared::Never,
                 Err(_) => {}
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        if self.left != Left::Nothing {
+            self.session.end();
         }
     }
 }

@@ -10,12 +10,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{
-    common::{Bare, cluster::Cluster},
-    id,
+use crate::common::{
+    Bare,
+    cluster::Cluster,
+    line::{id, line, wait_for_x},
 };
 
 const TTL: Duration = Duration::from_mins(10);
+const SOON: Duration = Duration::from_secs(20);
+
+/// A lock whose driver's client belongs to the runtime that goes on.
+async fn start(namespace: &str) -> (Cluster, Bare, EtcdLock) {
+    let cluster = Cluster::start().await;
+    let client = Client::connect(cluster.endpoints(), Some(connect_options())).await.unwrap();
+    let config = LockConfig::default().with_namespace(namespace);
+    let bare = Bare::connect(&cluster.endpoints()).await;
+    (cluster, bare, EtcdLock::new(client).with_config(config).unwrap())
+}
 
 /// Holds so many locks at once, so that as many leases are left.
 async fn hold(lock: &EtcdLock, count: usize) {
@@ -28,45 +39,74 @@ async fn hold(lock: &EtcdLock, count: usize) {
     }
 }
 
-/// Spare leases are looked after by another runtime, and waiters get another session, once the
-/// runtime that did so first has ended.
 #[test]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-fn what_is_kept_is_looked_after_once_the_first_runtime_has_ended() {
+fn spare_leases_are_looked_after_once_the_first_runtime_has_ended() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
-    // The driver's client belongs to the runtime that goes on.
-    let (cluster, lock) = second.block_on(async {
-        let cluster = Cluster::start().await;
-        let client = Client::connect(cluster.endpoints(), Some(connect_options())).await.unwrap();
-        let config = LockConfig::default().with_namespace(fresh_namespace());
-        (cluster, EtcdLock::new(client).with_config(config).unwrap())
-    });
-    first.block_on(async {
-        hold(&lock, 1).await;
-        let held = lock.acquire(&id("x"), TTL).await.unwrap();
-        let waited = Retry::within(Duration::from_millis(300));
-        assert!(lock.acquire_with_retry("x", TTL, waited).await.is_err());
-        lock.release(&held).await.unwrap();
-    });
-    first.shutdown_timeout(Duration::from_secs(10));
+    let (_cluster, bare, lock) = second.block_on(start(&fresh_namespace()));
+    first.block_on(hold(&lock, 1));
+    first.shutdown_timeout(SOON);
     second.block_on(async {
-        let held = lock.acquire(&id("x"), TTL).await.unwrap();
-        let waiter = tokio::spawn({
-            let lock = lock.clone();
-            async move { lock.acquire_with_retry("x", TTL, Retry::FOREVER).await }
-        });
-        // Longer than a session lives that nobody keeps alive.
-        sleep(Duration::from_secs(9)).await;
-        lock.release(&held).await.unwrap();
-        let lease = waiter.await.unwrap().unwrap();
-        lock.release(&lease).await.unwrap();
         hold(&lock, 4).await;
-        let bare = Bare::connect(&cluster.endpoints()).await;
         assert!(bare.leases().await >= 4);
         let since = Instant::now();
         while bare.leases().await > 1 {
-            assert!(since.elapsed() < Duration::from_secs(25), "{} leases", bare.leases().await);
+            assert!(since.elapsed() < SOON, "{} leases", bare.leases().await);
             sleep(Duration::from_millis(100)).await;
         }
+    });
+}
+
+/// The waiters' session is kept alive by the runtime that made it. When that ends, waiters get another
+/// one at once, and not when its lease has run out after 6 s.
+#[test]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+fn waiters_get_another_session_once_the_first_runtime_has_ended() {
+    let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let namespace = fresh_namespace();
+    let (_cluster, bare, lock) = second.block_on(start(&namespace));
+    let held = first.block_on(async {
+        let held = lock.acquire(&id("x"), TTL).await.unwrap();
+        let waited = Retry::within(Duration::from_millis(300));
+        assert!(lock.acquire_with_retry("x", TTL, waited).await.is_err());
+        line(&bare, &namespace, 1).await;
+        held
+    });
+    second.block_on(async {
+        let waiter = wait_for_x(&lock);
+        let place = line(&bare, &namespace, 2).await.swap_remove(1);
+        first.shutdown_background();
+        sleep(Duration::from_secs(3)).await;
+        let other = line(&bare, &namespace, 2).await.swap_remove(1);
+        assert_ne!(place.lease, other.lease, "nobody keeps it alive");
+        lock.release(&held).await.unwrap();
+        lock.release(&waiter.await.unwrap()).await.unwrap();
+    });
+}
+
+/// A waiter that goes with its runtime leaves no key for those behind it to wait for.
+#[test]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+fn a_waiter_that_goes_with_its_runtime_leaves_the_line() {
+    let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let namespace = fresh_namespace();
+    let (_cluster, bare, lock) = second.block_on(start(&namespace));
+    second.block_on(async {
+        let (held, other) =
+            (lock.acquire(&id("x"), TTL).await, lock.acquire(&id("other"), TTL).await);
+        // So that the session lasts, and is kept alive on this runtime.
+        let waiter = tokio::spawn({
+            let lock = lock.clone();
+            async move { lock.acquire_with_retry("other", TTL, Retry::FOREVER).await }
+        });
+        sleep(Duration::from_millis(300)).await;
+        let ours = lock.clone();
+        first.spawn(async move { ours.acquire_with_retry("x", TTL, Retry::FOREVER).await });
+        line(&bare, &namespace, 2).await;
+        first.shutdown_background();
+        line(&bare, &namespace, 1).await;
+        lock.release(&held.unwrap()).await.unwrap();
+        lock.release(&other.unwrap()).await.unwrap();
+        lock.release(&waiter.await.unwrap().unwrap()).await.unwrap();
     });
 }
