@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ConsulClient, ConsulError,
-    connections::Answer,
+    connections::{Answer, Connections},
     entry::{Entry, Record},
     key::in_path,
     owner::{Owner, is_session},
@@ -124,6 +124,7 @@ impl ConsulClient {
     /// `max` and a sixteenth of it.
     pub(crate) async fn changes(
         &self,
+        connection: &Connections,
         prefix: &str,
         index: Option<u64>,
         max: Duration,
@@ -134,7 +135,7 @@ impl ConsulClient {
         if let Some(index) = index {
             query = format!("{query}&index={index}&wait={}ms", max.as_millis());
         }
-        let answer = self.block(self.request(Method::GET, &path, &query, "")?).await?;
+        let answer = connection.send(self.request(Method::GET, &path, &query, "")?).await?;
         let entries = entries(&answer)?;
         let index = answer.index.ok_or_else(|| garbled("it has no X-Consul-Index"))?;
         Ok(Seen { index, entries })

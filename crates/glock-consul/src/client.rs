@@ -39,9 +39,8 @@ struct Shared {
     token: Option<HeaderValue>,
     /// `dc=..&ns=..&partition=..`, as far as they are set.
     scope: String,
+    open: Open,
     commands: Connections,
-    /// A blocking query keeps its connection for as long as it blocks.
-    watch: Connections,
     trouble: Notify,
 }
 
@@ -126,9 +125,9 @@ impl ConsulClient {
         }
     }
 
-    /// Sends a blocking query, on the connection that is kept for them.
-    pub(crate) async fn block(&self, request: Request<Full<Bytes>>) -> Result<Answer, ConsulError> {
-        self.shared.watch.send(request).await
+    /// A connection of its own for somebody's blocking queries: each keeps it for as long as it blocks.
+    pub(crate) fn one_more(&self) -> Connections {
+        Connections::new(Arc::clone(&self.shared.open), 1)
     }
 
     /// Returns once a request has failed from now on: a blocking query may then hang as well.
@@ -173,7 +172,7 @@ impl ConsulClientBuilder {
         self
     }
 
-    /// The most connections for commands; one more waits for changes. Default: 64. They are opened as
+    /// The most connections for commands; each lock has one more, to wait for changes. Default: 64. They are opened as
     /// they are needed, and closed when they are not. An agent allows 200 from one address, unless told
     /// otherwise.
     pub fn connections(mut self, max: usize) -> Self {
@@ -238,7 +237,7 @@ impl ConsulClientBuilder {
             token,
             scope: scope.collect::<Vec<_>>().join("&"),
             commands: Connections::new(Arc::clone(&open), self.connections),
-            watch: Connections::new(open, 1),
+            open,
             trouble: Notify::new(),
         };
         Ok(ConsulClient { shared: Arc::new(shared) })

@@ -21,6 +21,7 @@ mod connections;
 mod idle;
 
 mod api;
+mod asking;
 mod entry;
 mod key;
 mod owner;

@@ -78,7 +78,9 @@ impl Sessions {
         }
         let sent_at = Instant::now();
         let lives = self.client.renew_session(&loan.session.id).await?;
-        loan.session.refreshed_at = sent_at;
+        if lives {
+            loan.session.refreshed_at = sent_at;
+        }
         Ok(lives)
     }
 

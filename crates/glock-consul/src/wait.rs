@@ -10,13 +10,15 @@ use std::{
 
 use glock_core::{OwnerToken, Subscription, Wakeups};
 use tokio::{
-    runtime::Handle,
     sync::Notify,
     task::{AbortHandle, yield_now},
     time::{self, Instant},
 };
 
-use crate::{ConsulClient, ConsulError, api::Seen, entry::Entry, key::common_prefix, owner::Owner};
+use crate::{
+    ConsulClient, ConsulError, api::Seen, asking::attend, connections::Connections, entry::Entry,
+    key::common_prefix, owner::Owner,
+};
 
 /// One blocking query a client, on the longest beginning that all awaited keys have in common: for
 /// one key that is the key itself. A release deletes the key, and so does the end of a session, so
@@ -28,34 +30,31 @@ pub(crate) struct Watch {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+/// What the watch and the task that asks have in common.
+pub(crate) struct Shared {
     client: ConsulClient,
+    /// Not shared with other locks of the same client, whose queries would wait for this one's.
+    connection: Connections,
     /// How long a query may block.
     block_max: Duration,
     /// Who waits for a key to come free.
-    sleepers: Wakeups,
+    pub(crate) sleepers: Wakeups,
     /// Who holds a key by an owner token, as `{token} {key}`, and wants to know of its end.
-    holds: Wakeups,
+    pub(crate) holds: Wakeups,
     state: Mutex<State>,
     /// A new key may not be covered by the query, or has nobody asking for it.
-    stirred: Notify,
+    pub(crate) stirred: Notify,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// The task that asks, and which one it is.
-    task: Option<(u64, AbortHandle)>,
-    tasks: u64,
+    pub(crate) task: Option<(u64, Option<AbortHandle>)>,
+    pub(crate) tasks: u64,
     /// What the query asks for: all keys that begin with it.
-    prefix: Option<String>,
+    pub(crate) prefix: Option<String>,
     /// Whether it pauses for longer, because only holders listen.
-    dozes: bool,
-}
-
-/// The task that asks. Should its runtime end, whoever waits on another one looks for himself.
-struct Asking {
-    shared: Arc<Shared>,
-    which: u64,
+    pub(crate) dozes: bool,
 }
 
 /// How much longer than it may block a query may take, beside the sixteenth that servers add to
@@ -78,6 +77,7 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 impl Watch {
     pub(crate) fn new(client: ConsulClient, block_max: Duration) -> Self {
         let shared = Shared {
+            connection: client.one_more(),
             client,
             block_max,
             sleepers: Wakeups::new(),
@@ -91,14 +91,14 @@ impl Watch {
     /// Is woken when `key` is free, from now on.
     pub(crate) fn sleeper(&self, key: &str) -> Subscription {
         let subscription = self.shared.sleepers.subscribe(key);
-        Shared::attend(&self.shared, key, true);
+        attend(&self.shared, key, true);
         subscription
     }
 
     /// Is woken when `key` is no more held by `token`, as the query sees it.
     pub(crate) fn holder(&self, key: &str, token: &OwnerToken) -> Subscription {
         let subscription = self.shared.holds.subscribe(&format!("{} {key}", token.reveal()));
-        Shared::attend(&self.shared, key, false);
+        attend(&self.shared, key, false);
         subscription
     }
 }
@@ -106,7 +106,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let task = self.shared.state().task.take();
-        if let Some((_, task)) = task {
+        if let Some((_, Some(task))) = task {
             task.abort();
         }
     }
@@ -120,19 +120,6 @@ impl fmt::Debug for Watch {
     }
 }
 
-impl Drop for Asking {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        // Nobody else has begun to ask meanwhile.
-        if state.task.as_ref().is_some_and(|(which, _)| *which == self.which) {
-            state.task = None;
-        }
-        drop(state);
-        self.shared.sleepers.wake_all();
-        self.shared.holds.wake_all();
-    }
-}
-
 /// How a query ended.
 enum End {
     Answered(Result<Seen, ConsulError>),
@@ -143,25 +130,8 @@ enum End {
 }
 
 impl Shared {
-    /// Sees to it that the query runs and covers `key`.
-    fn attend(shared: &Arc<Self>, key: &str, sleeps: bool) {
-        let mut state = shared.state();
-        if state.task.is_some() {
-            let covered = state.prefix.as_ref().is_some_and(|prefix| key.starts_with(&**prefix));
-            if !covered || sleeps && state.dozes {
-                shared.stirred.notify_one();
-            }
-        } else if let Ok(runtime) = Handle::try_current() {
-            state.prefix = None;
-            state.tasks += 1;
-            let asking = Asking { shared: Arc::clone(shared), which: state.tasks };
-            let task = runtime.spawn(async move { asking.shared.run().await });
-            state.task = Some((state.tasks, task.abort_handle()));
-        }
-    }
-
     /// Asks until nobody waits any more.
-    async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let (mut index, mut quiet, mut failures) = (None, true, 0_u32);
         while let Some((prefix, moved)) = self.next_prefix(quiet) {
             index = index.filter(|_| !moved);
@@ -202,8 +172,8 @@ impl Shared {
     async fn ask(&self, prefix: &str, index: Option<u64>) -> End {
         let asked_at = Instant::now();
         let limit = self.block_max + self.block_max / 16 + ANSWER_MAX;
-        let mut query =
-            pin!(time::timeout(limit, self.client.changes(prefix, index, self.block_max)));
+        let changes = self.client.changes(&self.connection, prefix, index, self.block_max);
+        let mut query = pin!(time::timeout(limit, changes));
         let mut trouble = pin!(async {
             self.client.trouble().await;
             time::sleep_until(asked_at + TROUBLE_AFTER).await;
@@ -293,7 +263,7 @@ impl Shared {
         self.sleepers.awaited().into_iter().chain(held).collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // No code that could panic runs under this lock, so what it holds is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -215,3 +215,30 @@ async fn one_query_serves_waiters_of_several_locks() {
         assert!(granted_at - released_at < SLACK * 2, "woken after {:?}", granted_at - released_at);
     }
 }
+
+/// Locks that share a client do not wait for each other's queries.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn locks_of_one_client_are_woken_side_by_side() {
+    let store = Store::open().await;
+    let client = store.admin.client(store.admin.addr).build().unwrap();
+    let lock = |namespace: &str| {
+        let config = store.config().with_namespace(format!("{}{namespace}", store.namespace));
+        let lock = ConsulLock::new(client.clone()).with_config(config).unwrap();
+        lock.with_session_ttl_min(store.admin.ttl_min).unwrap()
+    };
+    let (one, other) = (lock("one"), lock("other"));
+    let guard = one.hold("x", LONG, Retry::NEVER).await.unwrap();
+    // Its query blocks by then.
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        let held = other.acquire(&id("x"), LONG).await.unwrap();
+        let theirs = lock("other");
+        let waiter = tokio::spawn(async move { theirs.hold("x", LONG, Retry::within(LONG)).await });
+        sleep(Duration::from_secs(1)).await;
+        other.release(&held).await.unwrap();
+        let next = timeout(SLACK, waiter).await.expect("not woken").unwrap().unwrap();
+        next.release().await.unwrap();
+    }
+    guard.release().await.unwrap();
+}
