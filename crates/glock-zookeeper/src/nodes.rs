@@ -127,12 +127,22 @@ pub(crate) async fn adopt(
     to: &Proof,
     fence: FencingToken,
 ) -> Result<bool, Error> {
-    let moved = commit(session, |writer| {
-        writer.add_delete(&from.path(), None)?;
-        writer.add_delete(&from.place.lock(), None)?;
-        add_hold(writer, session, to, Some(fence))
-    });
-    match moved.await {
+    let moved = async || {
+        let moved = commit(session, |writer| {
+            writer.add_delete(&from.path(), None)?;
+            writer.add_delete(&from.place.lock(), None)?;
+            add_hold(writer, session, to, Some(fence))
+        });
+        moved.await
+    };
+    let mut moving = moved().await;
+    if let Err(MultiWriteError::OperationFailed { source, .. }) = &moving
+        && session.manner.yields(source)
+    {
+        // Refused as a whole: it is the first that this session makes.
+        moving = moved().await;
+    }
+    match moving {
         Ok(_) => Ok(true),
         Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
         Err(err) => Err(err.into()),

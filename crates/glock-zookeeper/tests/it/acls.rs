@@ -7,7 +7,7 @@ use glock_testing::{
     process::{eventually, settles},
 };
 use glock_zookeeper::{
-    Fault, Lock, LockConfig, LockExt, LockId, Retry, ZooKeeperLock,
+    Fault, Lease, Lock, LockConfig, LockExt, LockId, Retry, ZooKeeperLock,
     zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Permission},
 };
 use tracing_subscriber::filter::LevelFilter;
@@ -55,6 +55,22 @@ async fn nodes_are_for_everybody_only_where_nobody_has_a_name() {
     let acl = acl(&store, &format!("{}/x@lock", store.root())).await;
     assert_eq!(acl, Acls::anyone_all().to_vec());
     held.release().await.unwrap();
+}
+
+/// The first thing that a session makes may be a hold that it was handed.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn nobody_renews_what_nobody_took() {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let nobody = || {
+        let nobody = ZooKeeperLock::new(Client::connector(), &*store.cluster);
+        nobody.with_config(store.config()).unwrap()
+    };
+    let (ours, theirs) = (nobody(), nobody());
+    let lease = ours.acquire(&LockId::new("x").unwrap(), TTL).await.unwrap();
+    let handed: Lease = lease.to_secret_text().parse().unwrap();
+    let renewed = theirs.renew(&handed, TTL).await.unwrap();
+    theirs.release(&renewed).await.unwrap();
 }
 
 #[tokio::test]
