@@ -60,6 +60,8 @@ impl Toy {
 
 impl Fixture for Toy {
     type Lock = ToyLock;
+    /// It keeps nothing that it does not use.
+    const KEPT_IDLE: Duration = Duration::from_secs(2);
 
     async fn open(namespace: String) -> Self {
         if let Some(toy) = Self::of_another_process(&namespace) {
