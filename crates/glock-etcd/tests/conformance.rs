@@ -8,6 +8,8 @@ use common::fixture::{Etcd, Servers};
 struct Given;
 
 impl Servers for Given {
+    const MEMBERS: usize = 1;
+
     async fn endpoints() -> Vec<String> {
         common::url()
     }

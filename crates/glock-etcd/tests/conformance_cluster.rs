@@ -18,6 +18,8 @@ struct Three;
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
 impl Servers for Three {
+    const MEMBERS: usize = 3;
+
     async fn endpoints() -> Vec<String> {
         if role().is_some() {
             // A process that a case has started uses the cluster of its parent.

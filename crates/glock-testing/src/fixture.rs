@@ -17,6 +17,10 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// default longer than an idle HTTP connection or a query that blocks for five seconds.
     const KEPT_IDLE: Duration = Duration::from_secs(6);
 
+    /// How many tasks a client may have beside what it has when it is idle: those of connections that it
+    /// opens again when it needs them, and keeps.
+    const REOPENED: usize = 0;
+
     /// Reaches the store. Panics, with a message that says how to start one, if it cannot.
     fn open(namespace: String) -> impl Future<Output = Self> + Send;
 

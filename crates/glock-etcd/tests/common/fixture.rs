@@ -10,6 +10,8 @@ use super::{Bare, Owned};
 
 /// Where the servers of a suite are.
 pub(crate) trait Servers: Send + Sync + 'static {
+    const MEMBERS: usize;
+
     fn endpoints() -> impl Future<Output = Vec<String>> + Send;
 }
 
@@ -35,6 +37,9 @@ impl<S: Servers> Fixture for Etcd<S> {
     type Lock = EtcdLock;
     /// The lease that waiters share is given up after a sixth keep-alive without one, 12 s.
     const KEPT_IDLE: Duration = Duration::from_secs(15);
+    /// The driver has two for its connection to each member, which it makes when it first asks that
+    /// one, and again after it was lost: under load, a pong may be late.
+    const REOPENED: usize = 2 * S::MEMBERS;
 
     async fn open(namespace: String) -> Self {
         let endpoints = S::endpoints().await;
