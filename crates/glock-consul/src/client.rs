@@ -172,9 +172,9 @@ impl ConsulClientBuilder {
         self
     }
 
-    /// The most connections for commands; each lock has one more, to wait for changes. Default: 64. They are opened as
-    /// they are needed, and closed when they are not. An agent allows 200 from one address, unless told
-    /// otherwise.
+    /// The most connections for commands; each lock has one more, to wait for changes. Default: 64.
+    /// They are opened as they are needed, and closed when they are not. An agent allows 200 from one
+    /// address, unless told otherwise.
     pub fn connections(mut self, max: usize) -> Self {
         self.connections = max;
         self
