@@ -6,8 +6,8 @@ use std::{
 };
 
 use glock_core::{
-    Action, Fault, FencingToken, Lease, LockConfig, LockError, LockId, OwnerToken, WaitQueue,
-    backend::CONSUL,
+    Action, Fault, FencingToken, Lease, LockConfig, LockError, LockId, OwnerToken, backend::CONSUL,
+    toolkit::WaitQueue,
 };
 use tokio::time;
 

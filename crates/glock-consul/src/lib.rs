@@ -28,10 +28,8 @@ mod owner;
 
 pub use hyper;
 
-pub use glock_core::{
-    Action, Capabilities, Fault, FencingToken, Guard, Hold, Holder, Lease, Lock, LockConfig,
-    LockError, LockExt, LockId, LossReason, Retry,
-};
+// The one glob: every store's crate re-exports the whole contract.
+pub use glock_core::contract::*;
 
 pub use crate::{
     client::{ConsulClient, ConsulClientBuilder},

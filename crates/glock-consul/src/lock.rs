@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, Call, Capabilities, Clock, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
-    Order, WaitQueue, Waiting, async_trait, backend,
+    Action, Capabilities, Clock, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
+    LockId, Waiting, async_trait, backend,
+    toolkit::{Call, FnAttempt, LockHooks, WaitQueue},
 };
 use tokio::time;
 
@@ -80,7 +81,7 @@ impl Lock for ConsulLock {
         capabilities.expiry_lag_percent = 100;
         capabilities.clock = Clock::Store;
         capabilities.waiting = Waiting::Pushed;
-        capabilities.order = Order::Client;
+        capabilities.fairness = Fairness::Client;
         capabilities.fencing = Fencing::Restore;
         capabilities
     }
@@ -93,7 +94,7 @@ impl Lock for ConsulLock {
             move || Arc::clone(&client).undo(id.clone(), asked.clone())
         };
         let work = Arc::clone(&self.client).acquire(id.clone(), ttl, asked);
-        self.call(Action::Acquire).grant(ttl, work, undo).await
+        self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -128,7 +129,10 @@ impl Lock for ConsulLock {
         let entry = self.look(Action::Inspect, self.client.keys.key(id)).await?;
         Ok(entry.and_then(|entry| entry.holder()))
     }
+}
 
+#[async_trait]
+impl LockHooks for ConsulLock {
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

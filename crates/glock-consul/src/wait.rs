@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{OwnerToken, Subscription, Wakeups};
+use glock_core::{
+    OwnerToken,
+    toolkit::{Subscription, Wakeups},
+};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, yield_now},

@@ -9,7 +9,10 @@ use std::{
 };
 
 use etcd_client::TxnResponse;
-use glock_core::{Action, Call, Fault, Lease, LockError, LockId, backend};
+use glock_core::{
+    Action, Fault, Lease, LockError, LockId, backend,
+    toolkit::{Call, FnAttempt},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -46,7 +49,9 @@ pub(crate) async fn acquire(
             async move { undo(&store, lease).await }
         }
     };
-    Call::new(backend::ETCD, Action::Acquire, store.limit()).grant(ttl, work, undo).await
+    Call::new(backend::ETCD, Action::Acquire, store.limit())
+        .acquire(ttl, FnAttempt::new(work, undo))
+        .await
 }
 
 /// Takes back whatever was done on the lease.

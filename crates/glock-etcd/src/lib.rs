@@ -27,9 +27,7 @@ mod store;
 mod txns;
 
 pub use etcd_client;
-pub use glock_core::{
-    Action, Capabilities, Fault, FencingToken, Guard, Hold, Holder, Lease, Lock, LockConfig,
-    LockError, LockExt, LockId, LossReason, Retry,
-};
+// The one glob: every store's crate re-exports the whole contract.
+pub use glock_core::contract::*;
 
 pub use crate::{lock::EtcdLock, source::connect_options};

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Client, ConnectOptions};
 use glock_core::{
-    Action, Call, Capabilities, Fault, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
-    Retry, Waiting, acquire_in_turn, async_trait, backend,
+    Action, Capabilities, Fairness, Fault, Holder, Lease, Lock, LockConfig, LockError, LockId,
+    Retry, Waiting, async_trait, backend,
+    toolkit::{BoxFuture, Call, LockHooks},
 };
 
 use crate::{
@@ -79,7 +80,7 @@ impl Lock for EtcdLock {
         capabilities.ttl_step = TTL_STEP;
         capabilities.expiry_lag = EXPIRY_LAG;
         capabilities.waiting = Waiting::Pushed;
-        capabilities.order = Order::Store;
+        capabilities.fairness = Fairness::Store;
         capabilities
     }
 
@@ -154,21 +155,21 @@ impl Lock for EtcdLock {
         };
         self.call(Action::Inspect).run(inspect).await
     }
+}
 
-    async fn acquire_within(
-        &self,
-        id: &LockId,
+#[async_trait]
+impl LockHooks for EtcdLock {
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
         ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
-        if retry.retries_max.is_some() {
-            // Who counts tries does not queue.
-            return acquire_in_turn(self, id, ttl, retry).await;
-        }
-        retry.check()?;
-        let ttl = self.capabilities().ttl(ttl)?;
-        self.store.enter(Action::Acquire)?;
-        wait::Waiter::new(&self.store, id, ttl, retry).acquire().await
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(async move {
+            let ttl = self.capabilities().ttl(ttl)?;
+            self.store.enter(Action::Acquire)?;
+            wait::Waiter::new(&self.store, id, ttl, retry).acquire().await
+        }))
     }
 
     async fn ended(&self, lease: &Lease) {

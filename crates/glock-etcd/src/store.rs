@@ -8,7 +8,8 @@ use std::{
 
 use etcd_client::{Client, Error, KeyValue, ResponseHeader, Txn, TxnResponse};
 use glock_core::{
-    Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, WaitQueue, Wakeups, backend,
+    Action, Fault, FencingToken, Holder, LockConfig, LockError, LockId, backend,
+    toolkit::{WaitQueue, Wakeups},
 };
 use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Client, GetOptions};
-use glock_core::{Action, Lease, LockError, LockId, Retry, Turn};
+use glock_core::{Action, Lease, LockError, LockId, Retry, toolkit::QueuePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) struct Waiter<'a> {
     /// How the store failed last, if it has not answered since.
     failed: Option<LockError>,
     /// Held until it is in line: of one client's waiters, who came first is first.
-    turn: Option<Turn>,
+    turn: Option<QueuePermit>,
 }
 
 impl<'a> Waiter<'a> {
@@ -49,7 +49,7 @@ impl<'a> Waiter<'a> {
     pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
         let until = self.started.checked_add(self.retry.wait_max);
         let store = Arc::clone(self.store);
-        let Some(turn) = in_time(until, store.entry.turn(self.id)).await else {
+        let Some(turn) = in_time(until, store.entry.permit(self.id)).await else {
             return Err(self.out_of_time());
         };
         // While others of this client are in line, a try would surely be refused.
@@ -98,7 +98,7 @@ impl<'a> Waiter<'a> {
     async fn stand(&mut self) -> Result<Option<Lease>, LockError> {
         let turn = match self.turn.take() {
             Some(turn) => turn,
-            None => self.store.entry.turn(self.id).await,
+            None => self.store.entry.permit(self.id).await,
         };
         let session = self.store.sessions.join(self.store).await?;
         let mut place = Place::new(self.store, session, self.id, self.ttl)?;

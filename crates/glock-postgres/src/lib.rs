@@ -16,11 +16,8 @@ mod session;
 mod spare;
 mod statements;
 
-pub use glock_core::{
-    Action, BoxError, Capabilities, Clock, Event, Fault, Fencing, FencingToken, Guard, Hold,
-    Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId, LossReason, Order, OwnerToken,
-    Retry, WaitEnd, Waiting,
-};
+// The one glob: every store's crate re-exports the whole contract.
+pub use glock_core::contract::*;
 pub use sqlx;
 
 pub use crate::lock::PostgresLock;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{OwnerToken, Wakeups};
+use glock_core::{OwnerToken, toolkit::Wakeups};
 use sqlx::{
     Acquire as _, Connection as _, PgPool, Row as _,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use glock_core::{Action, Fault, LockError, Wakeups, backend};
+use glock_core::{Action, Fault, LockError, backend, toolkit::Wakeups};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     sync::{oneshot, watch},

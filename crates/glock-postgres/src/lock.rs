@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, CALL_TIMEOUT, Call, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError,
-    LockId, OwnerToken, WaitQueue, Waiting, backend,
+    Action, CALL_TIMEOUT, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError,
+    LockId, OwnerToken, Waiting, backend,
+    toolkit::{Call, FnAttempt, LockHooks, WaitQueue},
 };
 use sqlx::{
     PgPool,
@@ -170,9 +171,9 @@ impl Lock for PostgresLock {
                     async move { store.release(&id, &owner, || true).await }
                 }
             };
-            Ok((work, undo))
+            Ok(FnAttempt::new(work, undo))
         };
-        self.call(Action::Acquire).grant_afresh(ttl, attempt).await
+        self.call(Action::Acquire).acquire_retrying(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -199,7 +200,10 @@ impl Lock for PostgresLock {
         let (store, id) = (Arc::clone(&self.store), id.clone());
         self.call(Action::Inspect).run(async move { store.inspect(&id).await }).await
     }
+}
 
+#[async_trait]
+impl LockHooks for PostgresLock {
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.store.queue)
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use glock_core::{
-    Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
-    WaitQueue, backend,
+    Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, backend,
+    toolkit::WaitQueue,
 };
 use sqlx::{PgPool, Row, postgres::PgRow};
 

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Call, Fault, LockError, LockId, Retry, Subscription, backend};
+use glock_core::{
+    Action, Fault, LockError, LockId, Retry, backend,
+    toolkit::{Call, Subscription},
+};
 use tokio::time;
 
 use crate::{

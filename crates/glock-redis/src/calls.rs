@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Holder, Lease, LockError, LockId, OwnerToken, Wakeups};
+use glock_core::{Action, Holder, Lease, LockError, LockId, OwnerToken, toolkit::Wakeups};
 use tokio::time::Instant;
 
 use crate::{

@@ -11,10 +11,8 @@ mod session;
 mod source;
 mod wait;
 
-pub use glock_core::{
-    Capabilities, Clock, Event, Fault, Fencing, FencingToken, Guard, Hold, Holder, Lease, Lock,
-    LockConfig, LockError, LockExt, LockId, LossReason, Order, OwnerToken, Retry, Waiting, backend,
-};
+// The one glob: every store's crate re-exports the whole contract.
+pub use glock_core::contract::*;
 pub use redis;
 
 pub use crate::lock::RedisLock;

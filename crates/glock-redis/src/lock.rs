@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Call, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
-    OwnerToken, WaitQueue, Waiting, Wakeups, backend,
+    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, OwnerToken,
+    Waiting, backend,
+    toolkit::{Call, FnAttempt, LockHooks, WaitQueue, Wakeups},
 };
 use redis::{Client, aio::ConnectionLike};
 use tokio::time;
@@ -195,9 +196,9 @@ impl Lock for RedisLock {
                     async move { attempt.undo().await }
                 }
             };
-            Ok((async move { attempt.make().await }, undo))
+            Ok(FnAttempt::new(async move { attempt.make().await }, undo))
         };
-        self.call(Action::Acquire).grant_afresh(ttl, attempt).await
+        self.call(Action::Acquire).acquire_retrying(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -231,7 +232,10 @@ impl Lock for RedisLock {
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         self.look(Action::Inspect, &self.inner.calls.schema.key(id).into()).await
     }
+}
 
+#[async_trait]
+impl LockHooks for RedisLock {
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.inner.queue)
     }

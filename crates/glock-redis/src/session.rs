@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use glock_core::{Action, Fault, LockError, Wakeups};
+use glock_core::{Action, Fault, LockError, toolkit::Wakeups};
 use redis::{Cmd, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::{self, Instant};
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Holder, Retry, Wakeups};
+use glock_core::{Holder, Retry, toolkit::Wakeups};
 use redis::{ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, oneshot},

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Carrier, Event, Holder, Lease, Lock, LockError, LockId, Order, Retry,
-    Task, WaitEnd, WaitQueue, acquire_in_turn,
+    Action, Capabilities, Event, Holder, Lease, Lock, LockError, LockId, Retry,
+    toolkit::{BoxFuture, LockHooks, Task, TaskWrapper, WaitQueue},
 };
 use opentelemetry::{Context, context::FutureExt as _, trace::TraceContextExt as _};
-use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{Instrumented, names::TARGET, report};
@@ -43,27 +42,20 @@ impl<L: Lock> Lock for Instrumented<L> {
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         self.report(Action::Inspect, id).around(self.get_ref().inspect(id)).await
     }
+}
 
-    /// Where the clients' order decides, the loop runs here and not inside, so that each try is
-    /// seen. A store's own queue is one long try.
-    async fn acquire_within(
-        &self,
-        id: &LockId,
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<L: Lock> LockHooks for Instrumented<L> {
+    /// A store's own queue is one long call.
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
         ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
-        if self.capabilities().order == Order::Client {
-            return acquire_in_turn(self, id, ttl, retry).await;
-        }
-        let mut wait = Waiting { lock: self, id, started: Instant::now(), end: WaitEnd::Cancelled };
-        let call = self.get_ref().acquire_within(id, ttl, retry);
-        let result = self.report(Action::Acquire, id).untimed().around(call).await;
-        wait.end = match &result {
-            Ok(_) => WaitEnd::Granted,
-            Err(err) if err.is_retryable() => WaitEnd::GaveUp,
-            Err(_) => WaitEnd::Failed,
-        };
-        result
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        let queued = self.get_ref().acquire_queued(id, ttl, retry)?;
+        Some(Box::pin(self.report(Action::Acquire, id).untimed().around(queued)))
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -82,8 +74,8 @@ impl<L: Lock> Lock for Instrumented<L> {
 
     /// Renewals and the release are made by a task of their own; this makes their spans children
     /// of the holder's.
-    fn carrier(&self) -> Option<Carrier> {
-        let inner = self.get_ref().carrier();
+    fn task_wrapper(&self) -> Option<TaskWrapper> {
+        let inner = self.get_ref().task_wrapper();
         let holder = Context::map_current(|context| {
             let holder = context.span().span_context().clone();
             // By its name only: the holder's span may end before the hold does.
@@ -97,21 +89,6 @@ impl<L: Lock> Lock for Instrumented<L> {
                 None => task,
             }
         }))
-    }
-}
-
-/// Somebody in a store's own queue, told of when it is dropped: so a cancelled wait is told too.
-struct Waiting<'a, L: Lock> {
-    lock: &'a Instrumented<L>,
-    id: &'a LockId,
-    started: Instant,
-    end: WaitEnd,
-}
-
-impl<L: Lock> Drop for Waiting<'_, L> {
-    fn drop(&mut self) {
-        let waited = self.started.elapsed();
-        self.lock.observe(&Event::Waited { id: self.id, waited, end: self.end });
     }
 }
 

@@ -6,8 +6,9 @@ mod store;
 use std::{fmt, sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, Call, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
-    OwnerToken, WaitQueue, Waiting, async_trait, backend,
+    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, OwnerToken,
+    Waiting, async_trait, backend,
+    toolkit::{Call, FnAttempt, LockHooks, WaitQueue},
 };
 use tokio::time::{self, Instant};
 
@@ -193,7 +194,7 @@ impl Lock for MemoryLock {
                 Ok(Lease::granted(id, owner, fence, sent_at, ttl))
             })
         };
-        self.call(Action::Acquire).grant(ttl, work, undo).await
+        self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -229,7 +230,10 @@ impl Lock for MemoryLock {
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         Ok(self.store.holder(&self.key(id)))
     }
+}
 
+#[async_trait]
+impl LockHooks for MemoryLock {
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use glock_core::{
-    Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, Tether, WaitQueue,
+    Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken,
+    toolkit::{SessionDeadline, WaitQueue},
 };
 use tokio::time::{self, Instant};
 use zookeeper_client::Error;
@@ -58,7 +59,7 @@ pub(crate) struct Subject {
     pub(crate) owner: OwnerToken,
     pub(crate) fence: FencingToken,
     pub(crate) ttl: Duration,
-    pub(crate) tether: Option<Tether>,
+    pub(crate) session_deadline: Option<SessionDeadline>,
 }
 
 impl Subject {
@@ -68,7 +69,7 @@ impl Subject {
             owner: lease.owner().clone(),
             fence: lease.fence(),
             ttl: lease.ttl(),
-            tether: lease.tether().cloned(),
+            session_deadline: lease.session().cloned(),
         }
     }
 
@@ -124,7 +125,7 @@ impl Calls {
                 Ok(Try::Granted(fence)) => {
                     claim.granted();
                     let lease = Lease::granted(id.clone(), owner, fence, sent_at, ttl);
-                    return Ok(lease.tethered(session.pulse.tether().clone()));
+                    return Ok(lease.bound_to(session.pulse.session_deadline().clone()));
                 }
                 Ok(Try::Held) => {
                     claim.refused();

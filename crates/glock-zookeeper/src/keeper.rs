@@ -52,7 +52,7 @@ async fn watch_over(
     let mut beating: Option<JoinHandle<()>> = None;
     loop {
         if states.state().is_terminated() {
-            pulse.tether().cut();
+            pulse.session_deadline().expire();
             return;
         }
         let (due, next) = ledger.due(Instant::now());
@@ -131,7 +131,7 @@ mod tests {
         let sessions = fake::sessions(|_| Answer::Expired);
         let session = fake::open(&sessions).await;
         nodes::beat(&session).await;
-        session.pulse.tether().was_cut().await;
+        session.pulse.session_deadline().expired().await;
         let end = Instant::now() + TTL;
         session.ledger.claim(&session, proof(), end).granted();
         drop(session.ledger.claim(&session, proof(), end));

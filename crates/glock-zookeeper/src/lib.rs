@@ -26,10 +26,8 @@ mod schema;
 mod search;
 mod session;
 
-pub use glock_core::{
-    Capabilities, Clock, Event, Fault, Fencing, FencingToken, Guard, Hold, Holder, Lease, Lock,
-    LockConfig, LockError, LockExt, LockId, LossReason, Order, OwnerToken, Retry, Waiting, backend,
-};
+// The one glob: every store's crate re-exports the whole contract.
+pub use glock_core::contract::*;
 pub use zookeeper_client;
 
 pub use crate::lock::ZooKeeperLock;

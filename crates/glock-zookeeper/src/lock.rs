@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Call, Capabilities, Clock, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
-    Retry, WaitQueue, Waiting, acquire_in_turn, backend,
+    Action, Capabilities, Clock, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockId,
+    Retry, Waiting, backend,
+    toolkit::{BoxFuture, Call, FnAttempt, LockHooks, WaitQueue},
 };
 use zookeeper_client::{Acl, Connector};
 
@@ -148,7 +149,7 @@ impl Lock for ZooKeeperLock {
         capabilities.expiry_lag = self.calls.sessions.timeout() * 7 / 4;
         capabilities.clock = Clock::Session;
         capabilities.waiting = Waiting::Pushed;
-        capabilities.order = Order::Store;
+        capabilities.fairness = Fairness::Store;
         capabilities
     }
 
@@ -157,7 +158,7 @@ impl Lock for ZooKeeperLock {
         let (calls, id, owners) = (Arc::clone(&self.calls), id.clone(), Owners::default());
         let undo = undo(&self.calls, owners.clone());
         let work = async move { calls.acquire(id, owners, ttl).await };
-        self.call(Action::Acquire).grant(ttl, work, undo).await
+        self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -179,25 +180,25 @@ impl Lock for ZooKeeperLock {
         let (calls, id) = (Arc::clone(&self.calls), id.clone());
         self.call(Action::Inspect).run(async move { calls.inspect(&id).await }).await
     }
+}
 
-    async fn acquire_within(
-        &self,
-        id: &LockId,
+#[async_trait]
+impl LockHooks for ZooKeeperLock {
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
         ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
-        if retry.retries_max.is_some() {
-            // Who counts tries does not queue.
-            return acquire_in_turn(self, id, ttl, retry).await;
-        }
-        retry.check()?;
-        let ttl = self.capabilities().ttl(ttl)?;
-        wait::Waiter::new(self, &self.calls, id, ttl, retry).acquire().await
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(async move {
+            let ttl = self.capabilities().ttl(ttl)?;
+            wait::Waiter::new(self, &self.calls, id, ttl, retry).acquire().await
+        }))
     }
 
     async fn ended(&self, lease: &Lease) {
-        match lease.tether() {
-            Some(session) => session.was_cut().await,
+        match lease.session() {
+            Some(session) => session.expired().await,
             // Of another client: the next renewal finds out.
             None => std::future::pending().await,
         }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::Tether;
+use glock_core::toolkit::SessionDeadline;
 use tokio::time::Instant;
 
 /// How long a session is known to live on the servers, worked out from writes that they confirmed.
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 /// nothing, nor does anything before.
 pub(crate) struct Pulse {
     timeout: Duration,
-    tether: Tether,
+    session_deadline: SessionDeadline,
     beats: Mutex<Beats>,
 }
 
@@ -56,18 +56,18 @@ const BEAT: u32 = 8;
 impl Pulse {
     /// Of a session that was asked for at `asked_at` and granted `timeout`.
     pub(crate) fn new(asked_at: Instant, timeout: Duration) -> Self {
-        let tether = Tether::new(asked_at);
+        let session_deadline = SessionDeadline::new(asked_at);
         let pulse = Self {
             timeout,
-            tether,
+            session_deadline,
             beats: Mutex::new(Beats { sent: [asked_at].into(), asked: asked_at, stalled: None }),
         };
         pulse.prove(Some(asked_at), asked_at);
         pulse
     }
 
-    pub(crate) fn tether(&self) -> &Tether {
-        &self.tether
+    pub(crate) fn session_deadline(&self) -> &SessionDeadline {
+        &self.session_deadline
     }
 
     /// How long after a write the next one is due while a lock is held.
@@ -120,7 +120,7 @@ impl Pulse {
     fn prove(&self, surely: Option<Instant>, sent_at: Instant) {
         let half = sent_at + self.timeout / 2;
         let until = surely.map_or(half, |surely| half.max(surely + self.timeout));
-        self.tether.extend(until.checked_sub(self.timeout / MARGIN).unwrap_or(until));
+        self.session_deadline.extend(until.checked_sub(self.timeout / MARGIN).unwrap_or(until));
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(8);
 
     fn left(pulse: &Pulse) -> f64 {
-        pulse.tether().deadline().saturating_duration_since(Instant::now()).as_secs_f64()
+        pulse.session_deadline().deadline().saturating_duration_since(Instant::now()).as_secs_f64()
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError, Tether};
+use glock_core::{Action, Lease, LockError, toolkit::SessionDeadline};
 use tokio::time::{self, Instant};
 use zookeeper_client::Error;
 
@@ -27,7 +27,7 @@ enum Renewed {
 impl Calls {
     pub(crate) async fn renew(&self, subject: Subject, ttl: Duration) -> Result<Lease, LockError> {
         // All leases of a session ended with it, whatever the servers still have of them.
-        if subject.tether.as_ref().is_some_and(Tether::is_cut) {
+        if subject.session_deadline.as_ref().is_some_and(SessionDeadline::has_expired) {
             return Err(subject.not_held());
         }
         let session = self.session(Action::Renew).await?;
@@ -110,5 +110,6 @@ async fn adopt(
 
 fn lease(session: &Session, subject: Subject, sent_at: Instant, ttl: Duration) -> Lease {
     let Subject { id, owner, fence, .. } = subject;
-    Lease::granted(id, owner, fence, sent_at, ttl).tethered(session.pulse.tether().clone())
+    Lease::granted(id, owner, fence, sent_at, ttl)
+        .bound_to(session.pulse.session_deadline().clone())
 }

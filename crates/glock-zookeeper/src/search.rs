@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use glock_core::Search;
+use glock_core::toolkit::LateRequestProbe;
 
 /// No network keeps a request much longer than that, unless it is broken.
 const LASTS_MIN: Duration = Duration::from_secs(4);
 
 /// A search for a request that may `travel` so long, and for four seconds at least.
-pub(crate) fn search(travel: Duration) -> Search {
-    Search::new(travel.max(LASTS_MIN))
+pub(crate) fn search(travel: Duration) -> LateRequestProbe {
+    LateRequestProbe::new(travel.max(LASTS_MIN))
 }
 
 #[cfg(test)]

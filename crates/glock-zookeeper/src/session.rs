@@ -46,7 +46,7 @@ impl Session {
         // The driver's task is gone, as when its runtime was shut down.
         if matches!(err, Error::ClientClosed | Error::UnexpectedError(_)) {
             self.broken.store(true, Relaxed);
-            self.pulse.tether().cut();
+            self.pulse.session_deadline().expire();
             // Its holds keep the session open no longer: it is closed with its last user.
             self.ledger.clear();
         }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Call, Lease, Lock, LockError, LockId, Retry, Turn, backend};
+use glock_core::{
+    Action, Lease, Lock, LockError, LockId, Retry, backend,
+    toolkit::{Call, FnAttempt, QueuePermit},
+};
 use tokio::{
     sync,
     time::{self, Instant},
@@ -57,7 +60,7 @@ pub(crate) struct Waiter<'a> {
     failed: Option<LockError>,
     failures: u32,
     /// Kept until the servers' queue has this waiter, so that their order is that of the calls.
-    turn: Option<Turn>,
+    turn: Option<QueuePermit>,
 }
 
 /// The first and longest pause while the servers fail.
@@ -78,7 +81,7 @@ impl<'a> Waiter<'a> {
 
     pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
         let deadline = self.started.checked_add(self.retry.wait_max);
-        let arrive = self.calls.arrivals.turn(self.id);
+        let arrive = self.calls.arrivals.permit(self.id);
         let turn = match deadline {
             None => arrive.await,
             Some(at) => match time::timeout_at(at, arrive).await {
@@ -86,7 +89,7 @@ impl<'a> Waiter<'a> {
                 Err(_) => return Err(self.out_of_time()),
             },
         };
-        let queued = turn.queued() || self.others_wait();
+        let queued = turn.waited() || self.others_wait();
         self.turn = Some(turn);
         // A lock that is free and has no line is taken without standing in it.
         if !queued {
@@ -196,7 +199,7 @@ impl<'a> Waiter<'a> {
             calls.take(&session, &id, &owners, ttl, Form::Line { place: &spot, last }).await
         };
         Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
-            .grant(ttl, take, undo)
+            .acquire(ttl, FnAttempt::new(take, undo))
             .await
     }
 
@@ -212,7 +215,7 @@ impl<'a> Waiter<'a> {
     async fn sleep_behind(&self, session: &Session, ours: sync::watch::Receiver<bool>) -> bool {
         tokio::select! {
             gone = places::gone(ours) => gone,
-            () = session.pulse.tether().was_cut() => false,
+            () = session.pulse.session_deadline().expired() => false,
             () = time::sleep(self.retry.pause()) => false,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use glock_consul::{ConsulLock, Lock, LockError, LockExt, LossReason, Retry};
+use glock_core::toolkit::LockHooks;
 use glock_testing::{Proxy, process::eventually};
 use tokio::time::{Instant, sleep, timeout};
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use glock_core::{
-    Action, Call, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
+    Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
+    toolkit::{Call, FnAttempt},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -46,7 +47,12 @@ fn absent() -> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockE
 #[tokio::test(start_paused = true)]
 async fn an_answer_in_time_is_passed_on() {
     let (undone, undo) = absent();
-    assert!(call().grant(TTL, granted_after(Duration::from_secs(1)), undo).await.is_ok());
+    assert!(
+        call()
+            .acquire(TTL, FnAttempt::new(granted_after(Duration::from_secs(1)), undo))
+            .await
+            .is_ok()
+    );
     sleep(TTL).await;
     assert_eq!(undone.load(SeqCst), 0);
 }
@@ -55,7 +61,9 @@ async fn an_answer_in_time_is_passed_on() {
 async fn a_grant_that_comes_too_late_is_taken_back() {
     let (undone, undo) = absent();
     let from = Instant::now();
-    let result = call().grant(TTL, granted_after(LIMIT + Duration::from_secs(1)), undo).await;
+    let result = call()
+        .acquire(TTL, FnAttempt::new(granted_after(LIMIT + Duration::from_secs(1)), undo))
+        .await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
     assert_eq!(from.elapsed(), LIMIT);
     assert_eq!(undone.load(SeqCst), 0, "not before the answer");
@@ -66,7 +74,7 @@ async fn a_grant_that_comes_too_late_is_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn a_grant_to_a_dropped_caller_is_taken_back() {
     let (undone, undo) = absent();
-    let granted = call().grant(TTL, granted_after(Duration::from_secs(1)), undo);
+    let granted = call().acquire(TTL, FnAttempt::new(granted_after(Duration::from_secs(1)), undo));
     assert!(timeout(Duration::from_millis(1), granted).await.is_err());
     sleep(Duration::from_secs(2)).await;
     assert_eq!(undone.load(SeqCst), 1);
@@ -80,7 +88,7 @@ async fn a_grant_past_its_own_deadline_is_an_error_and_is_taken_back() {
         let lease = granted_after(Duration::from_secs(1)).await?;
         Ok(lease.renewed(Instant::now() - Duration::from_secs(1), ttl))
     };
-    let result = call().grant(ttl, work, undo).await;
+    let result = call().acquire(ttl, FnAttempt::new(work, undo)).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
     sleep(Duration::from_millis(1)).await;
     assert_eq!(undone.load(SeqCst), 1);
@@ -104,7 +112,7 @@ async fn undone_after(ttl: Duration, late: Duration) -> (Option<Duration>, u32) 
     };
     let lost =
         async { Err(LockError::backend(backend::MEMORY, Action::Acquire, Fault::Unknown, "cut")) };
-    assert!(call().grant(ttl, lost, undo).await.is_err());
+    assert!(call().acquire(ttl, FnAttempt::new(lost, undo)).await.is_err());
     sleep(TTL).await;
     let undone_at = *undone_at.lock().unwrap();
     (undone_at, count.load(SeqCst))
@@ -142,9 +150,9 @@ async fn afresh(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u3
                 }
             }
         };
-        Ok((work, undo.clone()))
+        Ok(FnAttempt::new(work, undo.clone()))
     };
-    let result = call().grant_afresh(TTL, attempt).await;
+    let result = call().acquire_retrying(TTL, attempt).await;
     sleep(TTL).await;
     (result, tries.load(SeqCst), undone.load(SeqCst))
 }
@@ -171,9 +179,9 @@ async fn what_is_certain_is_not_tried_anew() {
         assert_eq!((result.unwrap_err().fault(), tries, undone), (Some(fault), 1, 0));
     }
     let (undone, undo) = absent();
-    let attempt = |_| Ok((granted_after(LIMIT * 3), undo.clone()));
+    let attempt = |_| Ok(FnAttempt::new(granted_after(LIMIT * 3), undo.clone()));
     let from = Instant::now();
-    let result = call().grant_afresh(TTL, attempt).await;
+    let result = call().acquire_retrying(TTL, attempt).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
     assert_eq!(from.elapsed(), LIMIT, "one limit for all tries");
     assert_eq!(undone.load(SeqCst), 0, "not before the answer");
@@ -189,9 +197,9 @@ async fn a_try_whose_undo_cannot_be_had_is_the_last() {
         assert_eq!(before, 0);
         let fault = Fault::Unknown;
         let cut = Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"));
-        Ok((std::future::ready(cut), down))
+        Ok(FnAttempt::new(std::future::ready(cut), down))
     };
-    let result = call().grant_afresh(TTL, attempt).await;
+    let result = call().acquire_retrying(TTL, attempt).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
 }
 
@@ -210,7 +218,7 @@ async fn an_undo_that_fails_is_tried_until_the_lease_has_run_out() {
             )))
         }
     };
-    assert!(call().grant(TTL, granted_after(LIMIT * 2), undo).await.is_err());
+    assert!(call().acquire(TTL, FnAttempt::new(granted_after(LIMIT * 2), undo)).await.is_err());
     sleep(TTL * 3).await;
     let tries = count.load(SeqCst);
     assert!((10..=20).contains(&tries), "{tries}");
@@ -220,11 +228,11 @@ async fn an_undo_that_fails_is_tried_until_the_lease_has_run_out() {
 async fn what_surely_did_not_happen_is_not_undone() {
     let (undone, undo) = absent();
     let refused = async { Err(LockError::Held { id: id(), holder: None }) };
-    assert!(call().grant(TTL, refused, undo.clone()).await.is_err());
+    assert!(call().acquire(TTL, FnAttempt::new(refused, undo.clone())).await.is_err());
     let down = async {
         Err(LockError::backend(backend::MEMORY, Action::Acquire, Fault::Unavailable, "down"))
     };
-    assert!(call().grant(TTL, down, undo).await.is_err());
+    assert!(call().acquire(TTL, FnAttempt::new(down, undo)).await.is_err());
     sleep(TTL).await;
     assert_eq!(undone.load(SeqCst), 0);
 }

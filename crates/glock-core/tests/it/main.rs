@@ -5,5 +5,5 @@
 mod call;
 mod renewal;
 mod scripted;
-mod tether;
+mod session_deadline;
 mod waiting;

@@ -11,7 +11,8 @@ use std::{
 
 use glock_core::{
     Action, Capabilities, Event, Fault, FencingToken, Holder, Lease, Lock, LockError, LockId,
-    OwnerToken, Tether, WaitQueue, async_trait, backend,
+    OwnerToken, async_trait, backend,
+    toolkit::{LockHooks, SessionDeadline, WaitQueue},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -42,7 +43,7 @@ struct State {
     watches: AtomicUsize,
     freed: Notify,
     queue: WaitQueue,
-    tether: Mutex<Option<Tether>>,
+    session: Mutex<Option<SessionDeadline>>,
 }
 
 /// Answers in turn, and then the last one for ever; `Yes` if there is none.
@@ -82,14 +83,14 @@ impl Scripted {
     }
 
     /// Leases hang on a session from now on.
-    pub(crate) fn tethered(self, tether: &Tether) -> Self {
-        *self.0.tether.lock().unwrap() = Some(tether.clone());
+    pub(crate) fn bound_to(self, session: &SessionDeadline) -> Self {
+        *self.0.session.lock().unwrap() = Some(session.clone());
         self
     }
 
     fn hang(&self, lease: Lease) -> Lease {
-        match self.0.tether.lock().unwrap().clone() {
-            Some(tether) => lease.tethered(tether),
+        match self.0.session.lock().unwrap().clone() {
+            Some(session) => lease.bound_to(session),
             None => lease,
         }
     }
@@ -178,7 +179,10 @@ impl Lock for Scripted {
     async fn inspect(&self, _id: &LockId) -> Result<Option<Holder>, LockError> {
         Ok(None)
     }
+}
 
+#[async_trait]
+impl LockHooks for Scripted {
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.0.queue)
     }

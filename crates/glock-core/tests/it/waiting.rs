@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Fault, Lock, LockError, LockExt, LockId, Retry};
+use glock_core::{Action, Fault, Lock, LockError, LockExt, LockId, Retry, toolkit::LockHooks};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::scripted::{Answer, Scripted};
@@ -139,7 +139,8 @@ async fn pointers_forward_the_inner_lock_s_own_methods() {
     for pointer in pointers {
         assert!(pointer.queue().is_some());
         let id = LockId::new("x").unwrap();
-        let result = pointer.acquire_within(&id, TTL, &Retry::within(Duration::from_secs(1))).await;
+        let result =
+            pointer.acquire_with_retry(id, TTL, Retry::within(Duration::from_secs(1))).await;
         assert!(matches!(result, Err(LockError::Timeout { .. })), "{result:?}");
         assert!(pointer.hold("x", TTL, Retry::NEVER).await.is_err(), "a dyn lock can be held, too");
     }

@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Carrier, Event, Fault, Holder, Lease, Lock, LockError, LockId, Retry,
-    WaitQueue, acquire_in_turn,
+    Action, Capabilities, Event, Fault, Holder, Lease, Lock, LockError, LockId, Retry,
+    toolkit::{BoxFuture, LockHooks, TaskWrapper, WaitQueue},
 };
 use tokio::time::sleep;
 
@@ -83,14 +83,18 @@ impl Lock for Unsteady {
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         self.inner.inspect(id).await
     }
+}
 
-    async fn acquire_within(
-        &self,
-        id: &LockId,
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl LockHooks for Unsteady {
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
         ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
-        acquire_in_turn(self, id, ttl, retry).await
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        self.inner.acquire_queued(id, ttl, retry)
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -105,7 +109,7 @@ impl Lock for Unsteady {
         self.inner.observe(event);
     }
 
-    fn carrier(&self) -> Option<Carrier> {
-        self.inner.carrier()
+    fn task_wrapper(&self) -> Option<TaskWrapper> {
+        self.inner.task_wrapper()
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Event, Lock, LockExt, LockId, Retry};
+use glock_core::{Event, Lock, LockExt, LockId, Retry, toolkit::LockHooks};
 use glock_telemetry::{Instrumented, names};
 use glock_testing::MemoryLock;
 use tokio::time::timeout;

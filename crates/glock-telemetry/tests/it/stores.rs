@@ -4,7 +4,7 @@ mod opened;
 
 use std::{net::SocketAddr, time::Duration};
 
-use glock_core::{Lock, LockExt, LockId, LossReason, Order, Retry};
+use glock_core::{Fairness, Lock, LockExt, LockId, LossReason, Retry};
 use glock_telemetry::names;
 use glock_testing::{Proxy, fresh_namespace, url_from_env};
 use opentelemetry::trace::{SpanKind, Status};
@@ -37,7 +37,7 @@ async fn every_report_is_made(via: Via, one: impl Lock + Clone, other: impl Lock
     assert_eq!(seen.fence, guard.fence());
     guard.release().await.unwrap();
 
-    let queues = lock.capabilities().order == Order::Store;
+    let queues = lock.capabilities().fairness == Fairness::Store;
     let success = |outcome| if outcome == "ok" { "true" } else { "false" };
     for (total, latency, outcomes) in [
         (

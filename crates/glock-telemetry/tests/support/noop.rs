@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use glock_core::{
     Capabilities, FencingToken, Holder, Lease, Lock, LockError, LockId, OwnerToken, backend,
+    toolkit::LockHooks,
 };
 use tokio::time::Instant;
 
@@ -59,3 +60,5 @@ impl Lock for Noop {
         Ok(None)
     }
 }
+
+impl LockHooks for Noop {}

@@ -10,8 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Carrier, Event, Fault, Holder, Lease, Lock, LockError, LockId, Order,
-    Retry, Task, WaitQueue,
+    Action, Capabilities, Event, Fairness, Fault, Holder, Lease, Lock, LockError, LockExt, LockId,
+    Retry,
+    toolkit::{BoxFuture, LockHooks, Task, TaskWrapper, WaitQueue},
 };
 use glock_testing::MemoryLock;
 
@@ -56,7 +57,7 @@ impl Lock for Odd {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.inner.capabilities();
-        capabilities.order = Order::Store;
+        capabilities.fairness = Fairness::Store;
         capabilities
     }
 
@@ -81,15 +82,19 @@ impl Lock for Odd {
         self.stumble(Action::Inspect).await?;
         self.inner.inspect(id).await
     }
+}
 
-    async fn acquire_within(
-        &self,
-        id: &LockId,
+#[async_trait]
+impl LockHooks for Odd {
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
         ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         self.seen.within.fetch_add(1, Relaxed);
-        self.inner.acquire_within(id, ttl, retry).await
+        let queued = self.inner.acquire_with_retry(id.clone(), ttl, *retry);
+        Some(Box::pin(queued))
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -105,7 +110,7 @@ impl Lock for Odd {
         self.seen.events.fetch_add(1, Relaxed);
     }
 
-    fn carrier(&self) -> Option<Carrier> {
+    fn task_wrapper(&self) -> Option<TaskWrapper> {
         let seen = Arc::clone(&self.seen);
         Some(Box::new(move |task: Task| -> Task {
             seen.carried.store(true, Relaxed);

@@ -83,6 +83,7 @@ mod tests {
 
     use glock_core::{
         Capabilities, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, async_trait,
+        toolkit::LockHooks,
     };
 
     use super::*;
@@ -91,6 +92,8 @@ mod tests {
     /// Grants whatever it is asked for.
     #[derive(Debug, Clone, Default)]
     struct Careless(Arc<AtomicU64>);
+
+    impl LockHooks for Careless {}
 
     #[async_trait]
     impl Lock for Careless {

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Lock, LockExt};
+use glock_core::{
+    Lock, LockExt,
+    toolkit::{LockHooks, WaitQueue},
+};
 use tokio::time::{sleep, timeout};
 
 use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, storm, take};
@@ -74,7 +77,7 @@ pub async fn a_wait_dropped_anywhere_leaves_nothing<F: Fixture>(fixture: &F) {
         let cut = timeout(Duration::from_millis(30), cut_after(point, waiting)).await;
         assert!(!matches!(cut, Ok(Some(_))), "granted while held");
     }
-    assert!(ours.queue().is_none_or(glock_core::WaitQueue::is_empty), "a place in line is left");
+    assert!(ours.queue().is_none_or(WaitQueue::is_empty), "a place in line is left");
     assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(held.owner().reveal()));
     settles("what the store keeps", SLACK * 5, kept, async || fixture.residue().await).await;
     theirs.release(&held).await.unwrap();
@@ -134,7 +137,7 @@ async fn assert_nothing_is_left<F: Fixture>(fixture: &F, lock: &F::Lock, tasks: 
     }
     sleep(SLACK).await;
     assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
-    assert!(lock.queue().is_none_or(glock_core::WaitQueue::is_empty), "a place in line is left");
+    assert!(lock.queue().is_none_or(WaitQueue::is_empty), "a place in line is left");
     settles("what the store keeps", SLACK * 10, 0, async || fixture.residue().await).await;
     storm::calms::<F>("tasks of 1,000 holds", tasks + F::REOPENED, alive_tasks).await;
 }

@@ -47,7 +47,7 @@ pub async fn the_shortest_and_the_longest_ttl_work<F: Fixture>(fixture: &F) {
     let longest = lock.acquire(&id("long"), capabilities.ttl_max).await.unwrap();
     let longest = lock.renew(&longest, capabilities.ttl_max).await.unwrap();
     // One that hangs on a session reaches as far as that is known to live, and moves on with it.
-    let session = longest.tether().is_some() && longest.ttl() >= capabilities.ttl_max;
+    let session = longest.session().is_some() && longest.ttl() >= capabilities.ttl_max;
     assert!(session || longest.remaining() > capabilities.ttl_max / 10 * 9);
     let shown = lock.inspect(&id("long")).await.unwrap().expect("a holder");
     if let Some(remaining) = shown.remaining {

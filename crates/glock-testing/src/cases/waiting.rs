@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Lease, Lock, LockError, LockExt, Order, Retry};
+use glock_core::{
+    Fairness, Lease, Lock, LockError, LockExt, Retry,
+    toolkit::{LockHooks, WaitQueue},
+};
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
@@ -159,7 +162,7 @@ pub async fn a_waiter_that_gives_up_leaves_no_place_behind<F: Fixture>(fixture: 
     theirs.release(&lease).await.unwrap();
     let (_, lease) = soon("the second in line is served", SLACK * 2, second).await.unwrap();
     ours.release(&lease).await.unwrap();
-    assert!(ours.queue().is_none_or(glock_core::WaitQueue::is_empty));
+    assert!(ours.queue().is_none_or(WaitQueue::is_empty));
     assert_free(&theirs, &id("x")).await;
 }
 
@@ -185,7 +188,7 @@ pub async fn waiters_of_two_clients_are_all_served<F: Fixture>(fixture: &F) {
 pub async fn a_store_s_line_is_one_line<F: Fixture>(fixture: &F) {
     let clients = [fixture.client().await, fixture.client().await];
     let theirs = fixture.client().await;
-    if theirs.capabilities().order != Order::Store {
+    if theirs.capabilities().fairness != Fairness::Store {
         return;
     }
     let lease = take(&theirs, &id("x")).await;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{FencingToken, Holder, LockError, LockId, OwnerToken, Wakeups};
+use glock_core::{FencingToken, Holder, LockError, LockId, OwnerToken, toolkit::Wakeups};
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]

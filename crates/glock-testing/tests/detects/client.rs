@@ -8,7 +8,7 @@ use std::{
 
 use glock_core::{
     Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
-    WaitQueue,
+    toolkit::WaitQueue,
 };
 use tokio::time::{Instant, sleep};
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::Wakeups;
+use glock_core::toolkit::Wakeups;
 use tokio::{
     sync::watch,
     task::AbortHandle,

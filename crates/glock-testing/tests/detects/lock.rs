@@ -3,8 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, Call, Capabilities, Holder, Lease, Lock, LockConfig, LockError, LockId, Order,
-    OwnerToken, Retry, WaitQueue, Waiting, acquire_in_turn, async_trait,
+    Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId,
+    OwnerToken, Retry, Waiting, async_trait,
+    toolkit::{BoxFuture, Call, FnAttempt, LockHooks, WaitQueue},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -87,8 +88,13 @@ impl ToyLock {
                 }
                 result
             }
-            Flaw::NoRetry => call.grant(ttl, work, undo).await,
-            _ => call.grant_afresh(ttl, |_| attempt()).await,
+            Flaw::NoRetry => call.acquire(ttl, FnAttempt::new(work, undo)).await,
+            _ => {
+                call.acquire_retrying(ttl, |_| {
+                    attempt().map(|(work, undo)| FnAttempt::new(work, undo))
+                })
+                .await
+            }
         }
     }
 
@@ -169,7 +175,7 @@ impl Lock for ToyLock {
         let mut capabilities = Capabilities::new(Duration::from_millis(10));
         capabilities.waiting = Waiting::Pushed;
         if self.has(Flaw::ClaimsStoreOrder) {
-            capabilities.order = Order::Store;
+            capabilities.fairness = Fairness::Store;
         }
         capabilities
     }
@@ -232,19 +238,24 @@ impl Lock for ToyLock {
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         self.look(id, Action::Inspect).await
     }
+}
 
-    async fn acquire_within(
-        &self,
-        id: &LockId,
+#[async_trait]
+impl LockHooks for ToyLock {
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
         ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         if !self.has(Flaw::WaiterStaysInLine) {
-            return acquire_in_turn(self, id, ttl, retry).await;
+            return None;
         }
-        let (lock, id, retry) = (self.clone(), id.clone(), *retry);
-        let waiter = tokio::spawn(async move { acquire_in_turn(&lock, &id, ttl, &retry).await });
-        waiter.await.expect("a waiter that does not panic")
+        let (lock, id, mut retry) = (self.clone(), id.clone(), *retry);
+        // A caller that counts its tries is not queued again.
+        retry.retries_max = Some(u32::MAX);
+        let waiter = tokio::spawn(async move { lock.acquire_with_retry(id, ttl, retry).await });
+        Some(Box::pin(async { waiter.await.expect("a waiter that does not panic") }))
     }
 
     fn queue(&self) -> Option<&WaitQueue> {

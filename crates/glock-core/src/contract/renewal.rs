@@ -7,9 +7,10 @@ use tokio::{
     time::{self, Instant},
 };
 
+use super::hold::{ReleaseRequest, Shared, TIMER_LEAD};
 use crate::{
-    Event, Lease, Lock, LockError, LossReason, OwnerToken, Task, Tether,
-    guard::{Order, Shared, TIMER_LEAD},
+    Event, Lease, Lock, LockError, LossReason, OwnerToken,
+    toolkit::{Backoff, SessionDeadline, Task},
 };
 
 /// A lease is renewed when a third of it has passed, so that two renewals may fail.
@@ -22,40 +23,41 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Renewal<L: Lock> {
     lock: Arc<L>,
     lease: Lease,
+    /// What each renewal requests.
     ttl: Duration,
     renew_at: Instant,
     shared: Arc<Shared>,
-    orders: oneshot::Receiver<Order>,
-    /// Whether the end of the hold has been told.
-    told: bool,
+    requests: oneshot::Receiver<ReleaseRequest>,
+    /// Whether the end of the hold was reported.
+    reported: bool,
 }
 
-/// Sleeps until the store tells that the hold is over. It goes on over renewals, because a store may
-/// have to look through its history for whoever begins to watch.
-struct Ending {
-    /// Whose the hold is, and on which session.
+/// Sleeps until the store notifies that the hold is over. It stays in place over renewals, because a
+/// store may have to read its history for each new watch.
+struct EndWatch {
+    /// The owner of the hold, and its session.
     owner: OwnerToken,
-    tether: Option<Tether>,
-    told: Task,
+    session: Option<SessionDeadline>,
+    ended: Task,
 }
 
-impl Ending {
+impl EndWatch {
     fn of<L: Lock>(lock: &Arc<L>, lease: &Lease) -> Self {
-        let (lock, watched) = (Arc::clone(lock), lease.double());
-        let told = Box::pin(async move { lock.ended(&watched).await });
-        Self { owner: lease.owner().clone(), tether: lease.tether().cloned(), told }
+        let (lock, watched) = (Arc::clone(lock), lease.duplicate());
+        let ended = Box::pin(async move { lock.ended(&watched).await });
+        Self { owner: lease.owner().clone(), session: lease.session().cloned(), ended }
     }
 
     /// Whether a renewal has left the hold where it was.
     fn is_of(&self, lease: &Lease) -> bool {
-        self.owner == *lease.owner() && self.tether.as_ref() == lease.tether()
+        self.owner == *lease.owner() && self.session.as_ref() == lease.session()
     }
 }
 
 /// How a hold ends.
 enum End {
-    /// The guard was released, or dropped if nobody waits for an answer.
-    LetGo(Option<Order>),
+    /// The guard was released, or dropped: then no reply is expected.
+    Released(Option<ReleaseRequest>),
     Lost(LossReason),
 }
 
@@ -65,62 +67,62 @@ impl<L: Lock> Renewal<L> {
         lease: Lease,
         ttl: Duration,
         shared: Arc<Shared>,
-        orders: oneshot::Receiver<Order>,
+        requests: oneshot::Receiver<ReleaseRequest>,
     ) -> Self {
         let renew_at = renew_at(&lease);
         lock.observe(&Event::HoldStarted { id: lease.id() });
-        Self { lock: Arc::new(lock), lease, ttl, renew_at, shared, orders, told: false }
+        Self { lock: Arc::new(lock), lease, ttl, renew_at, shared, requests, reported: false }
     }
 
     pub(crate) async fn run(mut self) {
-        let (lost, order) = match self.keep().await {
-            End::LetGo(order) => (self.end(None), order),
+        let (lost, request) = match self.keep().await {
+            End::Released(request) => (self.end(None), request),
             End::Lost(reason) => {
                 let lost = self.end(Some(reason));
                 // The holder may still be at work: free the lock only once the guard is gone.
-                (lost, (&mut self.orders).await.ok())
+                (lost, (&mut self.requests).await.ok())
             }
         };
-        let Some(reason) = lost else { return self.release(order).await };
-        if let Some(order) = order {
-            let _ = order.send(Err(self.shared.not_held()));
+        let Some(reason) = lost else { return self.release(request).await };
+        if let Some(request) = request {
+            let _ = request.send(Err(self.shared.not_held()));
         }
         if reason != LossReason::TakenAway {
             self.release(None).await;
         }
     }
 
-    /// Keeps the lease alive until the guard lets go or the lock is lost.
+    /// Keeps the lease alive until the guard is released or the lock is lost.
     async fn keep(&mut self) -> End {
-        let mut ending = Ending::of(&self.lock, &self.lease);
+        let mut end_watch = EndWatch::of(&self.lock, &self.lease);
         loop {
             let hold_until = self.shared.hold_until();
             let wake_at = hold_until.map_or(self.renew_at, |until| until.min(self.renew_at));
             tokio::select! {
                 biased;
-                order = &mut self.orders => return End::LetGo(order.ok()),
-                () = &mut ending.told => return End::Lost(LossReason::TakenAway),
+                request = &mut self.requests => return End::Released(request.ok()),
+                () = &mut end_watch.ended => return End::Lost(LossReason::TakenAway),
                 () = self.shared.changed.notified() => continue,
                 () = over(&self.lease) => return End::Lost(LossReason::Expired),
                 () = time::sleep_until(wake_at) => {}
             }
             let renewed = if hold_until.is_some_and(|until| until <= Instant::now()) {
-                self.run_out(&mut ending).await
+                self.run_out(&mut end_watch).await
             } else {
-                self.renew(&mut ending).await
+                self.renew(&mut end_watch).await
             };
             if let Err(end) = renewed {
                 return end;
             }
-            if !ending.is_of(&self.lease) {
-                ending = Ending::of(&self.lock, &self.lease);
+            if !end_watch.is_of(&self.lease) {
+                end_watch = EndWatch::of(&self.lock, &self.lease);
             }
         }
     }
 
     /// Renews the lease, and tries again until its deadline.
-    async fn renew(&mut self, ending: &mut Ending) -> Result<(), End> {
-        let mut pause = first_pause(self.ttl);
+    async fn renew(&mut self, end_watch: &mut EndWatch) -> Result<(), End> {
+        let mut pauses = pauses(self.ttl);
         loop {
             let hold_until = self.shared.hold_until();
             if hold_until.is_some_and(|until| until <= Instant::now()) {
@@ -128,13 +130,13 @@ impl<L: Lock> Renewal<L> {
             }
             let renewed = tokio::select! {
                 biased;
-                order = &mut self.orders => return Err(End::LetGo(order.ok())),
-                () = &mut ending.told => return Err(End::Lost(LossReason::TakenAway)),
+                request = &mut self.requests => return Err(End::Released(request.ok())),
+                () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
             };
             if let Some(reason) = self.shared.lost() {
-                // Told a tick before the deadline, and not taken back by an answer that came then.
+                // Reported just before the deadline, and not revoked by a reply that came then.
                 return Err(End::Lost(reason));
             }
             match renewed {
@@ -154,52 +156,50 @@ impl<L: Lock> Renewal<L> {
                 Err(LockError::NotHeld { .. }) => return Err(End::Lost(LossReason::TakenAway)),
                 Err(_) => {}
             }
-            let again_at = Instant::now() + pause.min(self.lease.remaining());
+            let again_at = Instant::now() + pauses.next_pause().min(self.lease.remaining());
             tokio::select! {
                 biased;
-                order = &mut self.orders => return Err(End::LetGo(order.ok())),
-                () = &mut ending.told => return Err(End::Lost(LossReason::TakenAway)),
+                request = &mut self.requests => return Err(End::Released(request.ok())),
+                () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
                 () = time::sleep_until(hold_until.map_or(again_at, |until| until.min(again_at))) => {}
             }
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
     /// Lets the lease of a holder that is stuck run out.
-    async fn run_out(&mut self, ending: &mut Ending) -> Result<(), End> {
+    async fn run_out(&mut self, end_watch: &mut EndWatch) -> Result<(), End> {
         tokio::select! {
             biased;
-            order = &mut self.orders => Err(End::LetGo(order.ok())),
-            () = &mut ending.told => Err(End::Lost(LossReason::TakenAway)),
+            request = &mut self.requests => Err(End::Released(request.ok())),
+            () = &mut end_watch.ended => Err(End::Lost(LossReason::TakenAway)),
             // `with_max_hold` may be called again with a longer time.
             () = self.shared.changed.notified() => Ok(()),
             () = over(&self.lease) => Err(End::Lost(self.shared.run_out())),
         }
     }
 
-    /// Releases the lock. Whoever waits is told of the first answer; a failure is tried again
-    /// until the lease has run out by itself.
-    async fn release(&mut self, mut order: Option<Order>) {
+    /// Releases the lock. The guard receives the first reply; a failure is tried again until the lease
+    /// has run out by itself.
+    async fn release(&mut self, mut request: Option<ReleaseRequest>) {
         let give_up = Instant::now() + self.lease.ttl();
-        let mut pause = first_pause(self.ttl);
+        let mut pauses = pauses(self.ttl);
         loop {
             let released = self.lock.release(&self.lease).await;
             let again = released.as_ref().is_err_and(LockError::is_retryable);
-            if let Some(order) = order.take() {
-                let _ = order.send(released);
+            if let Some(request) = request.take() {
+                let _ = request.send(released);
             }
-            if !again || Instant::now() + pause >= give_up {
+            if !again || Instant::now() + pauses.peek() >= give_up {
                 return;
             }
-            time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pauses.sleep().await;
         }
     }
 
-    /// Ends the hold and tells of it once.
+    /// Ends the hold and reports it once.
     fn end(&mut self, end: Option<LossReason>) -> Option<LossReason> {
         let lost = self.shared.end(end);
-        if !std::mem::replace(&mut self.told, true) {
+        if !std::mem::replace(&mut self.reported, true) {
             let held = self.shared.held();
             self.lock.observe(&Event::HoldEnded { id: self.lease.id(), held, lost });
         }
@@ -207,22 +207,22 @@ impl<L: Lock> Renewal<L> {
     }
 }
 
-/// A runtime that is shut down drops its tasks: nobody renews any more, and guards must know.
+/// A runtime that is shut down drops its tasks: no renewal follows, and guards must know.
 impl<L: Lock> Drop for Renewal<L> {
     fn drop(&mut self) {
         self.end(Some(LossReason::Stopped));
     }
 }
 
-/// The session that a lease hangs on has a shorter breath than its TTL; something else keeps it
+/// Counts from the TTL alone: the session of a lease may end earlier, but the store's crate keeps it
 /// alive.
 fn renew_at(lease: &Lease) -> Instant {
     let now = Instant::now();
     now + lease.term().saturating_duration_since(now) / RENEW_AFTER
 }
 
-/// Returns when the loss is told, unless the lease is renewed before. The deadline moves on while
-/// the session lives that the lease hangs on.
+/// Returns when the loss is due to be reported, unless the lease is renewed before. The deadline moves on while
+/// the lease's session lives.
 async fn over(lease: &Lease) {
     loop {
         // Without a lead where the clock has only just begun.
@@ -234,6 +234,6 @@ async fn over(lease: &Lease) {
     }
 }
 
-fn first_pause(ttl: Duration) -> Duration {
-    (ttl / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX)
+fn pauses(ttl: Duration) -> Backoff {
+    Backoff::new((ttl / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX), PAUSE_MAX)
 }

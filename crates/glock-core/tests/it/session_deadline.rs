@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::{Action, Guard, LockExt, LossReason, Retry, Tether};
+use glock_core::{Action, Guard, LockExt, LossReason, Retry, toolkit::SessionDeadline};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::scripted::Scripted;
@@ -11,19 +11,19 @@ const TTL: Duration = Duration::from_secs(30);
 const BREATH: Duration = Duration::from_secs(4);
 const BEAT: Duration = Duration::from_secs(1);
 
-async fn hold(tether: &Tether) -> (Scripted, Guard) {
-    let lock = Scripted::default().tethered(tether);
+async fn hold(session: &SessionDeadline) -> (Scripted, Guard) {
+    let lock = Scripted::default().bound_to(session);
     let guard = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
     (lock, guard)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_breathes_keeps_a_longer_lease() {
-    let (from, tether) = (Instant::now(), Tether::new(Instant::now() + BREATH));
-    let (lock, guard) = hold(&tether).await;
+    let (from, session) = (Instant::now(), SessionDeadline::new(Instant::now() + BREATH));
+    let (lock, guard) = hold(&session).await;
     for _ in 0..60 {
         sleep(BEAT).await;
-        tether.extend(Instant::now() + BREATH);
+        session.extend(Instant::now() + BREATH);
         assert!(guard.is_valid() && guard.remaining() == BREATH);
     }
     let renewals = lock.times(Action::Renew, from);
@@ -33,10 +33,10 @@ async fn a_session_that_breathes_keeps_a_longer_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_which_nothing_is_heard_ends_the_hold_in_time() {
-    let tether = Tether::new(Instant::now() + BREATH);
-    let (_lock, guard) = hold(&tether).await;
+    let session = SessionDeadline::new(Instant::now() + BREATH);
+    let (_lock, guard) = hold(&session).await;
     sleep(BEAT).await;
-    tether.extend(Instant::now() + BREATH);
+    session.extend(Instant::now() + BREATH);
     let from = Instant::now();
     let reason = timeout(TTL, guard.lost()).await.unwrap();
     assert_eq!(reason, LossReason::Expired);
@@ -45,8 +45,8 @@ async fn a_session_of_which_nothing_is_heard_ends_the_hold_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_is_seen_at_the_next_look_before_any_task_has_run() {
-    let tether = Tether::new(Instant::now() + BREATH);
-    let (_lock, guard) = hold(&tether).await;
+    let session = SessionDeadline::new(Instant::now() + BREATH);
+    let (_lock, guard) = hold(&session).await;
     assert!(guard.is_valid());
     advance(BREATH + BEAT).await;
     assert!(!guard.is_valid());
@@ -55,8 +55,8 @@ async fn a_pause_is_seen_at_the_next_look_before_any_task_has_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_cut_is_seen_at_the_next_look() {
-    let tether = Tether::new(Instant::now() + BREATH);
-    let (_lock, guard) = hold(&tether).await;
-    tether.cut();
+    let session = SessionDeadline::new(Instant::now() + BREATH);
+    let (_lock, guard) = hold(&session).await;
+    session.expire();
     assert!(!guard.is_valid());
 }

@@ -26,7 +26,7 @@ pub struct Capabilities {
     /// Whether a waiter is woken or has to ask.
     pub waiting: Waiting,
     /// In which order waiters are served.
-    pub order: Order,
+    pub fairness: Fairness,
     /// What could set a fencing token back.
     pub fencing: Fencing,
 }
@@ -58,7 +58,7 @@ pub enum Waiting {
 /// In which order waiters are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Order {
+pub enum Fairness {
     /// In the order in which they came within one client; between clients by chance.
     Client,
     /// In the order in which the store saw them, whichever client they belong to.
@@ -91,7 +91,7 @@ impl Capabilities {
             expiry_lag_percent: 0,
             clock: Clock::Store,
             waiting: Waiting::Polled,
-            order: Order::Client,
+            fairness: Fairness::Client,
             fencing: Fencing::Restore,
         }
     }

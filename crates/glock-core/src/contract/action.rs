@@ -1,8 +1,8 @@
-//! The names that logs, spans and metrics share: what is done with a lock, and on which store.
+//! `Action`: what a caller does with a lock, as logs, spans and metrics name it.
 
 use std::fmt;
 
-/// What is done with a lock.
+/// What a caller does with a lock.
 ///
 /// Not `#[non_exhaustive]`: a new action should show up in every `match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,28 +51,6 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// The stores' names, as [`Lock::backend`](crate::Lock::backend) gives them.
-pub mod backend {
-    /// Consul.
-    pub const CONSUL: &str = "consul";
-    /// Amazon DynamoDB.
-    pub const DYNAMODB: &str = "dynamodb";
-    /// etcd.
-    pub const ETCD: &str = "etcd";
-    /// Hazelcast.
-    pub const HAZELCAST: &str = "hazelcast";
-    /// The in-memory lock of `glock-testing`.
-    pub const MEMORY: &str = "memory";
-    /// MongoDB.
-    pub const MONGODB: &str = "mongodb";
-    /// PostgreSQL.
-    pub const POSTGRES: &str = "postgres";
-    /// Redis and Valkey.
-    pub const REDIS: &str = "redis";
-    /// Apache ZooKeeper.
-    pub const ZOOKEEPER: &str = "zookeeper";
 }
 
 #[cfg(test)]

@@ -1,21 +1,19 @@
 //! The `Lock` trait: the contract between stores and glock.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Capabilities, Event, Holder, Lease, LockError, LockId, Retry, WaitQueue, retry};
-
-/// The task that keeps a guard's lock alive.
-pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Wraps a [`Task`] before it is spawned: what [`Lock::carrier`] gives.
-pub type Carrier = Box<dyn FnOnce(Task) -> Task + Send>;
+use crate::{
+    Capabilities, Event, Holder, Lease, LockError, LockId, Retry,
+    toolkit::{BoxFuture, LockHooks, TaskWrapper, WaitQueue},
+};
 
 /// A store that can hold locks.
 ///
-/// This is the contract between backends and glock. Callers find holding, waiting with retries and
-/// renewing in [`LockExt`](crate::LockExt).
+/// This is the contract between stores and glock. Callers find holding, waiting with retries and
+/// renewing in [`LockExt`](crate::LockExt). What guards, waiting loops and wrappers need beside it is
+/// in [`LockHooks`].
 ///
 /// # Contract
 ///
@@ -28,21 +26,15 @@ pub type Carrier = Box<dyn FnOnce(Task) -> Task + Send>;
 /// - *Clean.* A call that was dropped, or whose answer never came, leaves no lock behind.
 ///
 /// `glock-testing` checks each clause against every backend.
-///
-/// # Wrappers
-///
-/// A wrapper forwards every method, the provided ones too: put
-/// `#[deny(clippy::missing_trait_methods)]` on its `impl`, so that a method that is added later
-/// cannot silently bypass the inner lock's own.
 #[async_trait]
-pub trait Lock: fmt::Debug + Send + Sync + 'static {
+pub trait Lock: LockHooks {
     /// The store's name: one of [`backend`](crate::backend), a label of low cardinality.
     fn backend(&self) -> &'static str;
 
     /// What this store promises beyond the contract.
     fn capabilities(&self) -> Capabilities;
 
-    /// Tries once to take the lock `id` for `ttl`, and never waits for it.
+    /// Tries once to take the lock `id` for `ttl`. It never waits for another holder.
     ///
     /// # Errors
     ///
@@ -105,60 +97,9 @@ pub trait Lock: fmt::Debug + Send + Sync + 'static {
     ///
     /// Cancel safe.
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError>;
-
-    /// Waits for the lock: tries, sleeps in [`wait`](Self::wait), and tries again until it is
-    /// granted or `retry` says to stop.
-    ///
-    /// Provided for stores without a queue of their own: of one client's waiters only the first
-    /// asks the store, and they are served in the order in which they came (see
-    /// [`queue`](Self::queue)). Stores that keep a queue override it.
-    ///
-    /// # Errors
-    ///
-    /// - [`LockError::Held`] when the retries, [`LockError::Timeout`] when the time has run out;
-    ///   the store's own failure, if that was the last thing seen.
-    /// - Whatever else [`acquire`](Self::acquire) returns and another try cannot mend.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: neither a lock nor a place in the queue is left behind.
-    async fn acquire_within(
-        &self,
-        id: &LockId,
-        ttl: Duration,
-        retry: &Retry,
-    ) -> Result<Lease, LockError> {
-        retry::acquire_in_turn(self, id, ttl, retry).await
-    }
-
-    /// Where this client's waiters stand in line, for stores without a queue of their own.
-    /// Provided: `None`, and every waiter asks the store for itself.
-    fn queue(&self) -> Option<&WaitQueue> {
-        None
-    }
-
-    /// Returns once the store has told this client that the lease is over before its time: its
-    /// session ended, or its record was deleted. Provided: never; a loss is then found by the next
-    /// renewal or by the lease's deadline.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    async fn ended(&self, _lease: &Lease) {
-        std::future::pending::<()>().await;
-    }
-
-    /// Is told what only guards, retry loops and queues see. Provided: does nothing.
-    fn observe(&self, _event: &Event<'_>) {}
-
-    /// What to put around the task that keeps a guard's lock alive, so that it works in the context
-    /// of whoever holds the lock. It is asked for where the hold starts. Provided: nothing.
-    fn carrier(&self) -> Option<Carrier> {
-        None
-    }
 }
 
-/// Forwards every method of `Lock` to what a pointer points at.
+/// Forwards every method of `Lock` and `LockHooks` to what a pointer points at.
 macro_rules! forward {
     ($pointer:ident) => {
         #[async_trait]
@@ -185,16 +126,21 @@ macro_rules! forward {
             async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
                 (**self).inspect(id).await
             }
-            async fn acquire_within(
-                &self,
-                id: &LockId,
-                ttl: Duration,
-                retry: &Retry,
-            ) -> Result<Lease, LockError> {
-                (**self).acquire_within(id, ttl, retry).await
-            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<L: Lock + ?Sized> LockHooks for $pointer<L> {
             fn queue(&self) -> Option<&WaitQueue> {
                 (**self).queue()
+            }
+            fn acquire_queued<'a>(
+                &'a self,
+                id: &'a LockId,
+                ttl: Duration,
+                retry: &'a Retry,
+            ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+                (**self).acquire_queued(id, ttl, retry)
             }
             async fn ended(&self, lease: &Lease) {
                 (**self).ended(lease).await;
@@ -202,8 +148,8 @@ macro_rules! forward {
             fn observe(&self, event: &Event<'_>) {
                 (**self).observe(event);
             }
-            fn carrier(&self) -> Option<Carrier> {
-                (**self).carrier()
+            fn task_wrapper(&self) -> Option<TaskWrapper> {
+                (**self).task_wrapper()
             }
         }
     };

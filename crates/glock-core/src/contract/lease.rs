@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{FencingToken, LockError, LockId, OwnerToken, Tether};
+use crate::{FencingToken, LockError, LockId, OwnerToken, toolkit::SessionDeadline};
 
 /// The least that a lease's local deadline lies before the store's.
 const MARGIN_MIN: Duration = Duration::from_millis(2);
@@ -23,9 +23,9 @@ pub struct Lease {
     owner: OwnerToken,
     fence: FencingToken,
     ttl: Duration,
-    /// The end of the TTL; the session that the lease hangs on may end before.
+    /// The end of the TTL; the session that the lease is bound to may end before.
     term: Instant,
-    tether: Option<Tether>,
+    session: Option<SessionDeadline>,
 }
 
 impl Lease {
@@ -38,28 +38,28 @@ impl Lease {
         sent_at: Instant,
         ttl: Duration,
     ) -> Self {
-        Self { id, owner, fence, ttl, term: term(sent_at, ttl), tether: None }
+        Self { id, owner, fence, ttl, term: term(sent_at, ttl), session: None }
     }
 
-    /// The same lease, hanging on a session: for stores that end a client's locks together with
-    /// its session.
-    pub fn tethered(mut self, tether: Tether) -> Self {
-        self.tether = Some(tether);
+    /// The same lease, bound to a session: for stores that end a client's locks together with its
+    /// session.
+    pub fn bound_to(mut self, session: SessionDeadline) -> Self {
+        self.session = Some(session);
         self
     }
 
-    /// The same hold, renewed for `ttl` by a request sent at `sent_at`; it hangs on no session
-    /// until the backend says so.
+    /// The same hold, renewed for `ttl` by a request sent at `sent_at`; it is bound to no
+    /// session until the store's crate says so.
     pub fn renewed(&self, sent_at: Instant, ttl: Duration) -> Self {
         Self::granted(self.id.clone(), self.owner.clone(), self.fence, sent_at, ttl)
     }
 
     /// The same lease once more, for a task that watches over it.
-    pub(crate) fn double(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         Self {
             id: self.id.clone(),
             owner: self.owner.clone(),
-            tether: self.tether.clone(),
+            session: self.session.clone(),
             ..*self
         }
     }
@@ -90,16 +90,16 @@ impl Lease {
         self.term.checked_sub(without_margin(self.ttl))
     }
 
-    /// The session that the lease hangs on, where the store has such.
-    pub fn tether(&self) -> Option<&Tether> {
-        self.tether.as_ref()
+    /// The session that the lease is bound to, where the store has such.
+    pub fn session(&self) -> Option<&SessionDeadline> {
+        self.session.as_ref()
     }
 
     /// When the holder must have stopped: the TTL counted from before the request was sent, less
     /// a margin of 1 % and at least 2 ms; or as far as its session is known to live, if that is
     /// less. The latter moves on while the session lives.
     pub fn deadline(&self) -> Instant {
-        self.tether.as_ref().map_or(self.term, |tether| tether.deadline().min(self.term))
+        self.session.as_ref().map_or(self.term, |session| session.deadline().min(self.term))
     }
 
     /// The end of the TTL, whatever becomes of the session.
@@ -165,7 +165,7 @@ fn parse(text: &str) -> Option<Lease> {
         fence: FencingToken::new(fence),
         ttl: Duration::from_millis(ttl),
         term: Instant::now(),
-        tether: None,
+        session: None,
     })
 }
 
@@ -228,16 +228,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tethered_lease_ends_with_its_session() {
-        let tether = Tether::new(Instant::now() + Duration::from_secs(1));
-        let lease = lease("x", Duration::from_secs(10)).tethered(tether.clone());
+    async fn a_lease_that_is_bound_to_a_session_ends_with_it() {
+        let session = SessionDeadline::new(Instant::now() + Duration::from_secs(1));
+        let lease = lease("x", Duration::from_secs(10)).bound_to(session.clone());
         assert_eq!(lease.remaining(), Duration::from_secs(1));
-        tether.extend(Instant::now() + Duration::from_mins(1));
+        session.extend(Instant::now() + Duration::from_mins(1));
         assert_eq!(lease.remaining(), Duration::from_millis(9_900), "the TTL ends it as well");
-        tether.cut();
+        session.expire();
         assert!(lease.is_expired());
         let renewed = lease.renewed(Instant::now(), Duration::from_secs(10));
-        assert!(renewed.tether().is_none());
+        assert!(renewed.session().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,25 +1,27 @@
-//! `Wakeups`: who of this client sleeps on which key, for backends that are told of releases.
+//! `Wakeups`: which keys this client's waiters sleep on, for stores that notify of releases.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use tokio::sync::watch;
 
-/// Who of this client sleeps on which key. Clones share it.
+use super::mutex::Mutex;
+
+/// Which keys this client's waiters sleep on. Clones share it.
 ///
-/// A backend has one stream of notifications a client; whatever reads that stream calls
-/// [`wake`](Self::wake), and [`wake_all`](Self::wake_all) once the stream was interrupted, because
-/// a release may have been missed meanwhile.
+/// A store has one stream of notifications a client. The task that reads the stream calls
+/// [`wake`](Self::wake), and [`wake_all`](Self::wake_all) after an interruption, because it may have
+/// missed a release.
 #[derive(Clone, Default)]
 pub struct Wakeups {
     keys: Arc<Mutex<HashMap<String, watch::Sender<()>>>>,
 }
 
 impl Wakeups {
-    /// Nobody sleeps.
+    /// No waiter sleeps.
     pub fn new() -> Self {
         Self::default()
     }
@@ -34,43 +36,42 @@ impl Wakeups {
         Subscription { key: key.into(), woken: Some(woken), wakeups: self.clone() }
     }
 
-    /// Wakes whoever sleeps on `key`.
+    /// Wakes the waiters that sleep on `key`.
     pub fn wake(&self, key: &str) {
         if let Some(sender) = self.keys().get(key) {
             sender.send_replace(());
         }
     }
 
-    /// Wakes everybody: something may have been missed.
+    /// Wakes all waiters: a release may have been missed.
     pub fn wake_all(&self) {
         for sender in self.keys().values() {
             sender.send_replace(());
         }
     }
 
-    /// Whether somebody sleeps on `key`.
+    /// Whether a waiter sleeps on `key`.
     pub fn is_awaited(&self, key: &str) -> bool {
         self.keys().contains_key(key)
     }
 
-    /// The keys that somebody sleeps on, in no order: for stores that watch what is awaited.
+    /// The keys that waiters sleep on, in no order: for stores that watch what is awaited.
     pub fn awaited(&self) -> Vec<String> {
         self.keys().keys().cloned().collect()
     }
 
-    /// On how many keys somebody sleeps.
+    /// On how many keys waiters sleep.
     pub fn len(&self) -> usize {
         self.keys().len()
     }
 
-    /// Whether nobody sleeps.
+    /// Whether no waiter sleeps.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     fn keys(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<()>>> {
-        // No code that could panic runs under this lock, so what it holds is whole.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_are_apart_unless_everybody_is_woken() {
+    async fn keys_are_apart_unless_all_are_woken() {
         let wakeups = Wakeups::new();
         let (mut a, mut b) = (wakeups.subscribe("a"), wakeups.subscribe("b"));
         wakeups.wake("a");

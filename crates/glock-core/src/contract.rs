@@ -1,0 +1,43 @@
+//! The contract: what an application sees of a lock, the same for every store.
+//!
+//! Each store's crate re-exports all of it, so that an application depends on that crate alone.
+
+mod lock;
+
+mod id;
+mod lease;
+mod token;
+
+mod capabilities;
+mod config;
+mod error;
+mod holder;
+
+mod action;
+pub mod backend;
+
+mod event;
+mod retry;
+
+mod ext;
+mod guard;
+mod hold;
+mod renewal;
+
+pub(crate) use self::retry::random_part;
+pub use self::{
+    action::Action,
+    capabilities::{Capabilities, Clock, Fairness, Fencing, TTL_MAX, Waiting},
+    config::{CALL_TIMEOUT, LockConfig},
+    error::{BoxError, Fault, LockError},
+    event::{Event, LossReason, WaitEnd},
+    ext::LockExt,
+    guard::Guard,
+    hold::HoldView,
+    holder::Holder,
+    id::{ID_BYTES_MAX, LockId},
+    lease::Lease,
+    lock::Lock,
+    retry::Retry,
+    token::{FencingToken, OwnerToken},
+};

@@ -1,0 +1,203 @@
+//! `HoldView`: a view of a hold, and what the guard and its task share.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{self, Instant},
+};
+
+use crate::{
+    FencingToken, Lease, LockError, LockId, LossReason,
+    toolkit::{SessionDeadline, nanos},
+};
+
+/// A guard's request to release. The task replies on it.
+pub(crate) type ReleaseRequest = oneshot::Sender<Result<(), LockError>>;
+
+/// Tokio's timers round up to milliseconds, and a task that is ready waits until it runs: set this
+/// much earlier, they report a loss by the deadline and not after it.
+pub(crate) const TIMER_LEAD: Duration = Duration::from_millis(2);
+
+/// A view of a hold: cheap to clone, and free of any duty. The [`Guard`] alone keeps the lock.
+#[derive(Clone)]
+pub struct HoldView {
+    shared: Arc<Shared>,
+}
+
+impl HoldView {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The lock.
+    pub fn id(&self) -> &LockId {
+        &self.shared.id
+    }
+
+    /// The fencing token of the hold. No I/O.
+    pub fn fence(&self) -> FencingToken {
+        self.shared.fence
+    }
+
+    /// Whether the lock is still held. No I/O, no allocation.
+    pub fn is_valid(&self) -> bool {
+        self.shared.is_valid()
+    }
+
+    /// What is left until the lease's deadline; zero once the hold is over. No I/O.
+    pub fn remaining(&self) -> Duration {
+        self.shared.remaining()
+    }
+
+    /// Returns once the hold is over: why it was lost, or `None` if it was released.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn ended(&self) -> Option<LossReason> {
+        self.shared.over().await
+    }
+}
+
+impl fmt::Debug for HoldView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HoldView")
+            .field("id", &self.shared.id)
+            .field("fence", &self.shared.fence.get())
+            .field("remaining", &self.shared.remaining())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a guard, its views and its task share. Times are nanoseconds since `born`.
+pub(crate) struct Shared {
+    id: LockId,
+    fence: FencingToken,
+    born: Instant,
+    /// The end of the TTL.
+    deadline: AtomicU64,
+    /// The session that the first lease hangs on, where the store has such.
+    session: OnceLock<SessionDeadline>,
+    hold_until: AtomicU64,
+    /// Set once, when the hold is over: the reason of its loss, or `None` if it was released.
+    end: OnceLock<Option<LossReason>>,
+    ended: Notify,
+    /// Wakes the task when `hold_until` has changed.
+    pub(crate) changed: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(lease: &Lease) -> Self {
+        let shared = Self {
+            id: lease.id().clone(),
+            fence: lease.fence(),
+            born: Instant::now(),
+            deadline: AtomicU64::new(0),
+            session: OnceLock::new(),
+            hold_until: AtomicU64::new(u64::MAX),
+            end: OnceLock::new(),
+            ended: Notify::new(),
+            changed: Notify::new(),
+        };
+        shared.extend(lease);
+        shared
+    }
+
+    pub(crate) fn id(&self) -> &LockId {
+        &self.id
+    }
+
+    pub(crate) fn fence(&self) -> FencingToken {
+        self.fence
+    }
+
+    /// Limits how long the lock may be renewed.
+    pub(crate) fn hold_for(&self, max_hold: Duration) {
+        self.hold_until.store(nanos(max_hold), Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// How long the lock has been held.
+    pub(crate) fn held(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// Until when it may be renewed, or `None` for no limit.
+    pub(crate) fn hold_until(&self) -> Option<Instant> {
+        let nanos = self.hold_until.load(Relaxed);
+        if nanos == u64::MAX { None } else { self.born.checked_add(Duration::from_nanos(nanos)) }
+    }
+
+    /// Why the hold was lost, if it was.
+    pub(crate) fn lost(&self) -> Option<LossReason> {
+        self.end.get().copied().flatten()
+    }
+
+    /// Why a lease that was not renewed in time is lost.
+    pub(crate) fn run_out(&self) -> LossReason {
+        let stuck = self.hold_until().is_some_and(|until| until <= Instant::now());
+        if stuck { LossReason::MaxHold } else { LossReason::Expired }
+    }
+
+    pub(crate) fn extend(&self, lease: &Lease) {
+        if let Some(session) = lease.session() {
+            self.session.get_or_init(|| session.clone());
+        }
+        // A lease that has moved to another session is trusted as far as it reaches now.
+        let follows = lease.session() == self.session.get();
+        let deadline = if follows { lease.term() } else { lease.deadline() };
+        self.deadline.store(nanos(deadline.saturating_duration_since(self.born)), Relaxed);
+    }
+
+    /// Ends the hold; the first call decides how. Returns how it ended.
+    pub(crate) fn end(&self, end: Option<LossReason>) -> Option<LossReason> {
+        let end = *self.end.get_or_init(|| end);
+        self.ended.notify_waiters();
+        end
+    }
+
+    pub(crate) fn not_held(&self) -> LockError {
+        LockError::NotHeld { id: self.id.clone() }
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        let now = Instant::now();
+        self.end.get().is_none()
+            && nanos(now.saturating_duration_since(self.born)) < self.deadline.load(Relaxed)
+            && self.session.get().is_none_or(|session| session.lives_at(now))
+    }
+
+    pub(crate) fn remaining(&self) -> Duration {
+        if self.end.get().is_some() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let deadline = Duration::from_nanos(self.deadline.load(Relaxed));
+        let left = deadline.saturating_sub(now.saturating_duration_since(self.born));
+        let session = self.session.get().map(SessionDeadline::deadline);
+        session.map_or(left, |until| left.min(until.saturating_duration_since(now)))
+    }
+
+    /// Keeps the deadline by itself as well, in case the task that renews does not get to run.
+    pub(crate) async fn over(&self) -> Option<LossReason> {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(end) = self.end.get() {
+                return *end;
+            }
+            let remaining = self.remaining().saturating_sub(TIMER_LEAD);
+            if remaining.is_zero() {
+                return self.end(Some(self.run_out()));
+            }
+            let _ = time::timeout(remaining, ended).await;
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The toolkit: what a store's crate is built from. Applications do not need it.
+//!
+//! | piece | what it does |
+//! |---|---|
+//! | [`LockHooks`] | what a store gives guards, waiting loops and wrappers beside [`Lock`](crate::Lock) |
+//! | [`Call`], [`Attempt`] | bound a call in time, carry it to its end, undo an acquire without a reply |
+//! | [`LateRequestProbe`] | how long to keep checking for the effect of a request whose reply was lost |
+//! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
+//! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
+//! | [`LocalWaiters`] | a predecessor in the store's queue that belongs to this client |
+//! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
+//! | [`SparePool`] | sessions or leases made ahead, by TTL |
+//! | [`BackgroundTask`] | a task that runs while there is work, on whichever runtime is there |
+//! | [`Backoff`], [`Mutex`] | growing pauses; a mutex without poison |
+
+mod hooks;
+
+mod attempt;
+mod call;
+mod detach;
+mod late_request_probe;
+
+mod acquire_queued;
+mod acquire_waiting;
+mod local_waiters;
+mod wait_queue;
+mod wakeups;
+
+mod background_task;
+mod session_deadline;
+mod spare_pool;
+
+mod backoff;
+mod mutex;
+
+pub use self::{
+    acquire_queued::{QueueStep, ServerQueue, acquire_queued},
+    attempt::{Attempt, FnAttempt},
+    background_task::{BackgroundTask, Worker},
+    backoff::Backoff,
+    call::Call,
+    hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
+    late_request_probe::LateRequestProbe,
+    local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
+    mutex::Mutex,
+    session_deadline::SessionDeadline,
+    spare_pool::{Spare, SpareLimits, SparePool, Sweep},
+    wait_queue::{QueuePermit, WaitQueue},
+    wakeups::{Subscription, Wakeups},
+};
+pub(crate) use self::{acquire_waiting::acquire_waiting, session_deadline::nanos};

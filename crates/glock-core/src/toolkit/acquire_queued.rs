@@ -1,0 +1,182 @@
+//! `acquire_queued`: the loop of a waiter in a queue that the store keeps.
+
+use tokio::time::{self, Instant};
+
+use super::{
+    backoff::Backoff,
+    wait_queue::{QueuePermit, WaitQueue},
+};
+use crate::{Lease, LockError, LockId, Retry};
+
+/// A queue that the store keeps for one lock, as one waiter sees it: what [`acquire_queued`] needs.
+pub trait ServerQueue: Send + Sync {
+    /// This waiter's entry in the queue. Dropping it leaves the queue, in the background where that
+    /// takes a request.
+    type Entry: Send;
+
+    /// Whether other waiters of this client are in the queue, so that a try would be refused.
+    fn has_local_waiters(&self) -> bool;
+
+    /// Tries once to take the lock without joining the queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::acquire`](crate::Lock::acquire).
+    fn try_acquire(&self) -> impl Future<Output = Result<Lease, LockError>> + Send;
+
+    /// Joins the queue behind all other waiters.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Backend`] if the store failed; the waiter then joins again.
+    fn join(&self) -> impl Future<Output = Result<Self::Entry, LockError>> + Send;
+
+    /// Waits until the entry moves up in the queue, and takes the lock when it is the first. May
+    /// return early.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Backend`] if the store failed. The waiter keeps its entry and calls again after a
+    /// pause, unless the fault is [`Rejected`](crate::Fault::Rejected).
+    fn next(
+        &self,
+        entry: &mut Self::Entry,
+    ) -> impl Future<Output = Result<QueueStep, LockError>> + Send;
+}
+
+/// What became of a waiter in the store's queue.
+#[derive(Debug)]
+pub enum QueueStep {
+    /// It has the lock.
+    Granted(Lease),
+    /// It is still in the queue.
+    Waiting,
+    /// Its entry is gone, with its session or by an operator. It joins again, behind all others.
+    Lost,
+}
+
+/// Waits in a queue that the store keeps, until the lock is granted or the time of `retry` is up.
+///
+/// `arrivals` is the client's own queue. A waiter keeps its permit until it has joined the store's
+/// queue, so that the store's order is that of the callers.
+///
+/// # Errors
+///
+/// [`LockError::Timeout`] when the time is up, or the store's failure if that was the last thing seen;
+/// what [`ServerQueue`] returns and another try cannot mend.
+///
+/// # Cancel safety
+///
+/// Cancel safe if the queue's entry is: dropping the future drops the entry.
+pub async fn acquire_queued<Q: ServerQueue>(
+    queue: &Q,
+    arrivals: &WaitQueue,
+    id: &LockId,
+    retry: &Retry,
+) -> Result<Lease, LockError> {
+    let started = Instant::now();
+    let deadline = started.checked_add(retry.wait_max);
+    let mut waiter =
+        Waiter { queue, arrivals, id, failed: None, backoff: Backoff::STORE_FAILURE, permit: None };
+    let granted = match in_time(deadline, arrivals.permit(id)).await {
+        Some(permit) => waiter.acquire(permit, deadline).await,
+        None => None,
+    };
+    granted.unwrap_or_else(|| {
+        // A store that fails says more than the clock.
+        let store = waiter.failed.take().filter(|err| err.fault().is_some());
+        let timeout = || LockError::Timeout { id: id.clone(), waited: started.elapsed() };
+        Err(store.unwrap_or_else(timeout))
+    })
+}
+
+struct Waiter<'a, Q> {
+    queue: &'a Q,
+    arrivals: &'a WaitQueue,
+    id: &'a LockId,
+    /// The store's failure, if it has not answered since.
+    failed: Option<LockError>,
+    backoff: Backoff,
+    /// Kept until the store's queue has this waiter.
+    permit: Option<QueuePermit>,
+}
+
+impl<Q: ServerQueue> Waiter<'_, Q> {
+    /// `None` once the time is up.
+    async fn acquire(
+        &mut self,
+        permit: QueuePermit,
+        deadline: Option<Instant>,
+    ) -> Option<Result<Lease, LockError>> {
+        if !permit.waited() && !self.queue.has_local_waiters() {
+            match self.queue.try_acquire().await {
+                Err(LockError::Held { .. }) => {}
+                Err(err) if err.is_retryable() => self.failed = Some(err),
+                result => return Some(result),
+            }
+        }
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return None;
+        }
+        self.permit = Some(permit);
+        in_time(deadline, self.stay_in_queue()).await
+    }
+
+    /// Joins the queue, again whenever its entry is lost, until it has the lock.
+    async fn stay_in_queue(&mut self) -> Result<Lease, LockError> {
+        loop {
+            let mut entry = match self.join().await {
+                Ok(entry) => entry,
+                Err(err) => {
+                    self.back_off(err).await?;
+                    continue;
+                }
+            };
+            self.answered();
+            loop {
+                match self.queue.next(&mut entry).await {
+                    Ok(QueueStep::Granted(lease)) => return Ok(lease),
+                    Ok(QueueStep::Waiting) => self.answered(),
+                    Ok(QueueStep::Lost) => {
+                        self.answered();
+                        break;
+                    }
+                    Err(err) => self.back_off(err).await?,
+                }
+            }
+        }
+    }
+
+    async fn join(&mut self) -> Result<Q::Entry, LockError> {
+        let permit = match self.permit.take() {
+            Some(permit) => permit,
+            None => self.arrivals.permit(self.id).await,
+        };
+        let joined = self.queue.join().await;
+        drop(permit);
+        joined
+    }
+
+    fn answered(&mut self) {
+        self.failed = None;
+        self.backoff.reset();
+    }
+
+    /// Pauses after a failure that another try may mend; returns any other.
+    async fn back_off(&mut self, err: LockError) -> Result<(), LockError> {
+        if !err.is_retryable() {
+            return Err(err);
+        }
+        self.failed = Some(err);
+        self.backoff.sleep().await;
+        Ok(())
+    }
+}
+
+/// `None` once it is too late.
+async fn in_time<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => time::timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}

@@ -1,0 +1,57 @@
+//! `Attempt`: one attempt to take a lock, and how it is undone.
+
+use crate::{Lease, LockError};
+
+/// One attempt to take a lock, under an owner token of its own, and how it is undone.
+///
+/// [`Call::acquire`](super::Call::acquire) runs it. Whatever becomes of the attempt, a grant that its
+/// caller does not learn of is undone: the caller left, the time limit passed, or the reply was lost.
+pub trait Attempt: Send + Sync + 'static {
+    /// Sends the request.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Held`] if another owner has the lock; what the store's failure means otherwise.
+    fn run(&self) -> impl Future<Output = Result<Lease, LockError>> + Send;
+
+    /// Takes back what [`run`](Self::run) may have done: one compare-and-delete by owner token. It may
+    /// run several times, also while the request of `run` is still in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::NotHeld`] if the store does not have that owner token.
+    fn undo(&self) -> impl Future<Output = Result<(), LockError>> + Send;
+}
+
+/// An attempt made of two closures.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct FnAttempt<W, U> {
+    work: super::mutex::Mutex<Option<W>>,
+    undo: U,
+}
+
+impl<W, U> FnAttempt<W, U> {
+    pub const fn new(work: W, undo: U) -> Self {
+        Self { work: super::mutex::Mutex::new(Some(work)), undo }
+    }
+}
+
+impl<W, U, F> Attempt for FnAttempt<W, U>
+where
+    W: Future<Output = Result<Lease, LockError>> + Send + 'static,
+    U: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), LockError>> + Send + 'static,
+{
+    async fn run(&self) -> Result<Lease, LockError> {
+        let work = self.work.lock().take();
+        match work {
+            Some(work) => work.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn undo(&self) -> Result<(), LockError> {
+        (self.undo)().await
+    }
+}

@@ -1,0 +1,80 @@
+//! `Backoff`: pauses that grow from one failure to the next.
+
+use std::time::Duration;
+
+use tokio::time;
+
+/// Pauses that grow from one failure to the next, up to a longest one.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    factor: u32,
+    next: Duration,
+}
+
+impl Backoff {
+    /// Pauses for a store that fails: 50 ms, doubling up to 2 s.
+    pub const STORE_FAILURE: Self = Self::new(Duration::from_millis(50), Duration::from_secs(2));
+
+    /// Pauses that double from `first` to `longest`.
+    pub const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, factor: 2, next: first }
+    }
+
+    /// Makes each pause `factor` times as long as the one before.
+    #[must_use]
+    pub const fn with_factor(mut self, factor: u32) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// The pause that comes next, without taking it.
+    pub const fn peek(&self) -> Duration {
+        self.next
+    }
+
+    /// Takes the next pause.
+    pub fn next_pause(&mut self) -> Duration {
+        let pause = self.next.min(self.longest);
+        self.next = pause.saturating_mul(self.factor).min(self.longest);
+        pause
+    }
+
+    /// Begins again with the first pause.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+
+    /// Sleeps for the next pause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the pause counts as taken.
+    pub async fn sleep(&mut self) {
+        time::sleep(self.next_pause()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_begin_again() {
+        let millis = Duration::from_millis;
+        let mut backoff = Backoff::new(millis(50), millis(150));
+        assert_eq!(
+            [backoff.next_pause(), backoff.next_pause(), backoff.next_pause()],
+            [50, 100, 150].map(millis)
+        );
+        assert_eq!(backoff.next_pause(), millis(150));
+        backoff.reset();
+        assert_eq!(backoff.peek(), millis(50));
+        let mut steep = Backoff::new(millis(1), Duration::MAX).with_factor(4);
+        assert_eq!(
+            [steep.next_pause(), steep.next_pause(), steep.next_pause()],
+            [1, 4, 16].map(millis)
+        );
+    }
+}

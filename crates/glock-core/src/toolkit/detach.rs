@@ -1,0 +1,77 @@
+//! `DetachOnDrop`: a future that goes on in a task of its own when its caller drops it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time};
+
+/// A future that goes on in a task of its own when its caller drops it, for at most `limit`. `then`
+/// receives its output, or `None` if the limit passed.
+pub(crate) struct DetachOnDrop<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    parts: Option<(Pin<Box<W>>, N)>,
+    handle: Handle,
+    limit: Duration,
+}
+
+impl<W, N, F> DetachOnDrop<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    pub(crate) fn new(handle: Handle, limit: Duration, work: Pin<Box<W>>, then: N) -> Self {
+        Self { parts: Some((work, then)), handle, limit }
+    }
+}
+
+/// Nothing in it is pinned in place: the work is in a box of its own.
+impl<W, N, F> Unpin for DetachOnDrop<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+}
+
+impl<W, N, F> Future for DetachOnDrop<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
+        let Some((work, _)) = &mut self.parts else { return Poll::Pending };
+        let output = std::task::ready!(work.as_mut().poll(cx));
+        self.parts = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<W, N, F> Drop for DetachOnDrop<W, N, F>
+where
+    W: Future + Send + 'static,
+    W::Output: Send,
+    N: FnOnce(Option<W::Output>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn drop(&mut self) {
+        if let Some((work, then)) = self.parts.take() {
+            let limit = self.limit;
+            self.handle.spawn(async move { then(time::timeout(limit, work).await.ok()).await });
+        }
+    }
+}
