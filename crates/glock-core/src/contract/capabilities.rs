@@ -37,7 +37,7 @@ pub struct Capabilities {
 pub enum Clock {
     /// The store's.
     Store,
-    /// That of whoever wants the lock next: the store has none, so the observer watches the record
+    /// That of the client that wants the lock next: the store has none, so the client watches the record
     /// for one whole lease on its own monotonic clock.
     Observer,
     /// The holder's client ends the lease at its TTL, and the store ends it with the client's

@@ -35,7 +35,7 @@ pub struct LockConfig {
     pub namespace: String,
     /// The longest that one call to the store may take. Default: 5 s.
     pub call_timeout: Duration,
-    /// A label for whoever looks at the lock; at most 255 bytes. Default: host name and process id.
+    /// A label that `inspect` shows to people; at most 255 bytes. Default: host name and process id.
     pub holder: String,
     /// The table, with its schema if it has one. Default: `distributed_lock`.
     pub table: String,
@@ -51,7 +51,7 @@ pub struct LockConfig {
     pub map: String,
 }
 
-/// The longest that one call to a store may take, unless told otherwise.
+/// The default of [`LockConfig::call_timeout`].
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Default for LockConfig {

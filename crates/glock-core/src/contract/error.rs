@@ -11,12 +11,12 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Somebody else holds the lock. Wait, try again later, or skip the work.
+    /// Another owner holds the lock. Wait, try again later, or skip the work.
     #[error("lock `{id}` is held by {}", shown(.holder.as_deref()))]
     Held {
         /// The lock.
         id: LockId,
-        /// Who has it and for how long, where the store's answer tells.
+        /// Who has it and for how long, where the store's reply has it.
         holder: Option<Box<Holder>>,
     },
 

@@ -1,4 +1,4 @@
-//! `Event`: what only guards, retry loops and queues see, told to the lock through `observe`.
+//! `Event`: what only guards, retry loops and queues see, reported to the lock through `observe`.
 
 use std::{fmt, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::LockId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Somebody stopped waiting for the lock.
+    /// A caller stopped waiting for the lock.
     Waited {
         /// The lock.
         id: &'a LockId,
@@ -35,7 +35,7 @@ pub enum Event<'a> {
         id: &'a LockId,
         /// How long it was held.
         held: Duration,
-        /// Why it was lost, or `None` if it was let go.
+        /// Why it was lost, or `None` if it was released.
         lost: Option<LossReason>,
     },
 }
@@ -72,7 +72,7 @@ impl WaitEnd {
 pub enum LossReason {
     /// No renewal came through before the lease's deadline.
     Expired,
-    /// The store said that somebody or something else ended the hold.
+    /// The store reported that the hold was ended by another client, an operator or its session's end.
     TakenAway,
     /// [`Guard::with_max_hold`](crate::Guard::with_max_hold) ran out.
     MaxHold,
@@ -96,7 +96,7 @@ impl fmt::Display for LossReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "the lease ran out before it could be renewed",
-            Self::TakenAway => "the store says that the hold was ended by somebody else",
+            Self::TakenAway => "the store reports that the hold was ended from outside",
             Self::MaxHold => "the lock was held for as long as allowed",
             Self::Stopped => "the runtime that renewed the lease was shut down",
         })

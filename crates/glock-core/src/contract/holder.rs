@@ -12,7 +12,7 @@ pub struct Holder {
     pub label: String,
     /// The token of its grant.
     pub fence: FencingToken,
-    /// How much of its lease is left, where the store can tell.
+    /// How much of its lease is left, where the store reports it.
     pub remaining: Option<Duration>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Holder {
         let label = if self.label.is_empty() { "another owner" } else { &self.label };
         write!(f, "{label} (token {})", self.fence)?;
         match self.remaining {
-            // Nobody reads the nanoseconds.
+            // Nanoseconds would only be noise.
             Some(left) => write!(f, " for another {} ms", left.as_millis()),
             None => Ok(()),
         }

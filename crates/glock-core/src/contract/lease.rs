@@ -119,7 +119,7 @@ impl Lease {
 
     /// The lease as text, so that another process may renew or release it.
     ///
-    /// The text holds the owner token: whoever reads it can end the hold. Time does not travel
+    /// The text holds the owner token: a client that reads it can end the hold. Time does not travel
     /// between processes, so a lease made from text counts as expired until it is renewed.
     pub fn to_secret_text(&self) -> String {
         let body =

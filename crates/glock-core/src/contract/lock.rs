@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Contract
 ///
-/// - *Exclusive.* Between a grant and its end, nobody else is granted the same id.
+/// - *Exclusive.* Between a grant and its end, no other caller is granted the same id.
 /// - *Mortal.* A lease ends by itself once its TTL has run out, whatever became of its holder.
 /// - *Owned.* Only the lease that was granted can renew or release; any other gets
 ///   [`LockError::NotHeld`] and changes nothing.
@@ -38,7 +38,7 @@ pub trait Lock: LockHooks {
     ///
     /// # Errors
     ///
-    /// - [`LockError::Held`] if somebody else has it.
+    /// - [`LockError::Held`] if another owner has it.
     /// - [`LockError::Invalid`] for a TTL that the store does not offer.
     /// - [`LockError::Backend`] if the store failed.
     ///
@@ -48,7 +48,7 @@ pub trait Lock: LockHooks {
     /// in the background.
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError>;
 
-    /// Extends a lease to `ttl` from now. The old lease stays good for what it was.
+    /// Renews a lease: it then lasts for `ttl` from now. The old lease stays valid for what it was.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ pub trait Lock: LockHooks {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the old lease stays good, whether or not the store extended it.
+    /// Cancel safe: the old lease stays valid, whether or not the store renewed it.
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError>;
 
     /// Ends a lease early.
@@ -75,12 +75,12 @@ pub trait Lock: LockHooks {
 
     /// Sleeps until the lock may be free, and at most for `max`.
     ///
-    /// The store is asked *after* the wake-up was subscribed to, so that no release between the two
-    /// is missed. Coming back early is allowed; the caller tries again and finds out.
+    /// It subscribes to the release first and looks at the lock second, so that it misses no release
+    /// between the two. It may return early; the caller tries again.
     ///
     /// # Errors
     ///
-    /// [`LockError::Backend`] if the store failed. The caller then sleeps for itself.
+    /// [`LockError::Backend`] if the store failed. The caller then pauses before it tries again.
     ///
     /// # Cancel safety
     ///

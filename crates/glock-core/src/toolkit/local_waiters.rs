@@ -180,7 +180,7 @@ pub struct LocalPredecessor(watch::Receiver<bool>);
 
 impl LocalPredecessor {
     /// Returns `true` once the store has confirmed that the entry is gone, `false` if its fate is
-    /// unknown: then a watch in the store tells.
+    /// unknown: then only a watch in the store can show it.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! A call to a store is bounded in time, and leaves no lock that nobody knows of.
+//! A call to a store is bounded in time, and leaves no lock without an owner that knows of it.
 
 use std::{
     sync::{
@@ -125,7 +125,7 @@ async fn an_unanswered_acquire_is_undone_however_late_it_arrives_within_the_time
         // Of a short lease, the time begins when the request arrives.
         for ttl in [TTL, LIMIT / 50] {
             let (undone_at, _) = undone_after(ttl, late).await;
-            let undone_at = undone_at.expect("a lock that nobody knows of");
+            let undone_at = undone_at.expect("a lock that no caller knows of");
             assert!(undone_at <= LIMIT + Duration::from_millis(1), "{late:?}: {undone_at:?}");
         }
     }

@@ -5,5 +5,6 @@
 mod call;
 mod renewal;
 mod scripted;
+mod server_queue;
 mod session_deadline;
 mod waiting;

@@ -1,4 +1,4 @@
-//! A guard keeps its lease alive, and tells of its loss by the deadline at the latest.
+//! A guard keeps its lease alive, and reports its loss by the deadline at the latest.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scripted::{Answer, Scripted};
 const TTL: Duration = Duration::from_secs(3);
 /// The lease's deadline: the TTL less 1 %.
 const DEADLINE: Duration = Duration::from_millis(2_970);
-/// When a loss is told: a timer's tick before the deadline, so that it is never after it.
+/// When a loss is reported: a timer's tick before the deadline, so that it is never after it.
 const TOLD: Duration = Duration::from_millis(2_968);
 
 async fn hold(lock: &Scripted) -> Guard {

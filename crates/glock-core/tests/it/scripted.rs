@@ -39,7 +39,7 @@ struct State {
     calls: Mutex<Vec<(Action, Instant)>>,
     events: Mutex<Vec<String>>,
     ended: Notify,
-    /// How often somebody began to watch for the end of a hold.
+    /// How many watches for the end of a hold were set up.
     watches: AtomicUsize,
     freed: Notify,
     queue: WaitQueue,

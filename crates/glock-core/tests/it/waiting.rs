@@ -1,4 +1,4 @@
-//! Waiting for a lock: tries, pauses, time limits, and the line of one client's waiters.
+//! Waiting for a lock: tries, pauses, time limits, and the queue of one client's waiters.
 
 use std::{sync::Arc, time::Duration};
 
