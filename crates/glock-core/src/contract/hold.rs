@@ -26,7 +26,7 @@ pub(crate) type ReleaseRequest = oneshot::Sender<Result<(), LockError>>;
 /// much earlier, they report a loss by the deadline and not after it.
 pub(crate) const TIMER_LEAD: Duration = Duration::from_millis(2);
 
-/// A view of a hold: cheap to clone, and free of any duty. The [`Guard`] alone keeps the lock.
+/// A view of a hold: cheap to clone, and free of any duty. The [`Guard`](crate::Guard) alone keeps the lock.
 #[derive(Clone)]
 pub struct HoldView {
     shared: Arc<Shared>,

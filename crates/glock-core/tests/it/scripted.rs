@@ -37,6 +37,7 @@ struct State {
     renew: Script,
     release: Script,
     calls: Mutex<Vec<(Action, Instant)>>,
+    ttls: Mutex<Vec<Duration>>,
     events: Mutex<Vec<String>>,
     ended: Notify,
     /// How many watches for the end of a hold were set up.
@@ -82,13 +83,13 @@ impl Scripted {
         self
     }
 
-    /// Leases hang on a session from now on.
+    /// Leases are bound to a session from now on.
     pub(crate) fn bound_to(self, session: &SessionDeadline) -> Self {
         *self.0.session.lock().unwrap() = Some(session.clone());
         self
     }
 
-    fn hang(&self, lease: Lease) -> Lease {
+    fn bind(&self, lease: Lease) -> Lease {
         match self.0.session.lock().unwrap().clone() {
             Some(session) => lease.bound_to(session),
             None => lease,
@@ -105,16 +106,26 @@ impl Scripted {
         calls.iter().filter(|(a, _)| *a == action).map(|(_, at)| *at - from).collect()
     }
 
+    /// The kinds of all calls, in order.
+    pub(crate) fn calls(&self) -> Vec<Action> {
+        self.0.calls.lock().unwrap().iter().map(|(action, _)| *action).collect()
+    }
+
+    /// The TTLs that acquires and renewals requested, in order.
+    pub(crate) fn ttls(&self) -> Vec<Duration> {
+        self.0.ttls.lock().unwrap().clone()
+    }
+
     pub(crate) fn events(&self) -> Vec<String> {
         self.0.events.lock().unwrap().clone()
     }
 
-    /// Tells guards that the store has ended their lease.
+    /// Notifies guards that the store has ended their lease.
     pub(crate) fn end(&self) {
         self.0.ended.notify_waiters();
     }
 
-    /// Wakes one that sleeps in `wait`.
+    /// Wakes a caller that sleeps in `wait`.
     pub(crate) fn wake(&self) {
         self.0.freed.notify_waiters();
     }
@@ -147,20 +158,22 @@ impl Lock for Scripted {
     }
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
+        self.0.ttls.lock().unwrap().push(ttl);
         let sent_at = Instant::now();
         if !self.answer(&self.0.acquire, Action::Acquire).await? {
             return Err(LockError::Held { id: id.clone(), holder: None });
         }
         let fence = FencingToken::new(1);
-        Ok(self.hang(Lease::granted(id.clone(), OwnerToken::random()?, fence, sent_at, ttl)))
+        Ok(self.bind(Lease::granted(id.clone(), OwnerToken::random()?, fence, sent_at, ttl)))
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+        self.0.ttls.lock().unwrap().push(ttl);
         let sent_at = Instant::now();
         if !self.answer(&self.0.renew, Action::Renew).await? {
             return Err(LockError::NotHeld { id: lease.id().clone() });
         }
-        Ok(self.hang(lease.renewed(sent_at, ttl)))
+        Ok(self.bind(lease.renewed(sent_at, ttl)))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
