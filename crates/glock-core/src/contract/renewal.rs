@@ -7,7 +7,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::hold::{ReleaseRequest, Shared, TIMER_LEAD};
+use super::hold::{ReleaseRequest, Shared, loss_lead};
 use crate::{
     Event, Lease, Lock, LockError, LossReason, OwnerToken,
     toolkit::{Backoff, SessionDeadline, Task},
@@ -226,7 +226,8 @@ fn renew_at(lease: &Lease) -> Instant {
 async fn over(lease: &Lease) {
     loop {
         // Without a lead where the clock has only just begun.
-        let at = lease.deadline().checked_sub(TIMER_LEAD).unwrap_or_else(|| lease.deadline());
+        let lead = loss_lead(lease.ttl());
+        let at = lease.deadline().checked_sub(lead).unwrap_or_else(|| lease.deadline());
         if at <= Instant::now() {
             return;
         }
