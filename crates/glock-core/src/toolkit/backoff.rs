@@ -30,13 +30,13 @@ impl Backoff {
     }
 
     /// The pause that comes next, without taking it.
-    pub const fn peek(&self) -> Duration {
-        self.next
+    pub fn peek(&self) -> Duration {
+        self.next.min(self.longest)
     }
 
     /// Takes the next pause.
     pub fn next_pause(&mut self) -> Duration {
-        let pause = self.next.min(self.longest);
+        let pause = self.peek();
         self.next = pause.saturating_mul(self.factor).min(self.longest);
         pause
     }
@@ -59,6 +59,13 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_pause_is_longer_than_the_longest() {
+        let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(1));
+        assert_eq!(backoff.peek(), Duration::from_secs(1));
+        assert_eq!(backoff.next_pause(), Duration::from_secs(1));
+    }
 
     #[test]
     fn pauses_grow_to_the_longest_and_begin_again() {
