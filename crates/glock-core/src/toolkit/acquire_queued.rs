@@ -1,9 +1,12 @@
 //! `acquire_queued`: the loop of a waiter in a queue that the store keeps.
 
+use std::time::Duration;
+
 use tokio::time::{self, Instant};
 
 use super::{
     backoff::Backoff,
+    spurious_wakeups::SpuriousWakeups,
     wait_queue::{QueuePermit, WaitQueue},
 };
 use crate::{Lease, LockError, LockId, Retry};
@@ -76,8 +79,15 @@ pub async fn acquire_queued<Q: ServerQueue>(
 ) -> Result<Lease, LockError> {
     let started = Instant::now();
     let deadline = started.checked_add(retry.wait_max);
-    let mut waiter =
-        Waiter { queue, arrivals, id, failed: None, backoff: Backoff::STORE_FAILURE, permit: None };
+    let mut waiter = Waiter {
+        queue,
+        arrivals,
+        id,
+        failed: None,
+        backoff: Backoff::STORE_FAILURE,
+        spurious_wakeups: SpuriousWakeups::default(),
+        permit: None,
+    };
     let granted = match in_time(deadline, arrivals.permit(id)).await {
         Some(permit) => waiter.acquire(permit, deadline).await,
         None => None,
@@ -97,6 +107,7 @@ struct Waiter<'a, Q> {
     /// The store's failure, if it has not answered since.
     failed: Option<LockError>,
     backoff: Backoff,
+    spurious_wakeups: SpuriousWakeups,
     /// Kept until the store's queue has this waiter.
     permit: Option<QueuePermit>,
 }
@@ -134,14 +145,19 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
             };
             self.answered();
             loop {
-                match self.queue.next(&mut entry).await {
+                let asleep = Instant::now();
+                let step = match self.queue.next(&mut entry).await {
                     Ok(QueueStep::Granted(lease)) => return Ok(lease),
-                    Ok(QueueStep::Waiting) => self.answered(),
-                    Ok(QueueStep::Lost) => {
-                        self.answered();
-                        break;
+                    Ok(step) => step,
+                    Err(err) => {
+                        self.back_off(err).await?;
+                        continue;
                     }
-                    Err(err) => self.back_off(err).await?,
+                };
+                self.answered();
+                self.spurious_wakeups.spread(asleep, Duration::MAX).await;
+                if matches!(step, QueueStep::Lost) {
+                    break;
                 }
             }
         }
