@@ -20,27 +20,43 @@ pub trait ServerQueue: Send + Sync {
     /// Whether other waiters of this client are in the queue, so that a try would be refused.
     fn has_local_waiters(&self) -> bool;
 
-    /// Tries once to take the lock without joining the queue.
+    /// Tries once to take the lock without joining the queue. The time limit of the wait does not cut
+    /// it short.
     ///
     /// # Errors
     ///
     /// As [`Lock::acquire`](crate::Lock::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe, as [`Lock::acquire`](crate::Lock::acquire) is.
     fn try_acquire(&self) -> impl Future<Output = Result<Lease, LockError>> + Send;
 
-    /// Joins the queue behind all other waiters.
+    /// Joins the queue behind all other waiters. Bound it in time, by [`Call`](super::Call): this
+    /// client's other waiters for the lock join only once it has returned.
     ///
     /// # Errors
     ///
     /// [`LockError::Backend`] if the store failed; the waiter then joins again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the future is dropped when the time is up. An entry that its request makes
+    /// all the same leaves the queue.
     fn join(&self) -> impl Future<Output = Result<Self::Entry, LockError>> + Send;
 
     /// Waits until the entry moves up in the queue, and takes the lock when it is the first. May
-    /// return early.
+    /// return early; it returns [`QueueStep::Lost`], and no error, once its session has ended.
     ///
     /// # Errors
     ///
     /// [`LockError::Backend`] if the store failed. The waiter keeps its entry and calls again after a
     /// pause, unless the fault is [`Rejected`](crate::Fault::Rejected).
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the future is dropped when the time is up. A grant that arrives then is
+    /// undone, as by [`Call::acquire`](super::Call::acquire).
     fn next(
         &self,
         entry: &mut Self::Entry,
@@ -184,7 +200,7 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
             return Err(err);
         }
         self.failed = Some(err);
-        self.backoff.sleep().await;
+        time::sleep(self.backoff.next_jittered()).await;
         Ok(())
     }
 }

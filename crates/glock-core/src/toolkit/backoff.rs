@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time;
 
+use crate::contract::random_part;
+
 /// Pauses that grow from one failure to the next, up to a longest one.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -41,6 +43,13 @@ impl Backoff {
         pause
     }
 
+    /// Takes the next pause, shortened at random by up to a quarter, so that clients that failed together
+    /// do not come back together.
+    pub fn next_jittered(&mut self) -> Duration {
+        let pause = self.next_pause();
+        pause.saturating_sub(random_part(pause / 4))
+    }
+
     /// Begins again with the first pause.
     pub fn reset(&mut self) {
         self.next = self.first;
@@ -59,6 +68,17 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jitter_shortens_a_pause_by_a_quarter_at_most() {
+        let draw = || {
+            let mut backoff = Backoff::STORE_FAILURE;
+            backoff.next_jittered().as_micros()
+        };
+        let pauses: Vec<_> = (0..100).map(|_| draw()).collect();
+        assert!(pauses.iter().all(|pause| (37_500..=50_000).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+    }
 
     #[test]
     fn no_pause_is_longer_than_the_longest() {
