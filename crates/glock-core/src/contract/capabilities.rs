@@ -37,8 +37,8 @@ pub struct Capabilities {
 pub enum Clock {
     /// The store's.
     Store,
-    /// That of the client that wants the lock next: the store has none, so the client watches the record
-    /// for one whole lease on its own monotonic clock.
+    /// That of the client that wants the lock next: the store has none, so the client watches the
+    /// record for one whole lease on its own monotonic clock.
     Observer,
     /// The holder's client ends the lease at its TTL, and the store ends it with the client's
     /// session if that is gone: `expiry_lag` later at worst.

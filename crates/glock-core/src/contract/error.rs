@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn held_names_the_holder_where_the_store_told() {
+    fn held_names_the_holder_where_the_store_s_reply_has_it() {
         let id = LockId::new("x").unwrap();
         let holder = Holder::new("web-3:17", FencingToken::new(7))
             .with_remaining(Some(Duration::from_millis(1500)));

@@ -34,7 +34,7 @@ pub(crate) fn loss_lead(ttl: Duration) -> Duration {
     (ttl / LEAD_PART).clamp(LEAD_MIN, LEAD_MAX)
 }
 
-/// A view of a hold: cheap to clone, and free of any duty. The [`Guard`](crate::Guard) alone keeps the lock.
+/// A view of a hold, cheap to clone. It keeps nothing: only the [`Guard`](crate::Guard) keeps the lock.
 #[derive(Clone)]
 pub struct HoldView {
     shared: Arc<Shared>,
@@ -94,7 +94,7 @@ pub(crate) struct Shared {
     born: Instant,
     /// The end of the TTL.
     deadline: AtomicU64,
-    /// The session that the first lease hangs on, where the store has such.
+    /// The session that the first lease is bound to, where the store has such.
     session: OnceLock<SessionDeadline>,
     hold_until: AtomicU64,
     /// Set once, when the hold is over: the reason of its loss, or `None` if it was released.

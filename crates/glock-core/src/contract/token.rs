@@ -31,7 +31,8 @@ impl fmt::Display for FencingToken {
 
 /// The secret that proves a hold to the store: fresh for each grant, never shown.
 ///
-/// A client that knows it can renew and release the hold, so `Debug` hides it and there is no `Display`.
+/// A client that knows it can renew and release the hold, so `Debug` hides it and there is no
+/// `Display`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct OwnerToken(Box<str>);
 
