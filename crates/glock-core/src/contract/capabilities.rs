@@ -130,6 +130,7 @@ impl Capabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Invalid;
 
     const STORE: Capabilities = {
         let mut capabilities = Capabilities::new(Duration::from_secs(1));
@@ -168,7 +169,7 @@ mod tests {
             Duration::MAX,
         ] {
             assert!(
-                matches!(STORE.ttl(ttl), Err(LockError::Invalid { what: "ttl", .. })),
+                matches!(STORE.ttl(ttl), Err(LockError::Invalid(Invalid { what: "ttl", .. }))),
                 "{ttl:?}"
             );
         }
