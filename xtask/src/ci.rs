@@ -29,5 +29,5 @@ pub(crate) fn run_all(stores: &[Store], options: &Options<'_>) -> Result<()> {
     } else {
         say("skip", "licences and bans: `cargo install cargo-deny` to check them too");
     }
-    integration::run(options, Extent::Everything)
+    integration::run(stores, options, Extent::Everything)
 }

@@ -1,6 +1,6 @@
 //! Each store's tests against each of its servers, the stores side by side.
 
-use std::{env, path::Path};
+use std::{collections::BTreeSet, env, path::Path};
 
 use anyhow::{Result, bail};
 use duct::Expression;
@@ -13,7 +13,7 @@ use crate::{
     outcome::Outcome,
     shell::{cargo, complain, say},
     stores::{Server, Store},
-    suites::{self, Selection, Suite, build, run_logged, scope},
+    suites::{Selection, Suite, build, run_logged, scope},
 };
 
 /// Which tests run.
@@ -31,6 +31,9 @@ const SHARED: [&str; 3] = ["lib", "conformance", "it"];
 
 const TELEMETRY: &str = "glock-telemetry";
 
+/// About how many seconds tests take that need no server.
+const UNITS: u32 = 60;
+
 /// What all lanes use.
 struct Plan<'a> {
     options: &'a Options<'a>,
@@ -41,37 +44,21 @@ struct Plan<'a> {
     harness: &'a str,
 }
 
-pub(crate) fn run(options: &Options<'_>, extent: Extent) -> Result<()> {
-    let stores: Vec<_> = options.chosen.iter().map(|(store, _)| *store).collect();
+pub(crate) fn run(stores: &[Store], options: &Options<'_>, extent: Extent) -> Result<()> {
     let source = options.runtime.source();
-    let names: Vec<_> = stores.iter().map(|store| store.package()).collect();
-    let mut packages: Vec<&str> = names.iter().map(String::as_str).collect();
-    packages.extend([TELEMETRY, suites::launcher_package()?.name.as_str()]);
-    if extent == Extent::Everything {
-        packages.clear();
-    }
     // Fetching waits for the network, building for the processor.
     let built = std::thread::scope(|scope| {
         scope.spawn(|| source == Source::Native && prefetch(options));
-        build(&stores, &packages, source)
+        build(stores, source)
     })?;
     let (harness, program) = built.launcher;
     let servers = Servers::new(program, options.runtime, source);
-    let plan =
-        Plan { options, extent, suites: &built.suites, servers: &servers, harness: &harness };
+    let suites = &built.suites;
+    let plan = Plan { options, extent, suites, servers: &servers, harness: &harness };
     let mut lanes = plan.lanes();
     if extent == Extent::Everything {
-        lanes.extend(plan.units(&names));
-        let mut words = vec!["test".to_owned(), "--doc".to_owned()];
-        words.extend(scope(&stores, &packages, source)?);
-        lanes.push(Lane {
-            name: "documentation".to_owned(),
-            seconds: 60,
-            run: Box::new(move |log| {
-                let docs = cargo(words.iter().map(String::as_str));
-                Ok(Done { outcome: run_logged(&docs, log)?.0, ..Done::default() })
-            }),
-        });
+        lanes.extend(plan.units(stores));
+        lanes.push(documentation(stores, source)?);
     }
     if source == Source::Containers {
         say(
@@ -80,6 +67,16 @@ pub(crate) fn run(options: &Options<'_>, extent: Extent) -> Result<()> {
         );
     }
     lanes::run(lanes, options.lanes)
+}
+
+fn documentation<'a>(stores: &[Store], source: Source) -> Result<Lane<'a>> {
+    let mut words = vec!["test".to_owned(), "--doc".to_owned()];
+    words.extend(scope(stores, source)?);
+    let run = move |log: &Path| {
+        let docs = cargo(words.iter().map(String::as_str));
+        Ok(Done { outcome: run_logged(&docs, log)?.0, ..Done::default() })
+    };
+    Ok(Lane { name: "documentation".to_owned(), seconds: UNITS, run: Box::new(run) })
 }
 
 /// Whether all are there. A failure is told by the lane that needs the server.
@@ -124,24 +121,22 @@ impl<'a> Plan<'a> {
     }
 
     /// The tests that need no server, a lane for each package.
-    fn units(&'a self, stores: &[String]) -> impl Iterator<Item = Lane<'a>> {
-        let mut packages: Vec<_> = self.suites.iter().map(|suite| &suite.package).collect();
-        packages.dedup();
-        packages.sort_unstable();
-        packages.dedup();
-        packages.retain(|package| !stores.contains(package));
-        packages.into_iter().map(move |package| Lane {
-            name: package.clone(),
-            seconds: 60,
-            run: Box::new(move |log| {
-                let mut outcome = Outcome::default();
-                for suite in self.suites.iter().filter(|suite| suite.package == *package) {
-                    let selection = Selection { ignored: false, ..self.selection() };
-                    outcome.add(suite.run(&selection, |command| command, log)?);
-                }
-                Ok(Done { outcome, ..Done::default() })
-            }),
+    fn units(&'a self, stores: &[Store]) -> impl Iterator<Item = Lane<'a>> {
+        let mut packages: BTreeSet<_> = self.suites.iter().map(|suite| &suite.package).collect();
+        packages.retain(|package| !stores.iter().any(|store| store.package() == **package));
+        packages.into_iter().map(move |package| {
+            let run = Box::new(move |log: &Path| self.run_units(package, log));
+            Lane { name: package.clone(), seconds: UNITS, run }
         })
+    }
+
+    fn run_units(&self, package: &str, log: &Path) -> Result<Done> {
+        let mut outcome = Outcome::default();
+        for suite in self.suites.iter().filter(|suite| suite.package == package) {
+            let selection = Selection { ignored: false, ..self.selection() };
+            outcome.add(suite.run(&selection, |command| command, log)?);
+        }
+        Ok(Done { outcome, ..Done::default() })
     }
 
     fn run_given(&self, store: &Store, url: &str, log: &Path) -> Result<Done> {

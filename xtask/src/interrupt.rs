@@ -36,6 +36,13 @@ pub(crate) fn watch() -> io::Result<()> {
     Ok(())
 }
 
+/// Once the end has begun, waits for it: failures that it causes are not worth a word.
+pub(crate) fn settle() {
+    while groups().is_none() {
+        thread::park();
+    }
+}
+
 /// A group that runs; forgotten with this value.
 #[derive(Debug)]
 pub(crate) struct Group(Vec<u32>);
@@ -44,11 +51,6 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(groups) = groups().as_mut() {
             groups.retain(|leader| !self.0.contains(leader));
-            return;
-        }
-        // The other thread ends this process: failures that the end causes are not reported.
-        loop {
-            thread::park();
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
+    interrupt,
     outcome::Outcome,
     shell::{complain, now, say},
     workspace,
@@ -95,6 +96,7 @@ fn run_one(lane: Lane<'_>, logs: &Path) -> Row {
         }
         Err(error) => (Done::default(), Some(format!("{error:#}"))),
     };
+    interrupt::settle();
     let time = since.elapsed();
     let cases = done.outcome.cases();
     match &fault {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            interrupt::settle();
             shell::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
@@ -60,8 +61,12 @@ fn run(command: Command) -> Result<()> {
     interrupt::watch()?;
     let stores = stores::load()?;
     match command {
-        Command::Integration(args) => integration::run(&args.options(&stores)?, Extent::Stores),
-        Command::Test(args) => integration::run(&args.options(&stores)?, Extent::Everything),
+        Command::Integration(args) => {
+            integration::run(&stores, &args.options(&stores)?, Extent::Stores)
+        }
+        Command::Test(args) => {
+            integration::run(&stores, &args.options(&stores)?, Extent::Everything)
+        }
         Command::Ci(args) => ci::run_all(&stores, &args.options(&stores)?),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => {

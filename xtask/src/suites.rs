@@ -58,11 +58,11 @@ pub(crate) struct Selection {
 
 const LAUNCHER: &str = "glock-servers";
 
-/// Builds the tests of these packages, or of all, with every feature of the stores.
-pub(crate) fn build(stores: &[&Store], packages: &[&str], source: Source) -> Result<Built> {
-    let owner = launcher_package()?;
-    let mut arguments = vec!["test".to_owned(), "--no-run".to_owned()];
-    arguments.extend(scope(stores, packages, source)?);
+/// Builds all tests at once, so that nothing is compiled twice. Clippy looks after the examples.
+pub(crate) fn build(stores: &[Store], source: Source) -> Result<Built> {
+    let mut arguments =
+        ["test", "--no-run", "--lib", "--bins", "--tests"].map(String::from).to_vec();
+    arguments.extend(scope(stores, source)?);
     say("build", &format!("cargo {}", arguments.join(" ")));
     arguments.push("--message-format=json-render-diagnostics".to_owned());
     let (mut suites, mut launcher) = (Vec::new(), None);
@@ -75,32 +75,22 @@ pub(crate) fn build(stores: &[&Store], packages: &[&str], source: Source) -> Res
         }
     }
     let launcher = launcher.map_or_else(|| build_launcher(source), Ok)?;
-    Ok(Built { suites, launcher: (owner.name.to_string(), launcher) })
+    Ok(Built { suites, launcher: (launcher_package()?.name.to_string(), launcher) })
 }
 
-/// The words that choose packages and features: the same ones every time, so that nothing is built twice.
-pub(crate) fn scope(stores: &[&Store], packages: &[&str], source: Source) -> Result<Vec<String>> {
-    let owner = launcher_package()?;
-    let mut words = Vec::new();
-    for package in packages {
-        words.extend(["--package".to_owned(), (*package).to_owned()]);
-    }
-    if packages.is_empty() {
-        words.push("--workspace".to_owned());
-    }
-    let names: Vec<_> = stores.iter().map(|store| store.package()).collect();
+/// The words for cargo that choose packages and features, always the same ones.
+pub(crate) fn scope(stores: &[Store], source: Source) -> Result<[String; 3]> {
     let mut features = Vec::new();
-    for package in workspace::packages().iter().filter(|package| names.contains(&package.name)) {
-        let own = package.features.keys().filter(|feature| *feature != "default");
-        features.extend(own.map(|feature| format!("{}/{feature}", package.name)));
+    for store in stores.iter().map(Store::package) {
+        let mut packages = workspace::packages().iter();
+        let package = packages.find(|package| *package.name == store);
+        let own = package.into_iter().flat_map(|package| package.features.keys());
+        features.extend(own.map(|feature| format!("{store}/{feature}")));
     }
     if source == Source::Containers {
-        features.push(format!("{}/containers", owner.name));
+        features.push(format!("{}/containers", launcher_package()?.name));
     }
-    if !features.is_empty() {
-        words.extend(["--features".to_owned(), features.join(",")]);
-    }
-    Ok(words)
+    Ok(["--workspace".to_owned(), "--features".to_owned(), features.join(",")])
 }
 
 /// Builds the program that starts servers, and nothing else.
@@ -245,9 +235,12 @@ mod tests {
     #[test]
     fn a_store_is_built_with_all_its_features() {
         let stores = crate::stores::load().unwrap();
-        let redis = stores.iter().find(|store| store.name == "redis").unwrap();
-        let words = scope(&[redis], &["glock-redis"], Source::Native).unwrap().join(" ");
-        assert!(words.starts_with("--package glock-redis --features "), "{words}");
-        assert!(words.contains("glock-redis/cluster") && !words.contains("containers"), "{words}");
+        let [_, _, native] = scope(&stores, Source::Native).unwrap();
+        assert!(
+            native.contains("glock-redis/cluster") && !native.contains("containers"),
+            "{native}"
+        );
+        let [_, _, all] = scope(&stores, Source::Containers).unwrap();
+        assert!(all.starts_with(&native) && all.ends_with("/containers"), "{all}");
     }
 }
