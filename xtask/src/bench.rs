@@ -7,16 +7,16 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     launcher::{Disk, Runtime, Servers},
     shell::{self, cargo, complain, say},
-    stores::Chosen,
+    stores::{Chosen, Store},
     suites::build_launcher,
     workspace,
 };
 
 /// Goes on with the other stores after a failure.
-pub(crate) fn run(chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
+pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
     let mut faults = 0;
-    for store in chosen {
-        if let Err(error) = bench(store, runtime) {
+    for chosen in chosen {
+        if let Err(error) = bench(stores, chosen, runtime) {
             complain(&format!("{error:#}"));
             faults += 1;
         }
@@ -25,7 +25,7 @@ pub(crate) fn run(chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
     Ok(())
 }
 
-fn bench((store, servers): &Chosen<'_>, runtime: Runtime) -> Result<()> {
+fn bench(stores: &[Store], (store, servers): &Chosen<'_>, runtime: Runtime) -> Result<()> {
     let bench = cargo(["bench", "--package", &store.package()]);
     if env::var_os(&store.url_variable).is_some() {
         say("given", &format!("{} is set: no server is started", store.url_variable));
@@ -33,7 +33,7 @@ fn bench((store, servers): &Chosen<'_>, runtime: Runtime) -> Result<()> {
     }
     let server = servers.first().context("no server was chosen")?;
     let source = runtime.source();
-    let starter = Servers::new(build_launcher(source)?, runtime, source);
+    let starter = Servers::new(build_launcher(stores, source)?, runtime, source);
     let log = workspace::target().join("xtask/bench.log");
     let launcher = starter.start((store, server), Disk::Awaited, &log)?;
     let running = &launcher.running;

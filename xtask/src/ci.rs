@@ -8,7 +8,7 @@ use crate::{
     options::Options,
     shell::{cargo, run, run_cargo, say, works},
     stores::Store,
-    suites::launcher_package,
+    suites::harness,
     tidy,
 };
 
@@ -19,8 +19,7 @@ pub(crate) fn run_all(stores: &[Store], options: &Options<'_>) -> Result<()> {
     budgets::run(stores)?;
     let strict = ["--all-targets", "--", "--deny", "warnings"];
     run_cargo(&[&["clippy", "--workspace"], &strict[..]].concat())?;
-    let harness = launcher_package()?.name.as_str();
-    let containers = ["clippy", "--package", harness, "--features", "containers"];
+    let containers = ["clippy", "--package", harness()?, "--features", "containers"];
     run_cargo(&[&containers, &strict[..]].concat())?;
     let doc = cargo(["doc", "--workspace", "--no-deps"]);
     run(&doc.env("RUSTDOCFLAGS", "--deny warnings"))?;

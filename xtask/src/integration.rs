@@ -11,9 +11,9 @@ use crate::{
     launcher::{Disk, Launcher, Servers, Source, server_program},
     options::Options,
     outcome::Outcome,
-    shell::{cargo, complain, say},
+    shell::{cargo, say},
     stores::{Server, Store},
-    suites::{Selection, Suite, build, run_logged, scope},
+    suites::{Selection, Suite, build, harness, run_logged, scope},
 };
 
 /// Which tests run.
@@ -40,8 +40,6 @@ struct Plan<'a> {
     extent: Extent,
     suites: &'a [Suite],
     servers: &'a Servers,
-    /// The package of the launcher, which tests that servers do what the suites count on.
-    harness: &'a str,
 }
 
 pub(crate) fn run(stores: &[Store], options: &Options<'_>, extent: Extent) -> Result<()> {
@@ -51,10 +49,8 @@ pub(crate) fn run(stores: &[Store], options: &Options<'_>, extent: Extent) -> Re
         scope.spawn(|| source == Source::Native && prefetch(options));
         build(stores, source)
     })?;
-    let (harness, program) = built.launcher;
-    let servers = Servers::new(program, options.runtime, source);
-    let suites = &built.suites;
-    let plan = Plan { options, extent, suites, servers: &servers, harness: &harness };
+    let servers = Servers::new(built.launcher, options.runtime, source);
+    let plan = Plan { options, extent, suites: &built.suites, servers: &servers };
     let mut lanes = plan.lanes();
     if extent == Extent::Everything {
         lanes.extend(plan.units(stores));
@@ -95,29 +91,33 @@ impl<'a> Plan<'a> {
     fn lanes(&'a self) -> Vec<Lane<'a>> {
         let mut lanes = Vec::new();
         for (store, servers) in &self.options.chosen {
-            let seconds = |name: &str| store.seconds.get(name).copied().unwrap_or(1);
             if let Some(url) = given(store) {
                 say("given", &format!("{} is set: no server is started", store.url_variable));
                 let run = Box::new(move |log: &Path| self.run_given(store, &url, log));
-                lanes.push(Lane { name: store.name.clone(), seconds: seconds("server"), run });
+                lanes.push(Lane { name: store.name.clone(), seconds: UNITS, run });
                 continue;
             }
             for (index, server) in servers.iter().enumerate() {
                 let age = if index == 0 { Age::Newest } else { Age::Older };
                 let target = Target { store, server, age };
-                let run = Box::new(move |log: &Path| self.run_server(target, log));
-                lanes.push(Lane { name: server.name.clone(), seconds: seconds("server"), run });
-                if self.servers.source == Source::Containers {
-                    continue;
-                }
-                for suite in self.own_suites(target) {
-                    let name = format!("{} {}", server.name, suite.name);
-                    let run = Box::new(move |log: &Path| self.run_own(target, suite, log));
-                    lanes.push(Lane { name, seconds: seconds(&suite.name), run });
+                lanes.push(self.lane(target, None));
+                if self.servers.source == Source::Native {
+                    lanes.extend(
+                        self.own_suites(target).map(|suite| self.lane(target, Some(suite))),
+                    );
                 }
             }
         }
         lanes
+    }
+
+    /// A lane with a server of its own: for one suite, or for those that share it.
+    fn lane(&'a self, target: Target<'a>, suite: Option<&'a Suite>) -> Lane<'a> {
+        let Target { store, server, .. } = target;
+        let kind = suite.map_or("server", |suite| &suite.name);
+        let name = suite.map_or(server.name.clone(), |_| format!("{} {kind}", server.name));
+        let seconds = store.seconds.get(kind).copied().unwrap_or(UNITS);
+        Lane { name, seconds, run: Box::new(move |log| self.run_server(target, suite, log)) }
     }
 
     /// The tests that need no server, a lane for each package.
@@ -151,8 +151,8 @@ impl<'a> Plan<'a> {
         Ok(Done { version: "-".to_owned(), runtime: "given".to_owned(), outcome })
     }
 
-    /// Against a server of its own, gone at the end.
-    fn run_server(&self, target: Target<'a>, log: &Path) -> Result<Done> {
+    /// Against a server that is gone at the end.
+    fn run_server(&self, target: Target<'a>, suite: Option<&'a Suite>, log: &Path) -> Result<Done> {
         let Target { store, server, age } = target;
         let launcher =
             self.servers.start((store, server), Disk::Spared, &log.with_extension("launcher"))?;
@@ -165,37 +165,31 @@ impl<'a> Plan<'a> {
             self.env(&command, target, *source)
         };
         let mut outcome = Outcome::default();
-        if self.extent == Extent::Everything {
-            // First, so that a suite's failure is the lock's.
-            let tests = self.suites.iter().filter(|suite| suite.is(self.harness, "servers"));
-            for suite in tests {
-                outcome.add(suite.run(&self.selection(), env, log)?);
+        let mut suites: Vec<_> = suite.into_iter().collect();
+        if suite.is_none() {
+            suites.extend(self.shared_suites(store));
+            if self.extent == Extent::Everything {
+                // First, so that a suite's failure is the lock's.
+                let harness = harness()?;
+                for suite in self.suites.iter().filter(|suite| suite.is(harness, "servers")) {
+                    outcome.add(suite.run(&self.selection(), env, log)?);
+                }
             }
-        }
-        let mut suites: Vec<_> = self.shared_suites(store).collect();
-        if self.servers.source != *source {
-            // Lanes were planned for a container.
-            suites.extend(self.own_suites(target));
+            if self.servers.source != *source {
+                // Their lanes were not planned, because containers were.
+                suites.extend(self.own_suites(target));
+            }
         }
         for suite in suites {
             if let Some(selection) = self.selection_of(target, suite) {
                 outcome.add(suite.run(&selection, env, log)?);
             }
         }
-        if age == Age::Newest {
+        if suite.is_none() && age == Age::Newest {
             outcome.add(self.run_telemetry(store, env, log)?);
         }
         let version = format!("{} {}", server.title, running.version);
         Ok(Done { version, runtime: running.runtime.clone(), outcome })
-    }
-
-    /// What starts its own servers from the local program.
-    fn run_own(&self, target: Target<'a>, suite: &Suite, log: &Path) -> Result<Done> {
-        fetch(&[target.server])?;
-        let env = |command: Expression| self.env(&command, target, Source::Native);
-        let Some(selection) = self.selection_of(target, suite) else { return Ok(Done::default()) };
-        let outcome = suite.run(&selection, env, log)?;
-        Ok(Done { version: target.server.title.clone(), runtime: "native".to_owned(), outcome })
     }
 
     /// What telemetry reports of a real lock on this store.
@@ -207,8 +201,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Outcome> {
         let only = vec![format!("{}_is_reported_on", store.name)];
         let Some(suite) = self.suites.iter().find(|suite| suite.is(TELEMETRY, "it")) else {
-            complain(&format!("{TELEMETRY} has no tests"));
-            return Ok(Outcome::default());
+            bail!("{TELEMETRY} has no tests");
         };
         suite.run(&Selection { only, ..self.selection() }, env, log)
     }

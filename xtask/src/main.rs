@@ -71,14 +71,14 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(),
         Command::Bench(args) => {
             let (chosen, runtime) = args.choose(&stores)?;
-            bench::run(&chosen, runtime)
+            bench::run(&stores, &chosen, runtime)
         }
         Command::Servers(ServersCommand::Fetch(args)) => {
             servers::fetch_all(&args.choose(&stores)?.0)
         }
         Command::Servers(ServersCommand::Run(args)) => {
             let (chosen, runtime) = args.choose(&stores)?;
-            servers::run(&chosen, runtime)
+            servers::run(&stores, &chosen, runtime)
         }
     }
 }

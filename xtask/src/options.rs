@@ -97,7 +97,7 @@ pub(crate) struct TestArgs {
     #[arg(long)]
     long: bool,
     /// How many servers and test binaries run at once.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     lanes: usize,
     /// How many tests run at once in each of them: most of them wait most of the time.
     #[arg(long, value_name = "N", default_value_t = 4)]

@@ -8,7 +8,7 @@ use crate::{
     fetch::fetch,
     launcher::{Runtime, arguments},
     shell::say,
-    stores::{Chosen, Server},
+    stores::{Chosen, Server, Store},
     suites::build_launcher,
 };
 
@@ -20,9 +20,9 @@ pub(crate) fn fetch_all(chosen: &[Chosen<'_>]) -> Result<()> {
 }
 
 /// Becomes the launcher, on this terminal.
-pub(crate) fn run(chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
+pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
     let source = runtime.source();
-    let mut launcher = Command::new(build_launcher(source)?);
+    let mut launcher = Command::new(build_launcher(stores, source)?);
     launcher.args(arguments(source, &all(chosen))?);
     say("running", "until Ctrl-D or Ctrl-C; lines such as `pause redis7` are obeyed");
     Err(launcher.exec()).context("cannot run the launcher")

@@ -33,8 +33,8 @@ pub(crate) struct Suite {
 #[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) suites: Vec<Suite>,
-    /// The package and the program of `glock-servers`.
-    pub(crate) launcher: (String, PathBuf),
+    /// The program `glock-servers`.
+    pub(crate) launcher: PathBuf,
 }
 
 /// Tests that take more than 20 seconds, marked `#[ignore = "long: .."]`.
@@ -60,13 +60,26 @@ const LAUNCHER: &str = "glock-servers";
 
 /// Builds all tests at once, so that nothing is compiled twice. Clippy looks after the examples.
 pub(crate) fn build(stores: &[Store], source: Source) -> Result<Built> {
-    let mut arguments =
-        ["test", "--no-run", "--lib", "--bins", "--tests"].map(String::from).to_vec();
-    arguments.extend(scope(stores, source)?);
-    say("build", &format!("cargo {}", arguments.join(" ")));
-    arguments.push("--message-format=json-render-diagnostics".to_owned());
+    build_by(&["test", "--no-run", "--lib", "--bins", "--tests"], stores, source)
+}
+
+/// Builds the program that starts servers, and nothing else.
+pub(crate) fn build_launcher(stores: &[Store], source: Source) -> Result<PathBuf> {
+    Ok(build_by(&["build", "--quiet", "--bin", LAUNCHER], stores, source)?.launcher)
+}
+
+fn build_by(what: &[&str], stores: &[Store], source: Source) -> Result<Built> {
+    let scope = scope(stores, source)?;
+    let words = what.iter().copied().chain(scope.iter().map(String::as_str));
+    say("build", &format!("cargo {}", words.clone().collect::<Vec<_>>().join(" ")));
+    let command = cargo(words.chain(["--message-format=json-render-diagnostics"]));
+    let (output, _group) = interrupt::read(&command)?;
     let (mut suites, mut launcher) = (Vec::new(), None);
-    for artifact in artifacts(&arguments)? {
+    for message in Message::parse_stream(BufReader::new(output)) {
+        // A build that failed is an error of the last read.
+        let Message::CompilerArtifact(artifact) = message.context("the build failed")? else {
+            continue;
+        };
         let is_launcher = artifact.target.name == LAUNCHER && !artifact.profile.test;
         match artifact.executable.clone() {
             Some(path) if is_launcher => launcher = Some(keep(path.as_std_path(), source)?),
@@ -74,8 +87,8 @@ pub(crate) fn build(stores: &[Store], source: Source) -> Result<Built> {
             _ => {}
         }
     }
-    let launcher = launcher.map_or_else(|| build_launcher(source), Ok)?;
-    Ok(Built { suites, launcher: (launcher_package()?.name.to_string(), launcher) })
+    let launcher = launcher.context("cargo has built no glock-servers")?;
+    Ok(Built { suites, launcher })
 }
 
 /// The words for cargo that choose packages and features, always the same ones.
@@ -88,42 +101,16 @@ pub(crate) fn scope(stores: &[Store], source: Source) -> Result<[String; 3]> {
         features.extend(own.map(|feature| format!("{store}/{feature}")));
     }
     if source == Source::Containers {
-        features.push(format!("{}/containers", launcher_package()?.name));
+        features.push(format!("{}/containers", harness()?));
     }
     Ok(["--workspace".to_owned(), "--features".to_owned(), features.join(",")])
 }
 
-/// Builds the program that starts servers, and nothing else.
-pub(crate) fn build_launcher(source: Source) -> Result<PathBuf> {
-    let package = launcher_package()?.name.to_string();
-    let mut arguments = vec!["build", "--quiet", "--package", &package, "--bin", LAUNCHER];
-    if source == Source::Containers {
-        arguments.extend(["--features", "containers"]);
-    }
-    arguments.push("--message-format=json-render-diagnostics");
-    let arguments: Vec<_> = arguments.into_iter().map(ToOwned::to_owned).collect();
-    let found = artifacts(&arguments)?.into_iter().find_map(|artifact| artifact.executable);
-    keep(found.context("cargo has built no launcher")?.as_std_path(), source)
-}
-
-/// Every package that a test needs beside those of the stores: the launcher's.
-pub(crate) fn launcher_package() -> Result<&'static Package> {
+/// The package with the program `glock-servers`, which also tests what the suites count on of servers.
+pub(crate) fn harness() -> Result<&'static str> {
     let has = |package: &&Package| package.targets.iter().any(|target| target.name == LAUNCHER);
-    workspace::packages().iter().find(has).context("no package has the program glock-servers")
-}
-
-/// Runs cargo, its complaints on the terminal, and gives what it has built.
-fn artifacts(arguments: &[String]) -> Result<Vec<Artifact>> {
-    let command = cargo(arguments.iter().map(String::as_str));
-    let (output, _group) = interrupt::read(&command)?;
-    let mut found = Vec::new();
-    // A build that failed is an error of the last read.
-    for message in Message::parse_stream(BufReader::new(output)) {
-        if let Message::CompilerArtifact(artifact) = message.context("the build failed")? {
-            found.push(artifact);
-        }
-    }
-    Ok(found)
+    let package = workspace::packages().iter().find(has);
+    Ok(package.context("no package has the program glock-servers")?.name.as_str())
 }
 
 fn suite(artifact: &Artifact, path: PathBuf) -> Option<Suite> {

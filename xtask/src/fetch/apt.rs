@@ -22,41 +22,27 @@ pub(crate) fn unpack(suite: &str, pins: &[Pin], files: &Path) -> Result<()> {
     ensure!(debian, "apt-get or dpkg is missing: this is no Debian");
     let apt = files.join(".apt");
     let config = make_state(suite, &apt)?;
-    let client = |program: &str, words: &[&str]| {
-        read(&cmd(program, words).env("APT_CONFIG", &config).dir(&apt)).context(program.to_owned())
+    let get = |words: &[&str]| {
+        let command = cmd("apt-get", [&["--quiet=2"], words].concat());
+        read(&command.env("APT_CONFIG", &config).dir(&apt)).context("apt-get")
     };
-    client("apt-get", &["--quiet=2", "update"])?;
-    let names: Vec<_> = pins.iter().map(|pin| &*pin.name).collect();
-    let offered = client("apt-cache", &[&["madison"], &names[..]].concat())?;
-    for (pin, version) in choose(suite, pins, &offered)? {
-        client("apt-get", &["--quiet=2", "download", &format!("{}={version}", pin.name)])?;
-        let path = downloaded(&apt, &pin.name, &version)?.display().to_string();
-        let pinned =
-            version != pin.version || read_of("sha256sum", &[&path])?.starts_with(&pin.sha256);
-        ensure!(pinned, "the hash of {} {version} is not the pinned one", pin.name);
+    get(&["update"])?;
+    for Pin { name, version, sha256 } in pins {
+        let pinned = get(&["download", &format!("{name}={version}")]).is_ok();
+        if !pinned {
+            let why = "signature checked by apt, hash not the pinned one";
+            say(
+                "warning",
+                &format!("{name} {version} is gone from {suite}: taking another ({why})"),
+            );
+            get(&["download", name])?;
+        }
+        let path = downloaded(&apt, name)?;
+        let is_pinned = !pinned || read_of("sha256sum", &[&path])?.starts_with(sha256);
+        ensure!(is_pinned, "the hash of {name} {version} is not the pinned one");
         read_of("dpkg", &["--extract", &path, &files.display().to_string()])?;
     }
     Ok(fs::remove_dir_all(&apt)?)
-}
-
-/// The pinned version of each package, or what the archive has in its place, with a warning.
-fn choose<'a>(suite: &str, pins: &'a [Pin], offered: &str) -> Result<Vec<(&'a Pin, String)>> {
-    let mut chosen = Vec::new();
-    for pin in pins {
-        let fields = offered.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
-        let ours = fields.filter(|fields| fields.first() == Some(&&*pin.name));
-        let versions: Vec<_> = ours.filter_map(|fields| fields.get(1).copied()).collect();
-        if versions.contains(&&*pin.version) {
-            chosen.push((pin, pin.version.clone()));
-            continue;
-        }
-        let Pin { name, version, .. } = pin;
-        let other = versions.first().with_context(|| format!("{suite} has no package {name}"))?;
-        let why = "signature checked by apt, hash not the pinned one";
-        say("warning", &format!("{name} {version} is gone from {suite}: taking {other} ({why})"));
-        chosen.push((pin, (*other).to_owned()));
-    }
-    Ok(chosen)
 }
 
 /// A state of apt that knows one suite and has nothing installed.
@@ -108,34 +94,16 @@ fn main_archive<'a>(targets: &'a str, release: &str) -> Option<&'a str> {
     })
 }
 
-/// Apt writes the colon of an epoch as `%3a`.
-fn downloaded(dir: &Path, name: &str, version: &str) -> Result<PathBuf> {
-    let start = format!("{name}_{}_", version.replace(':', "%3a"));
-    let mut entries = fs::read_dir(dir)?.flatten();
-    let found = entries.find(|entry| entry.file_name().to_string_lossy().starts_with(&start));
-    Ok(found.with_context(|| format!("apt-get left no package {name} {version}"))?.path())
+/// The name of the file has the version in a spelling of apt's own.
+fn downloaded(dir: &Path, name: &str) -> Result<String> {
+    let mut paths = fs::read_dir(dir)?.flatten().map(|entry| entry.path().display().to_string());
+    let found = paths.find(|path| path.contains(&format!("/{name}_")));
+    found.with_context(|| format!("apt-get left no package {name}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pin_is_taken_where_it_is_offered_and_else_gives_way_to_what_there_is() {
-        let pins = [("a", "1:1.0-1"), ("b", "2.0")].map(|(name, version)| Pin {
-            name: name.into(),
-            version: version.into(),
-            sha256: String::new(),
-        });
-        let versions = |offered: &str| -> Result<Vec<_>> {
-            Ok(choose("stable", &pins, offered)?.into_iter().map(|(_, version)| version).collect())
-        };
-        let all = " a | 1:1.0-2 | x stable/main\n a | 1:1.0-1 | x stable/main\n b | 2.0 | x";
-        assert_eq!(versions(all).unwrap(), ["1:1.0-1", "2.0"]);
-        assert_eq!(versions("a | 1:1.0-2 | x\nb | 2.0 | x").unwrap(), ["1:1.0-2", "2.0"]);
-        let error = versions("a | 1:1.0-2 | x").unwrap_err().to_string();
-        assert!(error.contains("no package b"), "{error}");
-    }
 
     #[test]
     fn the_main_archive_is_the_one_of_the_release() {
