@@ -25,9 +25,13 @@ pub(crate) fn complain(text: &str) {
 /// The cargo that runs this, in the root of the workspace.
 pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Expression {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // What is meant for xtask would make cargo build again what does not depend on it.
-    let clean = cmd(cargo, arguments).env_remove("CARGO_MANIFEST_DIR");
-    clean.dir(workspace::root()).stdin_null()
+    let command = cmd(cargo, arguments).dir(workspace::root()).stdin_null();
+    // What was meant for xtask: build scripts that look at it would run again, and much with them.
+    let for_xtask = env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start))
+    });
+    for_xtask.fold(command, |command, name| command.env_remove(name))
 }
 
 /// Runs cargo with its output on the terminal.
