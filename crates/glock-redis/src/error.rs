@@ -6,18 +6,18 @@ use glock_core::{Action, Fault, LockError, backend};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// An error of the driver as a [`LockError`], with nothing secret in it.
-pub(crate) fn failed(action: Action, fault: Fault, err: RedisError) -> LockError {
+pub(crate) fn backend_error(action: Action, fault: Fault, err: RedisError) -> LockError {
     LockError::backend(backend::REDIS, action, fault, without_arguments(err))
 }
 
 /// An answer that no script of ours gives: something in between changed it.
-pub(crate) fn garbled(action: Action) -> LockError {
+pub(crate) fn unexpected_reply(action: Action) -> LockError {
     let why = "the server's answer is not one that the script gives; is there a proxy in between?";
     LockError::backend(backend::REDIS, action, Fault::Unknown, why)
 }
 
 /// What a failure to connect means: nothing was sent.
-pub(crate) fn connecting(err: &RedisError) -> Fault {
+pub(crate) fn connect_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
@@ -25,16 +25,16 @@ pub(crate) fn connecting(err: &RedisError) -> Fault {
         | ErrorKind::EmptySentinelList => Fault::Rejected,
         // A certificate that does not match does not match the next time either.
         ErrorKind::Io if io_kind(err) == Some(io::ErrorKind::InvalidData) => Fault::Rejected,
-        ErrorKind::Server(_) | ErrorKind::Extension => answered(err),
+        ErrorKind::Server(_) | ErrorKind::Extension => reply_fault(err),
         // Among them: sentinels that know no primary, which is so while they elect one.
         _ => Fault::Unavailable,
     }
 }
 
 /// What an error means that came instead of an answer.
-pub(crate) fn asking(err: &RedisError) -> Fault {
+pub(crate) fn request_fault(err: &RedisError) -> Fault {
     match err.kind() {
-        ErrorKind::Server(_) | ErrorKind::Extension => answered(err),
+        ErrorKind::Server(_) | ErrorKind::Extension => reply_fault(err),
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::RESP3NotSupported => Fault::Rejected,
@@ -47,10 +47,10 @@ pub(crate) fn asking(err: &RedisError) -> Fault {
 
 /// What it means on a connection that asks again by itself: it tells of the last time alone, and the
 /// answer to an earlier one may have been lost.
-pub(crate) fn repeating(err: &RedisError) -> Fault {
+pub(crate) fn resent_fault(err: &RedisError) -> Fault {
     let moved =
         matches!(err.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
-    match asking(err) {
+    match request_fault(err) {
         Fault::Unavailable => Fault::Unknown,
         _ if moved => Fault::Unknown,
         fault => fault,
@@ -58,7 +58,7 @@ pub(crate) fn repeating(err: &RedisError) -> Fault {
 }
 
 /// What an error means that the server answered: it changed nothing.
-fn answered(err: &RedisError) -> Fault {
+fn reply_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
@@ -89,7 +89,7 @@ fn passes(err: &RedisError) -> bool {
 
 /// Whether the connection must not be used again: it is broken, does not answer, or leads to a
 /// server that is no longer the primary.
-pub(crate) fn is_over(err: &RedisError) -> bool {
+pub(crate) fn is_broken(err: &RedisError) -> bool {
     err.is_io_error()
         || matches!(
             err.kind(),
@@ -99,8 +99,8 @@ pub(crate) fn is_over(err: &RedisError) -> bool {
 }
 
 /// Whether the same request may fare better on a new connection at once.
-pub(crate) fn is_worth_repeating(err: &RedisError) -> bool {
-    is_over(err) && !err.is_timeout()
+pub(crate) fn is_worth_resending(err: &RedisError) -> bool {
+    is_broken(err) && !err.is_timeout()
 }
 
 fn io_kind(err: &RedisError) -> Option<io::ErrorKind> {
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// An error as the driver reads it off the wire.
+    /// An error as the driver reads it off the transport.
     fn server(line: &str) -> RedisError {
         let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         value.extract_error().unwrap_err()
@@ -148,11 +148,11 @@ mod tests {
             "CROSSSLOT Keys in request don't hash to the same slot",
             "MOVED 866 127.0.0.1:7002",
         ] {
-            assert_eq!(asking(&server(line)), Fault::Rejected, "{line}");
-            assert_eq!(connecting(&server(line)), Fault::Rejected, "{line}");
-            assert!(!is_worth_repeating(&server(line)), "{line}");
+            assert_eq!(request_fault(&server(line)), Fault::Rejected, "{line}");
+            assert_eq!(connect_fault(&server(line)), Fault::Rejected, "{line}");
+            assert!(!is_worth_resending(&server(line)), "{line}");
         }
-        assert_eq!(connecting(&io(io::ErrorKind::InvalidData)), Fault::Rejected, "TLS");
+        assert_eq!(connect_fault(&io(io::ErrorKind::InvalidData)), Fault::Rejected, "TLS");
     }
 
     #[test]
@@ -171,27 +171,27 @@ mod tests {
             "ERR max number of clients reached",
             "ERR Error running script: Script killed by user with SCRIPT KILL...",
         ] {
-            assert_eq!(asking(&server(line)), Fault::Unavailable, "{line}");
-            assert_eq!(repeating(&server(line)), Fault::Unknown, "{line}");
-            assert_eq!(connecting(&server(line)), Fault::Unavailable, "{line}");
+            assert_eq!(request_fault(&server(line)), Fault::Unavailable, "{line}");
+            assert_eq!(resent_fault(&server(line)), Fault::Unknown, "{line}");
+            assert_eq!(connect_fault(&server(line)), Fault::Unavailable, "{line}");
         }
-        assert_eq!(connecting(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
-        assert_eq!(repeating(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
-        assert_eq!(repeating(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
-        assert_eq!(repeating(&server("NOPERM no permissions")), Fault::Rejected);
-        assert_eq!(connecting(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
+        assert_eq!(connect_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
+        assert_eq!(resent_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
+        assert_eq!(resent_fault(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
+        assert_eq!(resent_fault(&server("NOPERM no permissions")), Fault::Rejected);
+        assert_eq!(connect_fault(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
     }
 
     #[test]
     fn a_lost_answer_is_unknown_and_asked_for_once_more() {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
         for kind in [BrokenPipe, ConnectionReset, UnexpectedEof] {
-            assert_eq!(asking(&io(kind)), Fault::Unknown);
-            assert!(is_over(&io(kind)) && is_worth_repeating(&io(kind)), "{kind}");
+            assert_eq!(request_fault(&io(kind)), Fault::Unknown);
+            assert!(is_broken(&io(kind)) && is_worth_resending(&io(kind)), "{kind}");
         }
-        assert_eq!(asking(&io(TimedOut)), Fault::Unknown);
-        assert!(is_over(&io(TimedOut)) && !is_worth_repeating(&io(TimedOut)), "time is up");
-        assert!(is_worth_repeating(&server("READONLY You can't write")), "a new primary");
+        assert_eq!(request_fault(&io(TimedOut)), Fault::Unknown);
+        assert!(is_broken(&io(TimedOut)) && !is_worth_resending(&io(TimedOut)), "time is up");
+        assert!(is_worth_resending(&server("READONLY You can't write")), "a new primary");
     }
 
     #[test]
@@ -199,8 +199,8 @@ mod tests {
         let err = server(
             "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'u' 'CANARY'",
         );
-        let fault = connecting(&err);
-        let shown = format!("{:?}", failed(Action::Acquire, fault, err));
+        let fault = connect_fault(&err);
+        let shown = format!("{:?}", backend_error(Action::Acquire, fault, err));
         assert!(!shown.contains("CANARY"), "{shown}");
         assert!(shown.contains("unknown command 'HELLO'"), "{shown}");
     }

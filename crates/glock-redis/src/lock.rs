@@ -12,9 +12,9 @@ use redis::{Client, aio::ConnectionLike};
 use tokio::time;
 
 use crate::{
-    calls::{Attempt, Calls},
+    calls::{AcquireAttempt, Calls},
     schema::Schema,
-    session::Session,
+    session::SharedConnection,
     source::Source,
     wait,
 };
@@ -31,7 +31,7 @@ struct Inner {
     config: LockConfig,
     calls: Arc<Calls>,
     /// Where wake-ups come from: the same session, another one, or nowhere.
-    ears: Option<Arc<Session>>,
+    subscriber: Option<Arc<SharedConnection>>,
     wakeups: Wakeups,
     queue: WaitQueue,
 }
@@ -61,7 +61,7 @@ impl RedisLock {
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
     {
-        Self::build(LockConfig::default(), Source::Given(Arc::new(connection)), None)
+        Self::build(LockConfig::default(), Source::Caller(Arc::new(connection)), None)
     }
 
     /// Locks on a cluster, over connections of our own.
@@ -88,9 +88,9 @@ impl RedisLock {
     /// [`LockError::Invalid`] if [`LockConfig::check`] finds one that cannot work.
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
-        let subscriber = match &self.inner.ears {
-            Some(ears) if !Arc::ptr_eq(ears, &self.inner.calls.session) => {
-                Some(ears.source().clone())
+        let subscriber = match &self.inner.subscriber {
+            Some(subscriber) if !Arc::ptr_eq(subscriber, &self.inner.calls.session) => {
+                Some(subscriber.source().clone())
             }
             _ => None,
         };
@@ -109,19 +109,19 @@ impl RedisLock {
         let wakeups = Wakeups::new();
         let limit = config.call_timeout;
         let hears = source.can_listen();
-        let session = Session::new(source, limit, wakeups.clone());
-        let ears = match subscriber {
-            Some(subscriber) => Some(Session::new(subscriber, limit, wakeups.clone())),
+        let session = SharedConnection::new(source, limit, wakeups.clone());
+        let subscriber = match subscriber {
+            Some(subscriber) => Some(SharedConnection::new(subscriber, limit, wakeups.clone())),
             None => hears.then(|| Arc::clone(&session)),
         };
         let calls = Arc::new(Calls {
             schema: Schema::new(&config.namespace),
             session,
             holder: config.holder.clone(),
-            wakes: ears.is_none().then(|| wakeups.clone()),
+            wakes: subscriber.is_none().then(|| wakeups.clone()),
         });
         let queue = WaitQueue::new();
-        Self { inner: Arc::new(Inner { config, calls, ears, wakeups, queue }) }
+        Self { inner: Arc::new(Inner { config, calls, subscriber, wakeups, queue }) }
     }
 
     fn call(&self, action: Action) -> Call {
@@ -129,7 +129,7 @@ impl RedisLock {
     }
 
     fn waiting(&self) -> Waiting {
-        if self.inner.ears.is_some() { Waiting::Pushed } else { Waiting::Polled }
+        if self.inner.subscriber.is_some() { Waiting::Pushed } else { Waiting::Polled }
     }
 
     /// Who has the lock, as a call of its own.
@@ -139,12 +139,12 @@ impl RedisLock {
     }
 
     /// Sleeps until a message or the holder's expiry.
-    async fn sleep(&self, ears: &Arc<Session>, key: Arc<str>) -> Result<(), LockError> {
+    async fn sleep(&self, subscriber: &Arc<SharedConnection>, key: Arc<str>) -> Result<(), LockError> {
         // Asleep before the subscription and the look, so that nothing in between is missed.
         let mut sleeper = self.inner.wakeups.subscribe(&key);
-        let (calls, ears) = (Arc::clone(&self.inner.calls), Arc::clone(ears));
+        let (calls, subscriber) = (Arc::clone(&self.inner.calls), Arc::clone(subscriber));
         let looked = self.call(Action::Wait).run(async move {
-            ears.listen(&key).await?;
+            subscriber.listen(&key).await?;
             calls.look(Action::Wait, &key).await
         });
         if let Some(holder) = looked.await? {
@@ -188,7 +188,7 @@ impl Lock for RedisLock {
         let ttl = self.capabilities().ttl(ttl)?;
         let attempt = |_| {
             let (calls, owner) = (Arc::clone(&self.inner.calls), OwnerToken::random()?);
-            let attempt = Arc::new(Attempt { calls, id: id.clone(), owner, ttl });
+            let attempt = Arc::new(AcquireAttempt { calls, id: id.clone(), owner, ttl });
             let undo = {
                 let attempt = Arc::clone(&attempt);
                 move || {
@@ -221,8 +221,8 @@ impl Lock for RedisLock {
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
         let key = self.inner.calls.schema.key(id).into();
         let slept = async {
-            match &self.inner.ears {
-                Some(ears) => self.sleep(ears, key).await,
+            match &self.inner.subscriber {
+                Some(subscriber) => self.sleep(subscriber, key).await,
                 None => self.poll(key).await,
             }
         };

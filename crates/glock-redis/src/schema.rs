@@ -3,37 +3,37 @@
 use std::time::Duration;
 
 use glock_core::{FencingToken, Holder, LockId};
-use redis::{Script, Value};
+use redis::Value;
 
 /// A Lua script, and the hash by which a server that has seen it knows it.
-pub(crate) struct Code {
+pub(crate) struct Script {
     pub(crate) text: &'static str,
     pub(crate) hash: String,
 }
 
-impl Code {
+impl Script {
     fn new(text: &'static str) -> Self {
-        Self { text, hash: Script::new(text).get_hash().into() }
+        Self { text, hash: redis::Script::new(text).get_hash().into() }
     }
 }
 
 /// The keys' prefix and the scripts.
 pub(crate) struct Schema {
     namespace: String,
-    pub(crate) acquire: Code,
-    pub(crate) renew: Code,
-    pub(crate) release: Code,
-    pub(crate) inspect: Code,
+    pub(crate) acquire: Script,
+    pub(crate) renew: Script,
+    pub(crate) release: Script,
+    pub(crate) inspect: Script,
 }
 
 impl Schema {
     pub(crate) fn new(namespace: &str) -> Self {
         Self {
             namespace: namespace.into(),
-            acquire: Code::new(include_str!("scripts/acquire.lua")),
-            renew: Code::new(include_str!("scripts/renew.lua")),
-            release: Code::new(include_str!("scripts/release.lua")),
-            inspect: Code::new(include_str!("scripts/inspect.lua")),
+            acquire: Script::new(include_str!("scripts/acquire.lua")),
+            renew: Script::new(include_str!("scripts/renew.lua")),
+            release: Script::new(include_str!("scripts/release.lua")),
+            inspect: Script::new(include_str!("scripts/inspect.lua")),
         }
     }
 
@@ -64,39 +64,39 @@ impl Schema {
 
 /// What `acquire.lua` answers.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Acquired {
+pub(crate) enum AcquireReply {
     Granted(FencingToken),
     Held(Holder),
 }
 
 /// An answer that none of the scripts gives.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Garbled;
+pub(crate) struct UnexpectedReply;
 
 /// Reads the answer of `acquire.lua`.
-pub(crate) fn acquired(answer: &Value) -> Result<Acquired, Garbled> {
+pub(crate) fn acquired(answer: &Value) -> Result<AcquireReply, UnexpectedReply> {
     match parts(answer) {
-        [Value::Int(1), token] => Ok(Acquired::Granted(fence(token)?)),
-        [Value::Int(0), label, token, left] => Ok(Acquired::Held(holder(label, token, left)?)),
-        _ => Err(Garbled),
+        [Value::Int(1), token] => Ok(AcquireReply::Granted(fence(token)?)),
+        [Value::Int(0), label, token, left] => Ok(AcquireReply::Held(holder(label, token, left)?)),
+        _ => Err(UnexpectedReply),
     }
 }
 
 /// Reads the answer of `renew.lua` and `release.lua`: whether the lease was held.
-pub(crate) fn was_held(answer: &Value) -> Result<bool, Garbled> {
+pub(crate) fn was_held(answer: &Value) -> Result<bool, UnexpectedReply> {
     match answer {
         Value::Int(1) => Ok(true),
         Value::Int(0) => Ok(false),
-        _ => Err(Garbled),
+        _ => Err(UnexpectedReply),
     }
 }
 
 /// Reads the answer of `inspect.lua`.
-pub(crate) fn inspected(answer: &Value) -> Result<Option<Holder>, Garbled> {
+pub(crate) fn inspected(answer: &Value) -> Result<Option<Holder>, UnexpectedReply> {
     match parts(answer) {
         [label, token, left] => holder(label, token, left).map(Some),
         _ if *answer == Value::Nil => Ok(None),
-        _ => Err(Garbled),
+        _ => Err(UnexpectedReply),
     }
 }
 
@@ -107,7 +107,7 @@ fn parts(answer: &Value) -> &[Value] {
     }
 }
 
-fn holder(label: &Value, token: &Value, left: &Value) -> Result<Holder, Garbled> {
+fn holder(label: &Value, token: &Value, left: &Value) -> Result<Holder, UnexpectedReply> {
     let label = match label {
         Value::BulkString(label) => String::from_utf8_lossy(label).into_owned(),
         _ => String::new(),
@@ -120,10 +120,10 @@ fn holder(label: &Value, token: &Value, left: &Value) -> Result<Holder, Garbled>
     Ok(Holder::new(label, fence(token)?).with_remaining(left))
 }
 
-fn fence(token: &Value) -> Result<FencingToken, Garbled> {
-    let Value::BulkString(token) = token else { return Err(Garbled) };
+fn fence(token: &Value) -> Result<FencingToken, UnexpectedReply> {
+    let Value::BulkString(token) = token else { return Err(UnexpectedReply) };
     let number = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
-    number.map(FencingToken::new).ok_or(Garbled)
+    number.map(FencingToken::new).ok_or(UnexpectedReply)
 }
 
 #[cfg(test)]
@@ -210,12 +210,12 @@ mod tests {
     fn answers_are_read() {
         let granted = Value::Array(vec![Value::Int(1), bulk("1795000000000001")]);
         let fence = FencingToken::new(1_795_000_000_000_001);
-        assert_eq!(acquired(&granted), Ok(Acquired::Granted(fence)));
+        assert_eq!(acquired(&granted), Ok(AcquireReply::Granted(fence)));
 
         let held = vec![Value::Int(0), bulk("web-3:17"), bulk("7"), Value::Int(1500)];
         let holder = Holder::new("web-3:17", FencingToken::new(7));
         let left = holder.clone().with_remaining(Some(Duration::from_millis(1500)));
-        assert_eq!(acquired(&Value::Array(held)), Ok(Acquired::Held(left)));
+        assert_eq!(acquired(&Value::Array(held)), Ok(AcquireReply::Held(left)));
 
         let lasting = Value::Array(vec![bulk("web-3:17"), bulk("7"), Value::Int(-1)]);
         assert_eq!(inspected(&lasting), Ok(Some(holder)));
@@ -229,15 +229,15 @@ mod tests {
         for token in tokens {
             assert_eq!(
                 acquired(&Value::Array(vec![Value::Int(1), bulk(token)])),
-                Err(Garbled),
+                Err(UnexpectedReply),
                 "{token}"
             );
         }
         for junk in [Value::Nil, Value::Okay, Value::Int(2), bulk("1"), Value::Array(Vec::new())] {
-            assert_eq!(acquired(&junk), Err(Garbled));
-            assert_eq!(was_held(&junk), Err(Garbled));
+            assert_eq!(acquired(&junk), Err(UnexpectedReply));
+            assert_eq!(was_held(&junk), Err(UnexpectedReply));
         }
-        assert_eq!(inspected(&Value::Int(1)), Err(Garbled));
-        assert_eq!(inspected(&Value::Array(vec![bulk("x")])), Err(Garbled));
+        assert_eq!(inspected(&Value::Int(1)), Err(UnexpectedReply));
+        assert_eq!(inspected(&Value::Array(vec![bulk("x")])), Err(UnexpectedReply));
     }
 }

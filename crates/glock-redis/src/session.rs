@@ -1,4 +1,4 @@
-//! `Session`: one connection to the server, made on first use and again when it is lost.
+//! `SharedConnection`: one connection to the server, made on first use and again when it is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
@@ -12,22 +12,22 @@ use tokio::time::{self, Instant};
 
 use crate::{
     error,
-    schema::Code,
-    source::{Source, Wire},
-    wait::Listener,
+    schema::Script,
+    source::{Source, Transport},
+    wait::Subscriptions,
 };
 
 /// One connection to the server, shared by all calls of a client.
-pub(crate) struct Session {
+pub(crate) struct SharedConnection {
     source: Source,
-    /// How long an answer may take; a connection must be made in a part of it.
+    /// How long an reply may take; a connection must be made in a part of it.
     answer_max: Duration,
     pub(crate) wakeups: Wakeups,
     slot: Mutex<Slot>,
 }
 
 /// A connection, or the attempt to make one, that everybody waits for together.
-type Connecting = Shared<BoxFuture<'static, RedisResult<Arc<Line>>>>;
+type Connecting = Shared<BoxFuture<'static, RedisResult<Arc<Connection>>>>;
 
 #[derive(Default)]
 struct Slot {
@@ -37,29 +37,29 @@ struct Slot {
 }
 
 /// A connection that was made.
-pub(crate) struct Line {
+pub(crate) struct Connection {
     number: u64,
-    wire: Wire,
-    listener: OnceLock<Listener>,
+    transport: Transport,
+    subscriptions: OnceLock<Subscriptions>,
 }
 
 /// A script and what it works on.
-pub(crate) struct Request<'a> {
-    pub(crate) script: &'a Code,
+pub(crate) struct ScriptCall<'a> {
+    pub(crate) script: &'a Script,
     pub(crate) keys: &'a [&'a str],
     pub(crate) args: &'a [&'a str],
 }
 
 /// What the server answered.
-pub(crate) struct Answer {
+pub(crate) struct Reply {
     pub(crate) value: Value,
     /// Right before the request was sent that this answers.
     pub(crate) sent_at: Instant,
-    /// Whether the same request was sent before and its answer got lost.
+    /// Whether the same request was sent before and its reply got lost.
     pub(crate) repeated: bool,
 }
 
-impl Session {
+impl SharedConnection {
     pub(crate) fn new(source: Source, answer_max: Duration, wakeups: Wakeups) -> Arc<Self> {
         Arc::new(Self { source, answer_max, wakeups, slot: Mutex::default() })
     }
@@ -70,35 +70,35 @@ impl Session {
 
     /// Runs a script. A connection that turns out to be broken is made anew, and the request is
     /// sent once more; an acquire only if it surely has not arrived, for all else may arrive twice.
-    pub(crate) async fn ask(
+    pub(crate) async fn run(
         self: &Arc<Self>,
         action: Action,
-        request: &Request<'_>,
-    ) -> Result<Answer, LockError> {
+        request: &ScriptCall<'_>,
+    ) -> Result<Reply, LockError> {
         let mut repeated = false;
         let mut may_repeat = true;
         loop {
-            let line = match self.line().await {
-                Ok(line) => line,
+            let connection = match self.connection().await {
+                Ok(connection) => connection,
                 Err(err) => {
-                    let fault = if repeated { Fault::Unknown } else { error::connecting(&err) };
-                    return Err(error::failed(action, fault, err));
+                    let fault = if repeated { Fault::Unknown } else { error::connect_fault(&err) };
+                    return Err(error::backend_error(action, fault, err));
                 }
             };
             let sent_at = Instant::now();
-            let err = match line.run(request).await {
-                Ok(value) => return Ok(Answer { value, sent_at, repeated }),
+            let err = match connection.run(request).await {
+                Ok(value) => return Ok(Reply { value, sent_at, repeated }),
                 Err(err) => err,
             };
-            if line.is_over(&err) {
-                self.retire(line.number);
+            if connection.is_broken(&err) {
+                self.retire(connection.number);
             }
-            let fault = line.fault(action, &err);
+            let fault = connection.fault(action, &err);
             repeated |= fault == Fault::Unknown;
             let settled = action != Action::Acquire || fault != Fault::Unknown;
-            if !may_repeat || !settled || !error::is_worth_repeating(&err) {
+            if !may_repeat || !settled || !error::is_worth_resending(&err) {
                 let fault = if repeated { Fault::Unknown } else { fault };
-                return Err(error::failed(action, fault, err));
+                return Err(error::backend_error(action, fault, err));
             }
             may_repeat = false;
         }
@@ -107,24 +107,24 @@ impl Session {
     /// Subscribes to `channel`, unless that was done before. The caller sleeps on it in
     /// [`wakeups`](Self::wakeups) already, and is woken there when the subscription is lost.
     pub(crate) async fn listen(self: &Arc<Self>, channel: &str) -> Result<(), LockError> {
-        let failed = |fault, err| error::failed(Action::Wait, fault, err);
-        let line = self.line().await.map_err(|err| failed(error::connecting(&err), err))?;
-        let Wire::Own(connection) = &line.wire else { return Ok(()) };
-        let listener =
-            line.listener.get_or_init(|| Listener::start(connection.clone(), self.wakeups.clone()));
-        listener.listen(channel).await.map_err(|err| {
-            if line.is_over(&err) {
-                self.retire(line.number);
+        let failed = |fault, err| error::backend_error(Action::Wait, fault, err);
+        let connection = self.connection().await.map_err(|err| failed(error::connect_fault(&err), err))?;
+        let Transport::Own(driver) = &connection.transport else { return Ok(()) };
+        let subscriptions =
+            connection.subscriptions.get_or_init(|| Subscriptions::start(driver.clone(), self.wakeups.clone()));
+        subscriptions.listen(channel).await.map_err(|err| {
+            if connection.is_broken(&err) {
+                self.retire(connection.number);
             }
-            failed(error::asking(&err), err)
+            failed(error::request_fault(&err), err)
         })
     }
 
     /// The connection, made if there is none.
-    async fn line(self: &Arc<Self>) -> RedisResult<Arc<Line>> {
+    async fn connection(self: &Arc<Self>) -> RedisResult<Arc<Connection>> {
         let (number, connecting) = self.connecting();
-        if let Some(Ok(line)) = connecting.peek() {
-            return Ok(Arc::clone(line));
+        if let Some(Ok(connection)) = connecting.peek() {
+            return Ok(Arc::clone(connection));
         }
         let made = connecting.await;
         if made.is_err() {
@@ -147,23 +147,23 @@ impl Session {
     fn connect(
         self: &Arc<Self>,
         number: u64,
-    ) -> impl Future<Output = RedisResult<Arc<Line>>> + Send + 'static {
+    ) -> impl Future<Output = RedisResult<Arc<Connection>>> + Send + 'static {
         let (source, answer_max) = (self.source.clone(), self.answer_max);
         let (session, wakeups) = (Arc::downgrade(self), self.wakeups.clone());
         // What is left of the call's time limit is for the request.
         let limit = answer_max / 5 * 4;
         async move {
-            let on_push = Box::new(move |push| heard(push, number, &session, &wakeups));
+            let on_push = Box::new(move |push| on_push(push, number, &session, &wakeups));
             let connecting = source.connect(limit, answer_max, on_push);
-            let wire = time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+            let transport = time::timeout(limit, connecting).await.unwrap_or_else(|_| {
                 let why = format!("not connected within {limit:?}");
                 Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why).into())
             })?;
-            Ok(Arc::new(Line { number, wire, listener: OnceLock::new() }))
+            Ok(Arc::new(Connection { number, transport, subscriptions: OnceLock::new() }))
         }
     }
 
-    /// Takes a connection out of use. Whoever waits for an answer on it still gets it; whoever
+    /// Takes a connection out of use. Whoever waits for an reply on it still gets it; whoever
     /// sleeps on it is woken, because nobody reads its messages for long.
     fn retire(&self, number: u64) {
         let mut slot = self.slot();
@@ -184,7 +184,7 @@ impl Session {
 }
 
 /// Called by the driver's task for each message on the connection with that number.
-fn heard(push: PushInfo, number: u64, session: &Weak<Session>, wakeups: &Wakeups) {
+fn on_push(push: PushInfo, number: u64, session: &Weak<SharedConnection>, wakeups: &Wakeups) {
     match (push.kind, push.data.as_slice()) {
         (PushKind::Message, [Value::BulkString(channel), _]) => {
             if let Ok(channel) = std::str::from_utf8(channel) {
@@ -200,33 +200,33 @@ fn heard(push: PushInfo, number: u64, session: &Weak<Session>, wakeups: &Wakeups
     }
 }
 
-impl Line {
+impl Connection {
     /// Runs a script by its hash; the server that does not know it is sent the whole text, which
     /// it keeps.
-    async fn run(&self, request: &Request<'_>) -> RedisResult<Value> {
-        match self.wire.send(&request.by_hash()).await {
-            Err(err) if is_unknown_script(&err) => self.wire.send(&request.by_text()).await,
-            answer => answer,
+    async fn run(&self, request: &ScriptCall<'_>) -> RedisResult<Value> {
+        match self.transport.send(&request.by_hash()).await {
+            Err(err) if is_unknown_script(&err) => self.transport.send(&request.by_text()).await,
+            reply => reply,
         }
     }
 
-    /// What an error means that came instead of an answer.
+    /// What an error means that came instead of an reply.
     fn fault(&self, action: Action, err: &RedisError) -> Fault {
-        match &self.wire {
+        match &self.transport {
             // A lock that it may have taken has to be undone.
-            Wire::Given(wire) if wire.repeats() && action == Action::Acquire => {
-                error::repeating(err)
+            Transport::Caller(transport) if transport.resends() && action == Action::Acquire => {
+                error::resent_fault(err)
             }
-            _ => error::asking(err),
+            _ => error::request_fault(err),
         }
     }
 
     /// Whether to make another connection after `err`. What looks after itself is given up only
     /// if nobody is there any more to do that.
-    fn is_over(&self, err: &RedisError) -> bool {
-        match self.wire {
-            Wire::Own(_) => error::is_over(err),
-            Wire::Given(_) => err.is_connection_dropped(),
+    fn is_broken(&self, err: &RedisError) -> bool {
+        match self.transport {
+            Transport::Own(_) => error::is_broken(err),
+            Transport::Caller(_) => err.is_connection_dropped(),
         }
     }
 }
@@ -235,7 +235,7 @@ fn is_unknown_script(err: &RedisError) -> bool {
     err.kind() == ServerErrorKind::NoScript.into()
 }
 
-impl Request<'_> {
+impl ScriptCall<'_> {
     fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }

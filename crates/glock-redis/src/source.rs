@@ -33,16 +33,16 @@ pub(crate) enum Source {
     #[cfg(feature = "cluster")]
     Cluster(Arc<ClusterClient>),
     /// The application's.
-    Given(Arc<dyn Given>),
+    Caller(Arc<dyn CallerConnection>),
 }
 
 /// A connection.
 #[derive(Clone)]
-pub(crate) enum Wire {
+pub(crate) enum Transport {
     /// It can subscribe, and ends when its last clone is gone.
     Own(MultiplexedConnection),
     /// It looks after itself.
-    Given(Arc<dyn Given>),
+    Caller(Arc<dyn CallerConnection>),
 }
 
 /// Keep-alive probes find a peer that vanished while nobody asks it anything.
@@ -58,7 +58,7 @@ impl Source {
         limit: Duration,
         answer_max: Duration,
         on_push: OnPush,
-    ) -> RedisResult<Wire> {
+    ) -> RedisResult<Transport> {
         let client = match self {
             Self::Client(client) => tuned(client, answer_max)?,
             #[cfg(feature = "sentinel")]
@@ -71,9 +71,9 @@ impl Source {
                     .set_connection_timeout(limit)
                     .set_response_timeout(answer_max);
                 let connection = cluster.get_async_connection_with_config(config).await?;
-                return Ok(Wire::Given(Arc::new(connection)));
+                return Ok(Transport::Caller(Arc::new(connection)));
             }
-            Self::Given(connection) => return Ok(Wire::Given(Arc::clone(connection))),
+            Self::Caller(connection) => return Ok(Transport::Caller(Arc::clone(connection))),
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(limit))
@@ -83,7 +83,7 @@ impl Source {
                 on_push(push);
                 Ok::<(), redis::aio::SendError>(())
             });
-        client.get_multiplexed_async_connection_with_config(&config).await.map(Wire::Own)
+        client.get_multiplexed_async_connection_with_config(&config).await.map(Transport::Own)
     }
 
     /// Whether its connections can subscribe.
@@ -94,7 +94,7 @@ impl Source {
             Self::Sentinel(_) => true,
             #[cfg(feature = "cluster")]
             Self::Cluster(_) => false,
-            Self::Given(_) => false,
+            Self::Caller(_) => false,
         }
     }
 }
@@ -117,35 +117,35 @@ fn tuned(client: &Client, answer_max: Duration) -> RedisResult<Client> {
     Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
 }
 
-impl Wire {
+impl Transport {
     pub(crate) async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::Own(connection) => connection.clone().send_packed_command(cmd).await,
-            Self::Given(connection) => connection.send(cmd).await,
+            Self::Caller(connection) => connection.send(cmd).await,
         };
         answer?.extract_error()
     }
 }
 
 /// A connection of the application's, whatever its type.
-pub(crate) trait Given: Send + Sync {
+pub(crate) trait CallerConnection: Send + Sync {
     fn send<'a>(&'a self, cmd: &'a Cmd) -> RedisFuture<'a, Value>;
 
     /// Whether it asks again by itself where there was no answer, as a cluster's connection does.
-    fn repeats(&self) -> bool;
+    fn resends(&self) -> bool;
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Given for C {
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> CallerConnection for C {
     fn send<'a>(&'a self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let mut connection = self.clone();
         Box::pin(async move { connection.req_packed_command(cmd).await })
     }
 
-    fn repeats(&self) -> bool {
+    fn resends(&self) -> bool {
         #[cfg(feature = "cluster")]
-        let repeats = TypeId::of::<C>() == TypeId::of::<ClusterConnection>();
+        let resends = TypeId::of::<C>() == TypeId::of::<ClusterConnection>();
         #[cfg(not(feature = "cluster"))]
-        let repeats = false;
-        repeats
+        let resends = false;
+        resends
     }
 }

@@ -1,4 +1,4 @@
-//! `Listener`: which channels a connection is subscribed to; and how long a sleeper sleeps.
+//! `Subscriptions`: which channels a connection is subscribed to; and how long a sleeper sleeps.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -36,8 +36,8 @@ pub(crate) fn until_next_look(holder: &Holder) -> Duration {
 }
 
 /// The subscriptions of one connection. Its task alone sends `SUBSCRIBE` and `UNSUBSCRIBE`, so
-/// that they cannot overtake each other; it ends when the listener is dropped.
-pub(crate) struct Listener {
+/// that they cannot overtake each other; it ends when the subscriptions is dropped.
+pub(crate) struct Subscriptions {
     channels: Arc<Channels>,
     requests: mpsc::UnboundedSender<Request>,
 }
@@ -51,12 +51,12 @@ struct Request {
     done: oneshot::Sender<RedisResult<()>>,
 }
 
-impl Listener {
+impl Subscriptions {
     /// Starts the task. Messages are the connection's to deliver.
     pub(crate) fn start(connection: MultiplexedConnection, wakeups: Wakeups) -> Self {
         let channels = Arc::new(Channels::default());
         let (requests, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(tend(connection, Arc::clone(&channels), wakeups, incoming));
+        tokio::spawn(run_subscriptions(connection, Arc::clone(&channels), wakeups, incoming));
         Self { channels, requests }
     }
 
@@ -99,7 +99,7 @@ impl Channels {
 }
 
 /// Subscribes as asked, and unsubscribes from what nobody has slept on for two looks in a row.
-async fn tend(
+async fn run_subscriptions(
     mut connection: MultiplexedConnection,
     channels: Arc<Channels>,
     wakeups: Wakeups,
