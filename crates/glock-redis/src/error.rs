@@ -10,13 +10,13 @@ pub(crate) fn backend_error(action: Action, fault: Fault, err: RedisError) -> Lo
     LockError::backend(backend::REDIS, action, fault, without_arguments(err))
 }
 
-/// An answer that no script of ours gives: something in between changed it.
+/// A reply that none of the scripts gives: something between client and server changed it.
 pub(crate) fn unexpected_reply(action: Action) -> LockError {
-    let why = "the server's answer is not one that the script gives; is there a proxy in between?";
+    let why = "the server's reply is not one that the script gives; is there a proxy in between?";
     LockError::backend(backend::REDIS, action, Fault::Unknown, why)
 }
 
-/// What a failure to connect means: nothing was sent.
+/// What a failure to connect means: no request was sent.
 pub(crate) fn connect_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::AuthenticationFailed
@@ -31,7 +31,7 @@ pub(crate) fn connect_fault(err: &RedisError) -> Fault {
     }
 }
 
-/// What an error means that came instead of an answer.
+/// What an error means that came instead of a reply.
 pub(crate) fn request_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::Server(_) | ErrorKind::Extension => reply_fault(err),
@@ -45,9 +45,9 @@ pub(crate) fn request_fault(err: &RedisError) -> Fault {
     }
 }
 
-/// What it means on a connection that asks again by itself: it tells of the last time alone, and the
-/// answer to an earlier one may have been lost.
-pub(crate) fn resent_fault(err: &RedisError) -> Fault {
+/// What it means on a connection that repeats requests by itself: the error is about the last copy
+/// alone, and the reply to an earlier one may have been lost.
+pub(crate) fn repeated_fault(err: &RedisError) -> Fault {
     let moved =
         matches!(err.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
     match request_fault(err) {
@@ -57,7 +57,7 @@ pub(crate) fn resent_fault(err: &RedisError) -> Fault {
     }
 }
 
-/// What an error means that the server answered: it changed nothing.
+/// What an error means that is the server's reply: nothing was changed.
 fn reply_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::Server(
@@ -77,8 +77,8 @@ fn reply_fault(err: &RedisError) -> Fault {
     }
 }
 
-/// The codes of a server that cannot do it now: another script runs, memory or disk is full, too
-/// few replicas follow.
+/// The codes of a server that cannot do it now: another script runs, memory or disk is full, too few
+/// replicas follow.
 const SHORTAGES: &[&str] = &["BUSY", "OOM", "MISCONF", "NOREPLICAS"];
 
 /// Whether a plain `ERR` is about the moment and not about the request.
@@ -87,8 +87,8 @@ fn passes(err: &RedisError) -> bool {
     detail.starts_with("max number of clients") || detail.contains("SCRIPT KILL")
 }
 
-/// Whether the connection must not be used again: it is broken, does not answer, or leads to a
-/// server that is no longer the primary.
+/// Whether the connection must not be used again: it is broken, its server is silent or no longer the
+/// primary.
 pub(crate) fn is_broken(err: &RedisError) -> bool {
     err.is_io_error()
         || matches!(
@@ -99,18 +99,18 @@ pub(crate) fn is_broken(err: &RedisError) -> bool {
 }
 
 /// Whether the same request may fare better on a new connection at once.
-pub(crate) fn is_worth_resending(err: &RedisError) -> bool {
+pub(crate) fn is_worth_repeating(err: &RedisError) -> bool {
     is_broken(err) && !err.is_timeout()
 }
 
 fn io_kind(err: &RedisError) -> Option<io::ErrorKind> {
-    // The driver hands out the pointer in which it shares the cause.
+    // The driver returns the pointer in which it shares the cause.
     let cause = err.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
     cause.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
-/// What a server puts in front of the arguments of a command that it does not know. Among them may
-/// be the password (`HELLO`) or the owner token (`EVALSHA`).
+/// The text before the arguments of a command that a server does not know. Among them may be the
+/// password (`HELLO`) or the owner token (`EVALSHA`).
 const ARGUMENTS: &str = ", with args beginning with";
 
 fn without_arguments(err: RedisError) -> RedisError {
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// An error as the driver reads it off the transport.
+    /// An error as the driver parses it.
     fn server(line: &str) -> RedisError {
         let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         value.extract_error().unwrap_err()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_be_refused_again_is_rejected() {
+    fn a_request_that_will_be_refused_again_is_rejected() {
         for line in [
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOAUTH Authentication required.",
@@ -150,7 +150,7 @@ mod tests {
         ] {
             assert_eq!(request_fault(&server(line)), Fault::Rejected, "{line}");
             assert_eq!(connect_fault(&server(line)), Fault::Rejected, "{line}");
-            assert!(!is_worth_resending(&server(line)), "{line}");
+            assert!(!is_worth_repeating(&server(line)), "{line}");
         }
         assert_eq!(connect_fault(&io(io::ErrorKind::InvalidData)), Fault::Rejected, "TLS");
     }
@@ -172,26 +172,26 @@ mod tests {
             "ERR Error running script: Script killed by user with SCRIPT KILL...",
         ] {
             assert_eq!(request_fault(&server(line)), Fault::Unavailable, "{line}");
-            assert_eq!(resent_fault(&server(line)), Fault::Unknown, "{line}");
+            assert_eq!(repeated_fault(&server(line)), Fault::Unknown, "{line}");
             assert_eq!(connect_fault(&server(line)), Fault::Unavailable, "{line}");
         }
         assert_eq!(connect_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
-        assert_eq!(resent_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
-        assert_eq!(resent_fault(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
-        assert_eq!(resent_fault(&server("NOPERM no permissions")), Fault::Rejected);
+        assert_eq!(repeated_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
+        assert_eq!(repeated_fault(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
+        assert_eq!(repeated_fault(&server("NOPERM no permissions")), Fault::Rejected);
         assert_eq!(connect_fault(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
     }
 
     #[test]
-    fn a_lost_answer_is_unknown_and_asked_for_once_more() {
+    fn a_lost_reply_is_unknown_and_the_request_is_repeated() {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
         for kind in [BrokenPipe, ConnectionReset, UnexpectedEof] {
             assert_eq!(request_fault(&io(kind)), Fault::Unknown);
-            assert!(is_broken(&io(kind)) && is_worth_resending(&io(kind)), "{kind}");
+            assert!(is_broken(&io(kind)) && is_worth_repeating(&io(kind)), "{kind}");
         }
         assert_eq!(request_fault(&io(TimedOut)), Fault::Unknown);
-        assert!(is_broken(&io(TimedOut)) && !is_worth_resending(&io(TimedOut)), "time is up");
-        assert!(is_worth_resending(&server("READONLY You can't write")), "a new primary");
+        assert!(is_broken(&io(TimedOut)) && !is_worth_repeating(&io(TimedOut)), "time is up");
+        assert!(is_worth_repeating(&server("READONLY You can't write")), "a new primary");
     }
 
     #[test]

@@ -11,5 +11,5 @@ mod one;
 mod cluster;
 #[cfg(feature = "sentinel")]
 mod sentinel;
-#[cfg(feature = "tokio-rustls-comp")]
+#[cfg(feature = "tls")]
 mod tls;

@@ -63,7 +63,7 @@ impl Private {
 
     /// Starts a server that speaks TLS only, with a new certificate for `name`; and that
     /// certificate.
-    #[cfg(feature = "tokio-rustls-comp")]
+    #[cfg(feature = "tls")]
     pub(crate) async fn tls(name: &str) -> (Self, Vec<u8>) {
         let mut server = Self::prepare(free_ports(1).unwrap()[0]);
         let made = std::process::Command::new("openssl")
