@@ -12,10 +12,10 @@ use crate::{
     schema::Schema,
 };
 
-static ACQUIRE: Script = Script::new(include_str!("scripts/acquire.lua"));
-static RENEW: Script = Script::new(include_str!("scripts/renew.lua"));
-static RELEASE: Script = Script::new(include_str!("scripts/release.lua"));
-static INSPECT: Script = Script::new(include_str!("scripts/inspect.lua"));
+static ACQUIRE: Script = Script::new(include_str!("../scripts/acquire.lua"));
+static RENEW: Script = Script::new(include_str!("../scripts/renew.lua"));
+static RELEASE: Script = Script::new(include_str!("../scripts/release.lua"));
+static INSPECT: Script = Script::new(include_str!("../scripts/inspect.lua"));
 
 /// What `acquire.lua` replies.
 #[derive(Debug, PartialEq, Eq)]

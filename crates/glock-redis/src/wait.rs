@@ -77,3 +77,22 @@ fn until_next_look(holder: &Holder) -> Duration {
     let poll = Retry::FOREVER.with_pause_max(POLL_MAX).with_jitter_percent(POLL_JITTER_PERCENT);
     poll.pause().min(until_expiry(holder))
 }
+
+#[cfg(test)]
+mod tests {
+    use glock_core::FencingToken;
+
+    use super::*;
+
+    #[test]
+    fn a_poller_looks_every_50_to_250_ms_and_never_later_than_the_expiry() {
+        let millis = Duration::from_millis;
+        let lasting = Holder::new("w", FencingToken::new(1));
+        let ending = lasting.clone().with_remaining(Some(millis(20)));
+        for _ in 0..1_000 {
+            assert!((millis(50)..=millis(250)).contains(&until_next_look(&lasting)));
+            assert_eq!(until_next_look(&ending), millis(22));
+        }
+        assert_eq!(until_expiry(&lasting), Duration::MAX);
+    }
+}
