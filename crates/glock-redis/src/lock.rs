@@ -62,7 +62,7 @@ impl RedisLock {
     }
 
     /// Locks on the primary that sentinels name, over one connection of glock's own. Each time it
-    /// is made, the sentinels are asked for the primary.
+    /// is made, the sentinels name the primary again.
     #[cfg(feature = "sentinel")]
     pub fn sentinel(client: redis::sentinel::SentinelClient) -> Self {
         Self::from_source(Source::Sentinel(Arc::new(tokio::sync::Mutex::new(client))))

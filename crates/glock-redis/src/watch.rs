@@ -1,4 +1,4 @@
-//! How a release is heard: the channels that a connection is subscribed to, and their messages.
+//! How a client learns of a release: a connection's subscriptions, and their messages.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ struct Channels {
 }
 
 impl Subscriptions {
-    /// None at first. The messages do not arrive here: whoever makes `connection` gives them to
+    /// None at first. Messages do not arrive here: the code that makes `connection` passes them to
     /// [`wake`].
     pub(crate) fn new(connection: MultiplexedConnection, wakeups: Wakeups) -> Arc<Self> {
         let (channels, task) = (Mutex::default(), BackgroundTask::new());

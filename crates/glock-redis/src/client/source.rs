@@ -8,7 +8,7 @@ use redis::cluster::{ClusterClient, ClusterConfig};
 #[cfg(feature = "sentinel")]
 use redis::sentinel::SentinelClient;
 use redis::{
-    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisResult,
+    AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisResult,
     io::tcp::socket2::TcpKeepalive,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) enum Source {
     /// Connections of glock's own to one server.
-    Server(Arc<Client>),
+    Server(Arc<redis::Client>),
     /// Connections of glock's own to the server that is the primary when the connection is made.
     #[cfg(feature = "sentinel")]
     Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),
@@ -96,7 +96,7 @@ impl Source {
 
 /// The client's own settings (address, TLS, credentials, database), and what waiting and calls with a
 /// time limit need: RESP3, no delay of small packets, and the discovery of a peer that vanished.
-fn tuned(client: &Client, reply_max: Duration) -> RedisResult<Client> {
+fn tuned(client: &redis::Client, reply_max: Duration) -> RedisResult<redis::Client> {
     let info = client.get_connection_info().clone();
     let mut tcp = info.tcp_settings().clone().set_nodelay(true);
     if tcp.keepalive().is_none() {
@@ -109,5 +109,5 @@ fn tuned(client: &Client, reply_max: Duration) -> RedisResult<Client> {
         tcp = tcp.set_user_timeout(reply_max.max(CALL_TIMEOUT));
     }
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
+    redis::Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
 }

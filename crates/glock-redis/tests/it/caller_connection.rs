@@ -52,7 +52,7 @@ async fn a_caller_s_connection_locks_and_polls() {
     assert!(lease.is_expired(), "it does not return before the expiry");
 }
 
-/// A poller of a fake server on which the lock is held by `token` at each look, given how many came
+/// A poller, and its fake server: each look finds the lock held under `token` of the number of looks
 /// before.
 async fn poller(token: fn(usize) -> u64) -> (FakeServer, RedisLock) {
     let looks = Arc::new(AtomicUsize::new(0));

@@ -5,7 +5,7 @@ use glock_testing::{fresh_namespace, url_from_env};
 
 use crate::support::{LONG, admin::Admin, id};
 
-async fn turn(lock: &RedisLock) -> u64 {
+async fn grant(lock: &RedisLock) -> u64 {
     let lease: Lease = lock.acquire(&id("x"), LONG).await.unwrap();
     lock.release(&lease).await.unwrap();
     lease.fence().get()
@@ -25,7 +25,7 @@ async fn a_lost_counter_starts_again_at_the_clock() {
     let mut last = 0;
     for _ in 0..5 {
         let before = clock(&admin).await;
-        let token = turn(&lock).await;
+        let token = grant(&lock).await;
         assert!(token > last && token >= before, "{token} after {last}");
         last = token;
         let () = admin.ask_with("DEL", admin.fence_key("x")).await;
@@ -42,7 +42,7 @@ async fn tokens_grow_when_everything_is_flushed() {
     let lock = admin.lock();
     let mut last = 0;
     for _ in 0..5 {
-        let token = turn(&lock).await;
+        let token = grant(&lock).await;
         assert!(token > last, "{token} after {last}");
         last = token;
         let () = admin.ask("FLUSHDB").await;
@@ -56,11 +56,11 @@ async fn a_counter_ahead_of_the_clock_is_counted_on() {
     let lock = admin.lock();
     let ahead = clock(&admin).await + 3_600_000_000;
     let () = admin.ask_with("SET", (admin.fence_key("x"), ahead)).await;
-    assert_eq!(turn(&lock).await, ahead + 1);
-    assert_eq!(turn(&lock).await, ahead + 2);
+    assert_eq!(grant(&lock).await, ahead + 1);
+    assert_eq!(grant(&lock).await, ahead + 2);
     for strange in ["not a number", "nan"] {
         let () = admin.ask_with("SET", (admin.fence_key("x"), strange)).await;
-        assert!(turn(&lock).await >= ahead - 3_600_000_000, "the clock takes over");
+        assert!(grant(&lock).await >= ahead - 3_600_000_000, "the clock takes over");
     }
 }
 
@@ -71,8 +71,8 @@ async fn every_digit_of_a_large_token_counts() {
     let lock = admin.lock();
     let largest = (1_u64 << 53) - 1;
     let () = admin.ask_with("SET", (admin.fence_key("x"), largest - 2)).await;
-    assert_eq!(turn(&lock).await, largest - 1);
-    assert_eq!(turn(&lock).await, largest);
+    assert_eq!(grant(&lock).await, largest - 1);
+    assert_eq!(grant(&lock).await, largest);
     let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "never the same token twice: {err:?}");
     assert!(lock.inspect(&id("x")).await.unwrap().is_none());

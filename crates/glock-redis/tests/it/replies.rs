@@ -66,9 +66,9 @@ async fn garbage_ends_the_connection_and_not_the_program() {
 
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_left_for_its_successor() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::new(AtomicUsize::new(0));
     let fake = FakeServer::start(move |sent| {
-        let first = || asked.fetch_add(1, SeqCst) == 0;
+        let first = || requests.fetch_add(1, SeqCst) == 0;
         is_script(sent).then(|| if first() { error("READONLY replica") } else { granted(7) })
     })
     .await;
@@ -91,10 +91,10 @@ async fn a_request_whose_reply_is_lost_is_sent_once_more_with_the_same_token() {
 
 #[tokio::test]
 async fn a_refusal_after_a_lost_reply_is_not_taken_for_the_whole_truth() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::new(AtomicUsize::new(0));
     let held = "*4\r\n:0\r\n$1\r\nw\r\n$1\r\n7\r\n:1000\r\n";
     let fake = FakeServer::start(move |sent| {
-        is_script(sent).then(|| match asked.fetch_add(1, SeqCst) {
+        is_script(sent).then(|| match requests.fetch_add(1, SeqCst) {
             0 => Then::Close,
             1 => Then::Reply(held.into()),
             _ => Then::Reply(":0\r\n".into()),
@@ -108,9 +108,9 @@ async fn a_refusal_after_a_lost_reply_is_not_taken_for_the_whole_truth() {
 
 #[tokio::test]
 async fn a_release_whose_first_reply_is_lost_is_a_release() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::new(AtomicUsize::new(0));
     let fake = FakeServer::start(move |sent| {
-        let first = || asked.fetch_add(1, SeqCst).is_multiple_of(2);
+        let first = || requests.fetch_add(1, SeqCst).is_multiple_of(2);
         is_script(sent).then(|| if first() { Then::Close } else { Then::Reply(":0\r\n".into()) })
     })
     .await;
@@ -146,9 +146,9 @@ async fn a_server_that_is_silent_at_the_handshake_is_unavailable() {
 
 #[tokio::test]
 async fn a_connection_that_is_silent_is_not_used_again() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::new(AtomicUsize::new(0));
     let fake = FakeServer::start(move |sent| match purpose(sent)? {
-        _ if asked.fetch_add(1, SeqCst) == 0 => Some(Then::Ignore),
+        _ if requests.fetch_add(1, SeqCst) == 0 => Some(Then::Ignore),
         Purpose::Acquire => Some(granted(7)),
         _ => Some(Then::Reply(":1\r\n".into())),
     })

@@ -1,4 +1,4 @@
-//! What takes servers of one's own, started from the program that `GLOCK_REDIS_SERVER` names.
+//! Tests that start servers of their own, from the program that `GLOCK_REDIS_SERVER` names.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]

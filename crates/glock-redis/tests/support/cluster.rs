@@ -105,7 +105,7 @@ impl OwnServer {
     pub(crate) async fn restart(&mut self) {
         self.stop();
         self.spawn();
-        eventually("the server answers", SOON, async || {
+        eventually("the server replies", SOON, async || {
             self.client().get_multiplexed_async_connection().await.is_ok()
         })
         .await;
