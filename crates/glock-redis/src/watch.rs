@@ -86,7 +86,7 @@ impl Worker for Subscriptions {
         self.subscribe_requested().await;
         let unused = self.channels.lock().take_unused(&self.wakeups);
         if !unused.is_empty() {
-            // It fails only if the connection is lost, and the subscriptions with it.
+            // If it fails, messages without sleepers arrive until the connection closes.
             let _ = self.connection.clone().unsubscribe(unused).await;
         }
         let has_channels = !self.channels.lock().confirmed.is_empty();
