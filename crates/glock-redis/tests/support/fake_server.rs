@@ -1,4 +1,4 @@
-//! A server that answers what a test tells it to.
+//! `FakeServer`: a server that replies what a test says.
 
 use std::sync::{
     Arc, Mutex,
@@ -17,37 +17,66 @@ pub(crate) type Sent = Vec<String>;
 
 /// What to do about a command.
 pub(crate) enum Then {
-    /// Send this.
-    Say(String),
-    /// Say nothing, and read on.
-    Hush,
+    /// Reply this.
+    Reply(String),
+    /// Do not reply, and read on.
+    Ignore,
     /// Close the connection.
-    HangUp,
+    Close,
 }
 
-/// An answer that is an error.
+/// A reply that is an error.
 pub(crate) fn error(line: &str) -> Then {
-    Then::Say(format!("-{line}\r\n"))
+    Then::Reply(format!("-{line}\r\n"))
 }
 
-/// What `acquire.lua` answers.
+/// What `acquire.lua` replies to a grant.
 pub(crate) fn granted(token: u64) -> Then {
     let token = token.to_string();
-    Then::Say(format!("*2\r\n:1\r\n${}\r\n{token}\r\n", token.len()))
+    Then::Reply(format!("*2\r\n:1\r\n${}\r\n{token}\r\n", token.len()))
+}
+
+/// What `inspect.lua` replies of a lock that is held for a minute.
+pub(crate) fn held(token: u64) -> Then {
+    let token = token.to_string();
+    Then::Reply(format!("*3\r\n$1\r\nw\r\n${}\r\n{token}\r\n:60000\r\n", token.len()))
+}
+
+/// What a command that runs a script is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Acquire,
+    Renew,
+    Release,
+    Inspect,
+}
+
+/// Each script has another number of keys and arguments.
+pub(crate) fn purpose(command: &Sent) -> Option<Purpose> {
+    if !command[0].starts_with("EVAL") {
+        return None;
+    }
+    match command.len() {
+        8 => Some(Purpose::Acquire),
+        6 => Some(Purpose::Renew),
+        5 => Some(Purpose::Release),
+        4 => Some(Purpose::Inspect),
+        _ => panic!("not one of the scripts: {command:?}"),
+    }
 }
 
 /// It runs until it is dropped.
-pub(crate) struct Fake {
+pub(crate) struct FakeServer {
     port: u16,
     sent: Arc<Mutex<Vec<Sent>>>,
     connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
-impl Fake {
-    /// Answers what `answer` says; the handshake is answered unless that says something about it.
+impl FakeServer {
+    /// Does what `reply` says. Commands that it says nothing about, such as the handshake, succeed.
     pub(crate) async fn start(
-        answer: impl Fn(&Sent) -> Option<Then> + Clone + Send + Sync + 'static,
+        reply: impl Fn(&Sent) -> Option<Then> + Clone + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -59,8 +88,8 @@ impl Fake {
             let mut served = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, SeqCst);
-                let (answer, log) = (answer.clone(), Arc::clone(&log));
-                served.spawn(async move { serve(stream, answer, log).await.unwrap_or_default() });
+                let (reply, log) = (reply.clone(), Arc::clone(&log));
+                served.spawn(async move { serve(stream, reply, log).await.unwrap_or_default() });
             }
         });
         Self { port, sent, connections, _tasks: tasks }
@@ -80,6 +109,11 @@ impl Fake {
         sent.iter().filter(|command| command[0] == name).cloned().collect()
     }
 
+    /// How often a script was run for this.
+    pub(crate) fn count(&self, of: Purpose) -> usize {
+        self.sent.lock().unwrap().iter().filter(|command| purpose(command) == Some(of)).count()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(SeqCst)
     }
@@ -87,21 +121,21 @@ impl Fake {
 
 async fn serve(
     stream: TcpStream,
-    answer: impl Fn(&Sent) -> Option<Then>,
+    reply: impl Fn(&Sent) -> Option<Then>,
     log: Arc<Mutex<Vec<Sent>>>,
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let command = read(&mut stream).await?;
         log.lock().unwrap().push(command.clone());
-        let then = answer(&command).unwrap_or_else(|| match command[0].as_str() {
-            "HELLO" => Then::Say("%1\r\n+proto\r\n:3\r\n".into()),
-            _ => Then::Say("+OK\r\n".into()),
+        let then = reply(&command).unwrap_or_else(|| match command[0].as_str() {
+            "HELLO" => Then::Reply("%1\r\n+proto\r\n:3\r\n".into()),
+            _ => Then::Reply("+OK\r\n".into()),
         });
         match then {
-            Then::Say(text) => stream.write_all(text.as_bytes()).await?,
-            Then::Hush => {}
-            Then::HangUp => return Ok(()),
+            Then::Reply(text) => stream.write_all(text.as_bytes()).await?,
+            Then::Ignore => {}
+            Then::Close => return Ok(()),
         }
     }
 }

@@ -1,4 +1,4 @@
--- Who has the lock. KEYS: the lock. Returns {label, token, ms left}, or nil if it is free.
+-- Reads the holder. KEYS: the lock. Returns {label, token, ms left}, or nil if the lock is free.
 local owner, token, label = unpack(redis.call('HMGET', KEYS[1], 'owner', 'fence', 'holder'))
 if not owner then
   return false

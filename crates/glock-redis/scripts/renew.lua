@@ -1,5 +1,5 @@
--- Extends the lease if it is still this owner's, and never shortens it: the lease that it had before
--- stays good for what it was. KEYS: the lock. ARGV: owner token, TTL in ms.
+-- Renews the lease if it is still this owner's. It never shortens the lease, because the caller may
+-- still use the old one. KEYS: the lock. ARGV: owner token, TTL in ms.
 -- Returns 1 if still held, 0 if not.
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then
   return 0

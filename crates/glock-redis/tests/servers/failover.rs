@@ -6,22 +6,20 @@ use glock_redis::{
     Lock, LockExt, RedisLock, Retry, Waiting,
     redis::sentinel::{SentinelClient, SentinelServerType},
 };
+use glock_testing::process::eventually;
 use tokio::time::timeout;
 
-use crate::{
-    program::Private,
-    support::{LONG, Server, eventually, id},
-};
+use crate::support::{LONG, SOON, cluster::OwnServer, id};
 
 #[tokio::test]
 #[ignore = "needs the server's program: set GLOCK_REDIS_SERVER to its path"]
 async fn a_new_primary_is_found_after_a_failover() {
-    let mut primary = Private::start(&["--repl-diskless-sync-delay", "0"]).await;
+    let mut primary = OwnServer::start(&["--repl-diskless-sync-delay", "0"]).await;
     let port = primary.port.to_string();
-    let replica = Private::start(&["--replicaof", "127.0.0.1", &port]).await;
-    let sentinel = Private::sentinel(primary.port).await;
-    let (old, watch) = (Server::at(primary.client()).await, Server::at(sentinel.client()).await);
-    eventually("the sentinel knows the replica", async || {
+    let replica = OwnServer::start(&["--replicaof", "127.0.0.1", &port]).await;
+    let sentinel = OwnServer::sentinel(primary.port).await;
+    let (old, watch) = (primary.admin().await, sentinel.admin().await);
+    eventually("the sentinel knows the replica", SOON, async || {
         let replicas: Vec<glock_redis::redis::Value> = watch.ask("SENTINEL REPLICAS main").await;
         replicas.len() == 1
     })
@@ -39,10 +37,10 @@ async fn a_new_primary_is_found_after_a_failover() {
         let ours = ours.clone();
         async move { ours.acquire_with_retry("x", LONG, Retry::within(LONG)).await }
     });
-    eventually("asleep", async || old.channels().await == 1).await;
-    let new = Server::at(replica.client()).await;
-    let exists = format!("EXISTS {}:{{x}}", old.namespace);
-    eventually("replicated", async || new.ask::<i64>(&exists).await == 1).await;
+    eventually("asleep", SOON, async || old.channels().await == 1).await;
+    let new = replica.admin().await;
+    let key = old.key("x");
+    eventually("replicated", SOON, async || new.ask_with::<i64>("EXISTS", &key).await == 1).await;
     primary.stop();
 
     let renewed = timeout(Duration::from_secs(30), async {
@@ -56,7 +54,7 @@ async fn a_new_primary_is_found_after_a_failover() {
     });
     let lease = renewed.await.expect("the new primary was not found");
     theirs.release(&lease).await.unwrap();
-    let next = timeout(Duration::from_secs(10), waiter).await.expect("not woken");
+    let next = timeout(SOON, waiter).await.expect("not woken");
     let next = next.unwrap().unwrap();
     assert!(next.fence() > lease.fence());
     ours.release(&next).await.unwrap();

@@ -1,6 +1,6 @@
--- Takes the lock if it is free, or already this owner's: a request that is sent twice is one grant.
+-- Takes the lock if it is free, or already this owner's: a request that arrives twice is one grant.
 -- KEYS: the lock, its fencing counter. ARGV: owner token, TTL in ms, the holder's label.
--- Returns {1, token} if granted, else {0, label, token, ms left} of who has it.
+-- Returns {1, token} if granted, else {0, label, token, ms left} of the holder.
 local owner, token, label = unpack(redis.call('HMGET', KEYS[1], 'owner', 'fence', 'holder'))
 if owner and owner ~= ARGV[1] then
   return {0, label, token, redis.call('PTTL', KEYS[1])}
@@ -20,14 +20,15 @@ if not owner then
   token = string.format('%.0f', next)
   -- Kept for a day longer than the lease: by then the clock is far beyond the counter.
   redis.call('SET', KEYS[2], token, 'PX', string.format('%.0f', ARGV[2] + 86400000))
-  -- What a script has written stays if it fails, and a lock without an end is for ever: a user who may
-  -- not set one is stopped here. Not before the counter, as a full server refuses a first write alone.
+  -- What a script has written stays if it fails later, and a lock without an expiry would never end. So a
+  -- user who may not set an expiry fails here, before the lock exists. The counter is written first: a full
+  -- server refuses only a script's first write.
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', token, 'holder', ARGV[3])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return {1, token}
 end
--- A request that is repeated late must not shorten what was renewed meanwhile.
+-- A copy of the request that arrives late must not shorten a lease that was renewed meanwhile.
 local left = redis.call('PTTL', KEYS[1])
 if left < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
