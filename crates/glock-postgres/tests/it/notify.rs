@@ -36,7 +36,7 @@ pub(crate) async fn listening(lock: &PostgresLock) {
     let other = LockId::new("warm").unwrap();
     for _ in 0..50 {
         lock.wait(&other, LONG).await.unwrap();
-        if format!("{lock:?}").contains("listener: good") {
+        if format!("{lock:?}").contains("listener: listening") {
             return;
         }
     }
