@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{Action, Fault, Lease, LockError, LockId, OwnerToken, backend, toolkit::Attempt};
 
 use crate::{
-    client::{request::SendMode, shared::Client},
+    client::{Client, SendMode},
     commands::AcquireReply,
 };
 

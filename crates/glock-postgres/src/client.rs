@@ -1,8 +1,15 @@
 //! What a lock and its clones share, and the way from there to the server.
 
-pub(crate) mod shared;
+mod state;
 
-pub(crate) mod connection_cache;
-pub(crate) mod connections;
-pub(crate) mod notification_connection;
-pub(crate) mod request;
+mod connection_cache;
+mod connections;
+mod notification_connection;
+mod request;
+
+pub(crate) use self::{
+    connections::Connections,
+    notification_connection::NotificationConnection,
+    request::{SendMode, Statement},
+    state::Client,
+};

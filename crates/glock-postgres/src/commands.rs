@@ -8,11 +8,9 @@ use tokio::time::Instant;
 
 use crate::{
     client::{
-        connections::Connections,
-        request::{
-            SendMode::{self, Repeatable},
-            Statement,
-        },
+        Connections,
+        SendMode::{self, Repeatable},
+        Statement,
     },
     error::Failure,
     schema::Schema,

@@ -14,8 +14,7 @@ use sqlx::{
 };
 
 use crate::{
-    acquire, client::shared::Client, error::Failure, renew, schema::Schema, wait,
-    watch::ListenerSource,
+    acquire, client::Client, error::Failure, renew, schema::Schema, wait, watch::ListenerSource,
 };
 
 /// Locks in a PostgreSQL table: a row each, and one statement an operation.

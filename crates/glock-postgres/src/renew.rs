@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{Action, Lease, LockError};
 
-use crate::client::shared::Client;
+use crate::client::Client;
 
 /// Renews the lease for `ttl` from now.
 pub(crate) async fn renew(

@@ -6,7 +6,7 @@ use glock_core::{Action, Fault, LockConfig, LockError, backend};
 use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 
 use crate::{
-    client::connections::Connections,
+    client::Connections,
     error::{Failure, code},
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{Action, Fault, LockError, LockId, Retry, toolkit::Subscription};
 use tokio::time;
 
-use crate::{client::shared::Client, error::Failure, watch::ListenerStatus};
+use crate::{client::Client, error::Failure, watch::ListenerStatus};
 
 /// The longest pause between two acquires where no notification arrives.
 const POLL: Duration = Duration::from_millis(200);

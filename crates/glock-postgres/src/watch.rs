@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{connections::Connections, notification_connection::NotificationConnection},
+    client::{Connections, NotificationConnection},
     error::Failure,
     schema::Schema,
 };
