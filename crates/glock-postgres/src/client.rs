@@ -1,4 +1,4 @@
-//! What a lock and its clones share, and the way from there to the server.
+//! What a lock and its clones share, and how it reaches the server.
 
 mod state;
 

@@ -16,7 +16,7 @@ use crate::{
     schema::Schema,
 };
 
-/// The statements for one table. An owner token tells one grant from all others, so each statement
+/// The statements for one table. Each grant has an owner token of its own, so each statement
 /// may be carried out twice.
 ///
 /// All of them read `clock_timestamp()`: `now()` is when the transaction began, which may be long

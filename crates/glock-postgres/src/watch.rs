@@ -1,4 +1,4 @@
-//! `Listener`: the one connection on which a lock and its clones hear of releases, and its task.
+//! `Listener`: the connection on which a lock and its clones receive notifications of releases.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum ListenerSource {
     /// The settings of the pool's own connections.
     Pool,
-    /// Settings of its own, such as a way past a pooler.
+    /// Settings of its own, such as those of a direct connection where the pool goes through a pooler.
     Own(Box<PgConnectOptions>),
     /// There is none; waiters poll.
     None,
@@ -161,8 +161,8 @@ enum End {
     Silent,
 }
 
-/// A round is the life of one connection. One that breaks is made again here: the driver's own way of
-/// doing so does not cover every error.
+/// A round is the life of one connection. One that breaks is made again here: the driver's own
+/// reconnection does not cover every error.
 impl Worker for NotificationTask {
     async fn round(&self) -> Option<Duration> {
         let end = if self.is_unused() { End::Unused } else { self.connect_and_listen().await };
@@ -222,7 +222,7 @@ impl NotificationTask {
     }
 
     async fn listen(&self, pool: &PgPool) -> End {
-        // Once is enough: the next connection takes the same way to the server.
+        // Once is enough: the next connection goes to the same server on the same path.
         let verify_over = (!self.state.lock().verified).then_some(&self.connections);
         let opened = NotificationConnection::open(pool, &self.channel, verify_over).await;
         let mut connection = match opened {

@@ -34,8 +34,8 @@ fn a_lock_may_outlive_its_runtime() {
         let again = Admin::bare().await;
         let renamed = again.config().with_table(&admin.table);
         let (ours, theirs) = (lock.clone(), again.lock().with_config(renamed).unwrap());
-        let waited = timeout(SOON, ours.wait(&x(), SHORT)).await;
-        assert!(waited.is_ok(), "the wait never ended");
+        let result = timeout(SOON, ours.wait(&x(), SHORT)).await;
+        assert!(result.is_ok(), "the wait never ended");
         assert!(theirs.acquire(&x(), LONG).await.is_err(), "it is still held");
         again.run(format!("DROP TABLE \"{}\"", admin.table)).await;
         theirs
