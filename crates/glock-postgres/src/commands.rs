@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_core::{FencingToken, Holder, OwnerToken};
-use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr, postgres::PgRow};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::Instant;
 
 use crate::{
@@ -69,12 +69,14 @@ impl Commands {
         let secret = owner.reveal();
         let bind = |query: Statement| query.bind(key).bind(secret).bind(millis(ttl)).bind(holder);
         let reply = self.connections.fetch(mode, &self.acquire, bind, secret).await?;
-        let Some(row) = reply.row else { return Ok(AcquireReply::Held(None)) };
-        match column(&row, 0)? {
-            Some(fence) => {
+        match reply.row {
+            Some((true, _, fence, _)) => {
                 Ok(AcquireReply::Granted { fence: token(fence)?, sent_at: reply.sent_at })
             }
-            None => Ok(AcquireReply::Held(Some(read_holder(&row, [1, 2, 3])?))),
+            Some((false, label, fence, left)) => {
+                read_holder((label, fence, left)).map(|holder| AcquireReply::Held(Some(holder)))
+            }
+            None => Ok(AcquireReply::Held(None)),
         }
     }
 
@@ -88,7 +90,7 @@ impl Commands {
         let secret = owner.reveal();
         let bind = |query: Statement| query.bind(key).bind(secret).bind(millis(ttl));
         let reply = self.connections.fetch(&Repeatable, &self.renew, bind, secret).await?;
-        Ok(reply.row.map(|_| reply.sent_at))
+        Ok(reply.row.map(|()| reply.sent_at))
     }
 
     /// Frees the lock if `owner` has it. Returns whether its lease still ran. `has_expired` says
@@ -102,11 +104,8 @@ impl Commands {
         let secret = owner.reveal();
         let bind = |query: Statement| query.bind(key).bind(secret);
         let reply = self.connections.fetch(&Repeatable, &self.release, bind, secret).await?;
-        match reply.row {
-            Some(row) => column(&row, 0),
-            // If the lease still runs, only an earlier request whose reply was lost can have freed it.
-            None => Ok(reply.repeated && !has_expired()),
-        }
+        // If the lease still runs, only an earlier request whose reply was lost can have freed it.
+        Ok(reply.row.map_or_else(|| reply.repeated && !has_expired(), |(was_live,)| was_live))
     }
 
     /// Asks for a notification of the release. Returns the rest of the holder's lease, or `None` if
@@ -114,34 +113,26 @@ impl Commands {
     pub(crate) async fn set_waited(&self, key: &str) -> Result<Option<Duration>, Failure> {
         let bind = |query: Statement| query.bind(key);
         let reply = self.connections.fetch(&Repeatable, &self.set_waited, bind, "").await?;
-        reply.row.map(|row| read_remaining(&row, 0)).transpose()
+        Ok(reply.row.map(|(left,)| remaining(left)))
     }
 
     pub(crate) async fn inspect(&self, key: &str) -> Result<Option<Holder>, Failure> {
         let bind = |query: Statement| query.bind(key);
         let reply = self.connections.fetch(&Repeatable, &self.inspect, bind, "").await?;
-        reply.row.map(|row| read_holder(&row, [0, 1, 2])).transpose()
+        reply.row.map(read_holder).transpose()
     }
 }
 
-fn column<'r, T>(row: &'r PgRow, column: usize) -> Result<T, Failure>
-where
-    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    row.try_get(column).map_err(Failure::unexpected_reply)
-}
-
-fn read_holder(row: &PgRow, [label, fence, left]: [usize; 3]) -> Result<Holder, Failure> {
-    let (label, fence): (String, _) = (column(row, label)?, token(column(row, fence)?)?);
-    Ok(Holder::new(label, fence).with_remaining(Some(read_remaining(row, left)?)))
-}
-
-fn read_remaining(row: &PgRow, left: usize) -> Result<Duration, Failure> {
-    Ok(Duration::from_millis(u64::try_from(column::<i64>(row, left)?).unwrap_or(0)))
+fn read_holder((label, fence, left): (String, i64, i64)) -> Result<Holder, Failure> {
+    Ok(Holder::new(label, token(fence)?).with_remaining(Some(remaining(left))))
 }
 
 fn token(fence: i64) -> Result<FencingToken, Failure> {
     u64::try_from(fence).map(FencingToken::new).map_err(Failure::unexpected_reply)
+}
+
+fn remaining(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 /// A checked TTL is a whole number of milliseconds, and a year at most.
@@ -156,9 +147,9 @@ const UNTIL: &str = "clock_timestamp() + $3 * interval '1 millisecond'";
 /// For what a crash may lose without harm.
 const COMMIT_ASYNC: &str = "set_config('synchronous_commit', 'off', true) IS NOT NULL";
 
-/// $1 key, $2 owner, $3 TTL in ms, $4 holder. One row: the fence if granted, else `NULL` and the
-/// holder, its fence and its remaining ms. No row: another owner came first, and this statement's
-/// snapshot is older than that grant.
+/// $1 key, $2 owner, $3 TTL in ms, $4 holder. One row: `true`, no holder, the fence and 0 if granted;
+/// else `false`, the holder, its fence and its remaining ms. No row: another owner came first, and this
+/// statement's snapshot is older than that grant.
 ///
 /// Under contention most acquires are refused, so a refused one only reads: a row is locked, and a
 /// commit written, only if the snapshot shows no live holder. The locked row then decides. The token
@@ -184,9 +175,9 @@ fn acquire_sql(schema: &Schema, bounded: &str) -> String {
              waited = l.waited AND l.owner IS NOT NULL \
            WHERE l.owner IS NULL OR l.owner = $2 OR l.{expiry} <= clock_timestamp() \
            RETURNING l.fence) \
-         SELECT fence, NULL::text, NULL::bigint, NULL::bigint FROM granted \
+         SELECT true, '', fence, 0::bigint FROM granted \
          UNION ALL \
-         SELECT NULL, holder, fence, remaining FROM held"
+         SELECT false, holder, fence, remaining FROM held"
     )
 }
 

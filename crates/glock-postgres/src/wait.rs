@@ -42,22 +42,20 @@ async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> 
     }
     let now = status.borrow().clone();
     match now {
-        ListenerStatus::Connecting => Ok(()),
-        ListenerStatus::Listening => until_notified(client, key, &mut subscription).await,
-        ListenerStatus::Silent => {
-            poll(&mut subscription).await;
-            Ok(())
-        }
+        ListenerStatus::Connecting => {}
+        ListenerStatus::Listening => until_notified(client, key, &mut subscription).await?,
+        ListenerStatus::Silent => poll(&mut subscription).await,
         ListenerStatus::Failed(fault, cause) => {
             // Not at once: a caller that waits again and again must not hammer the store.
             poll(&mut subscription).await;
             // What may pass is no concern of the waiter, whose caller tries meanwhile.
-            if fault != Fault::Rejected {
-                return Ok(());
+            if fault == Fault::Rejected {
+                let failure = Failure::new(fault, cause).explained(NOT_LISTENING);
+                return Err(failure.during(Action::Wait));
             }
-            Err(Failure::new(fault, cause).explained(NOT_LISTENING).during(Action::Wait))
         }
     }
+    Ok(())
 }
 
 async fn until_notified(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_core::OwnerToken;
-use sqlx::{Acquire as _, Connection as _, PgPool, Row as _, SqlStr, postgres::PgListener};
+use sqlx::{Acquire as _, Connection as _, FromRow, PgPool, SqlStr, postgres::PgListener};
 use tokio::time;
 
 use crate::{
@@ -50,18 +50,17 @@ impl NotificationConnection {
     /// driver. So this is found out without `LISTEN` if possible, and else on a channel of a random
     /// name.
     async fn receives_from(&mut self, connections: &Connections) -> Result<bool, Failure> {
+        // In the simple protocol: a pooler may not know prepared statements.
         let own = sqlx::raw_sql(PID).fetch_one(&mut self.0).await;
-        let own: i32 = own.and_then(|row| row.try_get(0)).map_err(Failure::not_sent)?;
+        let own: (i32,) = own.and_then(|row| FromRow::from_row(&row)).map_err(Failure::not_sent)?;
         let other = connections.fetch(&Repeatable, &PID, |query| query, "").await?.row;
-        let other: Option<i32> =
-            other.map(|row| row.try_get(0)).transpose().map_err(Failure::unexpected_reply)?;
         if other == Some(own) {
             return Ok(false);
         }
         let random = OwnerToken::random().map_err(Failure::unexpected_reply)?;
         let channel = format!("glock?{}", random.reveal());
         self.0.listen(&channel).await.map_err(Failure::not_sent)?;
-        connections.fetch(&Repeatable, &NOTIFY, |query| query.bind(&channel), "").await?;
+        connections.fetch::<()>(&Repeatable, &NOTIFY, |query| query.bind(&channel), "").await?;
         match time::timeout(ARRIVAL_MAX, self.0.try_recv()).await {
             Ok(Ok(Some(_))) => {}
             Ok(Ok(None)) => return Err(Failure::not_sent(sqlx::Error::WorkerCrashed)),

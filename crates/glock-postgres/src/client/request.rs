@@ -4,7 +4,7 @@ use std::sync::Weak;
 
 use glock_core::Fault;
 use sqlx::{
-    SqlStr,
+    FromRow, SqlStr,
     postgres::{PgArguments, PgRow, Postgres},
     query::Query,
 };
@@ -44,9 +44,9 @@ impl SendMode {
 }
 
 /// The server's reply to a statement.
-pub(crate) struct Reply {
+pub(crate) struct Reply<T> {
     /// The first row.
-    pub(crate) row: Option<PgRow>,
+    pub(crate) row: Option<T>,
     /// The instant just before the request of this reply was sent.
     pub(crate) sent_at: Instant,
     /// Whether an earlier request got no reply, and so may have been carried out as well.
@@ -58,13 +58,13 @@ impl Connections {
     ///
     /// A connection that turns out to be dead is replaced. The statement must be one that can be
     /// carried out twice.
-    pub(crate) async fn fetch(
+    pub(crate) async fn fetch<T: for<'r> FromRow<'r, PgRow>>(
         &self,
         mode: &SendMode,
         sql: &SqlStr,
         bind: impl Fn(Statement) -> Statement + Send + Sync,
         secret: &str,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply<T>, Failure> {
         let (once, after_broken) = match mode {
             SendMode::Repeatable => (false, false),
             SendMode::Once { after_broken, .. } => (true, *after_broken),
@@ -89,6 +89,8 @@ impl Connections {
             let err = match statement.fetch_optional(&mut **connection.get()).await {
                 Ok(row) => {
                     self.give_back(connection);
+                    let row = row.map(|row| T::from_row(&row)).transpose();
+                    let row = row.map_err(Failure::unexpected_reply)?;
                     return Ok(Reply { row, sent_at, repeated });
                 }
                 Err(err) => err,
