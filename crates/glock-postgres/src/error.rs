@@ -1,6 +1,6 @@
 //! The driver's errors: what each means for the lock.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, io::ErrorKind, sync::Arc};
 
 use glock_core::{Action, BoxError, Fault, LockError, backend};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
@@ -33,6 +33,8 @@ impl Failure {
                 "08" | "53" | "55" | "57" | "58" => Fault::Unavailable,
                 _ => Fault::Rejected,
             },
+            // A TLS handshake that failed: the certificate does not fit.
+            sqlx::Error::Io(err) if err.kind() == ErrorKind::InvalidData => Fault::Rejected,
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => {
                 Fault::Unavailable
             }
@@ -214,6 +216,8 @@ mod tests {
         assert_eq!(Failure::not_sent(sqlx::Error::PoolTimedOut).fault, Fault::Unavailable);
         assert_eq!(Failure::not_sent(sqlx::Error::PoolClosed).fault, Fault::Rejected);
         assert_eq!(Failure::sent(io(), "").fault, Fault::Unknown);
+        let certificate = sqlx::Error::Io(io::Error::from(io::ErrorKind::InvalidData));
+        assert_eq!(Failure::not_sent(certificate).fault, Fault::Rejected);
     }
 
     #[test]

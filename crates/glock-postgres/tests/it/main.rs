@@ -15,4 +15,6 @@ mod races;
 mod runtimes;
 mod schema;
 mod secrets;
+#[cfg(feature = "tls")]
+mod tls;
 mod waiting;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "two test programs share it, and each uses a part")]
 
 pub(crate) mod admin;
+pub(crate) mod fake_server;
 pub(crate) mod fixture;
 
 use std::{error::Error, fmt::Write, time::Duration};
