@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use glock_core::{Action, Fault, LockConfig, LockError, backend};
-use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
+use sqlx::AssertSqlSafe;
 
 use crate::{
     client::Connections,
@@ -20,6 +20,9 @@ const NAME_BYTES_MAX: usize = 63;
 const ADVISORY_LOCK: u64 = 0x67_6c_6f_63_6b;
 /// How often to check again when another process creates the table at the same time.
 const ROUNDS: usize = 3;
+
+/// A column's name and type, and whether it alone is unique.
+type Column = (String, String, bool);
 
 /// The names of the table and its columns, checked and quoted.
 #[derive(Debug, Clone)]
@@ -83,7 +86,7 @@ impl Schema {
         )
     }
 
-    /// Creates the table unless it is there, and checks that it is as it should be.
+    /// Creates the table unless it exists, and checks its columns.
     pub(crate) async fn ensure(&self, connections: &Connections) -> Result<(), LockError> {
         for _ in 0..ROUNDS {
             if self.check(connections).await? {
@@ -108,7 +111,7 @@ impl Schema {
         sqlx::raw_sql(AssertSqlSafe(batch)).execute(connections.pool()).await.map(drop)
     }
 
-    /// Whether the table is there. An error if it is not as it should be.
+    /// Whether the table exists. An error if its columns differ.
     async fn check(&self, connections: &Connections) -> Result<bool, LockError> {
         let columns = self.columns(connections).await.map_err(|err| err.during(Action::Prepare))?;
         if columns.is_empty() {
@@ -124,13 +127,13 @@ impl Schema {
             ("holder", "text"),
             ("waited", "boolean"),
         ] {
-            let column = columns.iter().find(|column| column.name == name);
-            let is = column.map_or("missing", |column| &column.kind);
+            let column = columns.iter().find(|(column, ..)| column == name);
+            let is = column.map_or("missing", |(_, kind, _)| kind);
             if is != kind {
                 return Err(self.wrong(&format!("column `{name}` should be {kind} and is {is}")));
             }
         }
-        if !columns.iter().any(|column| column.name == key && column.unique) {
+        if !columns.iter().any(|(column, _, unique)| *column == key && *unique) {
             return Err(self.wrong(&format!("column `{key}` should be the primary key and is not")));
         }
         Ok(true)
@@ -143,12 +146,12 @@ impl Schema {
                  AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) \
              FROM pg_attribute a \
              WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
-        let query = sqlx::query(COLUMNS).bind(&self.table);
+        let query = sqlx::query_as(COLUMNS).bind(&self.table);
         let mut connection = connections.get().await?;
-        let rows = query.fetch_all(&mut **connection.get()).await;
-        let rows = rows.map_err(|err| Failure::sent(err, ""))?;
+        let columns = query.fetch_all(&mut **connection.get()).await;
+        let columns = columns.map_err(|err| Failure::sent(err, ""))?;
         connections.give_back(connection);
-        rows.iter().map(Column::read).collect::<Result<_, _>>().map_err(Failure::unexpected_reply)
+        Ok(columns)
     }
 
     fn wrong(&self, what: &str) -> LockError {
@@ -158,18 +161,6 @@ impl Schema {
              `LockConfig::with_table`"
         );
         LockError::backend(backend::POSTGRES, Action::Prepare, Fault::Rejected, what)
-    }
-}
-
-struct Column {
-    name: String,
-    kind: String,
-    unique: bool,
-}
-
-impl Column {
-    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self { name: row.try_get(0)?, kind: row.try_get(1)?, unique: row.try_get(2)? })
     }
 }
 
