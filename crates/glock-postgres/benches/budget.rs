@@ -25,7 +25,7 @@ struct ByHand {
     pool: PgPool,
     namespace: Arc<str>,
     owners: Arc<AtomicU64>,
-    /// Whether anybody listens; until then, nobody need be told.
+    /// Whether there is a listener; until then, a release need not notify.
     listened_to: Arc<AtomicBool>,
 }
 
@@ -44,7 +44,7 @@ const RELEASE: &str = "UPDATE distributed_lock SET owner = NULL \
        AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
      RETURNING ''";
 
-const RELEASE_AND_TELL: &str = "UPDATE distributed_lock SET owner = NULL \
+const RELEASE_AND_NOTIFY: &str = "UPDATE distributed_lock SET owner = NULL \
      WHERE lock_id = $1 AND owner = $2 \
        AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
      RETURNING pg_notify('glock_bench', lock_id)::text";
@@ -67,7 +67,7 @@ impl Raw for ByHand {
     }
 
     async fn release(&self, name: &str, owner: String) {
-        let release = if self.listened_to.load(Relaxed) { RELEASE_AND_TELL } else { RELEASE };
+        let release = if self.listened_to.load(Relaxed) { RELEASE_AND_NOTIFY } else { RELEASE };
         let query = sqlx::query_scalar::<_, String>(release).bind(self.key(name)).bind(owner);
         query.fetch_one(&self.pool).await.expect("a lock that is held");
     }

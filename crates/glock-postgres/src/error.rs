@@ -1,11 +1,11 @@
-//! The driver's errors: what each means for the lock, said in one place.
+//! The driver's errors: what each means for the lock.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, io::ErrorKind, sync::Arc};
 
 use glock_core::{Action, BoxError, Fault, LockError, backend};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// A failed statement, before it is known what it was part of.
+/// A failed statement, of which action is not known yet.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
@@ -17,10 +17,10 @@ impl Failure {
         Self { fault, source: source.into() }
     }
 
-    /// An error of a statement that never left: there was no connection to send it on.
-    pub(crate) fn unsent(err: sqlx::Error) -> Self {
+    /// An error of a statement that was not sent, because there was no connection.
+    pub(crate) fn not_sent(err: sqlx::Error) -> Self {
         let fault = match &err {
-            // What PgBouncer says of a wrong password or an unknown setting, among other things.
+            // PgBouncer's code for a wrong password or an unknown setting, among other things.
             sqlx::Error::Database(database)
                 if code(database.as_ref()) == "08P01"
                     && ["authentication", "startup parameter"]
@@ -33,45 +33,52 @@ impl Failure {
                 "08" | "53" | "55" | "57" | "58" => Fault::Unavailable,
                 _ => Fault::Rejected,
             },
+            // A TLS handshake that failed: the certificate does not fit.
+            sqlx::Error::Io(err) if err.kind() == ErrorKind::InvalidData => Fault::Rejected,
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => {
                 Fault::Unavailable
             }
-            // Settings, TLS, a closed pool, a server of another kind: none of it heals by waiting.
+            // Settings, TLS, a closed pool, a server of another kind: waiting mends none of it.
             _ => Fault::Rejected,
         };
         Self::new(fault, err)
     }
 
-    /// An error of a statement that was sent. `secret` is what no message may repeat.
+    /// An error of a statement that was sent. No message repeats `secret`.
     pub(crate) fn sent(err: sqlx::Error, secret: &str) -> Self {
-        let fault = verdict(&err).fault;
+        let fault = classify(&err).fault;
         let advice = err.as_database_error().and_then(|database| advice(&code(database)));
         // PostgreSQL quotes the row that broke a constraint, and the owner token is in it.
         if !secret.is_empty() && format!("{err:?}").contains(secret) {
             let code = err.as_database_error().map(code).unwrap_or_default();
             let what = advice.unwrap_or("its details hold the owner token and are not shown");
-            return Self::new(fault, Explained { what: format!("{what} ({code})"), source: None });
+            return Self::new(fault, format!("{what} ({code})"));
         }
         match advice {
-            Some(what) => Self::new(fault, Explained { what: what.into(), source: Some(err) }),
+            Some(what) => Self::new(fault, err).explained(what),
             None => Self::new(fault, err),
         }
     }
 
-    /// An answer that glock's own statements do not give.
-    pub(crate) fn answer(err: impl Into<BoxError>) -> Self {
+    /// A reply that glock's own statements do not get.
+    pub(crate) fn unexpected_reply(err: impl Into<BoxError>) -> Self {
         Self::new(Fault::Unknown, err)
     }
 
-    /// The failure of a call in which an earlier try went unanswered: whatever was said last, the
-    /// earlier one may have happened.
-    pub(crate) fn after_unanswered(self) -> Self {
+    /// The failure of a call in which an earlier request got no reply: that one may have been carried
+    /// out, whatever the last reply was.
+    pub(crate) fn after_lost_reply(self) -> Self {
         Self { fault: Fault::Unknown, ..self }
     }
 
-    /// What it means, and the cause as something that many can be told of.
-    pub(crate) fn shared(self) -> (Fault, Arc<dyn Error + Send + Sync>) {
+    /// What it means, and its cause in a form that can be cloned.
+    pub(crate) fn into_shared(self) -> (Fault, Arc<dyn Error + Send + Sync>) {
         (self.fault, self.source.into())
+    }
+
+    /// The same failure, with a text before its cause.
+    pub(crate) fn explained(self, what: &'static str) -> Self {
+        Self::new(self.fault, Explained { what, source: self.source })
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {
@@ -79,63 +86,63 @@ impl Failure {
     }
 }
 
-/// What a statement's error means.
+/// What an error of a statement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct ErrorClass {
     pub(crate) fault: Fault,
-    pub(crate) remedy: Remedy,
-    pub(crate) connection: Connection,
+    pub(crate) next: NextStep,
+    pub(crate) connection: ConnectionState,
 }
 
-/// What to do about a statement's error.
+/// What to do after an error of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
-    /// Another connection may do.
+pub(crate) enum NextStep {
+    /// Send it again on another connection.
     Reconnect,
-    /// Another transaction came first; this one has had no effect.
+    /// Send it again: another transaction came first, and this one had no effect.
     Repeat,
-    /// Nothing.
+    /// Return the error.
     GiveUp,
 }
 
-/// Whether the connection is of any more use.
+/// Whether a connection can be used again after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Connection {
-    Good,
-    Bad,
+pub(crate) enum ConnectionState {
+    Usable,
+    Broken,
 }
 
 /// What an error of a statement that was sent means.
-pub(crate) fn verdict(err: &sqlx::Error) -> Verdict {
-    use Connection::{Bad, Good};
+pub(crate) fn classify(err: &sqlx::Error) -> ErrorClass {
+    use ConnectionState::{Broken, Usable};
     use Fault::{Rejected, Unavailable, Unknown};
-    use Remedy::{GiveUp, Reconnect, Repeat};
-    let (fault, remedy, connection) = match err {
-        // The driver is confused by notifications that a pooler passes to the wrong client.
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => (Unknown, Reconnect, Bad),
+    use NextStep::{GiveUp, Reconnect, Repeat};
+    let (fault, next, connection) = match err {
+        // A pooler that passes notifications to the wrong client confuses the driver.
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => (Unknown, Reconnect, Broken),
         sqlx::Error::Database(database) => {
             let code = code(database.as_ref());
             match &*code {
                 // The server ended the connection: terminated, restarted, idle for too long.
-                _ if is_fatal(database.as_ref()) => (Unknown, Reconnect, Bad),
+                _ if is_fatal(database.as_ref()) => (Unknown, Reconnect, Broken),
                 // Connected to a standby, or to a primary that has become one.
-                "25006" => (Unavailable, Reconnect, Bad),
+                "25006" => (Unavailable, Reconnect, Broken),
                 // The prepared statement is gone, or another client's: a pooler without support.
-                "26000" | "42P05" => (Rejected, Reconnect, Bad),
-                "40001" | "40P01" => (Unavailable, Repeat, Good),
-                // Cancelled; most likely before it did anything, but that is not ours to know.
-                "57014" => (Unknown, GiveUp, Good),
-                // Somebody else's transaction held the row for as long as we may wait.
-                "55P03" => (Unavailable, GiveUp, Good),
-                code if matches!(class(code), "53" | "57" | "58") => (Unavailable, GiveUp, Good),
-                code if matches!(class(code), "08" | "40" | "XX") => (Unknown, GiveUp, Bad),
+                "26000" | "42P05" => (Rejected, Reconnect, Broken),
+                "40001" | "40P01" => (Unavailable, Repeat, Usable),
+                // Cancelled, most likely before it had an effect; but that is not certain.
+                "57014" => (Unknown, GiveUp, Usable),
+                // Another transaction had the row locked for the whole `lock_timeout`.
+                "55P03" => (Unavailable, GiveUp, Usable),
+                code if matches!(class(code), "53" | "57" | "58") => (Unavailable, GiveUp, Usable),
+                code if matches!(class(code), "08" | "40" | "XX") => (Unknown, GiveUp, Broken),
                 // An error ends the statement without an effect.
-                _ => (Rejected, GiveUp, Good),
+                _ => (Rejected, GiveUp, Usable),
             }
         }
-        _ => (Unknown, GiveUp, Bad),
+        _ => (Unknown, GiveUp, Broken),
     };
-    Verdict { fault, remedy, connection }
+    ErrorClass { fault, next, connection }
 }
 
 fn is_fatal(err: &dyn sqlx::error::DatabaseError) -> bool {
@@ -151,12 +158,12 @@ fn class(code: &str) -> &str {
     code.get(..2).unwrap_or_default()
 }
 
-/// What to do about an error whose own text does not say so.
+/// What the reader of an error can do, where the server's text does not say it.
 fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "42P01" => {
             "the table does not exist; call `PostgresLock::ensure_schema`, or have the statements \
-             of `schema_sql` run by whoever may create tables"
+             of `schema_sql` run by a role that may create tables"
         }
         "3F000" => "the schema that holds the table does not exist; create it",
         "42501" => {
@@ -177,22 +184,22 @@ fn advice(code: &str) -> Option<&'static str> {
     })
 }
 
-/// A driver's error with what to do about it, or in its stead.
+/// An error with a text before it.
 #[derive(Debug)]
-pub(crate) struct Explained {
-    pub(crate) what: String,
-    pub(crate) source: Option<sqlx::Error>,
+struct Explained {
+    what: &'static str,
+    source: BoxError,
 }
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(self.what)
     }
 }
 
 impl Error for Explained {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|err| err as _)
+        Some(&*self.source)
     }
 }
 
@@ -203,17 +210,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_sent_did_not_happen() {
+    fn a_statement_that_was_not_sent_had_no_effect() {
         let io = || sqlx::Error::Io(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert_eq!(Failure::unsent(io()).fault, Fault::Unavailable);
-        assert_eq!(Failure::unsent(sqlx::Error::PoolTimedOut).fault, Fault::Unavailable);
-        assert_eq!(Failure::unsent(sqlx::Error::PoolClosed).fault, Fault::Rejected);
+        assert_eq!(Failure::not_sent(io()).fault, Fault::Unavailable);
+        assert_eq!(Failure::not_sent(sqlx::Error::PoolTimedOut).fault, Fault::Unavailable);
+        assert_eq!(Failure::not_sent(sqlx::Error::PoolClosed).fault, Fault::Rejected);
         assert_eq!(Failure::sent(io(), "").fault, Fault::Unknown);
+        let certificate = sqlx::Error::Io(io::Error::from(io::ErrorKind::InvalidData));
+        assert_eq!(Failure::not_sent(certificate).fault, Fault::Rejected);
     }
 
     #[test]
-    fn an_unanswered_try_outweighs_what_was_said_last() {
-        let failure = Failure::unsent(sqlx::Error::PoolTimedOut).after_unanswered();
+    fn a_lost_reply_outweighs_the_last_error() {
+        let failure = Failure::not_sent(sqlx::Error::PoolTimedOut).after_lost_reply();
         assert_eq!(failure.during(Action::Acquire).fault(), Some(Fault::Unknown));
     }
 

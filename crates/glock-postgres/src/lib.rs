@@ -4,17 +4,15 @@
 
 mod lock;
 
-mod store;
+mod acquire;
+mod renew;
 mod wait;
+mod watch;
 
-mod listen;
-mod listener;
-
+mod client;
+mod commands;
 mod error;
 mod schema;
-mod session;
-mod spare;
-mod statements;
 
 // The one glob: every store's crate re-exports the whole contract.
 pub use glock_core::contract::*;

@@ -1,16 +1,16 @@
-//! `Schema`: the table that the locks live in, and how it is made and checked.
+//! `Schema`: the table that holds the locks, and how it is created and checked.
 
 use std::sync::Arc;
 
 use glock_core::{Action, Fault, LockConfig, LockError, backend};
-use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
+use sqlx::AssertSqlSafe;
 
 use crate::{
-    error::{Explained, Failure, code},
-    session::Session,
+    client::Connections,
+    error::{Failure, code},
 };
 
-/// The columns that are glock's own, whatever the others are called.
+/// The columns whose names are fixed.
 const OWN: [&str; 4] = ["owner", "fence", "holder", "waited"];
 /// Every table has these already.
 const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
@@ -18,8 +18,11 @@ const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 const NAME_BYTES_MAX: usize = 63;
 /// Serialises the creation of tables: "glock" in ASCII.
 const ADVISORY_LOCK: u64 = 0x67_6c_6f_63_6b;
-/// How often to look again when somebody else creates the table at the same time.
+/// How often to check again when another process creates the table at the same time.
 const ROUNDS: usize = 3;
+
+/// A column's name and type, and whether it alone is unique.
+type Column = (String, String, bool);
 
 /// The names of the table and its columns, checked and quoted.
 #[derive(Debug, Clone)]
@@ -28,7 +31,7 @@ pub(crate) struct Schema {
     pub(crate) table: String,
     pub(crate) key: String,
     pub(crate) expiry: String,
-    /// Where releases are told.
+    /// The channel on which releases are notified.
     pub(crate) channel: Arc<str>,
 }
 
@@ -55,7 +58,7 @@ impl Schema {
         Ok(Self::unchecked(config))
     }
 
-    /// For a configuration whose names are known to be good: the default one.
+    /// Takes the names in `config` unchecked: those of the default one are good.
     pub(crate) fn unchecked(config: &LockConfig) -> Self {
         let table: Vec<_> = config.table.splitn(2, '.').map(quoted).collect();
         Self {
@@ -83,34 +86,34 @@ impl Schema {
         )
     }
 
-    /// Creates the table unless it is there, and checks that it is as it should be.
-    pub(crate) async fn ensure(&self, session: &Session) -> Result<(), LockError> {
+    /// Creates the table unless it exists, and checks its columns.
+    pub(crate) async fn ensure(&self, connections: &Connections) -> Result<(), LockError> {
         for _ in 0..ROUNDS {
-            if self.check(session).await? {
+            if self.check(connections).await? {
                 return Ok(());
             }
-            match self.create(session).await {
-                // Somebody who does not take the advisory lock was quicker: look again.
+            match self.create(connections).await {
+                // A process that does not take the advisory lock was quicker: check again.
                 Err(err) if is_taken(&err) => {}
                 result => result.map_err(|err| Failure::sent(err, "").during(Action::Prepare))?,
             }
         }
-        if self.check(session).await? { Ok(()) } else { Err(self.wrong("it keeps vanishing")) }
+        if self.check(connections).await? { Ok(()) } else { Err(self.wrong("it keeps vanishing")) }
     }
 
-    async fn create(&self, session: &Session) -> Result<(), sqlx::Error> {
+    async fn create(&self, connections: &Connections) -> Result<(), sqlx::Error> {
         // One message is one transaction, and so goes through any pooler in one piece.
-        let limit = session.lock_wait().as_millis();
+        let limit = connections.lock_wait().as_millis();
         let batch = format!(
             "SET LOCAL lock_timeout = {limit}; SELECT pg_advisory_xact_lock({ADVISORY_LOCK}); {}",
             self.sql()
         );
-        sqlx::raw_sql(AssertSqlSafe(batch)).execute(session.pool()).await.map(drop)
+        sqlx::raw_sql(AssertSqlSafe(batch)).execute(connections.pool()).await.map(drop)
     }
 
-    /// Whether the table is there. An error if it is not as it should be.
-    async fn check(&self, session: &Session) -> Result<bool, LockError> {
-        let columns = self.columns(session).await.map_err(|err| err.during(Action::Prepare))?;
+    /// Whether the table exists. An error if its columns differ.
+    async fn check(&self, connections: &Connections) -> Result<bool, LockError> {
+        let columns = self.columns(connections).await.map_err(|err| err.during(Action::Prepare))?;
         if columns.is_empty() {
             return Ok(false);
         }
@@ -124,31 +127,31 @@ impl Schema {
             ("holder", "text"),
             ("waited", "boolean"),
         ] {
-            let column = columns.iter().find(|column| column.name == name);
-            let is = column.map_or("missing", |column| &column.kind);
+            let column = columns.iter().find(|(column, ..)| column == name);
+            let is = column.map_or("missing", |(_, kind, _)| kind);
             if is != kind {
                 return Err(self.wrong(&format!("column `{name}` should be {kind} and is {is}")));
             }
         }
-        if !columns.iter().any(|column| column.name == key && column.unique) {
+        if !columns.iter().any(|(column, _, unique)| *column == key && *unique) {
             return Err(self.wrong(&format!("column `{key}` should be the primary key and is not")));
         }
         Ok(true)
     }
 
-    async fn columns(&self, session: &Session) -> Result<Vec<Column>, Failure> {
-        // The catalogue says so without any permission on the table.
+    async fn columns(&self, connections: &Connections) -> Result<Vec<Column>, Failure> {
+        // The catalogue can be read without any permission on the table.
         const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), \
              EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique \
                  AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) \
              FROM pg_attribute a \
              WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
-        let query = sqlx::query(COLUMNS).bind(&self.table);
-        let mut connection = session.connection().await?;
-        let rows = query.fetch_all(&mut **connection.get()).await;
-        let rows = rows.map_err(|err| Failure::sent(err, ""))?;
-        session.give_back(connection);
-        rows.iter().map(Column::read).collect::<Result<_, _>>().map_err(Failure::answer)
+        let query = sqlx::query_as(COLUMNS).bind(&self.table);
+        let mut connection = connections.get().await?;
+        let columns = query.fetch_all(&mut **connection.get()).await;
+        let columns = columns.map_err(|err| Failure::sent(err, ""))?;
+        connections.give_back(connection);
+        Ok(columns)
     }
 
     fn wrong(&self, what: &str) -> LockError {
@@ -157,24 +160,11 @@ impl Schema {
             "the table {table} is not one that glock made: {what}; drop it, or name another with \
              `LockConfig::with_table`"
         );
-        let source = Explained { what, source: None };
-        LockError::backend(backend::POSTGRES, Action::Prepare, Fault::Rejected, source)
+        LockError::backend(backend::POSTGRES, Action::Prepare, Fault::Rejected, what)
     }
 }
 
-struct Column {
-    name: String,
-    kind: String,
-    unique: bool,
-}
-
-impl Column {
-    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self { name: row.try_get(0)?, kind: row.try_get(1)?, unique: row.try_get(2)? })
-    }
-}
-
-/// `CREATE TABLE IF NOT EXISTS` is not safe from itself: two at once can end in any of these.
+/// Two `CREATE TABLE IF NOT EXISTS` at once can fail with any of these.
 fn is_taken(err: &sqlx::Error) -> bool {
     let taken = ["23505", "42P07", "42710"];
     err.as_database_error().is_some_and(|err| taken.contains(&&*code(err)))

@@ -1,74 +1,84 @@
-//! Waiting: until the listener is told of a release, the holder's lease runs out, or time is up.
+//! Waiting until a release is notified, the holder's lease runs out, or time is up.
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{
-    Action, Fault, LockError, LockId, Retry, backend,
-    toolkit::{Call, Subscription},
-};
+use glock_core::{Action, Fault, LockError, LockId, Retry, toolkit::Subscription};
 use tokio::time;
 
-use crate::{
-    listener::{Hearing, failed},
-    store::Store,
-};
+use crate::{client::Client, error::Failure, watch::ListenerStatus};
 
-/// How often is asked where nobody tells.
+/// The longest pause between two acquires where no notification arrives.
 const POLL: Duration = Duration::from_millis(200);
-/// The same for the moment that a connection takes.
-const POLL_STARTING: Duration = Duration::from_millis(50);
+/// The same while a connection is made.
+const POLL_CONNECTING: Duration = Duration::from_millis(50);
 const POLL_JITTER_PERCENT: u8 = 50;
+const NOT_LISTENING: &str = "the connection that listens for releases could not be made";
 
 /// Sleeps until the lock may be free, and at most for `max`.
-pub(crate) async fn wait(store: &Arc<Store>, id: &LockId, max: Duration) -> Result<(), LockError> {
-    match time::timeout(max, until_free(store, id)).await {
-        Ok(result) => result,
-        Err(_) => Ok(()),
-    }
+pub(crate) async fn wait(
+    client: &Arc<Client>,
+    id: &LockId,
+    max: Duration,
+) -> Result<(), LockError> {
+    time::timeout(max, until_free(client, id)).await.unwrap_or(Ok(()))
 }
 
-async fn until_free(store: &Arc<Store>, id: &LockId) -> Result<(), LockError> {
-    let key = store.key(id);
-    // In this order: sleep on the key, listen, and only then look at the lock.
-    let mut sleep = store.listener.wakeups().subscribe(&key);
-    let Some(mut hearing) = store.listener.hearing() else {
-        return poll(&mut sleep).await;
+async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> {
+    let key = client.key(id);
+    // In this order: subscribe, listen, and only then look at the lock.
+    let mut subscription = client.listener.wakeups().subscribe(&key);
+    let Some(mut status) = client.listener.status() else {
+        poll(&mut subscription).await;
+        return Ok(());
     };
-    if matches!(*hearing.borrow(), Hearing::Starting) {
+    let connecting = |status: &ListenerStatus| matches!(status, ListenerStatus::Connecting);
+    if connecting(&status.borrow()) {
         tokio::select! {
-            () = sleep.woken() => return Ok(()),
-            // Nothing is heard until then, so the caller had better ask.
-            () = time::sleep(POLL_STARTING) => return Ok(()),
-            _ = hearing.wait_for(|hearing| !matches!(hearing, Hearing::Starting)) => {}
+            () = subscription.woken() => return Ok(()),
+            // No notification arrives until then, so the caller tries meanwhile.
+            () = time::sleep(POLL_CONNECTING) => return Ok(()),
+            _ = status.wait_for(|status| !connecting(status)) => {}
         }
     }
-    let now = hearing.borrow().clone();
+    let now = status.borrow().clone();
     match now {
-        Hearing::Good => {}
-        Hearing::Starting => return Ok(()),
-        Hearing::Deaf => return poll(&mut sleep).await,
-        Hearing::Failed(fault, source) => {
-            // Not at once: whoever asks again and again should not hammer the store.
-            poll(&mut sleep).await?;
-            // What may heal is no concern of the waiter, who asks meanwhile.
-            return if fault == Fault::Rejected { Err(failed(fault, source)) } else { Ok(()) };
+        ListenerStatus::Connecting => {}
+        ListenerStatus::Listening => until_notified(client, key, &mut subscription).await?,
+        ListenerStatus::Silent => poll(&mut subscription).await,
+        ListenerStatus::Failed(fault, cause) => {
+            // Not at once: a caller that waits again and again must not hammer the store.
+            poll(&mut subscription).await;
+            // What may pass is no concern of the waiter, whose caller tries meanwhile.
+            if fault == Fault::Rejected {
+                let failure = Failure::new(fault, cause).explained(NOT_LISTENING);
+                return Err(failure.during(Action::Wait));
+            }
         }
-    }
-    let marking = {
-        let store = Arc::clone(store);
-        async move { store.mark(&key).await }
-    };
-    let call = Call::new(backend::POSTGRES, Action::Wait, store.config.call_timeout);
-    if let Some(remaining) = call.run(marking).await? {
-        // An expiry tells nobody.
-        let _ = time::timeout(remaining, sleep.woken()).await;
     }
     Ok(())
 }
 
-/// Sleeps for a part of the polling pause; releases by this client are heard all the same.
-async fn poll(sleep: &mut Subscription) -> Result<(), LockError> {
-    let pause = Retry::FOREVER.with_pause_max(POLL).with_jitter_percent(POLL_JITTER_PERCENT);
-    let _ = time::timeout(pause.pause(), sleep.woken()).await;
+async fn until_notified(
+    client: &Arc<Client>,
+    key: String,
+    subscription: &mut Subscription,
+) -> Result<(), LockError> {
+    let set_waited = {
+        let client = Arc::clone(client);
+        async move {
+            let remaining = client.commands.set_waited(&key).await;
+            remaining.map_err(|failure| failure.during(Action::Wait))
+        }
+    };
+    if let Some(remaining) = client.call(Action::Wait).run(set_waited).await? {
+        // An expiry notifies no waiter.
+        let _ = time::timeout(remaining, subscription.woken()).await;
+    }
     Ok(())
+}
+
+/// Sleeps for a part of the polling pause; a release by this client ends it early.
+async fn poll(subscription: &mut Subscription) {
+    let pause = Retry::FOREVER.with_pause_max(POLL).with_jitter_percent(POLL_JITTER_PERCENT);
+    let _ = time::timeout(pause.pause(), subscription.woken()).await;
 }

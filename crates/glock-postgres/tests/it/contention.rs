@@ -1,4 +1,4 @@
-//! Many at once, also under settings that make transactions fail when they meet.
+//! Many tasks at once, also under settings that make concurrent transactions fail.
 
 use std::sync::{
     Arc,
@@ -8,29 +8,29 @@ use std::sync::{
 use glock_postgres::{Lock, LockError, LockExt, LockId, Retry};
 use tokio::task::JoinSet;
 
-use crate::database::{Database, LONG};
+use crate::support::{LONG, admin::Admin, chain, x};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
 async fn any_isolation_level_will_do() {
     for level in ["read committed", "repeatable read", "serializable"] {
-        let db = Database::new().await;
-        let options = db.client_options().options([("default_transaction_isolation", level)]);
-        let clients = [db.lock_with(options.clone(), 8), db.lock_with(options, 8)];
-        // First tries on a lock that has no row yet.
+        let admin = Admin::open().await;
+        let options = admin.client_options().options([("default_transaction_isolation", level)]);
+        let clients = [admin.lock_with(options.clone(), 8), admin.lock_with(options, 8)];
+        // Acquires of a lock that has no row yet.
         for round in 0..10 {
-            let mut tries = JoinSet::new();
+            let mut attempts = JoinSet::new();
             for n in 0..16 {
                 let lock = clients[n % 2].clone();
                 let id = LockId::new(format!("first{round}")).unwrap();
-                tries.spawn(async move { lock.acquire(&id, LONG).await });
+                attempts.spawn(async move { lock.acquire(&id, LONG).await });
             }
             let mut granted = 0;
-            for result in tries.join_all().await {
+            for result in attempts.join_all().await {
                 match result {
                     Ok(_lease) => granted += 1,
                     Err(LockError::Held { .. }) => {}
-                    Err(err) => panic!("{level}: {}", crate::database::chain(&err)),
+                    Err(err) => panic!("{level}: {}", chain(&err)),
                 }
             }
             assert_eq!(granted, 1, "{level}");
@@ -49,24 +49,24 @@ async fn any_isolation_level_will_do() {
             });
         }
         tasks.join_all().await;
-        db.clean().await;
+        admin.clean().await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
-async fn a_refused_try_writes_nothing() {
-    let db = Database::new().await;
-    let (ours, theirs) = (db.lock(), db.lock());
-    let lease = ours.acquire(&crate::database::x(), LONG).await.unwrap();
-    // The row's own version: what locked it last, and where it is.
-    let before: String = db.value("xmin::text || xmax::text || ctid::text").await;
+async fn a_refused_acquire_writes_nothing() {
+    let admin = Admin::open().await;
+    let (ours, theirs) = (admin.lock(), admin.lock());
+    let lease = ours.acquire(&x(), LONG).await.unwrap();
+    // The row's version: which transaction locked it last, and where it is stored.
+    let before: String = admin.value("xmin::text || xmax::text || ctid::text").await;
     for _ in 0..20 {
-        let refused = theirs.acquire(&crate::database::x(), LONG).await;
+        let refused = theirs.acquire(&x(), LONG).await;
         assert!(matches!(refused, Err(LockError::Held { holder: Some(_), .. })), "{refused:?}");
     }
-    let after: String = db.value("xmin::text || xmax::text || ctid::text").await;
+    let after: String = admin.value("xmin::text || xmax::text || ctid::text").await;
     assert_eq!(before, after);
     ours.release(&lease).await.unwrap();
-    db.clean().await;
+    admin.clean().await;
 }

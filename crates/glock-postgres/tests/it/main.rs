@@ -1,13 +1,20 @@
-//! What only this store can get wrong, against a real PostgreSQL.
-#![allow(clippy::unwrap_used, reason = "a helper that cannot do its part is a failed test")]
+//! What only PostgreSQL can get wrong; the conformance suite has the rest.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod database;
+#[path = "../support/mod.rs"]
+mod support;
 
+mod access;
 mod connections;
 mod contention;
+mod expiry;
+mod fencing;
+mod leaks;
 mod limits;
-mod notify;
 mod races;
+mod runtimes;
 mod schema;
 mod secrets;
-mod tokens;
+#[cfg(feature = "tls")]
+mod tls;
+mod waiting;
