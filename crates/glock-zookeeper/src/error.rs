@@ -12,7 +12,7 @@ pub(crate) fn error(action: Action, err: Error) -> LockError {
 
 /// An answer was lost, and so was the look for what has become of the request: whatever `err` means
 /// for the latter, it may have been carried out.
-pub(crate) fn doubt(action: Action, err: Error) -> LockError {
+pub(crate) fn in_doubt(action: Action, err: Error) -> LockError {
     LockError::backend(backend::ZOOKEEPER, action, Fault::Unknown, err)
 }
 

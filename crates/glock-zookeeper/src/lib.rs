@@ -4,27 +4,15 @@
 
 mod lock;
 
-mod calls;
+mod acquire;
+mod client;
+mod commands;
 mod error;
+mod queue;
 mod renew;
-mod take;
-mod wait;
-
-mod claim;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-mod fake;
-mod keeper;
-mod leave;
-mod ledger;
-mod line;
-mod manner;
-mod nodes;
-mod places;
-mod pulse;
 mod schema;
-mod search;
 mod session;
+mod wait;
 
 // The one glob: every store's crate re-exports the whole contract.
 pub use glock_core::contract::*;

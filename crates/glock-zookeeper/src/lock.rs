@@ -11,9 +11,9 @@ use glock_core::{
 use zookeeper_client::{Acl, Connector};
 
 use crate::{
-    calls::{Calls, Owners, Subject},
-    manner::Manner,
-    session::Sessions,
+    client::{Client, LeaseRef, Owners},
+    session::node_options::NodeOptions,
+    session::opener::Sessions,
     wait,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 /// See the [crate's front page](crate) for what it promises and what it leaves behind.
 #[derive(Clone)]
 pub struct ZooKeeperLock {
-    calls: Arc<Calls>,
+    client: Arc<Client>,
     settings: Settings,
 }
 
@@ -114,25 +114,26 @@ impl ZooKeeperLock {
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings;
         change(&mut settings);
-        Self::build(self.calls.sessions.connector().clone(), settings)
+        Self::build(self.client.sessions.connector().clone(), settings)
     }
 
     fn build(connector: Connector, settings: Settings) -> Self {
         let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
-        let manner = Manner::new(acls.clone(), config.holder.clone(), *persistent_queues);
-        let (cluster, manner) = (Arc::clone(cluster), Arc::new(manner));
+        let node_options =
+            NodeOptions::new(acls.clone(), config.holder.clone(), *persistent_queues);
+        let (cluster, node_options) = (Arc::clone(cluster), Arc::new(node_options));
         let limit = config.call_timeout;
-        let calls = Calls {
-            sessions: Sessions::new(connector, cluster, *session_timeout, limit, manner),
+        let client = Client {
+            sessions: Sessions::new(connector, cluster, *session_timeout, limit, node_options),
             namespace: config.namespace.clone(),
             limit,
             arrivals: WaitQueue::new(),
         };
-        Self { calls: Arc::new(calls), settings }
+        Self { client: Arc::new(client), settings }
     }
 
     fn call(&self, action: Action) -> Call {
-        Call::new(backend::ZOOKEEPER, action, self.calls.limit)
+        Call::new(backend::ZOOKEEPER, action, self.client.limit)
     }
 }
 
@@ -146,7 +147,7 @@ impl Lock for ZooKeeperLock {
         let mut capabilities = Capabilities::new(TTL_MIN);
         // A dead client's session ends at the first tick of the leader after its time-out, and the
         // leader may have heard of it half a tick late. A tick is at most half of the time-out.
-        capabilities.expiry_lag = self.calls.sessions.timeout() * 7 / 4;
+        capabilities.expiry_lag = self.client.sessions.timeout() * 7 / 4;
         capabilities.clock = Clock::Session;
         capabilities.waiting = Waiting::Pushed;
         capabilities.fairness = Fairness::Store;
@@ -155,30 +156,30 @@ impl Lock for ZooKeeperLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (calls, id, owners) = (Arc::clone(&self.calls), id.clone(), Owners::default());
-        let undo = undo(&self.calls, owners.clone());
-        let work = async move { calls.acquire(id, owners, ttl).await };
+        let (client, id, owners) = (Arc::clone(&self.client), id.clone(), Owners::default());
+        let undo = undo(&self.client, owners.clone());
+        let work = async move { client.acquire(id, owners, ttl).await };
         self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (calls, subject) = (Arc::clone(&self.calls), Subject::of(lease));
-        self.call(Action::Renew).run(async move { calls.renew(subject, ttl).await }).await
+        let (client, lease) = (Arc::clone(&self.client), LeaseRef::of(lease));
+        self.call(Action::Renew).run(async move { client.renew(lease, ttl).await }).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
-        let (calls, subject) = (Arc::clone(&self.calls), Subject::of(lease));
-        self.call(Action::Release).run(async move { calls.release(subject).await }).await
+        let (client, lease) = (Arc::clone(&self.client), LeaseRef::of(lease));
+        self.call(Action::Release).run(async move { client.release(lease).await }).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
-        wait::until_free(&self.calls, id, max).await
+        wait::until_free(&self.client, id, max).await
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        let (calls, id) = (Arc::clone(&self.calls), id.clone());
-        self.call(Action::Inspect).run(async move { calls.inspect(&id).await }).await
+        let (client, id) = (Arc::clone(&self.client), id.clone());
+        self.call(Action::Inspect).run(async move { client.inspect(&id).await }).await
     }
 }
 
@@ -192,7 +193,7 @@ impl LockHooks for ZooKeeperLock {
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         Some(Box::pin(async move {
             let ttl = self.capabilities().ttl(ttl)?;
-            wait::Waiter::new(self, &self.calls, id, ttl, retry).acquire().await
+            wait::Waiter::new(self, &self.client, id, ttl, retry).acquire().await
         }))
     }
 
@@ -207,12 +208,12 @@ impl LockHooks for ZooKeeperLock {
 
 /// Ends a hold that nobody learned of.
 pub(crate) fn undo(
-    calls: &Arc<Calls>,
+    client: &Arc<Client>,
     owners: Owners,
 ) -> impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone + Send + 'static {
-    let calls = Arc::clone(calls);
+    let client = Arc::clone(client);
     move || {
-        calls.take_back(&owners);
+        client.take_back(&owners);
         std::future::ready(Ok(()))
     }
 }
@@ -220,7 +221,7 @@ pub(crate) fn undo(
 impl fmt::Debug for ZooKeeperLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZooKeeperLock")
-            .field("sessions", &self.calls.sessions)
+            .field("sessions", &self.client.sessions)
             .field("config", &self.settings.config)
             .finish_non_exhaustive()
     }

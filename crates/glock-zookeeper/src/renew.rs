@@ -7,12 +7,12 @@ use tokio::time::{self, Instant};
 use zookeeper_client::Error;
 
 use crate::{
-    calls::{Calls, Subject},
+    client::{Client, LeaseRef},
+    commands::{self, FLAP_PAUSE},
     error::{error, is_unknown},
-    ledger::Proof,
-    nodes::{self, FLAP_PAUSE},
-    schema::Place,
-    session::Session,
+    schema::LockPaths,
+    session::hold_table::OwnerNode,
+    session::opener::Session,
 };
 
 /// What became of one try.
@@ -24,27 +24,27 @@ enum Renewed {
     Gone(u32),
 }
 
-impl Calls {
-    pub(crate) async fn renew(&self, subject: Subject, ttl: Duration) -> Result<Lease, LockError> {
+impl Client {
+    pub(crate) async fn renew(&self, lease: LeaseRef, ttl: Duration) -> Result<Lease, LockError> {
         // All leases of a session ended with it, whatever the servers still have of them.
-        if subject.session_deadline.as_ref().is_some_and(SessionDeadline::has_expired) {
-            return Err(subject.not_held());
+        if lease.session_deadline.as_ref().is_some_and(SessionDeadline::has_expired) {
+            return Err(lease.not_held());
         }
         let session = self.session(Action::Renew).await?;
-        let place = self.place(&subject.id);
+        let place = self.place(&lease.id);
         let mut gone = None;
         loop {
             let sent_at = Instant::now();
-            let renewed = if let Some(proof) = session.ledger.held(&place, &subject.owner) {
-                extend(&session, &proof, sent_at + ttl).await
+            let renewed = if let Some(owner_node) = session.holds.held(&place, &lease.owner) {
+                extend(&session, &owner_node, sent_at + ttl).await
             } else {
                 // For as long as the client that it was granted to may count on it, if that is more.
-                let end = sent_at + ttl.max(subject.ttl);
-                adopt(&session, &place, &subject, end, gone).await
+                let end = sent_at + ttl.max(lease.ttl);
+                adopt(&session, &place, &lease, end, gone).await
             };
             match renewed {
-                Ok(Renewed::Done) => return Ok(lease(&session, subject, sent_at, ttl)),
-                Ok(Renewed::Over) => return Err(subject.not_held()),
+                Ok(Renewed::Done) => return Ok(renewed_lease(&session, lease, sent_at, ttl)),
+                Ok(Renewed::Over) => return Err(lease.not_held()),
                 Ok(Renewed::Gone(generation)) => gone = Some(generation),
                 Err(err) if is_unknown(&err) && !session.is_over() => {
                     time::sleep(FLAP_PAUSE).await;
@@ -56,14 +56,14 @@ impl Calls {
 }
 
 /// Renews a hold of this session.
-async fn extend(session: &Session, proof: &Proof, end: Instant) -> Result<Renewed, Error> {
-    match nodes::is_there(session, proof).await {
-        Ok(true) if session.ledger.renew(proof, end) => Ok(Renewed::Done),
+async fn extend(session: &Session, owner_node: &OwnerNode, end: Instant) -> Result<Renewed, Error> {
+    match commands::is_there(session, owner_node).await {
+        Ok(true) if session.holds.renew(owner_node, end) => Ok(Renewed::Done),
         Ok(true) | Err(Error::SessionExpired) => Ok(Renewed::Over),
         Ok(false) => {
             // Gone, or moved away by a renewal elsewhere.
-            session.ledger.remove(proof);
-            Ok(Renewed::Gone(proof.generation))
+            session.holds.remove(owner_node);
+            Ok(Renewed::Gone(owner_node.generation))
         }
         Err(err) => Err(err),
     }
@@ -72,44 +72,44 @@ async fn extend(session: &Session, proof: &Proof, end: Instant) -> Result<Renewe
 /// Moves the hold of another client to this session. The proof of generation `gone` was not there.
 async fn adopt(
     session: &Arc<Session>,
-    place: &Place,
-    subject: &Subject,
+    place: &LockPaths,
+    lease: &LeaseRef,
     end: Instant,
     gone: Option<u32>,
 ) -> Result<Renewed, Error> {
-    let generation = match nodes::find(session, place, subject.fence).await? {
+    let generation = match commands::find(session, place, lease.fence).await? {
         // The hold is another owner's if its proof is still not there.
         Some(generation) if gone != Some(generation) => generation,
         _ => return Ok(Renewed::Over),
     };
-    let from = Proof { place: place.clone(), generation, owner: subject.owner.clone() };
+    let from = OwnerNode { place: place.clone(), generation, owner: lease.owner.clone() };
     // It ran out here, and is about to be deleted.
-    if session.ledger.is_over(&from) {
+    if session.holds.is_over(&from) {
         return Ok(Renewed::Over);
     }
-    let to = Proof { generation: generation.saturating_add(1), ..from.clone() };
-    let claim = session.ledger.claim(session, to, end).lasting();
-    match nodes::adopt(session, &from, claim.proof(), subject.fence).await {
+    let to = OwnerNode { generation: generation.saturating_add(1), ..from.clone() };
+    let pending = session.holds.pending(session, to, end).lasting();
+    match commands::adopt(session, &from, pending.owner_node(), lease.fence).await {
         Ok(true) => {
-            claim.granted();
+            pending.granted();
             Ok(Renewed::Done)
         }
         // It was renewed by somebody else, or has ended.
         Ok(false) => {
-            claim.refused();
+            pending.refused();
             Ok(Renewed::Gone(generation))
         }
         Err(err) => {
             if !is_unknown(&err) {
-                claim.refused();
+                pending.refused();
             }
             Err(err)
         }
     }
 }
 
-fn lease(session: &Session, subject: Subject, sent_at: Instant, ttl: Duration) -> Lease {
-    let Subject { id, owner, fence, .. } = subject;
+fn renewed_lease(session: &Session, lease: LeaseRef, sent_at: Instant, ttl: Duration) -> Lease {
+    let LeaseRef { id, owner, fence, .. } = lease;
     Lease::granted(id, owner, fence, sent_at, ttl)
-        .bound_to(session.pulse.session_deadline().clone())
+        .bound_to(session.liveness.session_deadline().clone())
 }

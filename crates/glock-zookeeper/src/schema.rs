@@ -15,13 +15,13 @@ use zookeeper_client::Stat;
 ///
 /// A lock has no node of its own that would have to be made first and swept up later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct LockPaths {
     base: Arc<str>,
     /// How long the namespace's part of `base` is.
     namespace: usize,
 }
 
-impl Place {
+impl LockPaths {
     pub(crate) fn new(namespace: &str, id: &LockId) -> Self {
         let namespace = root(namespace);
         let base = format!("{namespace}/{}@", encode(id.as_str())).into();
@@ -82,7 +82,7 @@ fn encode(name: &str) -> String {
 }
 
 /// The waiters of a queue, the first in line first. Each name ends in the server's number.
-pub(crate) fn in_line(mut names: Vec<String>) -> Vec<String> {
+pub(crate) fn in_order(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| name.starts_with("wait-"));
     // Ten digits, or more once they are not enough.
     let number = |name: &str| name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn base(namespace: &str, id: &str) -> String {
-        Place::new(namespace, &LockId::new(id).unwrap()).base.to_string()
+        LockPaths::new(namespace, &LockId::new(id).unwrap()).base.to_string()
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_line_is_ordered_by_the_server_s_number() {
         let names = ["wait-zz-0000000002", "wait-aa-0000000010", "lock", "wait-mm-0000000001"];
-        let line = in_line(names.map(str::to_owned).to_vec());
+        let line = in_order(names.map(str::to_owned).to_vec());
         assert_eq!(line, ["wait-mm-0000000001", "wait-zz-0000000002", "wait-aa-0000000010"]);
     }
 }

@@ -13,34 +13,35 @@ use tokio::{
 use zookeeper_client::{Error, EventType, OneshotWatcher};
 
 use crate::{
-    calls::{Calls, Owners},
+    acquire::AcquireTxn,
+    client::{Client, Owners},
+    commands,
     error::error,
-    leave::sweep,
-    line::Spot,
     lock::{ZooKeeperLock, undo},
-    nodes, places,
-    schema::{self, Place},
-    session::Session,
-    take::Form,
+    queue::leave::sweep,
+    queue::local_waiters,
+    queue::waiter_node::WaiterNode,
+    schema::{self, LockPaths},
+    session::opener::Session,
 };
 
 /// Sleeps until the lock is free and nobody is in line for it, and at most for `max`.
 pub(crate) async fn until_free(
-    calls: &Arc<Calls>,
+    client: &Arc<Client>,
     id: &LockId,
     max: Duration,
 ) -> Result<(), LockError> {
-    let place = calls.place(id);
+    let place = client.place(id);
     let free = async {
-        let session = session(calls, Action::Wait).await?;
+        let session = session(client, Action::Wait).await?;
         loop {
-            if let Some(lock) = watch(calls, &session, place.lock()).await? {
+            if let Some(lock) = watch(client, &session, place.lock()).await? {
                 session.changed(lock).await;
                 return Ok(());
             }
-            let line = line(calls, &session, place.queue()).await?;
+            let line = line(client, &session, place.queue()).await?;
             let Some(first) = line.first() else { return Ok(()) };
-            if let Some(first) = watch(calls, &session, place.waiter(first)).await? {
+            if let Some(first) = watch(client, &session, place.waiter(first)).await? {
                 session.changed(first).await;
             }
         }
@@ -51,7 +52,7 @@ pub(crate) async fn until_free(
 /// Somebody who waits for a lock in the servers' queue.
 pub(crate) struct Waiter<'a> {
     lock: &'a ZooKeeperLock,
-    calls: &'a Arc<Calls>,
+    client: &'a Arc<Client>,
     id: &'a LockId,
     ttl: Duration,
     retry: &'a Retry,
@@ -70,18 +71,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 impl<'a> Waiter<'a> {
     pub(crate) fn new(
         lock: &'a ZooKeeperLock,
-        calls: &'a Arc<Calls>,
+        client: &'a Arc<Client>,
         id: &'a LockId,
         ttl: Duration,
         retry: &'a Retry,
     ) -> Self {
         let started = Instant::now();
-        Self { lock, calls, id, ttl, retry, started, failed: None, failures: 0, turn: None }
+        Self { lock, client, id, ttl, retry, started, failed: None, failures: 0, turn: None }
     }
 
     pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
         let deadline = self.started.checked_add(self.retry.wait_max);
-        let arrive = self.calls.arrivals.permit(self.id);
+        let arrive = self.client.arrivals.permit(self.id);
         let turn = match deadline {
             None => arrive.await,
             Some(at) => match time::timeout_at(at, arrive).await {
@@ -104,7 +105,7 @@ impl<'a> Waiter<'a> {
             }
             let patience = async {
                 self.back_off().await;
-                self.in_line().await
+                self.in_order().await
             };
             let result = match deadline {
                 None => patience.await,
@@ -121,26 +122,26 @@ impl<'a> Waiter<'a> {
     }
 
     /// Stands in line, and takes the lock when it is its turn.
-    async fn in_line(&mut self) -> Result<Lease, LockError> {
-        let session = session(self.calls, Action::Acquire).await?;
-        let place = self.calls.place(self.id);
-        let spot = {
+    async fn in_order(&mut self) -> Result<Lease, LockError> {
+        let session = session(self.client, Action::Acquire).await?;
+        let place = self.client.place(self.id);
+        let node = {
             let (session, place) = (Arc::clone(&session), place.clone());
-            let join = async move { Spot::join(&session, &place).await };
-            run(self.calls, Action::Acquire, join).await?
+            let join = async move { WaiterNode::join(&session, &place).await };
+            run(self.client, Action::Acquire, join).await?
         };
         (self.failed, self.failures) = (None, 0);
         self.turn = None;
-        let alone = self.come_first(&session, &place, spot.name()).await?;
+        let alone = self.come_first(&session, &place, node.name()).await?;
         loop {
             self.sleep(&session, place.lock()).await?;
-            let last = alone && session.places.count(&place.queue()) <= 1;
-            let took = self.take_turn(&session, place.waiter(spot.name()), last);
+            let last = alone && session.local_waiters.count(&place.queue()) <= 1;
+            let took = self.take_turn(&session, place.waiter(node.name()), last);
             match took.await {
                 Err(LockError::Held { .. }) => {}
                 Ok(lease) => {
-                    spot.taken();
-                    if !last && session.manner.is_persistent() {
+                    node.taken();
+                    if !last && session.node_options.is_persistent() {
                         let swept = Arc::clone(&session);
                         session.runtime.spawn(async move { sweep(&swept, &place).await });
                     }
@@ -155,20 +156,20 @@ impl<'a> Waiter<'a> {
     async fn come_first(
         &self,
         session: &Arc<Session>,
-        place: &Place,
-        spot: &str,
+        place: &LockPaths,
+        node: &str,
     ) -> Result<bool, LockError> {
         let queue = place.queue();
         loop {
-            let line = line(self.calls, session, queue.clone()).await?;
-            let Some(at) = line.iter().position(|name| name == spot) else {
+            let line = line(self.client, session, queue.clone()).await?;
+            let Some(at) = line.iter().position(|name| name == node) else {
                 return Err(error(Action::Acquire, Error::RuntimeInconsistent));
             };
             let alone = at + 1 == line.len();
             let Some(before) = at.checked_sub(1).map(|before| &line[before]) else {
                 return Ok(alone);
             };
-            let gone = match session.places.get(&queue, before) {
+            let gone = match session.local_waiters.get(&queue, before) {
                 Some(ours) => self.sleep_behind(session, ours).await,
                 None => self.sleep(session, place.waiter(before)).await?,
             };
@@ -181,24 +182,27 @@ impl<'a> Waiter<'a> {
 
     /// Whether others of this client are in line already, so that a try would be refused.
     fn others_wait(&self) -> bool {
-        let queue = self.calls.place(self.id).queue();
-        self.calls.sessions.current().is_some_and(|session| session.places.count(&queue) > 0)
+        let queue = self.client.place(self.id).queue();
+        self.client
+            .sessions
+            .current()
+            .is_some_and(|session| session.local_waiters.count(&queue) > 0)
     }
 
     async fn take_turn(
         &self,
         session: &Arc<Session>,
-        spot: String,
+        node: String,
         last: bool,
     ) -> Result<Lease, LockError> {
-        let (calls, session, ttl) = (Arc::clone(self.calls), Arc::clone(session), self.ttl);
+        let (client, session, ttl) = (Arc::clone(self.client), Arc::clone(session), self.ttl);
         // Others each time: what undoes an earlier try must not meet this one's grant.
         let (id, owners) = (self.id.clone(), Owners::default());
-        let undo = undo(self.calls, owners.clone());
+        let undo = undo(self.client, owners.clone());
         let take = async move {
-            calls.take(&session, &id, &owners, ttl, Form::Line { place: &spot, last }).await
+            client.take(&session, &id, &owners, ttl, AcquireTxn::Line { place: &node, last }).await
         };
-        Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
+        Call::new(backend::ZOOKEEPER, Action::Acquire, self.client.limit)
             .acquire(ttl, FnAttempt::new(take, undo))
             .await
     }
@@ -206,7 +210,7 @@ impl<'a> Waiter<'a> {
     /// Sleeps until a node changes, if it is there; and no longer than the pause, to be safe.
     /// Whether it surely is gone.
     async fn sleep(&self, session: &Arc<Session>, path: String) -> Result<bool, LockError> {
-        let Some(node) = watch(self.calls, session, path).await? else { return Ok(true) };
+        let Some(node) = watch(self.client, session, path).await? else { return Ok(true) };
         let changed = time::timeout(self.retry.pause(), session.changed(node)).await;
         Ok(changed == Ok(Some(EventType::NodeDeleted)))
     }
@@ -214,8 +218,8 @@ impl<'a> Waiter<'a> {
     /// The same behind a place of this client's own, of which it hears without the servers.
     async fn sleep_behind(&self, session: &Session, ours: sync::watch::Receiver<bool>) -> bool {
         tokio::select! {
-            gone = places::gone(ours) => gone,
-            () = session.pulse.session_deadline().expired() => false,
+            gone = local_waiters::gone(ours) => gone,
+            () = session.liveness.session_deadline().expired() => false,
             () = time::sleep(self.retry.pause()) => false,
         }
     }
@@ -241,52 +245,52 @@ impl<'a> Waiter<'a> {
 }
 
 async fn run<T: Send + 'static>(
-    calls: &Calls,
+    client: &Client,
     action: Action,
     work: impl Future<Output = Result<T, LockError>> + Send + 'static,
 ) -> Result<T, LockError> {
-    Call::new(backend::ZOOKEEPER, action, calls.limit).run(work).await
+    Call::new(backend::ZOOKEEPER, action, client.limit).run(work).await
 }
 
-async fn session(calls: &Arc<Calls>, action: Action) -> Result<Arc<Session>, LockError> {
-    if let Some(session) = calls.sessions.current() {
+async fn session(client: &Arc<Client>, action: Action) -> Result<Arc<Session>, LockError> {
+    if let Some(session) = client.sessions.current() {
         return Ok(session);
     }
-    let open = Arc::clone(calls);
-    run(calls, action, async move { open.session(action).await }).await
+    let open = Arc::clone(client);
+    run(client, action, async move { open.session(action).await }).await
 }
 
 /// Watches a node; `None` if it is not there.
 async fn watch(
-    calls: &Calls,
+    client: &Client,
     session: &Arc<Session>,
     path: String,
 ) -> Result<Option<OneshotWatcher>, LockError> {
     let session = Arc::clone(session);
     let watch = async move {
         let client = &session.client;
-        match nodes::steadily(&session, || client.get_and_watch_data(&path)).await {
+        match commands::retry_read(&session, || client.get_and_watch_data(&path)).await {
             Ok((_, _, watcher)) => Ok(Some(watcher)),
             Err(Error::NoNode) => Ok(None),
             Err(err) => Err(error(Action::Wait, err)),
         }
     };
-    run(calls, Action::Wait, watch).await
+    run(client, Action::Wait, watch).await
 }
 
 /// Who is in line, the first first.
 async fn line(
-    calls: &Calls,
+    client: &Client,
     session: &Arc<Session>,
     queue: String,
 ) -> Result<Vec<String>, LockError> {
     let session = Arc::clone(session);
     let list = async move {
-        match nodes::steadily(&session, || session.client.list_children(&queue)).await {
-            Ok(names) => Ok(schema::in_line(names)),
+        match commands::retry_read(&session, || session.client.list_children(&queue)).await {
+            Ok(names) => Ok(schema::in_order(names)),
             Err(Error::NoNode) => Ok(Vec::new()),
             Err(err) => Err(error(Action::Wait, err)),
         }
     };
-    run(calls, Action::Wait, list).await
+    run(client, Action::Wait, list).await
 }

@@ -1,4 +1,4 @@
-//! `Pulse`: how long a session is known to live on the servers.
+//! `SessionLiveness`: how long a session is known to live on the servers.
 
 use std::{
     collections::VecDeque,
@@ -27,13 +27,13 @@ use tokio::time::Instant;
 /// All this takes a leader that is punctual. One that stood still may confirm what it had received
 /// before it sees which sessions are over; so what was on its way when a late answer came proves
 /// nothing, nor does anything before.
-pub(crate) struct Pulse {
+pub(crate) struct SessionLiveness {
     timeout: Duration,
     session_deadline: SessionDeadline,
-    beats: Mutex<Beats>,
+    writes: Mutex<Writes>,
 }
 
-struct Beats {
+struct Writes {
     /// When confirmed writes were sent, in order; the first is the newest that surely arrived.
     sent: VecDeque<Instant>,
     /// When the last write was sent, confirmed or not.
@@ -53,17 +53,17 @@ const LATE: u32 = 8;
 /// A silent session is asked for a sign of life after this part of the time-out.
 const BEAT: u32 = 8;
 
-impl Pulse {
+impl SessionLiveness {
     /// Of a session that was asked for at `asked_at` and granted `timeout`.
     pub(crate) fn new(asked_at: Instant, timeout: Duration) -> Self {
         let session_deadline = SessionDeadline::new(asked_at);
-        let pulse = Self {
+        let liveness = Self {
             timeout,
             session_deadline,
-            beats: Mutex::new(Beats { sent: [asked_at].into(), asked: asked_at, stalled: None }),
+            writes: Mutex::new(Writes { sent: [asked_at].into(), asked: asked_at, stalled: None }),
         };
-        pulse.prove(Some(asked_at), asked_at);
-        pulse
+        liveness.prove(Some(asked_at), asked_at);
+        liveness
     }
 
     pub(crate) fn session_deadline(&self) -> &SessionDeadline {
@@ -78,43 +78,43 @@ impl Pulse {
     /// A write is about to be sent: the time from which it counts.
     pub(crate) fn ask(&self) -> Instant {
         let now = Instant::now();
-        self.beats().asked = now;
+        self.writes().asked = now;
         now
     }
 
     /// The servers confirmed a write that was sent at `sent_at`.
     pub(crate) fn beat(&self, sent_at: Instant) {
         let surely = {
-            let mut beats = self.beats();
+            let mut writes = self.writes();
             let now = Instant::now();
             if now.saturating_duration_since(sent_at) > self.timeout / LATE {
-                beats.stalled = Some(now);
-                beats.sent.clear();
+                writes.stalled = Some(now);
+                writes.sent.clear();
             }
-            if beats.stalled.is_some_and(|stalled| sent_at <= stalled) {
+            if writes.stalled.is_some_and(|stalled| sent_at <= stalled) {
                 return;
             }
             let heard_of = sent_at.checked_sub(self.timeout / HALF_TICK);
-            while beats.sent.get(1).is_some_and(|next| heard_of.is_some_and(|by| *next <= by)) {
-                beats.sent.pop_front();
+            while writes.sent.get(1).is_some_and(|next| heard_of.is_some_and(|by| *next <= by)) {
+                writes.sent.pop_front();
             }
             let grain = self.timeout / GRAIN;
-            if beats.sent.back().is_none_or(|last| *last + grain <= sent_at) {
-                beats.sent.push_back(sent_at);
+            if writes.sent.back().is_none_or(|last| *last + grain <= sent_at) {
+                writes.sent.push_back(sent_at);
             }
-            beats.sent.front().copied().filter(|first| heard_of.is_some_and(|by| *first <= by))
+            writes.sent.front().copied().filter(|first| heard_of.is_some_and(|by| *first <= by))
         };
         self.prove(surely, sent_at);
     }
 
     /// When the last write was sent. One that is lost is sent again, which counts anew.
     pub(crate) fn last(&self) -> Instant {
-        self.beats().asked
+        self.writes().asked
     }
 
-    fn beats(&self) -> MutexGuard<'_, Beats> {
+    fn writes(&self) -> MutexGuard<'_, Writes> {
         // No code that could panic runs under this lock, so what it holds is whole.
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn prove(&self, surely: Option<Instant>, sent_at: Instant) {
@@ -132,55 +132,59 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(8);
 
-    fn left(pulse: &Pulse) -> f64 {
-        pulse.session_deadline().deadline().saturating_duration_since(Instant::now()).as_secs_f64()
+    fn left(liveness: &SessionLiveness) -> f64 {
+        liveness
+            .session_deadline()
+            .deadline()
+            .saturating_duration_since(Instant::now())
+            .as_secs_f64()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_session_lives_one_time_out() {
         advance(TIMEOUT).await;
-        let pulse = Pulse::new(Instant::now(), TIMEOUT);
-        assert!((7.9..8.0).contains(&left(&pulse)), "{}", left(&pulse));
+        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
+        assert!((7.9..8.0).contains(&left(&liveness)), "{}", left(&liveness));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_write_after_a_silence_proves_half_a_time_out() {
-        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
         advance(TIMEOUT * 5).await;
-        pulse.beat(Instant::now());
-        assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
+        liveness.beat(Instant::now());
+        assert!((3.9..4.0).contains(&left(&liveness)), "{}", left(&liveness));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_late_answer_and_what_was_on_its_way_with_it_prove_nothing() {
-        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
         let late = Instant::now();
         advance(TIMEOUT * 3 / 4).await;
         let with_it = Instant::now();
         advance(TIMEOUT / 16).await;
-        pulse.beat(late);
-        pulse.beat(with_it);
-        let left_at_last = left(&pulse);
+        liveness.beat(late);
+        liveness.beat(with_it);
+        let left_at_last = left(&liveness);
         assert!((1.4..1.5).contains(&left_at_last), "{left_at_last}");
         advance(TIMEOUT / 16).await;
-        pulse.beat(Instant::now());
-        assert!((3.9..4.0).contains(&left(&pulse)), "{}", left(&pulse));
+        liveness.beat(Instant::now());
+        assert!((3.9..4.0).contains(&left(&liveness)), "{}", left(&liveness));
     }
 
     #[tokio::test(start_paused = true)]
     async fn steady_writes_prove_more_and_never_more_than_a_write_a_quarter_ago() {
-        let pulse = Pulse::new(Instant::now(), TIMEOUT);
+        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
         advance(TIMEOUT * 5).await;
         for _ in 0..500 {
             advance(Duration::from_millis(100)).await;
-            pulse.beat(Instant::now());
+            liveness.beat(Instant::now());
         }
-        assert!((5.6..=5.93).contains(&left(&pulse)), "{}", left(&pulse));
-        assert!(pulse.beats.lock().unwrap().sent.len() < 16);
+        assert!((5.6..=5.93).contains(&left(&liveness)), "{}", left(&liveness));
+        assert!(liveness.writes.lock().unwrap().sent.len() < 16);
         for _ in 0..20 {
-            advance(pulse.interval()).await;
-            pulse.beat(Instant::now());
+            advance(liveness.interval()).await;
+            liveness.beat(Instant::now());
         }
-        assert!((4.9..=5.93).contains(&left(&pulse)), "{}", left(&pulse));
+        assert!((4.9..=5.93).contains(&left(&liveness)), "{}", left(&liveness));
     }
 }

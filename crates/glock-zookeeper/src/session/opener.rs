@@ -18,17 +18,20 @@ use tokio::{
 };
 use zookeeper_client::{Client, Connector, Error, EventType, OneshotWatcher};
 
-use crate::{error, keeper, ledger::Ledger, manner::Manner, places::Places, pulse::Pulse};
+use crate::{
+    error, queue::local_waiters::LocalWaiters, session::cleanup, session::hold_table::HoldTable,
+    session::liveness::SessionLiveness, session::node_options::NodeOptions,
+};
 
 /// A session with the servers.
 pub(crate) struct Session {
     pub(crate) client: Client,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) manner: Arc<Manner>,
-    pub(crate) places: Places,
+    pub(crate) liveness: Arc<SessionLiveness>,
+    pub(crate) holds: Arc<HoldTable>,
+    pub(crate) node_options: Arc<NodeOptions>,
+    pub(crate) local_waiters: LocalWaiters,
     /// For how long a request whose answer was lost may still be on its way.
-    pub(crate) travel: Duration,
+    pub(crate) in_flight_max: Duration,
     /// Where its driver runs: what outlives a call runs there as well.
     pub(crate) runtime: Handle,
     /// Its driver was stopped, so that nothing will ever answer.
@@ -46,9 +49,9 @@ impl Session {
         // The driver's task is gone, as when its runtime was shut down.
         if matches!(err, Error::ClientClosed | Error::UnexpectedError(_)) {
             self.broken.store(true, Relaxed);
-            self.pulse.session_deadline().expire();
+            self.liveness.session_deadline().expire();
             // Its holds keep the session open no longer: it is closed with its last user.
-            self.ledger.clear();
+            self.holds.clear();
         }
     }
 }
@@ -70,7 +73,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // The driver closes the session when its last client is dropped: nothing is left to wait for.
-        self.ledger.close();
+        self.holds.close();
     }
 }
 
@@ -79,8 +82,8 @@ pub(crate) struct Sessions {
     connector: Connector,
     cluster: Arc<str>,
     timeout: Duration,
-    travel: Duration,
-    manner: Arc<Manner>,
+    in_flight_max: Duration,
+    node_options: Arc<NodeOptions>,
     slot: Mutex<Slot>,
 }
 
@@ -103,16 +106,23 @@ impl Sessions {
         connector: Connector,
         cluster: Arc<str>,
         timeout: Duration,
-        travel: Duration,
-        manner: Arc<Manner>,
+        in_flight_max: Duration,
+        node_options: Arc<NodeOptions>,
     ) -> Self {
         // Hosts that are down are told at once, a server that takes no writes is of no use, and the
         // time-out is what `Capabilities` speak of.
         let connector =
             connector.with_session_timeout(timeout).with_readonly(false).with_fail_eagerly();
-        // The driver's own part of the session's time-out: `Pulse` counts on how often it pings.
+        // The driver's own part of the session's time-out: `SessionLiveness` counts on how often it pings.
         let connector = connector.with_connection_timeout(Duration::ZERO);
-        Self { connector, cluster, timeout, travel, manner, slot: Mutex::new(Slot::None) }
+        Self {
+            connector,
+            cluster,
+            timeout,
+            in_flight_max,
+            node_options,
+            slot: Mutex::new(Slot::None),
+        }
     }
 
     pub(crate) fn connector(&self) -> &Connector {
@@ -127,7 +137,7 @@ impl Sessions {
         }
     }
 
-    /// The session, if it is open.
+    /// The session::opener, if it is open.
     pub(crate) fn current(&self) -> Option<Arc<Session>> {
         match &*self.slot() {
             Slot::Open(session) if !session.is_over() => Some(Arc::clone(session)),
@@ -135,7 +145,7 @@ impl Sessions {
         }
     }
 
-    /// The session, opened if need be, within a part of `limit`.
+    /// The session::opener, opened if need be, within a part of `limit`.
     pub(crate) async fn get(
         &self,
         action: Action,
@@ -198,8 +208,8 @@ impl Sessions {
             return Ok(session);
         }
         let (done, opening) = watch::channel(None);
-        let (cluster, manner) = (Arc::clone(&self.cluster), Arc::clone(&self.manner));
-        let attempt = attempt(self.connector.clone(), cluster, self.travel, manner);
+        let (cluster, node_options) = (Arc::clone(&self.cluster), Arc::clone(&self.node_options));
+        let attempt = attempt(self.connector.clone(), cluster, self.in_flight_max, node_options);
         // In a task of its own: whoever waits for it may be dropped.
         tokio::spawn(async move { done.send(Some(attempt.await)) });
         *slot = Slot::Opening(opening.clone());
@@ -216,22 +226,31 @@ impl Sessions {
 async fn attempt(
     connector: Connector,
     cluster: Arc<str>,
-    travel: Duration,
-    manner: Arc<Manner>,
+    in_flight_max: Duration,
+    node_options: Arc<NodeOptions>,
 ) -> Result<Arc<Session>, Error> {
     let asked_at = Instant::now();
     let client = connector.connect(&cluster).await?;
-    let pulse = Arc::new(Pulse::new(asked_at, client.session_timeout()));
-    let ledger = Arc::new(Ledger::default());
+    let liveness = Arc::new(SessionLiveness::new(asked_at, client.session_timeout()));
+    let holds = Arc::new(HoldTable::default());
     let states = client.state_watcher();
-    let (places, runtime) = (Places::default(), Handle::current());
+    let (local_waiters, runtime) = (LocalWaiters::default(), Handle::current());
     let broken = AtomicBool::new(false);
-    let session = Session { client, pulse, ledger, manner, places, travel, runtime, broken };
+    let session = Session {
+        client,
+        liveness,
+        holds,
+        node_options,
+        local_waiters,
+        in_flight_max,
+        runtime,
+        broken,
+    };
     let session = Arc::new(session);
-    tokio::spawn(keeper::keep(
+    tokio::spawn(cleanup::keep(
         Arc::downgrade(&session),
-        Arc::clone(&session.ledger),
-        Arc::clone(&session.pulse),
+        Arc::clone(&session.holds),
+        Arc::clone(&session.liveness),
         states,
     ));
     Ok(session)

@@ -1,4 +1,4 @@
-//! The keeper: one task a session, which ends holds at their TTL and asks for signs of life.
+//! The cleanup: one task a session, which ends holds at their TTL and asks for signs of life.
 
 use std::{
     sync::{Arc, Weak},
@@ -12,17 +12,17 @@ use tokio::{
 use zookeeper_client::StateWatcher;
 
 use crate::{
+    commands,
     error::{is_rejected, tell_undeletable},
-    ledger::{Due, Ledger},
-    nodes,
-    pulse::Pulse,
-    search::search,
-    session::Session,
+    session::hold_table::{Due, HoldTable},
+    session::liveness::SessionLiveness,
+    session::opener::Session,
+    session::search::search,
 };
 
-/// A ledger that ends with its keeper, also if that is dropped together with its runtime: its entries
+/// A ledger that ends with its cleanup, also if that is dropped together with its runtime: its entries
 /// hold the session, and so themselves.
-struct Kept(Arc<Ledger>);
+struct Kept(Arc<HoldTable>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -33,51 +33,51 @@ impl Drop for Kept {
 /// Looks after a session until it is over or nobody uses it any more.
 pub(crate) fn keep(
     session: Weak<Session>,
-    ledger: Arc<Ledger>,
-    pulse: Arc<Pulse>,
+    holds: Arc<HoldTable>,
+    liveness: Arc<SessionLiveness>,
     states: StateWatcher,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Here, as the runtime may be dropped before it has polled anything.
-    let ledger = Kept(ledger);
-    watch_over(session, ledger, pulse, states)
+    let holds = Kept(holds);
+    watch_over(session, holds, liveness, states)
 }
 
 async fn watch_over(
     session: Weak<Session>,
-    ledger: Kept,
-    pulse: Arc<Pulse>,
+    holds: Kept,
+    liveness: Arc<SessionLiveness>,
     mut states: StateWatcher,
 ) {
-    let ledger = &ledger.0;
-    let mut beating: Option<JoinHandle<()>> = None;
+    let holds = &holds.0;
+    let mut heartbeat: Option<JoinHandle<()>> = None;
     loop {
         if states.state().is_terminated() {
-            pulse.session_deadline().expire();
+            liveness.session_deadline().expire();
             return;
         }
-        let (due, next) = ledger.due(Instant::now());
+        let (due, next) = holds.due(Instant::now());
         for due in due {
             tokio::spawn(end(due));
         }
-        if ledger.is_closed() {
+        if holds.is_closed() {
             return;
         }
         let far = Instant::now() + Duration::from_hours(24);
         let mut wake_at = next.unwrap_or(far);
         // Without a hold nobody asks whether the session lives.
-        if !ledger.is_empty() {
-            let mut beat_at = pulse.last() + pulse.interval();
+        if !holds.is_empty() {
+            let mut beat_at = liveness.last() + liveness.interval();
             if beat_at <= Instant::now() {
-                let waits = beating.as_ref().is_some_and(|beating| !beating.is_finished());
+                let waits = heartbeat.as_ref().is_some_and(|heartbeat| !heartbeat.is_finished());
                 if let Some(session) = session.upgrade().filter(|_| !waits) {
-                    beating = Some(tokio::spawn(async move { nodes::beat(&session).await }));
+                    heartbeat = Some(tokio::spawn(async move { commands::beat(&session).await }));
                 }
-                beat_at = Instant::now() + pulse.interval() / 8;
+                beat_at = Instant::now() + liveness.interval() / 8;
             }
             wake_at = wake_at.min(beat_at);
         }
         tokio::select! {
-            () = ledger.changed.notified() => {}
+            () = holds.changed.notified() => {}
             _ = states.changed() => {}
             () = time::sleep_until(wake_at) => {}
         }
@@ -87,23 +87,23 @@ async fn watch_over(
 /// Deletes what stands for a hold until the servers confirm it or refuse it for good, or the session
 /// is over.
 async fn end(due: Due) {
-    let Due { session, proof, sure } = due;
-    let mut search = search(session.travel);
+    let Due { session, owner_node, sure } = due;
+    let mut search = search(session.in_flight_max);
     while !session.is_over() {
         let asked_at = Instant::now();
-        match nodes::end(&session, &proof).await {
+        match commands::end(&session, &owner_node).await {
             Ok(true) => break,
             Ok(false) if sure || search.found_nothing(asked_at) => break,
             // It goes with the session, which must not be kept open for it.
             Err(err) if is_rejected(&err) => {
-                tell_undeletable(&proof.place.lock(), &err);
+                tell_undeletable(&owner_node.place.lock(), &err);
                 break;
             }
             Ok(false) | Err(_) => {}
         }
         search.pause().await;
     }
-    session.ledger.remove(&proof);
+    session.holds.remove(&owner_node);
 }
 
 #[cfg(test)]
@@ -113,28 +113,28 @@ mod tests {
 
     use super::*;
     use crate::{
-        fake::{self, Answer},
-        ledger::Proof,
-        schema::Place,
+        schema::LockPaths,
+        session::fake_server::{self, Answer},
+        session::hold_table::OwnerNode,
     };
 
     const TTL: Duration = Duration::from_mins(1);
 
-    fn proof() -> Proof {
-        let place = Place::new("n", &LockId::new("x").unwrap());
-        Proof { place, generation: 0, owner: OwnerToken::random().unwrap() }
+    fn owner_node() -> OwnerNode {
+        let place = LockPaths::new("n", &LockId::new("x").unwrap());
+        OwnerNode { place, generation: 0, owner: OwnerToken::random().unwrap() }
     }
 
     /// Its entry would hold the session, and the session its ledger.
     #[tokio::test]
     async fn a_claim_that_comes_after_its_session_s_end_does_not_keep_it() {
-        let sessions = fake::sessions(|_| Answer::Expired);
-        let session = fake::open(&sessions).await;
-        nodes::beat(&session).await;
-        session.pulse.session_deadline().expired().await;
+        let sessions = fake_server::sessions(|_| Answer::Expired);
+        let session = fake_server::open(&sessions).await;
+        commands::beat(&session).await;
+        session.liveness.session_deadline().expired().await;
         let end = Instant::now() + TTL;
-        session.ledger.claim(&session, proof(), end).granted();
-        drop(session.ledger.claim(&session, proof(), end));
+        session.holds.pending(&session, owner_node(), end).granted();
+        drop(session.holds.pending(&session, owner_node(), end));
         let kept = Arc::downgrade(&session);
         drop((session, sessions));
         assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
@@ -142,13 +142,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_hold_does_not_keep_a_session_whose_keeper_never_began() {
-        let sessions = fake::sessions(|_| Answer::Expired);
-        let session = fake::open(&sessions).await;
-        let (ledger, pulse) = (Arc::clone(&session.ledger), Arc::clone(&session.pulse));
+        let sessions = fake_server::sessions(|_| Answer::Expired);
+        let session = fake_server::open(&sessions).await;
+        let (holds, liveness) = (Arc::clone(&session.holds), Arc::clone(&session.liveness));
         let states = session.client.state_watcher();
-        let keeper = keep(Arc::downgrade(&session), ledger, pulse, states);
-        session.ledger.claim(&session, proof(), Instant::now() + TTL).granted();
-        drop(keeper);
+        let cleanup = keep(Arc::downgrade(&session), holds, liveness, states);
+        session.holds.pending(&session, owner_node(), Instant::now() + TTL).granted();
+        drop(cleanup);
         let kept = Arc::downgrade(&session);
         drop((session, sessions));
         assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
@@ -156,9 +156,10 @@ mod tests {
 
     #[test]
     fn a_hold_does_not_keep_a_session_whose_runtime_has_ended() {
-        let (runtime, sessions) = (Runtime::new().unwrap(), fake::sessions(|_| Answer::Expired));
-        let session = runtime.block_on(fake::open(&sessions));
-        session.ledger.claim(&session, proof(), Instant::now() + TTL).granted();
+        let (runtime, sessions) =
+            (Runtime::new().unwrap(), fake_server::sessions(|_| Answer::Expired));
+        let session = runtime.block_on(fake_server::open(&sessions));
+        session.holds.pending(&session, owner_node(), Instant::now() + TTL).granted();
         drop(runtime);
         let kept = Arc::downgrade(&session);
         drop((session, sessions));

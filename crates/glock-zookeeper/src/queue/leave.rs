@@ -7,11 +7,11 @@ use tokio::time::{self, Instant};
 use zookeeper_client::{Error, MultiWriteError};
 
 use crate::{
+    commands::{self, commit},
     error::{is_rejected, tell_undeletable},
-    nodes::{self, commit},
-    schema::Place,
-    search::search,
-    session::Session,
+    schema::LockPaths,
+    session::opener::Session,
+    session::search::search,
 };
 
 /// The first and the longest pause between two tries to give up a place: others wait behind it.
@@ -25,12 +25,12 @@ pub(crate) fn name_of(path: &str) -> String {
 /// The nodes in the queue that are this waiter's.
 pub(crate) async fn mine(
     session: &Session,
-    place: &Place,
+    place: &LockPaths,
     waiter: &OwnerToken,
 ) -> Result<Vec<String>, Error> {
     let (queue, prefix) = (place.queue(), name_of(&place.wait(waiter)));
-    let read = || nodes::fresh(session, &queue, || session.client.list_children(&queue));
-    match nodes::steadily(session, read).await {
+    let read = || commands::synced_read(session, &queue, || session.client.list_children(&queue));
+    match commands::retry_read(session, read).await {
         Ok(mut names) => {
             names.retain(|name| name.starts_with(&prefix));
             Ok(names)
@@ -41,7 +41,7 @@ pub(crate) async fn mine(
 }
 
 /// Gives up one place, and the queue with it if that was the last.
-async fn leave(session: &Session, place: &Place, name: &str) -> Result<(), Error> {
+async fn leave(session: &Session, place: &LockPaths, name: &str) -> Result<(), Error> {
     let path = place.waiter(name);
     let mut last = true;
     loop {
@@ -65,14 +65,18 @@ async fn leave(session: &Session, place: &Place, name: &str) -> Result<(), Error
 
 /// Deletes a queue that nobody else will sweep up, if it is empty: the last two in it may have left
 /// at once, each before the other's eyes.
-pub(crate) async fn sweep(session: &Session, place: &Place) {
-    if session.manner.is_persistent() {
+pub(crate) async fn sweep(session: &Session, place: &LockPaths) {
+    if session.node_options.is_persistent() {
         let _ = commit(session, |writer| writer.add_delete(&place.queue(), None)).await;
     }
 }
 
 /// Gives up whatever places the waiter has; how many those were.
-async fn leave_all(session: &Session, place: &Place, waiter: &OwnerToken) -> Result<usize, Error> {
+async fn leave_all(
+    session: &Session,
+    place: &LockPaths,
+    waiter: &OwnerToken,
+) -> Result<usize, Error> {
     let names = mine(session, place, waiter).await?;
     for name in &names {
         leave(session, place, name).await?;
@@ -81,7 +85,7 @@ async fn leave_all(session: &Session, place: &Place, waiter: &OwnerToken) -> Res
 }
 
 /// Gives up a place that is known, and so was made once and for all; whether it is gone.
-pub(crate) async fn leave_known(session: &Session, place: &Place, name: &str) -> bool {
+pub(crate) async fn leave_known(session: &Session, place: &LockPaths, name: &str) -> bool {
     let mut pause = PAUSE;
     while !session.is_over() {
         match leave(session, place, name).await {
@@ -99,8 +103,8 @@ pub(crate) async fn leave_known(session: &Session, place: &Place, name: &str) ->
 
 /// Gives up whatever places the waiter has, until the servers have said for long enough that it has
 /// none.
-pub(crate) async fn leave_surely(session: &Session, place: &Place, waiter: &OwnerToken) {
-    let mut search = search(session.travel);
+pub(crate) async fn leave_surely(session: &Session, place: &LockPaths, waiter: &OwnerToken) {
+    let mut search = search(session.in_flight_max);
     while !session.is_over() {
         let asked_at = Instant::now();
         match leave_all(session, place, waiter).await {

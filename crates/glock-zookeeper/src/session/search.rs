@@ -8,8 +8,8 @@ use glock_core::toolkit::LateRequestProbe;
 const LASTS_MIN: Duration = Duration::from_secs(4);
 
 /// A search for a request that may `travel` so long, and for four seconds at least.
-pub(crate) fn search(travel: Duration) -> LateRequestProbe {
-    LateRequestProbe::new(travel.max(LASTS_MIN))
+pub(crate) fn search(in_flight_max: Duration) -> LateRequestProbe {
+    LateRequestProbe::new(in_flight_max.max(LASTS_MIN))
 }
 
 #[cfg(test)]
@@ -19,8 +19,8 @@ mod tests {
     use super::*;
 
     /// When a search ends that finds nothing, and after how many looks.
-    async fn looks(travel: Duration) -> (Duration, u32) {
-        let (began, mut search, mut looks) = (Instant::now(), search(travel), 1);
+    async fn looks(in_flight_max: Duration) -> (Duration, u32) {
+        let (began, mut search, mut looks) = (Instant::now(), search(in_flight_max), 1);
         while !search.found_nothing(Instant::now()) {
             search.pause().await;
             looks += 1;

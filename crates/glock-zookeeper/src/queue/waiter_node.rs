@@ -1,4 +1,4 @@
-//! `Spot`: a waiter's place in the servers' queue, given up when it is dropped.
+//! `WaiterNode`: a waiter's place in the servers' queue, given up when it is dropped.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use glock_core::{Action, LockError, OwnerToken};
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
-    error::{doubt, error, is_unknown},
-    leave::{leave_known, leave_surely, mine, name_of},
-    nodes::{self, commit},
-    places::Standing,
-    schema::Place,
-    session::Session,
+    commands::{self, commit},
+    error::{error, in_doubt, is_unknown},
+    queue::leave::{leave_known, leave_surely, mine, name_of},
+    queue::local_waiters::Standing,
+    schema::LockPaths,
+    session::opener::Session,
 };
 
 /// A waiter's place in the servers' queue: an ephemeral node that they have numbered. Dropped, it
 /// is given up, also when it is not known whether it was made.
-pub(crate) struct Spot {
+pub(crate) struct WaiterNode {
     session: Arc<Session>,
-    place: Place,
+    place: LockPaths,
     waiter: OwnerToken,
     /// Empty until it is known to be made.
     name: String,
@@ -33,32 +33,32 @@ enum Made {
     /// The answer was lost, and there is none by now. The request may still be on its way.
     Lost(Error),
     /// The answer was lost, and so was the look for what has become of it.
-    Doubt(Error),
+    InDoubt(Error),
 }
 
 const ROUNDS_MAX: u32 = 12;
 
-impl Spot {
+impl WaiterNode {
     /// Goes to the end of the line. Each time that an answer is lost, under another name: what comes
     /// late would stand in line as well, maybe before what was made in its stead.
-    pub(crate) async fn join(session: &Arc<Session>, place: &Place) -> Result<Self, LockError> {
+    pub(crate) async fn join(session: &Arc<Session>, place: &LockPaths) -> Result<Self, LockError> {
         let mut last = Error::ConnectionLoss;
         for _ in 0..ROUNDS_MAX {
             let (session, place, waiter) =
                 (Arc::clone(session), place.clone(), OwnerToken::random()?);
-            let mut spot =
+            let mut node =
                 Self { session, place, waiter, name: String::new(), taken: false, standing: None };
-            match spot.make().await {
+            match node.make().await {
                 Ok(Made::Stands) => {
-                    let (queue, name) = (spot.place.queue(), spot.name.clone());
-                    spot.standing = Some(spot.session.places.enter(queue, name));
-                    return Ok(spot);
+                    let (queue, name) = (node.place.queue(), node.name.clone());
+                    node.standing = Some(node.session.local_waiters.enter(queue, name));
+                    return Ok(node);
                 }
                 // Each of these is dropped as a place that may be there.
                 Ok(Made::Lost(err)) => last = err,
-                Ok(Made::Doubt(err)) => return Err(doubt(Action::Acquire, err)),
+                Ok(Made::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
                 Err(err) => {
-                    spot.taken = !is_unknown(&err);
+                    node.taken = !is_unknown(&err);
                     return Err(error(Action::Acquire, err));
                 }
             }
@@ -97,9 +97,9 @@ impl Spot {
                 Error::NoNode if queue => queue = false,
                 Error::NodeExists if !queue && index == 0 => queue = true,
                 Error::NoNode if index == 0 => {
-                    nodes::make_namespace(&self.session, &self.place).await?;
+                    commands::make_namespace(&self.session, &self.place).await?;
                 }
-                err if self.session.manner.yields(&err) => last = err,
+                err if self.session.node_options.adapt_to(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
                     let found = mine(&self.session, &self.place, &self.waiter).await;
                     return Ok(match found.map(|mut names| names.pop()) {
@@ -108,7 +108,7 @@ impl Spot {
                             Made::Stands
                         }
                         Ok(None) => Made::Lost(err),
-                        Err(err) => Made::Doubt(err),
+                        Err(err) => Made::InDoubt(err),
                     });
                 }
                 err => return Err(err),
@@ -118,18 +118,18 @@ impl Spot {
     }
 
     async fn make_in_queue(&self) -> Result<String, MultiWriteError> {
-        let (path, manner) = (self.place.wait(&self.waiter), &self.session.manner);
-        let options = manner.options(CreateMode::EphemeralSequential);
+        let (path, node_options) = (self.place.wait(&self.waiter), &self.session.node_options);
+        let options = node_options.options(CreateMode::EphemeralSequential);
         let made = self.session.client.create(&path, b"", &options).await;
         let (_, number) = made.inspect_err(|err| self.session.note(err))?;
         Ok(name_of(&format!("{path}{number}")))
     }
 
     async fn make_queue(&self) -> Result<String, MultiWriteError> {
-        let manner = &self.session.manner;
+        let node_options = &self.session.node_options;
         let results = commit(&self.session, |writer| {
-            writer.add_create(&self.place.queue(), b"", &manner.queue())?;
-            let options = manner.options(CreateMode::EphemeralSequential);
+            writer.add_create(&self.place.queue(), b"", &node_options.queue())?;
+            let options = node_options.options(CreateMode::EphemeralSequential);
             writer.add_create(&self.place.wait(&self.waiter), b"", &options)
         });
         let mut results = results.await?;
@@ -142,7 +142,7 @@ impl Spot {
     }
 }
 
-impl Drop for Spot {
+impl Drop for WaiterNode {
     fn drop(&mut self) {
         if self.taken {
             return;
@@ -181,14 +181,14 @@ mod tests {
     use super::*;
     use crate::{
         ZooKeeperLock,
-        fake::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
-        places,
+        queue::local_waiters,
+        session::fake_server::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
     };
 
     const SOON: Duration = Duration::from_secs(5);
 
-    fn place() -> Place {
-        Place::new("n", &LockId::new("x").unwrap())
+    fn place() -> LockPaths {
+        LockPaths::new("n", &LockId::new("x").unwrap())
     }
 
     /// Whose place in line a transaction makes.
@@ -204,7 +204,7 @@ mod tests {
     async fn a_place_whose_making_was_lost_is_asked_for_anew_under_another_name() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&seen);
-        let address = fake::start(move |transaction| {
+        let address = fake_server::start(move |transaction| {
             let Some(waiter) = waiter(transaction) else { return Answer::Refused(NODE_EXISTS) };
             let mut seen = note.lock().unwrap();
             seen.push(waiter);
@@ -225,18 +225,18 @@ mod tests {
     #[tokio::test]
     async fn a_known_place_is_gone_as_soon_as_it_is_left_though_an_answer_was_lost() {
         let mut left = 0;
-        let sessions = fake::sessions(move |transaction| {
+        let sessions = fake_server::sessions(move |transaction| {
             if waiter(transaction).is_some() {
                 return Answer::Made;
             }
             left += 1;
             if left == 1 { Answer::Lost } else { Answer::Refused(NO_NODE) }
         });
-        let session = fake::open(&sessions).await;
-        let spot = Spot::join(&session, &place()).await.unwrap();
-        let before = session.places.get(&place().queue(), spot.name()).unwrap();
-        drop(spot);
-        assert_eq!(timeout(SOON, places::gone(before)).await, Ok(true));
+        let session = fake_server::open(&sessions).await;
+        let node = WaiterNode::join(&session, &place()).await.unwrap();
+        let before = session.local_waiters.get(&place().queue(), node.name()).unwrap();
+        drop(node);
+        assert_eq!(timeout(SOON, local_waiters::gone(before)).await, Ok(true));
     }
 
     /// Nobody else would ever delete it, and nobody behind it would be served.
@@ -249,9 +249,9 @@ mod tests {
             // At first, there is no queue to make the place in.
             _ => NO_NODE,
         };
-        let sessions = fake::sessions_whose_reads(reads_fail, |_| Answer::Lost);
-        let session = fake::open(&sessions).await;
-        let err = Spot::join(&session, &place()).await.err().unwrap();
+        let sessions = fake_server::sessions_whose_reads(reads_fail, |_| Answer::Lost);
+        let session = fake_server::open(&sessions).await;
+        let err = WaiterNode::join(&session, &place()).await.err().unwrap();
         assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
         let seen = reads.load(SeqCst);
         assert!(seen <= 3, "{seen} reads");

@@ -13,18 +13,18 @@ use tokio::time::{self, Instant};
 use zookeeper_client::Error;
 
 use crate::{
-    claim::Claim,
-    error::{doubt, error, is_unknown},
-    ledger::Proof,
-    nodes::{self, FLAP_PAUSE},
-    schema::{self, Place},
-    session::{Session, Sessions},
-    take::{Form, Try, take},
+    acquire::{AcquireReply, AcquireTxn, take},
+    commands::{self, FLAP_PAUSE},
+    error::{error, in_doubt, is_unknown},
+    schema::{self, LockPaths},
+    session::hold_table::OwnerNode,
+    session::opener::{Session, Sessions},
+    session::pending_hold::PendingHold,
 };
 
 /// What the calls of one client share.
 #[derive(Debug)]
-pub(crate) struct Calls {
+pub(crate) struct Client {
     pub(crate) sessions: Sessions,
     pub(crate) namespace: String,
     pub(crate) limit: Duration,
@@ -54,7 +54,7 @@ impl Owners {
 }
 
 /// A lease that a call works on; the lease itself stays with the caller.
-pub(crate) struct Subject {
+pub(crate) struct LeaseRef {
     pub(crate) id: LockId,
     pub(crate) owner: OwnerToken,
     pub(crate) fence: FencingToken,
@@ -62,7 +62,7 @@ pub(crate) struct Subject {
     pub(crate) session_deadline: Option<SessionDeadline>,
 }
 
-impl Subject {
+impl LeaseRef {
     pub(crate) fn of(lease: &Lease) -> Self {
         Self {
             id: lease.id().clone(),
@@ -78,9 +78,9 @@ impl Subject {
     }
 }
 
-impl Calls {
-    pub(crate) fn place(&self, id: &LockId) -> Place {
-        Place::new(&self.namespace, id)
+impl Client {
+    pub(crate) fn place(&self, id: &LockId) -> LockPaths {
+        LockPaths::new(&self.namespace, id)
     }
 
     pub(crate) async fn session(&self, action: Action) -> Result<Arc<Session>, LockError> {
@@ -95,13 +95,13 @@ impl Calls {
         ttl: Duration,
     ) -> Result<Lease, LockError> {
         let session = self.session(Action::Acquire).await?;
-        let taken = self.take(&session, &id, &owners, ttl, Form::Plain).await;
+        let taken = self.take(&session, &id, &owners, ttl, AcquireTxn::Plain).await;
         if taken.is_ok() || !session.is_over() {
             return taken;
         }
         // What was asked for on a session that is over ends with it: ask on another one.
         let session = self.session(Action::Acquire).await?;
-        self.take(&session, &id, &owners, ttl, Form::Plain).await
+        self.take(&session, &id, &owners, ttl, AcquireTxn::Plain).await
     }
 
     /// Takes the lock on `session`, as a newcomer or as the first in line. Each time that an answer
@@ -113,30 +113,31 @@ impl Calls {
         id: &LockId,
         owners: &Owners,
         ttl: Duration,
-        form: Form<'_>,
+        txn: AcquireTxn<'_>,
     ) -> Result<Lease, LockError> {
         let mut last = Error::ConnectionLoss;
         for _ in 0..TRIES_MAX {
             let owner = owners.another()?;
-            let proof = Proof { place: self.place(id), generation: 0, owner: owner.clone() };
+            let owner_node =
+                OwnerNode { place: self.place(id), generation: 0, owner: owner.clone() };
             let sent_at = Instant::now();
-            let claim = session.ledger.claim(session, proof, sent_at + ttl);
-            match take(session, claim.proof(), form).await {
-                Ok(Try::Granted(fence)) => {
-                    claim.granted();
+            let pending = session.holds.pending(session, owner_node, sent_at + ttl);
+            match take(session, pending.owner_node(), txn).await {
+                Ok(AcquireReply::Granted(fence)) => {
+                    pending.granted();
                     let lease = Lease::granted(id.clone(), owner, fence, sent_at, ttl);
-                    return Ok(lease.bound_to(session.pulse.session_deadline().clone()));
+                    return Ok(lease.bound_to(session.liveness.session_deadline().clone()));
                 }
-                Ok(Try::Held) => {
-                    claim.refused();
+                Ok(AcquireReply::Held) => {
+                    pending.refused();
                     return Err(LockError::Held { id: id.clone(), holder: None });
                 }
                 // The claim is dropped, and what may still come is deleted.
-                Ok(Try::Lost(err)) => last = err,
-                Ok(Try::Doubt(err)) => return Err(doubt(Action::Acquire, err)),
+                Ok(AcquireReply::Lost(err)) => last = err,
+                Ok(AcquireReply::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
                 Err(err) => {
                     if !is_unknown(&err) {
-                        claim.refused();
+                        pending.refused();
                     }
                     return Err(error(Action::Acquire, err));
                 }
@@ -148,38 +149,38 @@ impl Calls {
     /// Ends a hold that nobody learned of. The ledger sees to it.
     pub(crate) fn take_back(&self, owners: &Owners) {
         if let (Some(session), Some(owner)) = (self.sessions.current(), owners.latest()) {
-            session.ledger.doom(&owner, 0);
+            session.holds.expire_now(&owner, 0);
         }
     }
 
-    pub(crate) async fn release(&self, subject: Subject) -> Result<(), LockError> {
+    pub(crate) async fn release(&self, lease: LeaseRef) -> Result<(), LockError> {
         let session = self.session(Action::Release).await?;
-        let ended = match session.ledger.release(&self.place(&subject.id), &subject.owner) {
-            Some(claim) => match self.end_own(&session, claim).await {
+        let ended = match session.holds.release(&self.place(&lease.id), &lease.owner) {
+            Some(pending) => match self.end_own(&session, pending).await {
                 // Gone, or moved away by a renewal elsewhere.
-                Ok(false) => self.end_any(&session, &subject).await,
+                Ok(false) => self.end_any(&session, &lease).await,
                 ended => ended,
             },
-            None => self.end_any(&session, &subject).await,
+            None => self.end_any(&session, &lease).await,
         };
         match ended {
             Ok(true) => Ok(()),
             // All holds have ended with their session.
-            Ok(false) | Err(Error::SessionExpired) => Err(subject.not_held()),
+            Ok(false) | Err(Error::SessionExpired) => Err(lease.not_held()),
             Err(err) => Err(error(Action::Release, err)),
         }
     }
 
-    async fn end_own(&self, session: &Session, claim: Claim) -> Result<bool, Error> {
-        let mut doubt = false;
+    async fn end_own(&self, session: &Session, pending: PendingHold) -> Result<bool, Error> {
+        let mut in_doubt = false;
         loop {
-            match nodes::end(session, claim.proof()).await {
+            match commands::end(session, pending.owner_node()).await {
                 Ok(ended) => {
-                    claim.refused();
+                    pending.refused();
                     // Gone after an answer was lost: that request has done it.
-                    return Ok(ended || doubt);
+                    return Ok(ended || in_doubt);
                 }
-                Err(err) if is_unknown(&err) && !session.is_over() => doubt = true,
+                Err(err) if is_unknown(&err) && !session.is_over() => in_doubt = true,
                 Err(err) => return Err(err),
             }
             time::sleep(FLAP_PAUSE).await;
@@ -187,23 +188,24 @@ impl Calls {
     }
 
     /// Releases a lease that this client does not have on record: of another client, or long over.
-    async fn end_any(&self, session: &Session, subject: &Subject) -> Result<bool, Error> {
-        let place = self.place(&subject.id);
-        let mut doubt = false;
+    async fn end_any(&self, session: &Session, lease: &LeaseRef) -> Result<bool, Error> {
+        let place = self.place(&lease.id);
+        let mut in_doubt = false;
         let mut generation = 0;
         loop {
-            let proof = Proof { place: place.clone(), generation, owner: subject.owner.clone() };
-            match nodes::end(session, &proof).await {
+            let owner_node =
+                OwnerNode { place: place.clone(), generation, owner: lease.owner.clone() };
+            match commands::end(session, &owner_node).await {
                 Ok(true) => return Ok(true),
-                Ok(false) => match nodes::find(session, &place, subject.fence).await? {
+                Ok(false) => match commands::find(session, &place, lease.fence).await? {
                     Some(found) if found != generation => {
                         generation = found;
                         continue;
                     }
                     // Gone, or another owner's.
-                    _ => return Ok(doubt),
+                    _ => return Ok(in_doubt),
                 },
-                Err(err) if is_unknown(&err) && !session.is_over() => doubt = true,
+                Err(err) if is_unknown(&err) && !session.is_over() => in_doubt = true,
                 Err(err) => return Err(err),
             }
             time::sleep(FLAP_PAUSE).await;
@@ -214,13 +216,13 @@ impl Calls {
         let session = self.session(Action::Inspect).await?;
         let place = self.place(id);
         let path = place.lock();
-        let read = || nodes::fresh(&session, &path, || session.client.get_data(&path));
-        match nodes::steadily(&session, read).await {
+        let read = || commands::synced_read(&session, &path, || session.client.get_data(&path));
+        match commands::retry_read(&session, read).await {
             Ok((data, stat)) => Ok(Some(schema::holder(&data, &stat))),
             // What is not there can be asked for by anybody: may this one see it if it is?
             Err(Error::NoNode) => {
                 let namespace = || session.client.get_data(place.namespace());
-                match nodes::steadily(&session, namespace).await {
+                match commands::retry_read(&session, namespace).await {
                     Ok(_) | Err(Error::NoNode) => Ok(None),
                     Err(err) => Err(error(Action::Inspect, err)),
                 }

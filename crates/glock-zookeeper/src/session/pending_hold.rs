@@ -1,24 +1,24 @@
-//! `Claim`: a hold that somebody is asking for or releasing.
+//! `PendingHold`: a hold that somebody is asking for or releasing.
 
 use std::sync::Arc;
 
-use crate::{ledger::Proof, session::Session};
+use crate::{session::hold_table::OwnerNode, session::opener::Session};
 
 /// A hold that somebody is asking for or releasing. Dropped before that has come to an end, it is
-/// ended by the keeper.
-pub(crate) struct Claim {
+/// ended by the cleanup.
+pub(crate) struct PendingHold {
     session: Arc<Session>,
-    proof: Proof,
+    owner_node: OwnerNode,
     open: bool,
 }
 
-impl Claim {
-    pub(crate) fn new(session: Arc<Session>, proof: Proof) -> Self {
-        Self { session, proof, open: true }
+impl PendingHold {
+    pub(crate) fn new(session: Arc<Session>, owner_node: OwnerNode) -> Self {
+        Self { session, owner_node, open: true }
     }
 
-    pub(crate) fn proof(&self) -> &Proof {
-        &self.proof
+    pub(crate) fn owner_node(&self) -> &OwnerNode {
+        &self.owner_node
     }
 
     /// Dropped, the hold is left to its TTL: it may have been moved here, and who has the lease
@@ -31,20 +31,20 @@ impl Claim {
     /// The servers have granted it.
     pub(crate) fn granted(mut self) {
         self.open = false;
-        self.session.ledger.grant(&self.proof);
+        self.session.holds.grant(&self.owner_node);
     }
 
     /// The servers do not have it, and will not.
     pub(crate) fn refused(mut self) {
         self.open = false;
-        self.session.ledger.remove(&self.proof);
+        self.session.holds.remove(&self.owner_node);
     }
 }
 
-impl Drop for Claim {
+impl Drop for PendingHold {
     fn drop(&mut self) {
         if self.open {
-            self.session.ledger.doom(&self.proof.owner, self.proof.generation);
+            self.session.holds.expire_now(&self.owner_node.owner, self.owner_node.generation);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `Manner`: with which permissions, and of which kind, nodes are made.
+//! `NodeOptions`: with which permissions, and of which kind, nodes are made.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -6,7 +6,7 @@ use zookeeper_client::{Acl, Acls, CreateMode, CreateOptions, Error};
 
 /// How nodes are made.
 #[derive(Debug)]
-pub(crate) struct Manner {
+pub(crate) struct NodeOptions {
     /// As the application wants them; `None`: for the session's own identity, if it has one.
     acls: Option<Vec<Acl>>,
     pub(crate) label: String,
@@ -16,7 +16,7 @@ pub(crate) struct Manner {
     persistent: AtomicBool,
 }
 
-impl Manner {
+impl NodeOptions {
     pub(crate) fn new(acls: Option<Vec<Acl>>, label: String, persistent: bool) -> Self {
         Self { acls, label, anonymous: false.into(), persistent: persistent.into() }
     }
@@ -43,7 +43,7 @@ impl Manner {
     }
 
     /// Whether the servers' refusal can be met by making nodes in another manner from now on.
-    pub(crate) fn yields(&self, err: &Error) -> bool {
+    pub(crate) fn adapt_to(&self, err: &Error) -> bool {
         match err {
             Error::InvalidAcl if self.acls.is_none() => self.anonymous.store(true, Relaxed),
             Error::Unimplemented => self.persistent.store(true, Relaxed),
@@ -59,28 +59,37 @@ mod tests {
 
     #[test]
     fn nodes_are_opened_to_everybody_only_after_the_servers_said_that_there_is_no_identity() {
-        let manner = Manner::new(None, String::new(), false);
-        let options = |manner: &Manner| format!("{:?}", manner.options(CreateMode::Ephemeral));
-        assert!(options(&manner).contains("CreatorAll"));
-        assert!(!manner.yields(&Error::NoAuth) && options(&manner).contains("CreatorAll"));
-        assert!(manner.yields(&Error::InvalidAcl) && options(&manner).contains("AnyoneAll"));
+        let node_options = NodeOptions::new(None, String::new(), false);
+        let options = |node_options: &NodeOptions| {
+            format!("{:?}", node_options.options(CreateMode::Ephemeral))
+        };
+        assert!(options(&node_options).contains("CreatorAll"));
+        assert!(
+            !node_options.adapt_to(&Error::NoAuth) && options(&node_options).contains("CreatorAll")
+        );
+        assert!(
+            node_options.adapt_to(&Error::InvalidAcl)
+                && options(&node_options).contains("AnyoneAll")
+        );
         // Two calls may be refused at once.
-        assert!(manner.yields(&Error::InvalidAcl));
+        assert!(node_options.adapt_to(&Error::InvalidAcl));
     }
 
     #[test]
     fn given_permissions_are_never_widened() {
         let given = Acls::anyone_read().to_vec();
-        let manner = Manner::new(Some(given), String::new(), false);
-        assert!(!manner.yields(&Error::InvalidAcl));
-        assert!(!format!("{:?}", manner.options(CreateMode::Ephemeral)).contains("AnyoneAll"));
+        let node_options = NodeOptions::new(Some(given), String::new(), false);
+        assert!(!node_options.adapt_to(&Error::InvalidAcl));
+        assert!(
+            !format!("{:?}", node_options.options(CreateMode::Ephemeral)).contains("AnyoneAll")
+        );
     }
 
     #[test]
     fn servers_without_container_nodes_get_persistent_ones() {
-        let manner = Manner::new(None, String::new(), false);
-        assert!(format!("{:?}", manner.queue()).contains("Container"));
-        assert!(manner.yields(&Error::Unimplemented));
-        assert!(format!("{:?}", manner.queue()).contains("Persistent"));
+        let node_options = NodeOptions::new(None, String::new(), false);
+        assert!(format!("{:?}", node_options.queue()).contains("Container"));
+        assert!(node_options.adapt_to(&Error::Unimplemented));
+        assert!(format!("{:?}", node_options.queue()).contains("Persistent"));
     }
 }

@@ -5,30 +5,30 @@ use tokio::time;
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, MultiWriter};
 
 use crate::{
+    commands::{FLAP_PAUSE, add_hold, commit, is_there, make_namespace, retry_read},
     error::is_unknown,
-    ledger::Proof,
-    nodes::{FLAP_PAUSE, add_hold, commit, is_there, make_namespace, steadily},
     schema,
-    session::Session,
+    session::hold_table::OwnerNode,
+    session::opener::Session,
 };
 
 /// More often than servers, other clients and the sweep of empty parents get in each other's way.
 const ROUNDS_MAX: u32 = 12;
 
 /// What became of a try.
-pub(crate) enum Try {
+pub(crate) enum AcquireReply {
     Granted(FencingToken),
     Held,
     /// The answer was lost, and nothing was granted by now. The request may still be on its way, so
     /// nobody may ask for the same again.
     Lost(Error),
     /// It was granted or may have been, and no more could be found out.
-    Doubt(Error),
+    InDoubt(Error),
 }
 
 /// Which transaction fits what is there already.
 #[derive(Clone, Copy)]
-pub(crate) enum Form<'a> {
+pub(crate) enum AcquireTxn<'a> {
     /// The usual one: `lock` and `own` are made; `queue` as well, and deleted again, which proves
     /// that nobody waits.
     Plain,
@@ -42,46 +42,52 @@ pub(crate) enum Form<'a> {
 /// has become of it.
 pub(crate) async fn take(
     session: &Session,
-    proof: &Proof,
-    mut form: Form<'_>,
-) -> Result<Try, Error> {
+    owner_node: &OwnerNode,
+    mut txn: AcquireTxn<'_>,
+) -> Result<AcquireReply, Error> {
     let mut last = Error::ConnectionLoss;
     for _ in 0..ROUNDS_MAX {
         let (index, err) =
-            match commit(session, |writer| add_take(writer, session, proof, form)).await {
-                Ok(results) => return granted(session, proof, results).await,
+            match commit(session, |writer| add_take(writer, session, owner_node, txn)).await {
+                Ok(results) => return granted(session, owner_node, results).await,
                 Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
                 Err(MultiWriteError::RequestFailed { source }) if is_unknown(&source) => {
                     if session.is_over() {
                         return Err(source);
                     }
                     time::sleep(FLAP_PAUSE).await;
-                    return Ok(match own(session, proof).await {
-                        Ok(Some(fence)) => Try::Granted(fence),
-                        Ok(None) => Try::Lost(source),
-                        Err(err) => Try::Doubt(err),
+                    return Ok(match own(session, owner_node).await {
+                        Ok(Some(fence)) => AcquireReply::Granted(fence),
+                        Ok(None) => AcquireReply::Lost(source),
+                        Err(err) => AcquireReply::InDoubt(err),
                     });
                 }
                 Err(MultiWriteError::RequestFailed { source }) => return Err(source),
             };
-        form = match (form, index, err) {
-            (Form::Plain | Form::Queue | Form::Line { .. }, 0 | 1, Error::NodeExists)
-            | (Form::Queue, 2, Error::NotEmpty) => {
-                return Ok(Try::Held);
+        txn = match (txn, index, err) {
+            (
+                AcquireTxn::Plain | AcquireTxn::Queue | AcquireTxn::Line { .. },
+                0 | 1,
+                Error::NodeExists,
+            )
+            | (AcquireTxn::Queue, 2, Error::NotEmpty) => {
+                return Ok(AcquireReply::Held);
             }
-            (Form::Plain, 2, Error::NodeExists) => Form::Queue,
-            (form, 0, Error::NoNode) => {
-                make_namespace(session, &proof.place).await?;
-                form
+            (AcquireTxn::Plain, 2, Error::NodeExists) => AcquireTxn::Queue,
+            (txn, 0, Error::NoNode) => {
+                make_namespace(session, &owner_node.place).await?;
+                txn
             }
-            (Form::Line { place, .. }, 3, Error::NotEmpty) => Form::Line { place, last: false },
+            (AcquireTxn::Line { place, .. }, 3, Error::NotEmpty) => {
+                AcquireTxn::Line { place, last: false }
+            }
             // The place in line is gone.
-            (Form::Line { .. }, 2, Error::NoNode) => return Err(Error::RuntimeInconsistent),
+            (AcquireTxn::Line { .. }, 2, Error::NoNode) => return Err(Error::RuntimeInconsistent),
             // It was swept meanwhile.
-            (Form::Queue, 2, Error::NoNode) => Form::Plain,
-            (form, _, err) if session.manner.yields(&err) => {
+            (AcquireTxn::Queue, 2, Error::NoNode) => AcquireTxn::Plain,
+            (txn, _, err) if session.node_options.adapt_to(&err) => {
                 last = err;
-                form
+                txn
             }
             (_, _, err) => return Err(err),
         };
@@ -92,18 +98,18 @@ pub(crate) async fn take(
 fn add_take(
     writer: &mut MultiWriter<'_>,
     session: &Session,
-    proof: &Proof,
-    form: Form<'_>,
+    owner_node: &OwnerNode,
+    txn: AcquireTxn<'_>,
 ) -> Result<(), Error> {
-    let (manner, queue) = (&session.manner, proof.place.queue());
-    add_hold(writer, session, proof, None)?;
-    match form {
-        Form::Plain => {
-            writer.add_create(&queue, b"", &manner.options(CreateMode::Persistent))?;
+    let (node_options, queue) = (&session.node_options, owner_node.place.queue());
+    add_hold(writer, session, owner_node, None)?;
+    match txn {
+        AcquireTxn::Plain => {
+            writer.add_create(&queue, b"", &node_options.options(CreateMode::Persistent))?;
             writer.add_delete(&queue, None)
         }
-        Form::Queue => writer.add_delete(&queue, None),
-        Form::Line { place, last } => {
+        AcquireTxn::Queue => writer.add_delete(&queue, None),
+        AcquireTxn::Line { place, last } => {
             writer.add_delete(place, None)?;
             if last { writer.add_delete(&queue, None) } else { Ok(()) }
         }
@@ -113,39 +119,39 @@ fn add_take(
 /// The token of a grant, from the answer that granted it.
 async fn granted(
     session: &Session,
-    proof: &Proof,
+    owner_node: &OwnerNode,
     results: Vec<MultiWriteResult>,
-) -> Result<Try, Error> {
+) -> Result<AcquireReply, Error> {
     let stat = results.into_iter().find_map(|result| match result {
         // Servers before 3.7.2, 3.8.2 and 3.9.0 answer nonsense here.
         MultiWriteResult::Create { stat, .. } if !stat.is_invalid() => Some(stat),
         _ => None,
     });
     match stat {
-        Some(stat) => Ok(Try::Granted(schema::fence(&stat))),
-        None => match token(session, proof).await {
-            Ok(Some(fence)) => Ok(Try::Granted(fence)),
+        Some(stat) => Ok(AcquireReply::Granted(schema::fence(&stat))),
+        None => match token(session, owner_node).await {
+            Ok(Some(fence)) => Ok(AcquireReply::Granted(fence)),
             // Gone already, by somebody's hand.
             Ok(None) => Err(Error::RuntimeInconsistent),
-            Err(err) => Ok(Try::Doubt(err)),
+            Err(err) => Ok(AcquireReply::InDoubt(err)),
         },
     }
 }
 
 /// The token of our own hold, if there is one.
-async fn own(session: &Session, proof: &Proof) -> Result<Option<FencingToken>, Error> {
-    if !steadily(session, || is_there(session, proof)).await? {
+async fn own(session: &Session, owner_node: &OwnerNode) -> Result<Option<FencingToken>, Error> {
+    if !retry_read(session, || is_there(session, owner_node)).await? {
         return Ok(None);
     }
-    token(session, proof).await
+    token(session, owner_node).await
 }
 
 /// The token of a hold that was there a moment ago.
-async fn token(session: &Session, proof: &Proof) -> Result<Option<FencingToken>, Error> {
-    let lock = proof.place.lock();
-    let stat = steadily(session, || session.client.check_stat(&lock)).await?;
+async fn token(session: &Session, owner_node: &OwnerNode) -> Result<Option<FencingToken>, Error> {
+    let lock = owner_node.place.lock();
+    let stat = retry_read(session, || session.client.check_stat(&lock)).await?;
     // The proof is there before and after: in between, `lock` was its own.
-    let there = steadily(session, || is_there(session, proof)).await?;
+    let there = retry_read(session, || is_there(session, owner_node)).await?;
     Ok(stat.filter(|_| there).map(|stat| schema::fence(&stat)))
 }
 
@@ -163,7 +169,7 @@ mod tests {
 
     use crate::{
         ZooKeeperLock,
-        fake::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
+        session::fake_server::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
     };
 
     const DELETE: i32 = 2;
@@ -183,7 +189,7 @@ mod tests {
     async fn what_was_lost_is_looked_for_and_asked_for_anew_under_another_name() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&seen);
-        let address = fake::start(move |transaction| {
+        let address = fake_server::start(move |transaction| {
             let mut seen = note.lock().unwrap();
             seen.push(read(transaction));
             match (seen.len(), seen[seen.len() - 1].0) {
@@ -201,12 +207,12 @@ mod tests {
         assert_eq!(asked()[1], (CHECK, first.1.clone()), "it may have been carried out");
         let makes: Vec<_> = asked().into_iter().filter(|(code, _)| *code == first.0).collect();
         assert!(makes.len() == 2 && makes[0].1 != makes[1].1, "{makes:?}");
-        let (undone, travel) = ((DELETE, first.1), LockConfig::default().call_timeout);
+        let (undone, in_flight_max) = ((DELETE, first.1), LockConfig::default().call_timeout);
         let undone = || asked().into_iter().filter(|seen| *seen == undone).count();
         let mut seen = undone();
-        eventually("it is looked for as long as a call may take", travel * 4, async || {
+        eventually("it is looked for as long as a call may take", in_flight_max * 4, async || {
             let before = std::mem::replace(&mut seen, undone());
-            seen > before && cut_at.elapsed() >= travel
+            seen > before && cut_at.elapsed() >= in_flight_max
         })
         .await;
     }
@@ -217,7 +223,7 @@ mod tests {
         for first in [Answer::Lost, Answer::Made] {
             let seen = Arc::new(Mutex::new(Vec::new()));
             let note = Arc::clone(&seen);
-            let address = fake::start(move |transaction| {
+            let address = fake_server::start(move |transaction| {
                 let mut seen = note.lock().unwrap();
                 seen.push(read(transaction));
                 match (seen.len(), seen[seen.len() - 1].0) {
@@ -239,7 +245,7 @@ mod tests {
     /// A hold may be gone before its token was asked for, by an operator's hand: another try helps.
     #[tokio::test]
     async fn a_hold_that_is_gone_before_its_token_is_known_is_worth_another_try() {
-        let address = fake::start(|transaction| match read(transaction).0 {
+        let address = fake_server::start(|transaction| match read(transaction).0 {
             CHECK | DELETE => Answer::Refused(NO_NODE),
             _ => Answer::Made,
         });

@@ -12,8 +12,8 @@ use glock_core::Action;
 use zookeeper_client::Client;
 
 use crate::{
-    manner::Manner,
-    session::{Session, Sessions},
+    session::node_options::NodeOptions,
+    session::opener::{Session, Sessions},
 };
 
 /// What becomes of a transaction.
@@ -73,9 +73,9 @@ pub(crate) fn sessions_whose_reads(
     reads: impl FnMut() -> i32 + Send + 'static,
     answer: impl FnMut(&[u8]) -> Answer + Send + 'static,
 ) -> Sessions {
-    let (address, manner) =
-        (start_whose_reads(reads, answer), Manner::new(None, String::new(), false));
-    Sessions::new(Client::connector(), address.into(), SESSION, SOON, Arc::new(manner))
+    let (address, node_options) =
+        (start_whose_reads(reads, answer), NodeOptions::new(None, String::new(), false));
+    Sessions::new(Client::connector(), address.into(), SESSION, SOON, Arc::new(node_options))
 }
 
 pub(crate) async fn open(sessions: &Sessions) -> Arc<Session> {

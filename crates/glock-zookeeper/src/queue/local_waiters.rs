@@ -1,4 +1,4 @@
-//! `Places`: which places in line are this client's own, so that nobody needs to watch them.
+//! `LocalWaiters`: which places in line are this client's own, so that nobody needs to watch them.
 
 use std::{
     collections::HashMap,
@@ -13,19 +13,19 @@ use tokio::sync::watch;
 /// lock that it waits for, however many of its tasks do: the driver cannot set up more than 128 KiB
 /// of watched paths again after it has lost a connection.
 #[derive(Clone, Default)]
-pub(crate) struct Places {
+pub(crate) struct LocalWaiters {
     queues: Arc<Mutex<HashMap<String, HashMap<String, Gone>>>>,
 }
 
 /// Becomes true once the place is gone; is closed if nobody knows.
 type Gone = watch::Receiver<bool>;
 
-impl Places {
+impl LocalWaiters {
     /// Enters the place that is called `name`.
     pub(crate) fn enter(&self, queue: String, name: String) -> Standing {
         let (gone, place) = watch::channel(false);
         self.queues().entry(queue.clone()).or_default().insert(name.clone(), place);
-        Standing { places: self.clone(), queue, name, gone }
+        Standing { local_waiters: self.clone(), queue, name, gone }
     }
 
     /// How many places are in this queue.
@@ -46,7 +46,7 @@ impl Places {
 
 /// A place that is in line. Dropped, it may be or not.
 pub(crate) struct Standing {
-    places: Places,
+    local_waiters: LocalWaiters,
     queue: String,
     name: String,
     gone: watch::Sender<bool>,
@@ -61,7 +61,7 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        let mut queues = self.places.queues();
+        let mut queues = self.local_waiters.queues();
         if let Some(queue) = queues.get_mut(&self.queue) {
             queue.remove(&self.name);
             if queue.is_empty() {
@@ -82,14 +82,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_known_until_it_is_left_and_forgotten_if_nobody_knows() {
-        let places = Places::default();
-        let left = places.enter("q".into(), "a".into());
-        let lost = places.enter("q".into(), "b".into());
-        assert_eq!((places.count("q"), places.count("p")), (2, 0));
-        let (first, second) = (places.get("q", "a").unwrap(), places.get("q", "b").unwrap());
+        let local_waiters = LocalWaiters::default();
+        let left = local_waiters.enter("q".into(), "a".into());
+        let lost = local_waiters.enter("q".into(), "b".into());
+        assert_eq!((local_waiters.count("q"), local_waiters.count("p")), (2, 0));
+        let (first, second) =
+            (local_waiters.get("q", "a").unwrap(), local_waiters.get("q", "b").unwrap());
         left.left();
         drop(lost);
         assert!(gone(first).await && !gone(second).await);
-        assert!(places.queues().is_empty() && places.get("q", "a").is_none());
+        assert!(local_waiters.queues().is_empty() && local_waiters.get("q", "a").is_none());
     }
 }

@@ -8,9 +8,9 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, Mul
 
 use crate::{
     error::is_unknown,
-    ledger::Proof,
-    schema::{self, Place},
-    session::Session,
+    schema::{self, LockPaths},
+    session::hold_table::OwnerNode,
+    session::opener::Session,
 };
 
 /// Commits a transaction, and takes note of what its answer proves.
@@ -21,7 +21,7 @@ pub(crate) async fn commit(
     build: impl FnOnce(&mut MultiWriter<'_>) -> Result<(), Error>,
 ) -> Result<Vec<MultiWriteResult>, MultiWriteError> {
     // Before it is handed to the driver, which sends it at once.
-    let sent_at = session.pulse.ask();
+    let sent_at = session.liveness.ask();
     let commit = {
         let mut writer = session.client.new_multi_writer();
         build(&mut writer)?;
@@ -30,7 +30,7 @@ pub(crate) async fn commit(
     let result = commit.await;
     match &result {
         // A transaction that is refused was agreed on as well.
-        Ok(_) | Err(MultiWriteError::OperationFailed { .. }) => session.pulse.beat(sent_at),
+        Ok(_) | Err(MultiWriteError::OperationFailed { .. }) => session.liveness.beat(sent_at),
         Err(MultiWriteError::RequestFailed { source }) => session.note(source),
     }
     result
@@ -48,34 +48,35 @@ pub(crate) const FLAP_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) fn add_hold(
     writer: &mut MultiWriter<'_>,
     session: &Session,
-    proof: &Proof,
+    owner_node: &OwnerNode,
     moved: Option<FencingToken>,
 ) -> Result<(), Error> {
-    let (manner, ephemeral) = (&session.manner, session.manner.options(CreateMode::Ephemeral));
-    let moved = moved.map(|fence| (fence, proof.generation));
-    let record = schema::record(moved, &manner.label);
-    writer.add_create(&proof.place.lock(), &record, &ephemeral)?;
-    writer.add_create(&proof.path(), b"", &ephemeral)
+    let (node_options, ephemeral) =
+        (&session.node_options, session.node_options.options(CreateMode::Ephemeral));
+    let moved = moved.map(|fence| (fence, owner_node.generation));
+    let record = schema::record(moved, &node_options.label);
+    writer.add_create(&owner_node.place.lock(), &record, &ephemeral)?;
+    writer.add_create(&owner_node.path(), b"", &ephemeral)
 }
 
 /// Makes the node below which all locks of the namespace are. It stays: made anew whenever it was
 /// swept up, it would cost a call two round trips more.
-pub(crate) async fn make_namespace(session: &Session, place: &Place) -> Result<(), Error> {
-    let options = session.manner.options(CreateMode::Persistent);
+pub(crate) async fn make_namespace(session: &Session, place: &LockPaths) -> Result<(), Error> {
+    let options = session.node_options.options(CreateMode::Persistent);
     match session.client.create(place.namespace(), b"", &options).await {
         Ok(_) | Err(Error::NodeExists) => Ok(()),
         // What follows is tried again, and so is this.
-        Err(err) if is_unknown(&err) || session.manner.yields(&err) => Ok(()),
+        Err(err) if is_unknown(&err) || session.node_options.adapt_to(&err) => Ok(()),
         Err(err) => Err(err),
     }
 }
 
 /// Deletes what stands for a hold; false if it is not there. An answer that is lost is an error.
-pub(crate) async fn end(session: &Session, proof: &Proof) -> Result<bool, Error> {
-    let own = proof.path();
+pub(crate) async fn end(session: &Session, owner_node: &OwnerNode) -> Result<bool, Error> {
+    let own = owner_node.path();
     let ended = commit(session, |writer| {
         writer.add_delete(&own, None)?;
-        writer.add_delete(&proof.place.lock(), None)
+        writer.add_delete(&owner_node.place.lock(), None)
     });
     match ended.await {
         Ok(_) => Ok(true),
@@ -93,8 +94,8 @@ pub(crate) async fn end(session: &Session, proof: &Proof) -> Result<bool, Error>
 }
 
 /// Whether the proof of a hold is there, as the quorum knows it.
-pub(crate) async fn is_there(session: &Session, proof: &Proof) -> Result<bool, Error> {
-    match commit(session, |writer| writer.add_check_version(&proof.path(), -1)).await {
+pub(crate) async fn is_there(session: &Session, owner_node: &OwnerNode) -> Result<bool, Error> {
+    match commit(session, |writer| writer.add_check_version(&owner_node.path(), -1)).await {
         Ok(_) => Ok(true),
         Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
         Err(err) => Err(err.into()),
@@ -105,12 +106,12 @@ pub(crate) async fn is_there(session: &Session, proof: &Proof) -> Result<bool, E
 /// can say.
 pub(crate) async fn find(
     session: &Session,
-    place: &Place,
+    place: &LockPaths,
     fence: FencingToken,
 ) -> Result<Option<u32>, Error> {
     let path = place.lock();
-    let read = || fresh(session, &path, || session.client.get_data(&path));
-    match steadily(session, read).await {
+    let read = || synced_read(session, &path, || session.client.get_data(&path));
+    match retry_read(session, read).await {
         Ok((data, stat)) => {
             let found = schema::holder(&data, &stat).fence == fence;
             Ok(found.then(|| schema::generation(&data)))
@@ -123,8 +124,8 @@ pub(crate) async fn find(
 /// Moves a hold into this session: its two nodes are replaced in one step.
 pub(crate) async fn adopt(
     session: &Session,
-    from: &Proof,
-    to: &Proof,
+    from: &OwnerNode,
+    to: &OwnerNode,
     fence: FencingToken,
 ) -> Result<bool, Error> {
     let moved = async || {
@@ -137,7 +138,7 @@ pub(crate) async fn adopt(
     };
     let mut moving = moved().await;
     if let Err(MultiWriteError::OperationFailed { source, .. }) = &moving
-        && session.manner.yields(source)
+        && session.node_options.adapt_to(source)
     {
         // Refused as a whole: it is the first that this session makes.
         moving = moved().await;
@@ -151,7 +152,7 @@ pub(crate) async fn adopt(
 
 /// A read that is not older than this call: the server first catches up with the leader. Both
 /// requests leave together, so that it takes one round trip.
-pub(crate) async fn fresh<T, F>(
+pub(crate) async fn synced_read<T, F>(
     session: &Session,
     path: &str,
     read: impl FnOnce() -> F,
@@ -167,7 +168,7 @@ where
 }
 
 /// Reads until there is an answer, or no more session.
-pub(crate) async fn steadily<T, F>(session: &Session, read: impl Fn() -> F) -> Result<T, Error>
+pub(crate) async fn retry_read<T, F>(session: &Session, read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
