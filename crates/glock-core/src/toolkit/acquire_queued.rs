@@ -137,10 +137,8 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
                 match self.queue.next(&mut entry).await {
                     Ok(QueueStep::Granted(lease)) => return Ok(lease),
                     Ok(QueueStep::Waiting) => self.answered(),
-                    Ok(QueueStep::Lost) => {
-                        self.answered();
-                        break;
-                    }
+                    // It may be lost because the store failed, which the time limit then reports.
+                    Ok(QueueStep::Lost) => break,
                     Err(err) => self.back_off(err).await?,
                 }
             }
