@@ -1,62 +1,161 @@
-//! Taking a lock: one transaction, as a newcomer or as the first in line.
+//! `AcquireAttempt`: one attempt to take a lock, alone or as the first in the queue, and its undo.
 
-use glock_core::FencingToken;
-use tokio::time;
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{
+    Action, FencingToken, Lease, LockError, LockId, OwnerToken,
+    toolkit::{Attempt, Mutex},
+};
+use tokio::time::{self, Instant};
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, MultiWriter};
 
 use crate::{
-    commands::{FLAP_PAUSE, add_hold, commit, is_there, make_namespace, retry_read},
-    error::is_unknown,
-    schema,
-    session::hold_table::OwnerNode,
-    session::opener::Session,
+    client::Client,
+    commands::{RETRY_PAUSE, add_hold, commit, create_namespace, is_held, retry_read},
+    error::{error, in_doubt, is_unknown},
+    schema::{self, OwnerNode},
+    session::{Cleanup, Session},
 };
 
-/// More often than servers, other clients and the sweep of empty parents get in each other's way.
+/// One attempt to take a lock. It sends further requests while replies are lost, each with an owner
+/// token of its own: a request may arrive long after its connection is gone, and could then not be
+/// told from the hold that its repeat took.
+pub(crate) struct AcquireAttempt {
+    client: Arc<Client>,
+    id: LockId,
+    ttl: Duration,
+    first: Option<FirstInQueue>,
+    /// What the last request creates. What earlier ones may have created is already being deleted.
+    latest: Mutex<Option<OwnerNode>>,
+}
+
+/// The first waiter in the queue, which takes the lock and leaves the queue in one transaction.
+pub(crate) struct FirstInQueue {
+    pub(crate) session: Arc<Session>,
+    /// The path of its waiter node.
+    pub(crate) path: String,
+    /// Whether the queue is deleted as well, because no other waiter was seen in it.
+    pub(crate) is_last: bool,
+}
+
+/// How many requests one attempt sends while replies are lost.
+const TRIES_MAX: u32 = 12;
+/// More often than servers, other clients and the deletion of empty queues get in each other's way.
 const ROUNDS_MAX: u32 = 12;
 
-/// What became of a try.
-pub(crate) enum AcquireReply {
+/// The reply to an acquire.
+enum AcquireReply {
     Granted(FencingToken),
     Held,
-    /// The answer was lost, and nothing was granted by now. The request may still be on its way, so
-    /// nobody may ask for the same again.
+    /// The reply was lost, and there is no hold by now. The request may still be in flight, so it must
+    /// not be sent again.
     Lost(Error),
-    /// It was granted or may have been, and no more could be found out.
+    /// There is a hold or there may be one, and no more could be found out.
     InDoubt(Error),
 }
 
-/// Which transaction fits what is there already.
+/// The transaction that fits what is there already.
 #[derive(Clone, Copy)]
-pub(crate) enum AcquireTxn<'a> {
-    /// The usual one: `lock` and `own` are made; `queue` as well, and deleted again, which proves
-    /// that nobody waits.
-    Plain,
-    /// There is a `queue`: deleting it proves that nobody waits in it.
-    Queue,
-    /// The first in line takes its turn, and the queue goes with the `last`.
-    Line { place: &'a str, last: bool },
+enum AcquireTxn<'a> {
+    /// The usual one: creates `lock` and the owner node; creates `queue` as well, and deletes it
+    /// again, which proves that there are no waiters.
+    NoQueue,
+    /// There is a `queue`: deleting it proves that it has no waiters.
+    EmptyQueue,
+    /// The first in the queue deletes its waiter node, and the queue if it is the last.
+    First { path: &'a str, is_last: bool },
 }
 
-/// Takes the lock unless somebody has it or waits before. Where the answer is lost, looks for what
-/// has become of it.
-pub(crate) async fn take(
+impl AcquireAttempt {
+    pub(crate) fn new(client: &Arc<Client>, id: &LockId, ttl: Duration) -> Self {
+        let (client, id) = (Arc::clone(client), id.clone());
+        Self { client, id, ttl, first: None, latest: Mutex::default() }
+    }
+
+    /// An attempt of the first waiter in the queue.
+    pub(crate) fn first(self, first: FirstInQueue) -> Self {
+        Self { first: Some(first), ..self }
+    }
+
+    async fn acquire_in(
+        &self,
+        session: &Arc<Session>,
+        txn: AcquireTxn<'_>,
+    ) -> Result<Lease, LockError> {
+        let mut last = Error::ConnectionLoss;
+        for _ in 0..TRIES_MAX {
+            let owner = OwnerToken::random()?;
+            let node = OwnerNode::new(self.client.paths(&self.id), owner.clone());
+            *self.latest.lock() = Some(node.clone());
+            let sent_at = Instant::now();
+            let pending = Cleanup::pending(session, node, sent_at + self.ttl);
+            match acquire(session, pending.node(), txn).await {
+                Ok(AcquireReply::Granted(fence)) => {
+                    pending.granted();
+                    let lease = Lease::granted(self.id.clone(), owner, fence, sent_at, self.ttl);
+                    return Ok(lease.bound_to(session.liveness.deadline().clone()));
+                }
+                Ok(AcquireReply::Held) => {
+                    pending.absent();
+                    return Err(LockError::Held { id: self.id.clone(), holder: None });
+                }
+                // `pending` is dropped: what the request may still create is deleted.
+                Ok(AcquireReply::Lost(err)) => last = err,
+                Ok(AcquireReply::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
+                Err(err) => {
+                    if !is_unknown(&err) {
+                        pending.absent();
+                    }
+                    return Err(error(Action::Acquire, err));
+                }
+            }
+        }
+        Err(error(Action::Acquire, last))
+    }
+}
+
+impl Attempt for AcquireAttempt {
+    async fn run(&self) -> Result<Lease, LockError> {
+        if let Some(FirstInQueue { session, path, is_last }) = &self.first {
+            return self.acquire_in(session, AcquireTxn::First { path, is_last: *is_last }).await;
+        }
+        let session = self.client.session(Action::Acquire).await?;
+        let result = self.acquire_in(&session, AcquireTxn::NoQueue).await;
+        if result.is_ok() || !session.is_over() {
+            return result;
+        }
+        // What was requested in a session that is over ended with it.
+        let session = self.client.session(Action::Acquire).await?;
+        self.acquire_in(&session, AcquireTxn::NoQueue).await
+    }
+
+    /// The clean-up of the session does it.
+    async fn undo(&self) -> Result<(), LockError> {
+        if let (Some(session), Some(node)) = (self.client.open_session(), &*self.latest.lock()) {
+            session.holds.expire_now(node);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the lock unless there is a hold or an earlier waiter. If the reply is lost, finds out
+/// whether the request was carried out.
+async fn acquire(
     session: &Session,
-    owner_node: &OwnerNode,
+    node: &OwnerNode,
     mut txn: AcquireTxn<'_>,
 ) -> Result<AcquireReply, Error> {
     let mut last = Error::ConnectionLoss;
     for _ in 0..ROUNDS_MAX {
         let (index, err) =
-            match commit(session, |writer| add_take(writer, session, owner_node, txn)).await {
-                Ok(results) => return granted(session, owner_node, results).await,
+            match commit(session, |writer| add_acquire(writer, session, node, txn)).await {
+                Ok(results) => return granted(session, node, results).await,
                 Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
-                Err(MultiWriteError::RequestFailed { source }) if is_unknown(&source) => {
-                    if session.is_over() {
-                        return Err(source);
-                    }
-                    time::sleep(FLAP_PAUSE).await;
-                    return Ok(match own(session, owner_node).await {
+                Err(MultiWriteError::RequestFailed { source })
+                    if is_unknown(&source) && !session.is_over() =>
+                {
+                    time::sleep(RETRY_PAUSE).await;
+                    return Ok(match own_fence(session, node).await {
                         Ok(Some(fence)) => AcquireReply::Granted(fence),
                         Ok(None) => AcquireReply::Lost(source),
                         Err(err) => AcquireReply::InDoubt(err),
@@ -64,194 +163,83 @@ pub(crate) async fn take(
                 }
                 Err(MultiWriteError::RequestFailed { source }) => return Err(source),
             };
-        txn = match (txn, index, err) {
-            (
-                AcquireTxn::Plain | AcquireTxn::Queue | AcquireTxn::Line { .. },
-                0 | 1,
-                Error::NodeExists,
-            )
-            | (AcquireTxn::Queue, 2, Error::NotEmpty) => {
+        match (txn, index, err) {
+            (_, 0 | 1, Error::NodeExists) | (AcquireTxn::EmptyQueue, 2, Error::NotEmpty) => {
                 return Ok(AcquireReply::Held);
             }
-            (AcquireTxn::Plain, 2, Error::NodeExists) => AcquireTxn::Queue,
-            (txn, 0, Error::NoNode) => {
-                make_namespace(session, &owner_node.place).await?;
-                txn
+            (AcquireTxn::NoQueue, 2, Error::NodeExists) => txn = AcquireTxn::EmptyQueue,
+            // It was deleted meanwhile.
+            (AcquireTxn::EmptyQueue, 2, Error::NoNode) => txn = AcquireTxn::NoQueue,
+            (AcquireTxn::First { path, .. }, 3, Error::NotEmpty) => {
+                txn = AcquireTxn::First { path, is_last: false };
             }
-            (AcquireTxn::Line { place, .. }, 3, Error::NotEmpty) => {
-                AcquireTxn::Line { place, last: false }
-            }
-            // The place in line is gone.
-            (AcquireTxn::Line { .. }, 2, Error::NoNode) => return Err(Error::RuntimeInconsistent),
-            // It was swept meanwhile.
-            (AcquireTxn::Queue, 2, Error::NoNode) => AcquireTxn::Plain,
-            (txn, _, err) if session.node_options.adapt_to(&err) => {
-                last = err;
-                txn
-            }
+            // The waiter node is gone.
+            (AcquireTxn::First { .. }, 2, Error::NoNode) => return Err(Error::RuntimeInconsistent),
+            (_, 0, Error::NoNode) => create_namespace(session, &node.paths).await?,
+            (_, _, err) if session.node_options.adapt_to(&err) => last = err,
             (_, _, err) => return Err(err),
-        };
+        }
     }
     Err(last)
 }
 
-fn add_take(
+fn add_acquire(
     writer: &mut MultiWriter<'_>,
     session: &Session,
-    owner_node: &OwnerNode,
+    node: &OwnerNode,
     txn: AcquireTxn<'_>,
 ) -> Result<(), Error> {
-    let (node_options, queue) = (&session.node_options, owner_node.place.queue());
-    add_hold(writer, session, owner_node, None)?;
+    let queue = node.paths.queue();
+    add_hold(writer, session, node, None)?;
     match txn {
-        AcquireTxn::Plain => {
-            writer.add_create(&queue, b"", &node_options.options(CreateMode::Persistent))?;
+        AcquireTxn::NoQueue => {
+            let persistent = session.node_options.create(CreateMode::Persistent);
+            writer.add_create(&queue, b"", &persistent)?;
             writer.add_delete(&queue, None)
         }
-        AcquireTxn::Queue => writer.add_delete(&queue, None),
-        AcquireTxn::Line { place, last } => {
-            writer.add_delete(place, None)?;
-            if last { writer.add_delete(&queue, None) } else { Ok(()) }
+        AcquireTxn::EmptyQueue => writer.add_delete(&queue, None),
+        AcquireTxn::First { path, is_last } => {
+            writer.add_delete(path, None)?;
+            if is_last { writer.add_delete(&queue, None) } else { Ok(()) }
         }
     }
 }
 
-/// The token of a grant, from the answer that granted it.
+/// The fencing token of a grant, from the reply that granted it.
 async fn granted(
     session: &Session,
-    owner_node: &OwnerNode,
+    node: &OwnerNode,
     results: Vec<MultiWriteResult>,
 ) -> Result<AcquireReply, Error> {
     let stat = results.into_iter().find_map(|result| match result {
-        // Servers before 3.7.2, 3.8.2 and 3.9.0 answer nonsense here.
+        // Servers before 3.7.2, 3.8.2 and 3.9.0 fill in no stat here.
         MultiWriteResult::Create { stat, .. } if !stat.is_invalid() => Some(stat),
         _ => None,
     });
     match stat {
         Some(stat) => Ok(AcquireReply::Granted(schema::fence(&stat))),
-        None => match token(session, owner_node).await {
+        None => match fence(session, node).await {
             Ok(Some(fence)) => Ok(AcquireReply::Granted(fence)),
-            // Gone already, by somebody's hand.
+            // An operator has deleted it.
             Ok(None) => Err(Error::RuntimeInconsistent),
             Err(err) => Ok(AcquireReply::InDoubt(err)),
         },
     }
 }
 
-/// The token of our own hold, if there is one.
-async fn own(session: &Session, owner_node: &OwnerNode) -> Result<Option<FencingToken>, Error> {
-    if !retry_read(session, || is_there(session, owner_node)).await? {
+/// The fencing token of the own hold, if there is one.
+async fn own_fence(session: &Session, node: &OwnerNode) -> Result<Option<FencingToken>, Error> {
+    if !retry_read(session, || is_held(session, node)).await? {
         return Ok(None);
     }
-    token(session, owner_node).await
+    fence(session, node).await
 }
 
-/// The token of a hold that was there a moment ago.
-async fn token(session: &Session, owner_node: &OwnerNode) -> Result<Option<FencingToken>, Error> {
-    let lock = owner_node.place.lock();
+/// The fencing token of a hold that was there a moment ago.
+async fn fence(session: &Session, node: &OwnerNode) -> Result<Option<FencingToken>, Error> {
+    let lock = node.paths.lock();
     let stat = retry_read(session, || session.client.check_stat(&lock)).await?;
-    // The proof is there before and after: in between, `lock` was its own.
-    let there = retry_read(session, || is_there(session, owner_node)).await?;
-    Ok(stat.filter(|_| there).map(|stat| schema::fence(&stat)))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
-
-    use glock_core::{Fault, Lock, LockConfig, LockError, LockId};
-    use glock_testing::process::eventually;
-    use tokio::time::Instant;
-    use zookeeper_client::Client;
-
-    use crate::{
-        ZooKeeperLock,
-        session::fake_server::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
-    };
-
-    const DELETE: i32 = 2;
-    const CHECK: i32 = 13;
-    const TTL: Duration = Duration::from_mins(1);
-
-    /// What the first operation of a transaction does, and to whose proof.
-    fn read(transaction: &[u8]) -> (i32, String) {
-        let text = String::from_utf8_lossy(transaction);
-        let owner = text.split_once("@own-0-").map_or("", |(_, owner)| owner);
-        (i32::from_be_bytes(transaction[..4].try_into().unwrap()), owner.chars().take(32).collect())
-    }
-
-    /// A request may arrive after its connection is lost and after its repeat was answered: it must
-    /// not be taken for that, and is deleted for what it is.
-    #[tokio::test]
-    async fn what_was_lost_is_looked_for_and_asked_for_anew_under_another_name() {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let note = Arc::clone(&seen);
-        let address = fake_server::start(move |transaction| {
-            let mut seen = note.lock().unwrap();
-            seen.push(read(transaction));
-            match (seen.len(), seen[seen.len() - 1].0) {
-                (1, _) => Answer::Lost,
-                (_, CHECK | DELETE) => Answer::Refused(NO_NODE),
-                _ => Answer::Refused(NODE_EXISTS),
-            }
-        });
-        let lock = ZooKeeperLock::new(Client::connector(), address);
-        let cut_at = Instant::now();
-        let taken = lock.acquire(&LockId::new("x").unwrap(), TTL).await;
-        assert!(matches!(taken, Err(LockError::Held { .. })), "{taken:?}");
-        let asked = || seen.lock().unwrap().clone();
-        let first = asked()[0].clone();
-        assert_eq!(asked()[1], (CHECK, first.1.clone()), "it may have been carried out");
-        let makes: Vec<_> = asked().into_iter().filter(|(code, _)| *code == first.0).collect();
-        assert!(makes.len() == 2 && makes[0].1 != makes[1].1, "{makes:?}");
-        let (undone, in_flight_max) = ((DELETE, first.1), LockConfig::default().call_timeout);
-        let undone = || asked().into_iter().filter(|seen| *seen == undone).count();
-        let mut seen = undone();
-        eventually("it is looked for as long as a call may take", in_flight_max * 4, async || {
-            let before = std::mem::replace(&mut seen, undone());
-            seen > before && cut_at.elapsed() >= in_flight_max
-        })
-        .await;
-    }
-
-    /// Nobody else would ever delete it, while its client lives.
-    #[tokio::test]
-    async fn what_may_have_been_granted_is_deleted_though_the_look_for_it_was_refused() {
-        for first in [Answer::Lost, Answer::Made] {
-            let seen = Arc::new(Mutex::new(Vec::new()));
-            let note = Arc::clone(&seen);
-            let address = fake_server::start(move |transaction| {
-                let mut seen = note.lock().unwrap();
-                seen.push(read(transaction));
-                match (seen.len(), seen[seen.len() - 1].0) {
-                    (1, _) => first,
-                    (_, CHECK) => Answer::Refused(THROTTLED),
-                    _ => Answer::Refused(NO_NODE),
-                }
-            });
-            let lock = ZooKeeperLock::new(Client::connector(), address);
-            let taken = lock.acquire(&LockId::new("x").unwrap(), TTL).await;
-            let err = taken.unwrap_err();
-            assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
-            let undone = (DELETE, seen.lock().unwrap()[0].1.clone());
-            let is_undone = async || seen.lock().unwrap().contains(&undone);
-            eventually("it is deleted", Duration::from_secs(5), is_undone).await;
-        }
-    }
-
-    /// A hold may be gone before its token was asked for, by an operator's hand: another try helps.
-    #[tokio::test]
-    async fn a_hold_that_is_gone_before_its_token_is_known_is_worth_another_try() {
-        let address = fake_server::start(|transaction| match read(transaction).0 {
-            CHECK | DELETE => Answer::Refused(NO_NODE),
-            _ => Answer::Made,
-        });
-        let lock = ZooKeeperLock::new(Client::connector(), address);
-        let taken = lock.acquire(&LockId::new("x").unwrap(), TTL).await;
-        let err = taken.unwrap_err();
-        assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
-    }
+    // The owner node is there before and after: in between, `lock` belonged to it.
+    let is_held = retry_read(session, || is_held(session, node)).await?;
+    Ok(stat.filter(|_| is_held).map(|stat| schema::fence(&stat)))
 }

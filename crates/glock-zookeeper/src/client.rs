@@ -1,59 +1,32 @@
-//! What a lock's methods do, once they have a time limit: on the session that is open, or on a new one.
+//! `Client`: what the clones of one lock share, and the calls that take no lock.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, FencingToken, Holder, Lease, LockError, LockId, OwnerToken,
-    toolkit::{SessionDeadline, WaitQueue},
+    Action, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, backend,
+    toolkit::{Call, SessionDeadline, WaitQueue},
 };
-use tokio::time::{self, Instant};
+use tokio::time;
 use zookeeper_client::Error;
 
 use crate::{
-    acquire::{AcquireReply, AcquireTxn, take},
-    commands::{self, FLAP_PAUSE},
-    error::{error, in_doubt, is_unknown},
-    schema::{self, LockPaths},
-    session::hold_table::OwnerNode,
-    session::opener::{Session, Sessions},
-    session::pending_hold::PendingHold,
+    commands::{self, RETRY_PAUSE},
+    error::{error, is_unknown},
+    schema::{self, LockPaths, OwnerNode},
+    session::{PendingHold, Session, Sessions},
 };
 
-/// What the calls of one client share.
+/// What the clones of one lock share.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) sessions: Sessions,
-    pub(crate) namespace: String,
-    pub(crate) limit: Duration,
-    /// In which order this client's waiters go to the servers' queue.
+    namespace: String,
+    call_timeout: Duration,
+    /// The order in which this client's waiters join the servers' queue.
     pub(crate) arrivals: WaitQueue,
 }
 
-/// How often one call asks for a lock while the answers are lost.
-const TRIES_MAX: u32 = 12;
-
-/// Who asks for a lock in one call: another owner with each try. Cloning is cheap.
-#[derive(Clone, Default)]
-pub(crate) struct Owners(Arc<Mutex<Option<OwnerToken>>>);
-
-impl Owners {
-    fn another(&self) -> Result<OwnerToken, LockError> {
-        let owner = OwnerToken::random()?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner.clone());
-        Ok(owner)
-    }
-
-    /// The only one whose hold may have come to be known of: what those before it asked for is
-    /// deleted already.
-    fn latest(&self) -> Option<OwnerToken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// A lease that a call works on; the lease itself stays with the caller.
+/// What a call needs of a lease, which stays with its holder.
 pub(crate) struct LeaseRef {
     pub(crate) id: LockId,
     pub(crate) owner: OwnerToken,
@@ -79,91 +52,42 @@ impl LeaseRef {
 }
 
 impl Client {
-    pub(crate) fn place(&self, id: &LockId) -> LockPaths {
+    pub(crate) fn new(sessions: Sessions, config: &LockConfig) -> Self {
+        let namespace = config.namespace.clone();
+        let call_timeout = config.call_timeout;
+        Self { sessions, namespace, call_timeout, arrivals: WaitQueue::new() }
+    }
+
+    pub(crate) fn call(&self, action: Action) -> Call {
+        Call::new(backend::ZOOKEEPER, action, self.call_timeout)
+    }
+
+    pub(crate) fn paths(&self, id: &LockId) -> LockPaths {
         LockPaths::new(&self.namespace, id)
     }
 
+    /// The session, opened if need be.
     pub(crate) async fn session(&self, action: Action) -> Result<Arc<Session>, LockError> {
-        self.sessions.get(action, self.limit).await
+        self.sessions.get(action).await
     }
 
-    /// Takes the lock, or is told that somebody has it or waits for it.
-    pub(crate) async fn acquire(
-        &self,
-        id: LockId,
-        owners: Owners,
-        ttl: Duration,
-    ) -> Result<Lease, LockError> {
-        let session = self.session(Action::Acquire).await?;
-        let taken = self.take(&session, &id, &owners, ttl, AcquireTxn::Plain).await;
-        if taken.is_ok() || !session.is_over() {
-            return taken;
-        }
-        // What was asked for on a session that is over ends with it: ask on another one.
-        let session = self.session(Action::Acquire).await?;
-        self.take(&session, &id, &owners, ttl, AcquireTxn::Plain).await
-    }
-
-    /// Takes the lock on `session`, as a newcomer or as the first in line. Each time that an answer
-    /// is lost, another owner asks: a request may arrive long after its connection is gone, and
-    /// could not be told from the hold that its repeat took.
-    pub(crate) async fn take(
-        &self,
-        session: &Arc<Session>,
-        id: &LockId,
-        owners: &Owners,
-        ttl: Duration,
-        txn: AcquireTxn<'_>,
-    ) -> Result<Lease, LockError> {
-        let mut last = Error::ConnectionLoss;
-        for _ in 0..TRIES_MAX {
-            let owner = owners.another()?;
-            let owner_node =
-                OwnerNode { place: self.place(id), generation: 0, owner: owner.clone() };
-            let sent_at = Instant::now();
-            let pending = session.holds.pending(session, owner_node, sent_at + ttl);
-            match take(session, pending.owner_node(), txn).await {
-                Ok(AcquireReply::Granted(fence)) => {
-                    pending.granted();
-                    let lease = Lease::granted(id.clone(), owner, fence, sent_at, ttl);
-                    return Ok(lease.bound_to(session.liveness.session_deadline().clone()));
-                }
-                Ok(AcquireReply::Held) => {
-                    pending.refused();
-                    return Err(LockError::Held { id: id.clone(), holder: None });
-                }
-                // The claim is dropped, and what may still come is deleted.
-                Ok(AcquireReply::Lost(err)) => last = err,
-                Ok(AcquireReply::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
-                Err(err) => {
-                    if !is_unknown(&err) {
-                        pending.refused();
-                    }
-                    return Err(error(Action::Acquire, err));
-                }
-            }
-        }
-        Err(error(Action::Acquire, last))
-    }
-
-    /// Ends a hold that nobody learned of. The ledger sees to it.
-    pub(crate) fn take_back(&self, owners: &Owners) {
-        if let (Some(session), Some(owner)) = (self.sessions.current(), owners.latest()) {
-            session.holds.expire_now(&owner, 0);
-        }
+    /// The session, if it is open.
+    pub(crate) fn open_session(&self) -> Option<Arc<Session>> {
+        self.sessions.current()
     }
 
     pub(crate) async fn release(&self, lease: LeaseRef) -> Result<(), LockError> {
         let session = self.session(Action::Release).await?;
-        let ended = match session.holds.release(&self.place(&lease.id), &lease.owner) {
-            Some(pending) => match self.end_own(&session, pending).await {
-                // Gone, or moved away by a renewal elsewhere.
-                Ok(false) => self.end_any(&session, &lease).await,
-                ended => ended,
+        let paths = self.paths(&lease.id);
+        let released = match PendingHold::released(&session.holds, &paths, &lease.owner) {
+            Some(pending) => match release_own(&session, pending).await {
+                // Another client may have moved the hold to its own session.
+                Ok(false) => release_any(&session, paths, &lease).await,
+                released => released,
             },
-            None => self.end_any(&session, &lease).await,
+            None => release_any(&session, paths, &lease).await,
         };
-        match ended {
+        match released {
             Ok(true) => Ok(()),
             // All holds have ended with their session.
             Ok(false) | Err(Error::SessionExpired) => Err(lease.not_held()),
@@ -171,63 +95,63 @@ impl Client {
         }
     }
 
-    async fn end_own(&self, session: &Session, pending: PendingHold) -> Result<bool, Error> {
-        let mut in_doubt = false;
-        loop {
-            match commands::end(session, pending.owner_node()).await {
-                Ok(ended) => {
-                    pending.refused();
-                    // Gone after an answer was lost: that request has done it.
-                    return Ok(ended || in_doubt);
-                }
-                Err(err) if is_unknown(&err) && !session.is_over() => in_doubt = true,
-                Err(err) => return Err(err),
-            }
-            time::sleep(FLAP_PAUSE).await;
-        }
-    }
-
-    /// Releases a lease that this client does not have on record: of another client, or long over.
-    async fn end_any(&self, session: &Session, lease: &LeaseRef) -> Result<bool, Error> {
-        let place = self.place(&lease.id);
-        let mut in_doubt = false;
-        let mut generation = 0;
-        loop {
-            let owner_node =
-                OwnerNode { place: place.clone(), generation, owner: lease.owner.clone() };
-            match commands::end(session, &owner_node).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => match commands::find(session, &place, lease.fence).await? {
-                    Some(found) if found != generation => {
-                        generation = found;
-                        continue;
-                    }
-                    // Gone, or another owner's.
-                    _ => return Ok(in_doubt),
-                },
-                Err(err) if is_unknown(&err) && !session.is_over() => in_doubt = true,
-                Err(err) => return Err(err),
-            }
-            time::sleep(FLAP_PAUSE).await;
-        }
-    }
-
     pub(crate) async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let session = self.session(Action::Inspect).await?;
-        let place = self.place(id);
-        let path = place.lock();
-        let read = || commands::synced_read(&session, &path, || session.client.get_data(&path));
-        match commands::retry_read(&session, read).await {
-            Ok((data, stat)) => Ok(Some(schema::holder(&data, &stat))),
-            // What is not there can be asked for by anybody: may this one see it if it is?
+        let (session, paths) = (&*session, self.paths(id));
+        let path = paths.lock();
+        let read = || commands::synced_read(session, &path, || session.client.get_data(&path));
+        let found = match commands::retry_read(session, read).await {
+            Ok((data, stat)) => return Ok(Some(schema::holder(&data, &stat))),
+            // The servers say so to every client. May this one read the lock if it is there?
             Err(Error::NoNode) => {
-                let namespace = || session.client.get_data(place.namespace());
-                match commands::retry_read(&session, namespace).await {
-                    Ok(_) | Err(Error::NoNode) => Ok(None),
-                    Err(err) => Err(error(Action::Inspect, err)),
+                let namespace = || session.client.get_data(paths.namespace());
+                commands::retry_read(session, namespace).await
+            }
+            Err(err) => Err(err),
+        };
+        match found {
+            Ok(_) | Err(Error::NoNode) => Ok(None),
+            Err(err) => Err(error(Action::Inspect, err)),
+        }
+    }
+}
+
+/// Releases a hold of this client; false if it is gone.
+async fn release_own(session: &Session, pending: PendingHold) -> Result<bool, Error> {
+    let mut in_doubt = false;
+    loop {
+        match commands::delete_hold(session, pending.node()).await {
+            Ok(deleted) => {
+                pending.absent();
+                // If it is gone after a lost reply, that request has deleted it.
+                return Ok(deleted || in_doubt);
+            }
+            Err(err) if is_unknown(&err) && !session.is_over() => in_doubt = true,
+            Err(err) => return Err(err),
+        }
+        time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Releases a hold that this client does not have: another client's, or one that has ended.
+async fn release_any(session: &Session, paths: LockPaths, lease: &LeaseRef) -> Result<bool, Error> {
+    let mut node = OwnerNode::new(paths, lease.owner.clone());
+    let mut in_doubt = false;
+    loop {
+        match commands::delete_hold(session, &node).await {
+            Ok(true) => return Ok(true),
+            Ok(false) => {
+                match commands::find_generation(session, &node.paths, lease.fence).await? {
+                    Some(found) if found != node.generation => node.generation = found,
+                    // It is gone, or another owner's.
+                    _ => return Ok(in_doubt),
                 }
             }
-            Err(err) => Err(error(Action::Inspect, err)),
+            Err(err) if is_unknown(&err) && !session.is_over() => {
+                in_doubt = true;
+                time::sleep(RETRY_PAUSE).await;
+            }
+            Err(err) => return Err(err),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the servers: one transaction each to take, end and move a hold.
+//! The requests to the servers: one transaction each to delete, move and check a hold.
 
 use std::time::Duration;
 
@@ -8,20 +8,22 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, Mul
 
 use crate::{
     error::is_unknown,
-    schema::{self, LockPaths},
-    session::hold_table::OwnerNode,
-    session::opener::Session,
+    schema::{self, LockPaths, OwnerNode},
+    session::Session,
 };
 
-/// Commits a transaction, and takes note of what its answer proves.
+/// The pause before a request is sent again whose reply was lost.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Commits a transaction, and notes what its reply proves.
 ///
-/// Whatever names an owner goes through here: the driver logs the paths of all other requests.
+/// Every path with an owner token goes through here: the driver logs the paths of all other requests.
 pub(crate) async fn commit(
     session: &Session,
     build: impl FnOnce(&mut MultiWriter<'_>) -> Result<(), Error>,
 ) -> Result<Vec<MultiWriteResult>, MultiWriteError> {
-    // Before it is handed to the driver, which sends it at once.
-    let sent_at = session.liveness.ask();
+    // The driver sends the request as soon as it has it.
+    let sent_at = session.liveness.sending();
     let commit = {
         let mut writer = session.client.new_multi_writer();
         build(&mut writer)?;
@@ -29,59 +31,64 @@ pub(crate) async fn commit(
     };
     let result = commit.await;
     match &result {
-        // A transaction that is refused was agreed on as well.
-        Ok(_) | Err(MultiWriteError::OperationFailed { .. }) => session.liveness.beat(sent_at),
+        // A quorum has agreed on a refusal as well.
+        Ok(_) | Err(MultiWriteError::OperationFailed { .. }) => session.liveness.confirmed(sent_at),
         Err(MultiWriteError::RequestFailed { source }) => session.note(source),
     }
     result
 }
 
-/// A sign of life that only a working quorum can give: a transaction that changes nothing.
-pub(crate) async fn beat(session: &Session) {
-    // Refused or not, the answer was agreed on.
-    let _ = commit(session, |writer| writer.add_check_version("/", -1)).await;
+/// Sends a transaction that changes nothing: only a working quorum can reply.
+pub(crate) async fn heartbeat(session: &Session) {
+    let _ = check(session, "/").await;
 }
 
-pub(crate) const FLAP_PAUSE: Duration = Duration::from_millis(10);
+/// Whether a node is there, as the quorum knows it.
+async fn check(session: &Session, path: &str) -> Result<bool, Error> {
+    match commit(session, |writer| writer.add_check_version(path, -1)).await {
+        Ok(_) => Ok(true),
+        Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
 
-/// Makes the two nodes that stand for a hold.
+/// Adds the creation of a hold's two nodes; `moved` is its token if it comes from another session.
 pub(crate) fn add_hold(
     writer: &mut MultiWriter<'_>,
     session: &Session,
-    owner_node: &OwnerNode,
+    node: &OwnerNode,
     moved: Option<FencingToken>,
 ) -> Result<(), Error> {
-    let (node_options, ephemeral) =
-        (&session.node_options, session.node_options.options(CreateMode::Ephemeral));
-    let moved = moved.map(|fence| (fence, owner_node.generation));
-    let record = schema::record(moved, &node_options.label);
-    writer.add_create(&owner_node.place.lock(), &record, &ephemeral)?;
-    writer.add_create(&owner_node.path(), b"", &ephemeral)
+    let ephemeral = session.node_options.create(CreateMode::Ephemeral);
+    let moved = moved.map(|fence| (fence, node.generation));
+    let record = schema::record(moved, &session.node_options.label);
+    writer.add_create(&node.paths.lock(), &record, &ephemeral)?;
+    writer.add_create(&node.path(), b"", &ephemeral)
 }
 
-/// Makes the node below which all locks of the namespace are. It stays: made anew whenever it was
-/// swept up, it would cost a call two round trips more.
-pub(crate) async fn make_namespace(session: &Session, place: &LockPaths) -> Result<(), Error> {
-    let options = session.node_options.options(CreateMode::Persistent);
-    match session.client.create(place.namespace(), b"", &options).await {
+/// Creates the node below which all locks of the namespace are. It stays: without it, an acquire
+/// takes two more round trips.
+pub(crate) async fn create_namespace(session: &Session, paths: &LockPaths) -> Result<(), Error> {
+    let options = session.node_options.create(CreateMode::Persistent);
+    match session.client.create(paths.namespace(), b"", &options).await {
         Ok(_) | Err(Error::NodeExists) => Ok(()),
-        // What follows is tried again, and so is this.
+        // The caller's next request shows whether it is there.
         Err(err) if is_unknown(&err) || session.node_options.adapt_to(&err) => Ok(()),
         Err(err) => Err(err),
     }
 }
 
-/// Deletes what stands for a hold; false if it is not there. An answer that is lost is an error.
-pub(crate) async fn end(session: &Session, owner_node: &OwnerNode) -> Result<bool, Error> {
-    let own = owner_node.path();
-    let ended = commit(session, |writer| {
+/// Deletes a hold's two nodes; false if they are not there. A lost reply is an error.
+pub(crate) async fn delete_hold(session: &Session, node: &OwnerNode) -> Result<bool, Error> {
+    let own = node.path();
+    let deleted = commit(session, |writer| {
         writer.add_delete(&own, None)?;
-        writer.add_delete(&owner_node.place.lock(), None)
+        writer.add_delete(&node.paths.lock(), None)
     });
-    match ended.await {
+    match deleted.await {
         Ok(_) => Ok(true),
         Err(MultiWriteError::OperationFailed { index: 0, source: Error::NoNode }) => Ok(false),
-        // Somebody deleted `lock` by hand.
+        // An operator has deleted `lock`.
         Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
             match commit(session, |writer| writer.add_delete(&own, None)).await {
                 Ok(_) => Ok(true),
@@ -93,23 +100,19 @@ pub(crate) async fn end(session: &Session, owner_node: &OwnerNode) -> Result<boo
     }
 }
 
-/// Whether the proof of a hold is there, as the quorum knows it.
-pub(crate) async fn is_there(session: &Session, owner_node: &OwnerNode) -> Result<bool, Error> {
-    match commit(session, |writer| writer.add_check_version(&owner_node.path(), -1)).await {
-        Ok(_) => Ok(true),
-        Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
-        Err(err) => Err(err.into()),
-    }
+/// Whether the owner node of a hold is there, as the quorum knows it.
+pub(crate) async fn is_held(session: &Session, node: &OwnerNode) -> Result<bool, Error> {
+    check(session, &node.path()).await
 }
 
-/// The generation of the hold with this token, as the quorum knows it. Whose it is, only the proof
-/// can say.
-pub(crate) async fn find(
+/// The generation of the hold with this token, as the quorum knows it. Only the owner node proves
+/// whose hold it is.
+pub(crate) async fn find_generation(
     session: &Session,
-    place: &LockPaths,
+    paths: &LockPaths,
     fence: FencingToken,
 ) -> Result<Option<u32>, Error> {
-    let path = place.lock();
+    let path = paths.lock();
     let read = || synced_read(session, &path, || session.client.get_data(&path));
     match retry_read(session, read).await {
         Ok((data, stat)) => {
@@ -121,37 +124,38 @@ pub(crate) async fn find(
     }
 }
 
-/// Moves a hold into this session: its two nodes are replaced in one step.
-pub(crate) async fn adopt(
+/// Moves a hold into this session: replaces its two nodes in one transaction. False if it is gone.
+pub(crate) async fn transfer_hold(
     session: &Session,
     from: &OwnerNode,
     to: &OwnerNode,
     fence: FencingToken,
 ) -> Result<bool, Error> {
-    let moved = async || {
+    let mut was_refused = false;
+    loop {
         let moved = commit(session, |writer| {
             writer.add_delete(&from.path(), None)?;
-            writer.add_delete(&from.place.lock(), None)?;
+            writer.add_delete(&from.paths.lock(), None)?;
             add_hold(writer, session, to, Some(fence))
         });
-        moved.await
-    };
-    let mut moving = moved().await;
-    if let Err(MultiWriteError::OperationFailed { source, .. }) = &moving
-        && session.node_options.adapt_to(source)
-    {
-        // Refused as a whole: it is the first that this session makes.
-        moving = moved().await;
-    }
-    match moving {
-        Ok(_) => Ok(true),
-        Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
-        Err(err) => Err(err.into()),
+        match moved.await {
+            Ok(_) => return Ok(true),
+            Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
+                return Ok(false);
+            }
+            // The first nodes of a session show whether it has an identity.
+            Err(MultiWriteError::OperationFailed { source, .. })
+                if !was_refused && session.node_options.adapt_to(&source) =>
+            {
+                was_refused = true;
+            }
+            Err(err) => return Err(err.into()),
+        }
     }
 }
 
 /// A read that is not older than this call: the server first catches up with the leader. Both
-/// requests leave together, so that it takes one round trip.
+/// requests are sent at once, so that it takes one round trip.
 pub(crate) async fn synced_read<T, F>(
     session: &Session,
     path: &str,
@@ -160,14 +164,14 @@ pub(crate) async fn synced_read<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    // The driver sends a request when its method is called, and the server answers in that order.
+    // The driver sends a request when its method is called, and the server replies in that order.
     let synced = session.client.sync(path);
     let read = read();
     synced.await?;
     read.await
 }
 
-/// Reads until there is an answer, or no more session.
+/// Reads until there is a reply, or the session is over.
 pub(crate) async fn retry_read<T, F>(session: &Session, read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -179,7 +183,7 @@ where
                 if session.is_over() {
                     return Err(err);
                 }
-                time::sleep(FLAP_PAUSE).await;
+                time::sleep(RETRY_PAUSE).await;
             }
             result => return result,
         }

@@ -7,12 +7,14 @@ mod lock;
 mod acquire;
 mod client;
 mod commands;
+mod renew;
+mod wait;
+mod watch;
+
 mod error;
 mod queue;
-mod renew;
 mod schema;
 mod session;
-mod wait;
 
 // The one glob: every store's crate re-exports the whole contract.
 pub use glock_core::contract::*;

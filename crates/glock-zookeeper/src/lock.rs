@@ -1,4 +1,4 @@
-//! `ZooKeeperLock`: a lock is two ephemeral nodes, made and deleted together.
+//! `ZooKeeperLock`: a lock is two ephemeral nodes, created and deleted together.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, Call, FnAttempt, LockHooks, WaitQueue},
+    toolkit::{BoxFuture, LockHooks},
 };
 use zookeeper_client::{Acl, Connector};
 
 use crate::{
-    client::{Client, LeaseRef, Owners},
-    session::node_options::NodeOptions,
-    session::opener::Sessions,
+    acquire::AcquireAttempt,
+    client::{Client, LeaseRef},
+    session::{NodeOptions, Sessions},
     wait,
 };
 
@@ -119,21 +119,10 @@ impl ZooKeeperLock {
 
     fn build(connector: Connector, settings: Settings) -> Self {
         let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
-        let node_options =
-            NodeOptions::new(acls.clone(), config.holder.clone(), *persistent_queues);
-        let (cluster, node_options) = (Arc::clone(cluster), Arc::new(node_options));
-        let limit = config.call_timeout;
-        let client = Client {
-            sessions: Sessions::new(connector, cluster, *session_timeout, limit, node_options),
-            namespace: config.namespace.clone(),
-            limit,
-            arrivals: WaitQueue::new(),
-        };
-        Self { client: Arc::new(client), settings }
-    }
-
-    fn call(&self, action: Action) -> Call {
-        Call::new(backend::ZOOKEEPER, action, self.client.limit)
+        let (cluster, limit) = (Arc::clone(cluster), config.call_timeout);
+        let options = NodeOptions::new(acls.clone(), config.holder.clone(), *persistent_queues);
+        let sessions = Sessions::new(connector, cluster, *session_timeout, limit, options);
+        Self { client: Arc::new(Client::new(sessions, config)), settings }
     }
 }
 
@@ -156,21 +145,19 @@ impl Lock for ZooKeeperLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (client, id, owners) = (Arc::clone(&self.client), id.clone(), Owners::default());
-        let undo = undo(&self.client, owners.clone());
-        let work = async move { client.acquire(id, owners, ttl).await };
-        self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
+        let attempt = AcquireAttempt::new(&self.client, id, ttl);
+        self.client.call(Action::Acquire).acquire(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let (client, lease) = (Arc::clone(&self.client), LeaseRef::of(lease));
-        self.call(Action::Renew).run(async move { client.renew(lease, ttl).await }).await
+        self.client.call(Action::Renew).run(async move { client.renew(lease, ttl).await }).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
         let (client, lease) = (Arc::clone(&self.client), LeaseRef::of(lease));
-        self.call(Action::Release).run(async move { client.release(lease).await }).await
+        self.client.call(Action::Release).run(async move { client.release(lease).await }).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
@@ -179,7 +166,7 @@ impl Lock for ZooKeeperLock {
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let (client, id) = (Arc::clone(&self.client), id.clone());
-        self.call(Action::Inspect).run(async move { client.inspect(&id).await }).await
+        self.client.call(Action::Inspect).run(async move { client.inspect(&id).await }).await
     }
 }
 
@@ -191,30 +178,15 @@ impl LockHooks for ZooKeeperLock {
         ttl: Duration,
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
-        Some(Box::pin(async move {
-            let ttl = self.capabilities().ttl(ttl)?;
-            wait::Waiter::new(self, &self.client, id, ttl, retry).acquire().await
-        }))
+        Some(Box::pin(wait::in_queue(&self.client, id, ttl, retry)))
     }
 
     async fn ended(&self, lease: &Lease) {
         match lease.session() {
             Some(session) => session.expired().await,
-            // Of another client: the next renewal finds out.
+            // Another client's session: the next renewal finds out.
             None => std::future::pending().await,
         }
-    }
-}
-
-/// Ends a hold that nobody learned of.
-pub(crate) fn undo(
-    client: &Arc<Client>,
-    owners: Owners,
-) -> impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone + Send + 'static {
-    let client = Arc::clone(client);
-    move || {
-        client.take_back(&owners);
-        std::future::ready(Ok(()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Renewing a lease: of this client, or of another one, whose hold moves to this one's session.
+//! Renewing a lease: a hold of this client, or of another one, which moves to this one's session.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +8,18 @@ use zookeeper_client::Error;
 
 use crate::{
     client::{Client, LeaseRef},
-    commands::{self, FLAP_PAUSE},
+    commands::{self, RETRY_PAUSE},
     error::{error, is_unknown},
-    schema::LockPaths,
-    session::hold_table::OwnerNode,
-    session::opener::Session,
+    schema::{LockPaths, OwnerNode},
+    session::{Cleanup, Session},
 };
 
-/// What became of one try.
+/// The outcome of one try.
 enum Renewed {
     Done,
     /// The hold has ended.
     Over,
-    /// The proof of this generation is gone; another one may be there.
+    /// The owner node of this generation is gone; another one may be there.
     Gone(u32),
 }
 
@@ -31,23 +30,27 @@ impl Client {
             return Err(lease.not_held());
         }
         let session = self.session(Action::Renew).await?;
-        let place = self.place(&lease.id);
+        let paths = self.paths(&lease.id);
         let mut gone = None;
         loop {
             let sent_at = Instant::now();
-            let renewed = if let Some(owner_node) = session.holds.held(&place, &lease.owner) {
-                extend(&session, &owner_node, sent_at + ttl).await
+            let renewed = if let Some(node) = session.holds.held(&paths, &lease.owner) {
+                extend(&session, &node, sent_at + ttl).await
             } else {
-                // For as long as the client that it was granted to may count on it, if that is more.
+                // The client that it was granted to may rely on its TTL, if that is longer.
                 let end = sent_at + ttl.max(lease.ttl);
-                adopt(&session, &place, &lease, end, gone).await
+                transfer(&session, &paths, &lease, end, gone).await
             };
             match renewed {
-                Ok(Renewed::Done) => return Ok(renewed_lease(&session, lease, sent_at, ttl)),
+                Ok(Renewed::Done) => {
+                    let LeaseRef { id, owner, fence, .. } = lease;
+                    let lease = Lease::granted(id, owner, fence, sent_at, ttl);
+                    return Ok(lease.bound_to(session.liveness.deadline().clone()));
+                }
                 Ok(Renewed::Over) => return Err(lease.not_held()),
                 Ok(Renewed::Gone(generation)) => gone = Some(generation),
                 Err(err) if is_unknown(&err) && !session.is_over() => {
-                    time::sleep(FLAP_PAUSE).await;
+                    time::sleep(RETRY_PAUSE).await;
                 }
                 Err(err) => return Err(error(Action::Renew, err)),
             }
@@ -56,60 +59,55 @@ impl Client {
 }
 
 /// Renews a hold of this session.
-async fn extend(session: &Session, owner_node: &OwnerNode, end: Instant) -> Result<Renewed, Error> {
-    match commands::is_there(session, owner_node).await {
-        Ok(true) if session.holds.renew(owner_node, end) => Ok(Renewed::Done),
+async fn extend(session: &Session, node: &OwnerNode, end: Instant) -> Result<Renewed, Error> {
+    match commands::is_held(session, node).await {
+        Ok(true) if session.holds.renew(node, end) => Ok(Renewed::Done),
         Ok(true) | Err(Error::SessionExpired) => Ok(Renewed::Over),
         Ok(false) => {
-            // Gone, or moved away by a renewal elsewhere.
-            session.holds.remove(owner_node);
-            Ok(Renewed::Gone(owner_node.generation))
+            // It has ended, or another client has moved it.
+            session.holds.remove(node);
+            Ok(Renewed::Gone(node.generation))
         }
         Err(err) => Err(err),
     }
 }
 
-/// Moves the hold of another client to this session. The proof of generation `gone` was not there.
-async fn adopt(
+/// Moves the hold of another client to this session. The owner node of generation `gone` is gone.
+async fn transfer(
     session: &Arc<Session>,
-    place: &LockPaths,
+    paths: &LockPaths,
     lease: &LeaseRef,
     end: Instant,
     gone: Option<u32>,
 ) -> Result<Renewed, Error> {
-    let generation = match commands::find(session, place, lease.fence).await? {
-        // The hold is another owner's if its proof is still not there.
+    let generation = match commands::find_generation(session, paths, lease.fence).await? {
+        // The hold is another owner's if its owner node is still not there.
         Some(generation) if gone != Some(generation) => generation,
         _ => return Ok(Renewed::Over),
     };
-    let from = OwnerNode { place: place.clone(), generation, owner: lease.owner.clone() };
-    // It ran out here, and is about to be deleted.
+    let mut from = OwnerNode::new(paths.clone(), lease.owner.clone());
+    from.generation = generation;
+    // It was this client's, has run out, and is about to be deleted.
     if session.holds.is_over(&from) {
         return Ok(Renewed::Over);
     }
     let to = OwnerNode { generation: generation.saturating_add(1), ..from.clone() };
-    let pending = session.holds.pending(session, to, end).lasting();
-    match commands::adopt(session, &from, pending.owner_node(), lease.fence).await {
+    let pending = Cleanup::pending(session, to, end).lasting();
+    match commands::transfer_hold(session, &from, pending.node(), lease.fence).await {
         Ok(true) => {
             pending.granted();
             Ok(Renewed::Done)
         }
-        // It was renewed by somebody else, or has ended.
+        // Another client has renewed it, or it has ended.
         Ok(false) => {
-            pending.refused();
+            pending.absent();
             Ok(Renewed::Gone(generation))
         }
         Err(err) => {
             if !is_unknown(&err) {
-                pending.refused();
+                pending.absent();
             }
             Err(err)
         }
     }
-}
-
-fn renewed_lease(session: &Session, lease: LeaseRef, sent_at: Instant, ttl: Duration) -> Lease {
-    let LeaseRef { id, owner, fence, .. } = lease;
-    Lease::granted(id, owner, fence, sent_at, ttl)
-        .bound_to(session.liveness.session_deadline().clone())
 }

@@ -1,38 +1,35 @@
-//! Leaving the servers' queue: a place that is known, or whatever places may have been made.
+//! Leaving the servers' queue: deletes a known waiter node, or those that a lost request may create.
 
 use std::time::Duration;
 
-use glock_core::OwnerToken;
-use tokio::time::{self, Instant};
+use glock_core::{
+    OwnerToken,
+    toolkit::{Backoff, LateRequestProbe},
+};
+use tokio::time::Instant;
 use zookeeper_client::{Error, MultiWriteError};
 
 use crate::{
     commands::{self, commit},
-    error::{is_rejected, tell_undeletable},
-    schema::LockPaths,
-    session::opener::Session,
-    session::search::search,
+    error::{is_rejected, warn_undeletable},
+    schema::{LockPaths, name_of},
+    session::Session,
 };
 
-/// The first and the longest pause between two tries to give up a place: others wait behind it.
-const PAUSE: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pauses between two tries to leave the queue: other waiters are behind the node.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 
-pub(crate) fn name_of(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or_default().to_owned()
-}
-
-/// The nodes in the queue that are this waiter's.
-pub(crate) async fn mine(
+/// The names of the nodes in the queue that are this waiter's.
+pub(crate) async fn nodes_of(
     session: &Session,
-    place: &LockPaths,
+    paths: &LockPaths,
     waiter: &OwnerToken,
 ) -> Result<Vec<String>, Error> {
-    let (queue, prefix) = (place.queue(), name_of(&place.wait(waiter)));
+    let (queue, path) = (paths.queue(), paths.new_waiter(waiter));
     let read = || commands::synced_read(session, &queue, || session.client.list_children(&queue));
     match commands::retry_read(session, read).await {
         Ok(mut names) => {
-            names.retain(|name| name.starts_with(&prefix));
+            names.retain(|name| name.starts_with(name_of(&path)));
             Ok(names)
         }
         Err(Error::NoNode) => Ok(Vec::new()),
@@ -40,19 +37,19 @@ pub(crate) async fn mine(
     }
 }
 
-/// Gives up one place, and the queue with it if that was the last.
-async fn leave(session: &Session, place: &LockPaths, name: &str) -> Result<(), Error> {
-    let path = place.waiter(name);
-    let mut last = true;
+/// Deletes one waiter node, and the queue with it if that was the last.
+async fn delete(session: &Session, paths: &LockPaths, name: &str) -> Result<(), Error> {
+    let path = paths.waiter(name);
+    let mut is_last = true;
     loop {
-        let left = commit(session, |writer| {
+        let deleted = commit(session, |writer| {
             writer.add_delete(&path, None)?;
-            if last { writer.add_delete(&place.queue(), None) } else { Ok(()) }
+            if is_last { writer.add_delete(&paths.queue(), None) } else { Ok(()) }
         });
-        match left.await {
-            Err(MultiWriteError::OperationFailed { index: 1, .. }) if last => last = false,
-            Ok(_) if !last => {
-                sweep(session, place).await;
+        match deleted.await {
+            Err(MultiWriteError::OperationFailed { index: 1, .. }) if is_last => is_last = false,
+            Ok(_) if !is_last => {
+                delete_empty_queue(session, paths).await;
                 return Ok(());
             }
             Ok(_) | Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
@@ -63,57 +60,56 @@ async fn leave(session: &Session, place: &LockPaths, name: &str) -> Result<(), E
     }
 }
 
-/// Deletes a queue that nobody else will sweep up, if it is empty: the last two in it may have left
-/// at once, each before the other's eyes.
-pub(crate) async fn sweep(session: &Session, place: &LockPaths) {
-    if session.node_options.is_persistent() {
-        let _ = commit(session, |writer| writer.add_delete(&place.queue(), None)).await;
+/// Deletes a queue that the servers do not delete by themselves, if it is empty: the last two waiters
+/// may have left at once, and each have seen the other.
+pub(crate) async fn delete_empty_queue(session: &Session, paths: &LockPaths) {
+    if session.node_options.has_persistent_queues() {
+        let _ = commit(session, |writer| writer.add_delete(&paths.queue(), None)).await;
     }
 }
 
-/// Gives up whatever places the waiter has; how many those were.
-async fn leave_all(
+/// Deletes all nodes of a waiter. Returns how many there were.
+async fn delete_all(
     session: &Session,
-    place: &LockPaths,
+    paths: &LockPaths,
     waiter: &OwnerToken,
 ) -> Result<usize, Error> {
-    let names = mine(session, place, waiter).await?;
+    let names = nodes_of(session, paths, waiter).await?;
     for name in &names {
-        leave(session, place, name).await?;
+        delete(session, paths, name).await?;
     }
     Ok(names.len())
 }
 
-/// Gives up a place that is known, and so was made once and for all; whether it is gone.
-pub(crate) async fn leave_known(session: &Session, place: &LockPaths, name: &str) -> bool {
-    let mut pause = PAUSE;
+/// Deletes a waiter node that was created. Returns whether it is gone.
+pub(crate) async fn leave_known(session: &Session, paths: &LockPaths, name: &str) -> bool {
+    let mut pauses = PAUSES;
     while !session.is_over() {
-        match leave(session, place, name).await {
+        match delete(session, paths, name).await {
             Ok(()) => return true,
             Err(err) if is_rejected(&err) => {
-                tell_undeletable(&place.queue(), &err);
+                warn_undeletable(&paths.queue(), &err);
                 return false;
             }
-            Err(_) => time::sleep(pause).await,
+            Err(_) => pauses.sleep().await,
         }
-        pause = (pause * 2).min(PAUSE_MAX);
     }
     false
 }
 
-/// Gives up whatever places the waiter has, until the servers have said for long enough that it has
+/// Deletes the nodes that a waiter may have, until the servers have said for long enough that it has
 /// none.
-pub(crate) async fn leave_surely(session: &Session, place: &LockPaths, waiter: &OwnerToken) {
-    let mut search = search(session.in_flight_max);
+pub(crate) async fn leave_unknown(session: &Session, paths: &LockPaths, waiter: &OwnerToken) {
+    let mut probe = LateRequestProbe::new(session.in_flight_max);
     while !session.is_over() {
         let asked_at = Instant::now();
-        match leave_all(session, place, waiter).await {
-            Ok(0) if search.found_nothing(asked_at) => return,
+        match delete_all(session, paths, waiter).await {
+            Ok(0) if probe.found_nothing(asked_at) => return,
             Ok(0) => {}
             Ok(_) => continue,
-            Err(err) if is_rejected(&err) => return tell_undeletable(&place.queue(), &err),
+            Err(err) if is_rejected(&err) => return warn_undeletable(&paths.queue(), &err),
             Err(_) => {}
         }
-        search.pause().await;
+        probe.pause().await;
     }
 }

@@ -1,5 +1,6 @@
 //! The queue of waiters that the servers keep.
 
-pub(crate) mod leave;
-pub(crate) mod local_waiters;
-pub(crate) mod waiter_node;
+mod leave;
+mod waiter_node;
+
+pub(crate) use self::waiter_node::WaiterNode;

@@ -1,64 +1,71 @@
-//! `WaiterNode`: a waiter's place in the servers' queue, given up when it is dropped.
+//! `WaiterNode`: a waiter's node in the servers' queue, deleted when it is dropped.
 
 use std::sync::Arc;
 
-use glock_core::{Action, LockError, OwnerToken};
+use glock_core::{
+    Action, LockError, OwnerToken,
+    toolkit::{LocalPredecessor, LocalWaiter},
+};
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
-    commands::{self, commit},
+    commands::{commit, create_namespace},
     error::{error, in_doubt, is_unknown},
-    queue::leave::{leave_known, leave_surely, mine, name_of},
-    queue::local_waiters::Standing,
-    schema::LockPaths,
-    session::opener::Session,
+    queue::leave::{delete_empty_queue, leave_known, leave_unknown, nodes_of},
+    schema::{LockPaths, name_of},
+    session::Session,
 };
 
-/// A waiter's place in the servers' queue: an ephemeral node that they have numbered. Dropped, it
-/// is given up, also when it is not known whether it was made.
+/// A waiter's node in the servers' queue: ephemeral, and numbered by them. When it is dropped, the
+/// node is deleted in the background, also if it is not known whether it was created.
 pub(crate) struct WaiterNode {
-    session: Arc<Session>,
-    place: LockPaths,
+    pub(crate) session: Arc<Session>,
+    pub(crate) paths: LockPaths,
     waiter: OwnerToken,
-    /// Empty until it is known to be made.
+    /// Empty until it is known to be created.
     name: String,
-    taken: bool,
-    /// As the client's other waiters see it, once it is made.
-    standing: Option<Standing>,
+    /// Whether nothing is left to delete.
+    is_gone: bool,
+    /// For this client's other waiters, once the node is created.
+    local: Option<LocalWaiter>,
 }
 
-/// What became of the making of a place.
-enum Made {
-    Stands,
-    /// The answer was lost, and there is none by now. The request may still be on its way.
+/// The outcome of creating a waiter node.
+enum Created {
+    Done,
+    /// The reply was lost, and there is no node by now. The request may still be in flight.
     Lost(Error),
-    /// The answer was lost, and so was the look for what has become of it.
+    /// The reply was lost, and so was the reply to the look for the node.
     InDoubt(Error),
 }
 
+/// More often than other waiters, and the deletion of empty queues, get in each other's way.
 const ROUNDS_MAX: u32 = 12;
 
 impl WaiterNode {
-    /// Goes to the end of the line. Each time that an answer is lost, under another name: what comes
-    /// late would stand in line as well, maybe before what was made in its stead.
-    pub(crate) async fn join(session: &Arc<Session>, place: &LockPaths) -> Result<Self, LockError> {
+    /// Joins the queue behind all other waiters. After a lost reply it joins under another name: a
+    /// late request would create a node as well, perhaps before the one that replaces it.
+    pub(crate) async fn join(session: &Arc<Session>, paths: &LockPaths) -> Result<Self, LockError> {
         let mut last = Error::ConnectionLoss;
         for _ in 0..ROUNDS_MAX {
-            let (session, place, waiter) =
-                (Arc::clone(session), place.clone(), OwnerToken::random()?);
-            let mut node =
-                Self { session, place, waiter, name: String::new(), taken: false, standing: None };
-            match node.make().await {
-                Ok(Made::Stands) => {
-                    let (queue, name) = (node.place.queue(), node.name.clone());
-                    node.standing = Some(node.session.local_waiters.enter(queue, name));
+            let mut node = Self {
+                session: Arc::clone(session),
+                paths: paths.clone(),
+                waiter: OwnerToken::random()?,
+                name: String::new(),
+                is_gone: false,
+                local: None,
+            };
+            match node.create().await {
+                Ok(Created::Done) => {
+                    node.local = Some(session.waiters.enter(&paths.queue(), &node.name));
                     return Ok(node);
                 }
-                // Each of these is dropped as a place that may be there.
-                Ok(Made::Lost(err)) => last = err,
-                Ok(Made::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
+                // Each of these is dropped as a node that may be there.
+                Ok(Created::Lost(err)) => last = err,
+                Ok(Created::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
                 Err(err) => {
-                    node.taken = !is_unknown(&err);
+                    node.is_gone = !is_unknown(&err);
                     return Err(error(Action::Acquire, err));
                 }
             }
@@ -71,44 +78,69 @@ impl WaiterNode {
         &self.name
     }
 
-    /// The place was given up together with taking the lock.
-    pub(crate) fn taken(mut self) {
-        self.taken = true;
-        if let Some(standing) = self.standing.take() {
-            standing.left();
+    pub(crate) fn path(&self) -> String {
+        self.paths.waiter(&self.name)
+    }
+
+    /// The predecessor `name`, if it is this client's.
+    pub(crate) fn local_predecessor(&self, name: &str) -> Option<LocalPredecessor> {
+        self.session.waiters.predecessor(&self.paths.queue(), name)
+    }
+
+    /// Whether this client has no other waiter in the queue.
+    pub(crate) fn is_only_local(&self) -> bool {
+        self.session.waiters.count(&self.paths.queue()) <= 1
+    }
+
+    /// The transaction that took the lock has deleted the node.
+    pub(crate) fn became_hold(mut self) {
+        self.is_gone = true;
+        if let Some(local) = self.local.take() {
+            local.left();
         }
     }
 
-    /// Makes the node. Where the answer is lost, looks for what has become of it.
-    async fn make(&mut self) -> Result<Made, Error> {
-        let mut queue = true;
+    /// Deletes the queue in the background if the last waiter left it when this one was granted the
+    /// lock, and the servers do not delete it by themselves.
+    pub(crate) fn delete_empty_queue(&self) {
+        if self.session.node_options.has_persistent_queues() {
+            let (session, paths) = (Arc::clone(&self.session), self.paths.clone());
+            self.session.runtime.spawn(async move { delete_empty_queue(&session, &paths).await });
+        }
+    }
+
+    /// Creates the node. If the reply is lost, finds out whether it was created.
+    async fn create(&mut self) -> Result<Created, Error> {
+        let mut has_queue = true;
         let mut last = Error::ConnectionLoss;
         for _ in 0..ROUNDS_MAX {
-            let made = if queue { self.make_in_queue().await } else { self.make_queue().await };
-            let (index, err) = match made {
+            let created = if has_queue {
+                self.create_in_queue().await
+            } else {
+                self.create_with_queue().await
+            };
+            let (index, err) = match created {
                 Ok(name) => {
                     self.name = name;
-                    return Ok(Made::Stands);
+                    return Ok(Created::Done);
                 }
                 Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
                 Err(MultiWriteError::RequestFailed { source }) => (usize::MAX, source),
             };
             match err {
-                Error::NoNode if queue => queue = false,
-                Error::NodeExists if !queue && index == 0 => queue = true,
-                Error::NoNode if index == 0 => {
-                    commands::make_namespace(&self.session, &self.place).await?;
-                }
+                Error::NoNode if has_queue => has_queue = false,
+                Error::NodeExists if !has_queue && index == 0 => has_queue = true,
+                Error::NoNode if index == 0 => create_namespace(&self.session, &self.paths).await?,
                 err if self.session.node_options.adapt_to(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
-                    let found = mine(&self.session, &self.place, &self.waiter).await;
+                    let found = nodes_of(&self.session, &self.paths, &self.waiter).await;
                     return Ok(match found.map(|mut names| names.pop()) {
                         Ok(Some(name)) => {
                             self.name = name;
-                            Made::Stands
+                            Created::Done
                         }
-                        Ok(None) => Made::Lost(err),
-                        Err(err) => Made::InDoubt(err),
+                        Ok(None) => Created::Lost(err),
+                        Err(err) => Created::InDoubt(err),
                     });
                 }
                 err => return Err(err),
@@ -117,47 +149,46 @@ impl WaiterNode {
         Err(last)
     }
 
-    async fn make_in_queue(&self) -> Result<String, MultiWriteError> {
-        let (path, node_options) = (self.place.wait(&self.waiter), &self.session.node_options);
-        let options = node_options.options(CreateMode::EphemeralSequential);
-        let made = self.session.client.create(&path, b"", &options).await;
-        let (_, number) = made.inspect_err(|err| self.session.note(err))?;
-        Ok(name_of(&format!("{path}{number}")))
+    async fn create_in_queue(&self) -> Result<String, MultiWriteError> {
+        let path = self.paths.new_waiter(&self.waiter);
+        let options = self.session.node_options.create(CreateMode::EphemeralSequential);
+        let created = self.session.client.create(&path, b"", &options).await;
+        let (_, number) = created.inspect_err(|err| self.session.note(err))?;
+        Ok(name_of(&format!("{path}{number}")).to_owned())
     }
 
-    async fn make_queue(&self) -> Result<String, MultiWriteError> {
+    async fn create_with_queue(&self) -> Result<String, MultiWriteError> {
         let node_options = &self.session.node_options;
         let results = commit(&self.session, |writer| {
-            writer.add_create(&self.place.queue(), b"", &node_options.queue())?;
-            let options = node_options.options(CreateMode::EphemeralSequential);
-            writer.add_create(&self.place.wait(&self.waiter), b"", &options)
+            writer.add_create(&self.paths.queue(), b"", &node_options.create_queue())?;
+            let options = node_options.create(CreateMode::EphemeralSequential);
+            writer.add_create(&self.paths.new_waiter(&self.waiter), b"", &options)
         });
-        let mut results = results.await?;
-        if let Some(MultiWriteResult::Create { path, .. }) = results.pop() {
-            return Ok(name_of(&path));
+        if let Some(MultiWriteResult::Create { path, .. }) = results.await?.pop() {
+            return Ok(name_of(&path).to_owned());
         }
-        // It was made. As what, is looked for as if this answer were lost.
-        let (entity, reason) = ("a place in line", &"it does not say where it is");
+        // It was created under a name that is looked for as if this reply were lost.
+        let (entity, reason) = ("a waiter node", &"the reply does not have its name");
         Err(Error::UnmarshalError { entity, reason }.into())
     }
 }
 
 impl Drop for WaiterNode {
     fn drop(&mut self) {
-        if self.taken {
+        if self.is_gone {
             return;
         }
-        let (session, place) = (Arc::clone(&self.session), self.place.clone());
+        let (session, paths) = (Arc::clone(&self.session), self.paths.clone());
         let (waiter, name) = (self.waiter.clone(), std::mem::take(&mut self.name));
-        let standing = self.standing.take();
-        // Where the driver is: the runtime of whoever waited may be shut down before.
+        let local = self.local.take();
+        // On the driver's runtime: the waiter's own may be shut down before.
         self.session.runtime.spawn(async move {
             if name.is_empty() {
-                leave_surely(&session, &place, &waiter).await;
-            } else if leave_known(&session, &place, &name).await
-                && let Some(standing) = standing
+                leave_unknown(&session, &paths, &waiter).await;
+            } else if leave_known(&session, &paths, &name).await
+                && let Some(local) = local
             {
-                standing.left();
+                local.left();
             }
         });
     }
@@ -166,92 +197,57 @@ impl Drop for WaiterNode {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            Arc, Mutex,
-            atomic::{AtomicUsize, Ordering::SeqCst},
-        },
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
         time::Duration,
     };
 
-    use glock_core::{Fault, LockExt, LockId, Retry};
+    use glock_core::{Fault, LockId};
     use glock_testing::process::eventually;
     use tokio::time::timeout;
-    use zookeeper_client::Client;
 
     use super::*;
-    use crate::{
-        ZooKeeperLock,
-        queue::local_waiters,
-        session::fake_server::{self, Answer, NO_NODE, NODE_EXISTS, THROTTLED},
+    use crate::session::fake::{
+        self,
+        server::{NO_NODE, Reply, THROTTLED},
     };
 
     const SOON: Duration = Duration::from_secs(5);
 
-    fn place() -> LockPaths {
+    fn paths() -> LockPaths {
         LockPaths::new("n", &LockId::new("x").unwrap())
     }
 
-    /// Whose place in line a transaction makes.
-    fn waiter(transaction: &[u8]) -> Option<String> {
-        let text = String::from_utf8_lossy(transaction);
-        let (_, waiter) = text.split_once("@queue/wait-")?;
-        Some(waiter.chars().take(32).collect())
-    }
-
-    /// A place whose making was lost may come after all, and before the one that was made in its
-    /// stead: nobody may wait behind that for ever.
+    /// Its successor has no watch, and is not served until it learns that the node is gone.
     #[tokio::test]
-    async fn a_place_whose_making_was_lost_is_asked_for_anew_under_another_name() {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let note = Arc::clone(&seen);
-        let address = fake_server::start(move |transaction| {
-            let Some(waiter) = waiter(transaction) else { return Answer::Refused(NODE_EXISTS) };
-            let mut seen = note.lock().unwrap();
-            seen.push(waiter);
-            // There is no queue, says this server, whatever else is asked for.
-            if seen.len() == 1 { Answer::Lost } else { Answer::Refused(NO_NODE) }
-        });
-        let lock = ZooKeeperLock::new(Client::connector(), address);
-        let waits = tokio::spawn(async move {
-            lock.hold("x", Duration::from_mins(1), Retry::within(SOON * 12)).await
-        });
-        eventually("it asks anew", SOON * 4, async || seen.lock().unwrap().len() > 1).await;
-        waits.abort();
-        let seen = seen.lock().unwrap();
-        assert!(!seen[1..].contains(&seen[0]), "{seen:?}");
-    }
-
-    /// Who stands behind it watches nothing, and is not served until it hears that the place is gone.
-    #[tokio::test]
-    async fn a_known_place_is_gone_as_soon_as_it_is_left_though_an_answer_was_lost() {
+    async fn a_known_node_is_gone_as_soon_as_it_is_left_though_a_reply_was_lost() {
         let mut left = 0;
-        let sessions = fake_server::sessions(move |transaction| {
-            if waiter(transaction).is_some() {
-                return Answer::Made;
+        let sessions = fake::sessions(move |transaction| {
+            if String::from_utf8_lossy(transaction).contains("@queue/wait-") {
+                return Reply::Created;
             }
             left += 1;
-            if left == 1 { Answer::Lost } else { Answer::Refused(NO_NODE) }
+            if left == 1 { Reply::Lost } else { Reply::Refused(NO_NODE) }
         });
-        let session = fake_server::open(&sessions).await;
-        let node = WaiterNode::join(&session, &place()).await.unwrap();
-        let before = session.local_waiters.get(&place().queue(), node.name()).unwrap();
+        let session = fake::open(&sessions).await;
+        let node = WaiterNode::join(&session, &paths()).await.unwrap();
+        let mut predecessor = node.local_predecessor(node.name()).unwrap();
         drop(node);
-        assert_eq!(timeout(SOON, local_waiters::gone(before)).await, Ok(true));
+        assert_eq!(timeout(SOON, predecessor.gone()).await, Ok(true));
     }
 
-    /// Nobody else would ever delete it, and nobody behind it would be served.
+    /// No other client would ever delete it, and the waiters behind it would not be served.
     #[tokio::test]
-    async fn a_place_that_may_have_been_made_is_looked_for_though_the_first_look_was_refused() {
+    async fn a_node_that_may_have_been_created_is_looked_for_though_the_first_look_was_refused() {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reads);
         let reads_fail = move || match count.fetch_add(1, SeqCst) {
             1 | 2 => THROTTLED,
-            // At first, there is no queue to make the place in.
+            // At first, there is no queue to create the node in.
             _ => NO_NODE,
         };
-        let sessions = fake_server::sessions_whose_reads(reads_fail, |_| Answer::Lost);
-        let session = fake_server::open(&sessions).await;
-        let err = WaiterNode::join(&session, &place()).await.err().unwrap();
+        let sessions = fake::sessions_with_reads(reads_fail, |_| Reply::Lost);
+        let session = fake::open(&sessions).await;
+        let err = WaiterNode::join(&session, &paths()).await.err().unwrap();
         assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
         let seen = reads.load(SeqCst);
         assert!(seen <= 3, "{seen} reads");

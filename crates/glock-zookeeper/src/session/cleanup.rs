@@ -1,168 +1,155 @@
-//! The cleanup: one task a session, which ends holds at their TTL and asks for signs of life.
+//! `Cleanup`: a session's task, which ends holds at their TTL and keeps the session alive meanwhile.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    task::JoinHandle,
-    time::{self, Instant},
-};
-use zookeeper_client::StateWatcher;
+use glock_core::toolkit::{LateRequestProbe, Mutex, Worker};
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     commands,
-    error::{is_rejected, tell_undeletable},
-    session::hold_table::{Due, HoldTable},
-    session::liveness::SessionLiveness,
-    session::opener::Session,
-    session::search::search,
+    error::{is_rejected, warn_undeletable},
+    schema::OwnerNode,
+    session::{handle::Session, hold_table::Due, pending_hold::PendingHold},
 };
 
-/// A ledger that ends with its cleanup, also if that is dropped together with its runtime: its entries
-/// hold the session, and so themselves.
-struct Kept(Arc<HoldTable>);
+/// Ends the holds of a session at their TTL, and sends heartbeats. It runs while there are holds, and
+/// keeps the session open for so long.
+pub(crate) struct Cleanup {
+    session: Arc<Session>,
+    heartbeat: Mutex<Option<JoinHandle<()>>>,
+}
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.0.clear();
+impl Cleanup {
+    /// Enters a hold that is about to be requested in `session`, and makes sure that it ends.
+    pub(crate) fn pending(session: &Arc<Session>, node: OwnerNode, end: Instant) -> PendingHold {
+        let pending = PendingHold::requested(&session.holds, node, end);
+        // The caller's runtime may be shut down before the hold has ended.
+        let _on_the_drivers_runtime = session.runtime.enter();
+        let (session, heartbeat) = (Arc::clone(session), Mutex::default());
+        let holds = Arc::clone(&session.holds);
+        holds.start_cleanup(&Arc::new(Self { session, heartbeat }));
+        pending
+    }
+
+    /// Sends a heartbeat if one is due and the last one was answered. Returns when to look again.
+    fn heartbeat(&self, now: Instant) -> Instant {
+        let liveness = &self.session.liveness;
+        let due = liveness.last_sent() + liveness.heartbeat_interval();
+        if due > now {
+            return due;
+        }
+        let mut last = self.heartbeat.lock();
+        if last.as_ref().is_none_or(JoinHandle::is_finished) {
+            let session = Arc::clone(&self.session);
+            *last = Some(tokio::spawn(async move { commands::heartbeat(&session).await }));
+        }
+        now + liveness.heartbeat_interval() / 8
     }
 }
 
-/// Looks after a session until it is over or nobody uses it any more.
-pub(crate) fn keep(
-    session: Weak<Session>,
-    holds: Arc<HoldTable>,
-    liveness: Arc<SessionLiveness>,
-    states: StateWatcher,
-) -> impl Future<Output = ()> + Send + 'static {
-    // Here, as the runtime may be dropped before it has polled anything.
-    let holds = Kept(holds);
-    watch_over(session, holds, liveness, states)
-}
-
-async fn watch_over(
-    session: Weak<Session>,
-    holds: Kept,
-    liveness: Arc<SessionLiveness>,
-    mut states: StateWatcher,
-) {
-    let holds = &holds.0;
-    let mut heartbeat: Option<JoinHandle<()>> = None;
-    loop {
-        if states.state().is_terminated() {
-            liveness.session_deadline().expire();
-            return;
+impl Worker for Cleanup {
+    async fn round(&self) -> Option<Duration> {
+        let (session, now) = (&self.session, Instant::now());
+        if session.is_over() {
+            session.holds.clear();
         }
-        let (due, next) = holds.due(Instant::now());
+        let (due, next_end) = session.holds.due(now);
         for due in due {
-            tokio::spawn(end(due));
+            tokio::spawn(delete(Arc::clone(session), due));
         }
-        if holds.is_closed() {
-            return;
+        if session.holds.is_empty() {
+            return None;
         }
-        let far = Instant::now() + Duration::from_hours(24);
-        let mut wake_at = next.unwrap_or(far);
-        // Without a hold nobody asks whether the session lives.
-        if !holds.is_empty() {
-            let mut beat_at = liveness.last() + liveness.interval();
-            if beat_at <= Instant::now() {
-                let waits = heartbeat.as_ref().is_some_and(|heartbeat| !heartbeat.is_finished());
-                if let Some(session) = session.upgrade().filter(|_| !waits) {
-                    heartbeat = Some(tokio::spawn(async move { commands::beat(&session).await }));
-                }
-                beat_at = Instant::now() + liveness.interval() / 8;
-            }
-            wake_at = wake_at.min(beat_at);
-        }
-        tokio::select! {
-            () = holds.changed.notified() => {}
-            _ = states.changed() => {}
-            () = time::sleep_until(wake_at) => {}
-        }
+        let heartbeat = self.heartbeat(now);
+        Some(next_end.map_or(heartbeat, |end| end.min(heartbeat)) - now)
     }
 }
 
-/// Deletes what stands for a hold until the servers confirm it or refuse it for good, or the session
-/// is over.
-async fn end(due: Due) {
-    let Due { session, owner_node, sure } = due;
-    let mut search = search(session.in_flight_max);
+/// Deletes a hold until the servers confirm it or refuse it for good, or the session is over.
+async fn delete(session: Arc<Session>, Due { node, was_granted }: Due) {
+    let mut probe = LateRequestProbe::new(session.in_flight_max);
     while !session.is_over() {
         let asked_at = Instant::now();
-        match commands::end(&session, &owner_node).await {
+        match commands::delete_hold(&session, &node).await {
             Ok(true) => break,
-            Ok(false) if sure || search.found_nothing(asked_at) => break,
-            // It goes with the session, which must not be kept open for it.
+            Ok(false) if was_granted || probe.found_nothing(asked_at) => break,
+            // It ends with the session, which must not be kept open for it.
             Err(err) if is_rejected(&err) => {
-                tell_undeletable(&owner_node.place.lock(), &err);
+                warn_undeletable(&node.paths.lock(), &err);
                 break;
             }
             Ok(false) | Err(_) => {}
         }
-        search.pause().await;
+        probe.pause().await;
     }
-    session.holds.remove(&owner_node);
+    session.holds.remove(&node);
+    session.holds.hurry_cleanup();
 }
 
 #[cfg(test)]
 mod tests {
     use glock_core::{LockId, OwnerToken};
-    use tokio::runtime::Runtime;
+    use glock_testing::process::eventually;
+    use tokio::runtime::{Builder, Runtime};
 
     use super::*;
     use crate::{
         schema::LockPaths,
-        session::fake_server::{self, Answer},
-        session::hold_table::OwnerNode,
+        session::fake::{self, server::Reply},
     };
 
     const TTL: Duration = Duration::from_mins(1);
+    const SOON: Duration = Duration::from_secs(5);
 
-    fn owner_node() -> OwnerNode {
-        let place = LockPaths::new("n", &LockId::new("x").unwrap());
-        OwnerNode { place, generation: 0, owner: OwnerToken::random().unwrap() }
+    fn node() -> OwnerNode {
+        let paths = LockPaths::new("n", &LockId::new("x").unwrap());
+        OwnerNode::new(paths, OwnerToken::random().unwrap())
     }
 
-    /// Its entry would hold the session, and the session its ledger.
     #[tokio::test]
-    async fn a_claim_that_comes_after_its_session_s_end_does_not_keep_it() {
-        let sessions = fake_server::sessions(|_| Answer::Expired);
-        let session = fake_server::open(&sessions).await;
-        commands::beat(&session).await;
-        session.liveness.session_deadline().expired().await;
+    async fn a_hold_that_is_entered_after_its_sessions_end_does_not_keep_it() {
+        let sessions = fake::sessions(|_| Reply::Expired);
+        let session = fake::open(&sessions).await;
+        commands::heartbeat(&session).await;
+        session.liveness.deadline().expired().await;
         let end = Instant::now() + TTL;
-        session.holds.pending(&session, owner_node(), end).granted();
-        drop(session.holds.pending(&session, owner_node(), end));
+        Cleanup::pending(&session, node(), end).granted();
+        drop(Cleanup::pending(&session, node(), end));
         let kept = Arc::downgrade(&session);
         drop((session, sessions));
-        assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
+        eventually("the session is dropped", SOON, async || kept.strong_count() == 0).await;
     }
 
-    #[tokio::test]
-    async fn a_hold_does_not_keep_a_session_whose_keeper_never_began() {
-        let sessions = fake_server::sessions(|_| Answer::Expired);
-        let session = fake_server::open(&sessions).await;
-        let (holds, liveness) = (Arc::clone(&session.holds), Arc::clone(&session.liveness));
-        let states = session.client.state_watcher();
-        let cleanup = keep(Arc::downgrade(&session), holds, liveness, states);
-        session.holds.pending(&session, owner_node(), Instant::now() + TTL).granted();
-        drop(cleanup);
-        let kept = Arc::downgrade(&session);
-        drop((session, sessions));
-        assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
-    }
-
+    /// One runtime ends before the clean-up has begun, the other while it runs.
     #[test]
     fn a_hold_does_not_keep_a_session_whose_runtime_has_ended() {
-        let (runtime, sessions) =
-            (Runtime::new().unwrap(), fake_server::sessions(|_| Answer::Expired));
-        let session = runtime.block_on(fake_server::open(&sessions));
-        session.holds.pending(&session, owner_node(), Instant::now() + TTL).granted();
-        drop(runtime);
+        let runtimes = [Builder::new_current_thread().enable_all().build(), Runtime::new()];
+        for runtime in runtimes.map(Result::unwrap) {
+            let sessions = fake::sessions(|_| Reply::Expired);
+            let session = runtime.block_on(async {
+                let session = fake::open(&sessions).await;
+                Cleanup::pending(&session, node(), Instant::now() + TTL).granted();
+                session
+            });
+            drop(runtime);
+            let kept = Arc::downgrade(&session);
+            drop((session, sessions));
+            assert_eq!(kept.strong_count(), 0);
+        }
+    }
+
+    /// It is closed as soon as the last hold has ended, and not with the next heartbeat.
+    #[tokio::test]
+    async fn the_last_hold_ends_the_session_of_a_client_that_is_gone() {
+        let sessions = fake::sessions(|_| Reply::Created);
+        let session = fake::open(&sessions).await;
+        let pending = Cleanup::pending(&session, node(), Instant::now() + TTL);
+        assert!(session.liveness.heartbeat_interval() > SOON);
         let kept = Arc::downgrade(&session);
         drop((session, sessions));
-        assert!(kept.upgrade().is_none(), "{} hold it", kept.strong_count());
+        tokio::task::yield_now().await;
+        assert_ne!(kept.strong_count(), 0, "there is a hold");
+        drop(pending);
+        eventually("the session is dropped", SOON, async || kept.strong_count() == 0).await;
     }
 }

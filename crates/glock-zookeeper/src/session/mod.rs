@@ -1,12 +1,18 @@
-//! The session that all of a client's locks are bound to, and the holds that it has.
+//! The session that a client's locks are bound to, and the holds that it has.
 
-pub(crate) mod cleanup;
+mod cleanup;
+mod handle;
+mod hold_table;
+mod liveness;
+mod node_options;
+mod opener;
+mod pending_hold;
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-pub(crate) mod fake_server;
-pub(crate) mod hold_table;
-pub(crate) mod liveness;
-pub(crate) mod node_options;
-pub(crate) mod opener;
-pub(crate) mod pending_hold;
-pub(crate) mod search;
+pub(crate) mod fake;
+
+pub(crate) use self::{
+    cleanup::Cleanup, handle::Session, node_options::NodeOptions, opener::Sessions,
+    pending_hold::PendingHold,
+};

@@ -12,7 +12,10 @@ use glock_zookeeper::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{fixture::ZooKeeper, queue::in_line, secrets::Log};
+use crate::{
+    secrets::Log,
+    support::{admin::in_queue, fixture::ZooKeeper},
+};
 
 const TTL: Duration = Duration::from_secs(30);
 /// Well before the session would be over by itself.
@@ -33,7 +36,7 @@ async fn nodes_are_for_their_maker_alone_where_it_has_a_name() {
         let lock = lock.clone();
         async move { lock.hold("x", TTL, Retry::within(TTL)).await }
     });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     let root = store.root();
     let own = format!("{root}/x@own-0-{}", lease.owner().reveal());
     for path in [&root, &format!("{root}/x@lock"), &own, &format!("{root}/x@queue")] {
@@ -162,7 +165,7 @@ async fn a_place_in_line_that_may_not_be_deleted_is_told_and_goes_with_its_clien
         let ours = ours.clone();
         async move { ours.hold("x", TTL, Retry::within(TTL)).await }
     });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     let before = proxy.bytes_up();
     forbid_deleting(&store, &format!("{}/x@queue", store.root())).await;
     waiter.abort();
@@ -170,7 +173,7 @@ async fn a_place_in_line_that_may_not_be_deleted_is_told_and_goes_with_its_clien
     let asked = proxy.bytes_up() - before;
     assert!(asked < 2_000, "{asked} bytes");
     drop(ours);
-    in_line(&store, 0).await;
+    in_queue(&store, 0).await;
     drop(reading);
     assert_eq!(log.text().matches("may not be deleted").count(), 1, "{}", log.text());
     held.release().await.unwrap();

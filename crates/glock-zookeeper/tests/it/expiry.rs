@@ -9,9 +9,9 @@ use glock_testing::{
 use glock_zookeeper::{Lock, LockExt, LockId, LossReason, Retry, ZooKeeperLock};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
+use crate::support::{
+    admin::in_queue,
     fixture::{ZooKeeper, connector},
-    queue::in_line,
 };
 
 const SESSION: Duration = Duration::from_secs(2);
@@ -97,11 +97,11 @@ async fn a_waiter_whose_session_ends_in_line_goes_back_to_it() {
     let (ours, theirs) = (ours.with_session_timeout(SESSION).unwrap(), store.client().await);
     let held = theirs.hold("x", LONG, Retry::NEVER).await.unwrap();
     let waiter = tokio::spawn(async move { ours.hold("x", LONG, PATIENT).await });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     proxy.stall();
-    in_line(&store, 0).await;
+    in_queue(&store, 0).await;
     proxy.pass();
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     held.release().await.unwrap();
     let guard = timeout(LONG, waiter).await.expect("the line does not move").unwrap();
     guard.unwrap().release().await.unwrap();
@@ -126,7 +126,7 @@ async fn a_lease_outlives_the_value_that_it_came_from() {
     assert_eq!(store.live().await, 0);
 }
 
-const HOLDER: &str = "sessions::holder_that_stands_still";
+const HOLDER: &str = "expiry::holder_that_stands_still";
 const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
 /// A process that stands still for longer than its session lives loses the lock to a waiter; at the

@@ -6,7 +6,10 @@ use glock_testing::{Fixture, Networked, Proxy, fresh_namespace, process::eventua
 use glock_zookeeper::{LockExt, LockId, Retry, ZooKeeperLock};
 use tokio::time::{sleep, timeout};
 
-use crate::{fixture::ZooKeeper, leaks::watched, queue::in_line};
+use crate::support::{
+    admin::{in_queue, watched},
+    fixture::ZooKeeper,
+};
 
 const TTL: Duration = Duration::from_mins(2);
 const SOON: Duration = Duration::from_secs(20);
@@ -27,7 +30,7 @@ async fn the_undoing_of_a_try_leaves_the_next_one_s_grant_alone() {
             let ours = ours.clone();
             async move { ours.hold("x", TTL, often).await.unwrap() }
         });
-        in_line(&store, 1).await;
+        in_queue(&store, 1).await;
         sleep(Duration::from_millis(30 + round)).await;
         // Of each two requests of the first in line, one is its try.
         proxy.cut_after_request();
@@ -59,9 +62,9 @@ async fn who_is_cut_off_at_its_turn_is_served_before_the_next_one() {
     for round in 0..12 {
         let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
         let first = wait(&ours);
-        in_line(&store, 1).await;
+        in_queue(&store, 1).await;
         let second = wait(&theirs);
-        in_line(&store, 2).await;
+        in_queue(&store, 2).await;
         eventually("both sleep", SOON, async || watched(&store).await.len() == 2).await;
         if round % 2 == 0 {
             proxy.cut_before_request();

@@ -1,10 +1,6 @@
 //! Nothing is left: of failed tries, of dropped futures, of killed holders.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::time::Duration;
 
 use glock_testing::{
     Fixture, Networked, Proxy, fresh_namespace,
@@ -12,11 +8,14 @@ use glock_testing::{
 };
 use glock_zookeeper::{Guard, Lock, LockExt, LockId, Retry, ZooKeeperLock};
 use tokio::{
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::fixture::{SESSION_TIMEOUT, ZooKeeper, connector};
+use crate::support::{
+    admin::watched,
+    fixture::{SESSION_TIMEOUT, ZooKeeper, connector},
+};
 
 const TTL: Duration = Duration::from_mins(2);
 
@@ -27,18 +26,6 @@ async fn nodes(store: &ZooKeeper) -> usize {
         count += 1 + store.children(&format!("{}/{name}", store.root())).await.len();
     }
     count
-}
-
-/// The nodes of the namespace that somebody watches, as its server says.
-pub(crate) async fn watched(store: &ZooKeeper) -> Vec<String> {
-    let (server, root) = (store.upstream(), format!("{}/", store.root()));
-    let ask = move || {
-        let (mut stream, mut answer) = (TcpStream::connect(server)?, String::new());
-        stream.write_all(b"wchp")?;
-        stream.read_to_string(&mut answer).map(|_| answer)
-    };
-    let answer = spawn_blocking(ask).await.unwrap().unwrap();
-    answer.lines().filter_map(|line| line.strip_prefix(&root)).map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,9 +6,9 @@ use glock_testing::{Fixture, fresh_namespace, process::eventually};
 use glock_zookeeper::{LockExt, Retry, ZooKeeperLock};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::{
+use crate::support::{
+    admin::{first_sleeps, in_queue},
     fixture::{SESSION_TIMEOUT, ZooKeeper},
-    queue::{first_sleeps, in_line},
 };
 
 const TTL: Duration = Duration::from_mins(2);
@@ -35,7 +35,7 @@ fn a_place_is_given_up_after_its_waiter_s_runtime_has_ended() {
         let ours = ours.clone();
         async move { ours.hold("x", TTL, Retry::within(TTL)).await }
     });
-    main.block_on(in_line(&store, 1));
+    main.block_on(in_queue(&store, 1));
     other.shutdown_timeout(SOON);
     main.block_on(async {
         let queue = format!("{}/x@queue", store.root());

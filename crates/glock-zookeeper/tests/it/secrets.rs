@@ -11,7 +11,7 @@ use glock_zookeeper::{Lease, Lock, LockExt, LockId, Retry};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
-use crate::{fixture::ZooKeeper, queue::in_line};
+use crate::support::{admin::in_queue, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
 
@@ -65,7 +65,7 @@ async fn no_log_of_the_driver_names_an_owner() {
         let ours = ours.clone();
         async move { ours.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap() }
     });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     ours.inspect(&id).await.unwrap();
     theirs.release(&moved).await.unwrap();
     assert!(theirs.release(&moved).await.is_err());

@@ -9,7 +9,7 @@ use glock_testing::{
 use glock_zookeeper::{Guard, Lease, Lock, LockError, LockExt, LockId, Retry};
 use tokio::time::sleep;
 
-use crate::fixture::ZooKeeper;
+use crate::support::fixture::ZooKeeper;
 
 const TTL: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(2);

@@ -12,25 +12,14 @@ use glock_testing::{
 use glock_zookeeper::{Lock, LockError, LockExt, LockId, Retry};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{fixture::ZooKeeper, leaks::watched};
+use crate::support::{
+    admin::{first_sleeps, in_queue},
+    fixture::ZooKeeper,
+};
 
 const TTL: Duration = Duration::from_mins(2);
 const PATIENT: Retry = Retry::within(TTL);
 const SOON: Duration = Duration::from_secs(20);
-
-/// Waits until so many stand in line.
-pub(crate) async fn in_line(store: &ZooKeeper, count: usize) {
-    let queue = format!("{}/x@queue", store.root());
-    eventually("all are in line", SOON, async || store.children(&queue).await.len() == count).await;
-}
-
-/// Waits until the first in line sleeps: it watches the lock. Those behind it watch nothing.
-pub(crate) async fn first_sleeps(store: &ZooKeeper, id: &str) {
-    eventually("the first in line sleeps", SOON, async || {
-        watched(store).await == [format!("{id}@lock")]
-    })
-    .await;
-}
 
 /// Waits until nobody has asked for anything for a while: all sleep, far longer than that.
 async fn quiet(proxy: &Proxy) {
@@ -59,7 +48,7 @@ async fn waiters_of_all_clients_are_served_in_the_order_in_which_they_came() {
             served.lock().unwrap().push(n);
             guard.release().await.unwrap();
         });
-        in_line(&store, n + 1).await;
+        in_queue(&store, n + 1).await;
     }
     held.release().await.unwrap();
     tasks.join_all().await;
@@ -80,7 +69,7 @@ async fn nobody_jumps_the_line() {
             let theirs = theirs.clone();
             async move { theirs.acquire_with_retry("x", TTL, PATIENT).await.unwrap() }
         });
-        in_line(&store, 1).await;
+        in_queue(&store, 1).await;
         ours.release(&lease).await.unwrap();
         let barging = ours.acquire(&id, TTL).await;
         assert!(matches!(barging, Err(LockError::Held { .. })), "round {round}: {barging:?}");
@@ -109,7 +98,7 @@ async fn costs_a_hand_over(waiters: usize) -> (f64, f64) {
             ours.release(&lease).await.unwrap();
         });
     }
-    in_line(&store, waiters + HAND_OVERS).await;
+    in_queue(&store, waiters + HAND_OVERS).await;
     quiet(&proxy).await;
     held.release().await.unwrap();
     done.acquire().await.unwrap().forget();
@@ -156,7 +145,7 @@ async fn a_thousand_idle_waiters_ask_next_to_nothing() {
             ours.release(&lease).await.unwrap();
         });
     }
-    in_line(&store, 1_000).await;
+    in_queue(&store, 1_000).await;
     first_sleeps(&store, "x").await;
     quiet(&proxy).await;
     let before = proxy.requests();
@@ -221,7 +210,7 @@ async fn a_persistent_queue_goes_with_its_last_waiters() {
             let lock = lock.clone();
             tasks.spawn(async move { lock.hold("x", TTL, PATIENT).await });
         }
-        in_line(&store, 4).await;
+        in_queue(&store, 4).await;
         tasks.shutdown().await;
         settles("nodes", Duration::from_secs(10), 2, async || {
             store.children(&store.root()).await.len()

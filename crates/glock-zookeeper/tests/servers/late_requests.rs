@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{fixture::ZooKeeper, members::Cluster};
+use crate::support::{cluster::Cluster, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
 /// Enough for what is done before, and less than a member keeps a silent connection. Nobody looks for

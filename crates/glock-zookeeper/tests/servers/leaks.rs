@@ -13,7 +13,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{fixture::ZooKeeper, members::Cluster};
+use crate::support::{cluster::Cluster, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
 const SOON: Duration = Duration::from_secs(20);

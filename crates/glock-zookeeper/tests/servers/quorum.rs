@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{fixture::ZooKeeper, members::Cluster};
+use crate::support::{cluster::Cluster, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_secs(3);
 const SESSION: Duration = Duration::from_secs(4);
