@@ -24,18 +24,11 @@ pub(crate) struct AcquireAttempt {
     client: Arc<Client>,
     id: LockId,
     ttl: Duration,
-    first: Option<FirstInQueue>,
+    /// `None`: any, opened if need be.
+    session: Option<Arc<Session>>,
+    txn: AcquireTxn,
     /// What the last request creates. What earlier ones may have created is already being deleted.
     latest: Mutex<Option<OwnerNode>>,
-}
-
-/// The first waiter in the queue, which takes the lock and leaves the queue in one transaction.
-pub(crate) struct FirstInQueue {
-    pub(crate) session: Arc<Session>,
-    /// The path of its waiter node.
-    pub(crate) path: String,
-    /// Whether the queue is deleted as well, because no other waiter was seen in it.
-    pub(crate) is_last: bool,
 }
 
 /// How many requests one attempt sends while replies are lost.
@@ -55,33 +48,35 @@ enum AcquireReply {
 }
 
 /// The transaction that fits what is there already.
-#[derive(Clone, Copy)]
-enum AcquireTxn<'a> {
+#[derive(Clone)]
+pub(crate) enum AcquireTxn {
     /// The usual one: creates `lock` and the owner node; creates `queue` as well, and deletes it
     /// again, which proves that there are no waiters.
     NoQueue,
     /// There is a `queue`: deleting it proves that it has no waiters.
     EmptyQueue,
     /// The first in the queue deletes its waiter node, and the queue if it is the last.
-    First { path: &'a str, is_last: bool },
+    First { path: String, is_last: bool },
 }
 
 impl AcquireAttempt {
     pub(crate) fn new(client: &Arc<Client>, id: &LockId, ttl: Duration) -> Self {
-        let (client, id) = (Arc::clone(client), id.clone());
-        Self { client, id, ttl, first: None, latest: Mutex::default() }
+        Self {
+            client: Arc::clone(client),
+            id: id.clone(),
+            ttl,
+            session: None,
+            txn: AcquireTxn::NoQueue,
+            latest: Mutex::default(),
+        }
     }
 
-    /// An attempt of the first waiter in the queue.
-    pub(crate) fn first(self, first: FirstInQueue) -> Self {
-        Self { first: Some(first), ..self }
+    /// The same, in the session that has the waiter node.
+    pub(crate) fn in_session(self, session: &Arc<Session>, txn: AcquireTxn) -> Self {
+        Self { session: Some(Arc::clone(session)), txn, ..self }
     }
 
-    async fn acquire_in(
-        &self,
-        session: &Arc<Session>,
-        txn: AcquireTxn<'_>,
-    ) -> Result<Lease, LockError> {
+    async fn acquire_in(&self, session: &Arc<Session>) -> Result<Lease, LockError> {
         let mut last = Error::ConnectionLoss;
         for _ in 0..TRIES_MAX {
             let owner = OwnerToken::random()?;
@@ -89,7 +84,7 @@ impl AcquireAttempt {
             *self.latest.lock() = Some(node.clone());
             let sent_at = Instant::now();
             let pending = Cleanup::pending(session, node, sent_at + self.ttl);
-            match acquire(session, pending.node(), txn).await {
+            match acquire(session, pending.node(), self.txn.clone()).await {
                 Ok(AcquireReply::Granted(fence)) => {
                     pending.granted();
                     let lease = Lease::granted(self.id.clone(), owner, fence, sent_at, self.ttl);
@@ -116,22 +111,23 @@ impl AcquireAttempt {
 
 impl Attempt for AcquireAttempt {
     async fn run(&self) -> Result<Lease, LockError> {
-        if let Some(FirstInQueue { session, path, is_last }) = &self.first {
-            return self.acquire_in(session, AcquireTxn::First { path, is_last: *is_last }).await;
+        if let Some(session) = &self.session {
+            return self.acquire_in(session).await;
         }
-        let session = self.client.session(Action::Acquire).await?;
-        let result = self.acquire_in(&session, AcquireTxn::NoQueue).await;
+        let session = self.client.sessions.get(Action::Acquire).await?;
+        let result = self.acquire_in(&session).await;
         if result.is_ok() || !session.is_over() {
             return result;
         }
         // What was requested in a session that is over ended with it.
-        let session = self.client.session(Action::Acquire).await?;
-        self.acquire_in(&session, AcquireTxn::NoQueue).await
+        let session = self.client.sessions.get(Action::Acquire).await?;
+        self.acquire_in(&session).await
     }
 
     /// The clean-up of the session does it.
     async fn undo(&self) -> Result<(), LockError> {
-        if let (Some(session), Some(node)) = (self.client.open_session(), &*self.latest.lock()) {
+        if let (Some(session), Some(node)) = (self.client.sessions.current(), &*self.latest.lock())
+        {
             session.holds.expire_now(node);
         }
         Ok(())
@@ -143,12 +139,12 @@ impl Attempt for AcquireAttempt {
 async fn acquire(
     session: &Session,
     node: &OwnerNode,
-    mut txn: AcquireTxn<'_>,
+    mut txn: AcquireTxn,
 ) -> Result<AcquireReply, Error> {
     let mut last = Error::ConnectionLoss;
     for _ in 0..ROUNDS_MAX {
         let (index, err) =
-            match commit(session, |writer| add_acquire(writer, session, node, txn)).await {
+            match commit(session, |writer| add_acquire(writer, session, node, &txn)).await {
                 Ok(results) => return granted(session, node, results).await,
                 Err(MultiWriteError::OperationFailed { index, source }) => (index, source),
                 Err(MultiWriteError::RequestFailed { source })
@@ -163,16 +159,14 @@ async fn acquire(
                 }
                 Err(MultiWriteError::RequestFailed { source }) => return Err(source),
             };
-        match (txn, index, err) {
+        match (&mut txn, index, err) {
             (_, 0 | 1, Error::NodeExists) | (AcquireTxn::EmptyQueue, 2, Error::NotEmpty) => {
                 return Ok(AcquireReply::Held);
             }
             (AcquireTxn::NoQueue, 2, Error::NodeExists) => txn = AcquireTxn::EmptyQueue,
             // It was deleted meanwhile.
             (AcquireTxn::EmptyQueue, 2, Error::NoNode) => txn = AcquireTxn::NoQueue,
-            (AcquireTxn::First { path, .. }, 3, Error::NotEmpty) => {
-                txn = AcquireTxn::First { path, is_last: false };
-            }
+            (AcquireTxn::First { is_last, .. }, 3, Error::NotEmpty) => *is_last = false,
             // The waiter node is gone.
             (AcquireTxn::First { .. }, 2, Error::NoNode) => return Err(Error::RuntimeInconsistent),
             (_, 0, Error::NoNode) => create_namespace(session, &node.paths).await?,
@@ -187,7 +181,7 @@ fn add_acquire(
     writer: &mut MultiWriter<'_>,
     session: &Session,
     node: &OwnerNode,
-    txn: AcquireTxn<'_>,
+    txn: &AcquireTxn,
 ) -> Result<(), Error> {
     let queue = node.paths.queue();
     add_hold(writer, session, node, None)?;
@@ -200,7 +194,7 @@ fn add_acquire(
         AcquireTxn::EmptyQueue => writer.add_delete(&queue, None),
         AcquireTxn::First { path, is_last } => {
             writer.add_delete(path, None)?;
-            if is_last { writer.add_delete(&queue, None) } else { Ok(()) }
+            if *is_last { writer.add_delete(&queue, None) } else { Ok(()) }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `Client`: what the clones of one lock share, and the calls that take no lock.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use glock_core::{
     Action, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, backend,
@@ -62,31 +62,32 @@ impl Client {
         Call::new(backend::ZOOKEEPER, action, self.call_timeout)
     }
 
+    /// Runs a read for a waiter.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, LockError> {
+        let read = async move { read.await.map_err(|err| error(Action::Wait, err)) };
+        self.call(Action::Wait).run(read).await
+    }
+
     pub(crate) fn paths(&self, id: &LockId) -> LockPaths {
         LockPaths::new(&self.namespace, id)
     }
 
-    /// The session, opened if need be.
-    pub(crate) async fn session(&self, action: Action) -> Result<Arc<Session>, LockError> {
-        self.sessions.get(action).await
-    }
-
-    /// The session, if it is open.
-    pub(crate) fn open_session(&self) -> Option<Arc<Session>> {
-        self.sessions.current()
-    }
-
     pub(crate) async fn release(&self, lease: LeaseRef) -> Result<(), LockError> {
-        let session = self.session(Action::Release).await?;
+        let session = self.sessions.get(Action::Release).await?;
         let paths = self.paths(&lease.id);
-        let released = match PendingHold::released(&session.holds, &paths, &lease.owner) {
-            Some(pending) => match release_own(&session, pending).await {
-                // Another client may have moved the hold to its own session.
-                Ok(false) => release_any(&session, paths, &lease).await,
-                released => released,
-            },
-            None => release_any(&session, paths, &lease).await,
+        let pending = PendingHold::released(&session.holds, &paths, &lease.owner);
+        let node = match &pending {
+            Some(pending) => pending.node().clone(),
+            // Another client's hold, or one that has ended.
+            None => OwnerNode::new(paths, lease.owner.clone()),
         };
+        let released = release(&session, node, lease.fence).await;
+        if let (Some(pending), Ok(_)) = (pending, &released) {
+            pending.absent();
+        }
         match released {
             Ok(true) => Ok(()),
             // All holds have ended with their session.
@@ -96,14 +97,12 @@ impl Client {
     }
 
     pub(crate) async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        let session = self.session(Action::Inspect).await?;
+        let session = self.sessions.get(Action::Inspect).await?;
         let (session, paths) = (&*session, self.paths(id));
-        let path = paths.lock();
-        let read = || commands::synced_read(session, &path, || session.client.get_data(&path));
-        let found = match commands::retry_read(session, read).await {
-            Ok((data, stat)) => return Ok(Some(schema::holder(&data, &stat))),
+        let found = match commands::read_lock(session, &paths).await {
+            Ok(Some((data, stat))) => return Ok(Some(schema::holder(&data, &stat))),
             // The servers say so to every client. May this one read the lock if it is there?
-            Err(Error::NoNode) => {
+            Ok(None) => {
                 let namespace = || session.client.get_data(paths.namespace());
                 commands::retry_read(session, namespace).await
             }
@@ -116,37 +115,22 @@ impl Client {
     }
 }
 
-/// Releases a hold of this client; false if it is gone.
-async fn release_own(session: &Session, pending: PendingHold) -> Result<bool, Error> {
-    let mut in_doubt = false;
-    loop {
-        match commands::delete_hold(session, pending.node()).await {
-            Ok(deleted) => {
-                pending.absent();
-                // If it is gone after a lost reply, that request has deleted it.
-                return Ok(deleted || in_doubt);
-            }
-            Err(err) if is_unknown(&err) && !session.is_over() => in_doubt = true,
-            Err(err) => return Err(err),
-        }
-        time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-/// Releases a hold that this client does not have: another client's, or one that has ended.
-async fn release_any(session: &Session, paths: LockPaths, lease: &LeaseRef) -> Result<bool, Error> {
-    let mut node = OwnerNode::new(paths, lease.owner.clone());
+/// Deletes a hold, or what it has become if another client has moved it. Returns whether it was
+/// there.
+async fn release(
+    session: &Session,
+    mut node: OwnerNode,
+    fence: FencingToken,
+) -> Result<bool, Error> {
     let mut in_doubt = false;
     loop {
         match commands::delete_hold(session, &node).await {
             Ok(true) => return Ok(true),
-            Ok(false) => {
-                match commands::find_generation(session, &node.paths, lease.fence).await? {
-                    Some(found) if found != node.generation => node.generation = found,
-                    // It is gone, or another owner's.
-                    _ => return Ok(in_doubt),
-                }
-            }
+            Ok(false) => match commands::find_generation(session, &node.paths, fence).await? {
+                Some(found) if found != node.generation => node.generation = found,
+                // It is another owner's, or gone: after a lost reply, that request has deleted it.
+                _ => return Ok(in_doubt),
+            },
             Err(err) if is_unknown(&err) && !session.is_over() => {
                 in_doubt = true;
                 time::sleep(RETRY_PAUSE).await;

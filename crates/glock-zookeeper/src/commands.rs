@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::FencingToken;
 use tokio::time;
-use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, MultiWriter};
+use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, MultiWriter, Stat};
 
 use crate::{
     error::is_unknown,
@@ -45,10 +45,15 @@ pub(crate) async fn heartbeat(session: &Session) {
 
 /// Whether a node is there, as the quorum knows it.
 async fn check(session: &Session, path: &str) -> Result<bool, Error> {
-    match commit(session, |writer| writer.add_check_version(path, -1)).await {
+    is_done(commit(session, |writer| writer.add_check_version(path, -1)).await)
+}
+
+/// Whether a transaction was carried out, or one of its nodes is not there.
+fn is_done(reply: Result<Vec<MultiWriteResult>, MultiWriteError>) -> Result<bool, Error> {
+    match reply.map_err(Error::from) {
         Ok(_) => Ok(true),
-        Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
-        Err(err) => Err(err.into()),
+        Err(Error::NoNode) => Ok(false),
+        Err(err) => Err(err),
     }
 }
 
@@ -86,23 +91,31 @@ pub(crate) async fn delete_hold(session: &Session, node: &OwnerNode) -> Result<b
         writer.add_delete(&node.paths.lock(), None)
     });
     match deleted.await {
-        Ok(_) => Ok(true),
-        Err(MultiWriteError::OperationFailed { index: 0, source: Error::NoNode }) => Ok(false),
         // An operator has deleted `lock`.
-        Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
-            match commit(session, |writer| writer.add_delete(&own, None)).await {
-                Ok(_) => Ok(true),
-                Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => Ok(false),
-                Err(err) => Err(err.into()),
-            }
+        Err(MultiWriteError::OperationFailed { index: 1, source: Error::NoNode }) => {
+            is_done(commit(session, |writer| writer.add_delete(&own, None)).await)
         }
-        Err(err) => Err(err.into()),
+        reply => is_done(reply),
     }
 }
 
 /// Whether the owner node of a hold is there, as the quorum knows it.
 pub(crate) async fn is_held(session: &Session, node: &OwnerNode) -> Result<bool, Error> {
     check(session, &node.path()).await
+}
+
+/// The data and stat of `lock`, as the quorum knows it, if it is there.
+pub(crate) async fn read_lock(
+    session: &Session,
+    paths: &LockPaths,
+) -> Result<Option<(Vec<u8>, Stat)>, Error> {
+    let path = paths.lock();
+    let read = || synced_read(session, &path, || session.client.get_data(&path));
+    match retry_read(session, read).await {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::NoNode) => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 /// The generation of the hold with this token, as the quorum knows it. Only the owner node proves
@@ -112,16 +125,9 @@ pub(crate) async fn find_generation(
     paths: &LockPaths,
     fence: FencingToken,
 ) -> Result<Option<u32>, Error> {
-    let path = paths.lock();
-    let read = || synced_read(session, &path, || session.client.get_data(&path));
-    match retry_read(session, read).await {
-        Ok((data, stat)) => {
-            let found = schema::holder(&data, &stat).fence == fence;
-            Ok(found.then(|| schema::generation(&data)))
-        }
-        Err(Error::NoNode) => Ok(None),
-        Err(err) => Err(err),
-    }
+    let found = read_lock(session, paths).await?;
+    let found = found.filter(|(data, stat)| schema::holder(data, stat).fence == fence);
+    Ok(found.map(|(data, _)| schema::generation(&data)))
 }
 
 /// Moves a hold into this session: replaces its two nodes in one transaction. False if it is gone.
@@ -131,26 +137,18 @@ pub(crate) async fn transfer_hold(
     to: &OwnerNode,
     fence: FencingToken,
 ) -> Result<bool, Error> {
-    let mut was_refused = false;
-    loop {
+    let transfer = async || {
         let moved = commit(session, |writer| {
             writer.add_delete(&from.path(), None)?;
             writer.add_delete(&from.paths.lock(), None)?;
             add_hold(writer, session, to, Some(fence))
         });
-        match moved.await {
-            Ok(_) => return Ok(true),
-            Err(MultiWriteError::OperationFailed { source: Error::NoNode, .. }) => {
-                return Ok(false);
-            }
-            // The first nodes of a session show whether it has an identity.
-            Err(MultiWriteError::OperationFailed { source, .. })
-                if !was_refused && session.node_options.adapt_to(&source) =>
-            {
-                was_refused = true;
-            }
-            Err(err) => return Err(err.into()),
-        }
+        is_done(moved.await)
+    };
+    match transfer().await {
+        // The first nodes of a session show whether it has an identity.
+        Err(err) if session.node_options.adapt_to(&err) => transfer().await,
+        moved => moved,
     }
 }
 

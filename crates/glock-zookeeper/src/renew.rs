@@ -29,7 +29,7 @@ impl Client {
         if lease.session_deadline.as_ref().is_some_and(SessionDeadline::has_expired) {
             return Err(lease.not_held());
         }
-        let session = self.session(Action::Renew).await?;
+        let session = self.sessions.get(Action::Renew).await?;
         let paths = self.paths(&lease.id);
         let mut gone = None;
         loop {

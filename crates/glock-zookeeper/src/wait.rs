@@ -10,13 +10,10 @@ use tokio::time;
 use zookeeper_client::Error;
 
 use crate::{
-    acquire::{AcquireAttempt, FirstInQueue},
+    acquire::{AcquireAttempt, AcquireTxn},
     client::Client,
-    commands::retry_read,
     error::error,
-    queue::WaiterNode,
-    schema::in_order,
-    session::Session,
+    queue::{WaiterNode, waiters},
     watch::Watch,
 };
 
@@ -28,15 +25,17 @@ pub(crate) async fn until_free(
 ) -> Result<(), LockError> {
     let paths = client.paths(id);
     let free = async {
-        let session = session(client, Action::Wait).await?;
+        let session = client.sessions.get(Action::Wait).await?;
         loop {
-            if let Some(lock) = watch(client, &session, paths.lock()).await? {
+            if let Some(lock) = client.read(Watch::on(Arc::clone(&session), paths.lock())).await? {
                 lock.fired().await;
                 return Ok(());
             }
-            let queue = waiters(client, &session, paths.queue()).await?;
+            let queue = client.read(waiters(Arc::clone(&session), paths.queue())).await?;
             let Some(first) = queue.first() else { return Ok(()) };
-            if let Some(first) = watch(client, &session, paths.waiter(first)).await? {
+            if let Some(first) =
+                client.read(Watch::on(Arc::clone(&session), paths.waiter(first))).await?
+            {
                 first.fired().await;
             }
         }
@@ -78,7 +77,7 @@ impl ServerQueue for Queue<'_> {
 
     fn has_local_waiters(&self) -> bool {
         let queue = self.client.paths(self.id).queue();
-        self.client.open_session().is_some_and(|session| session.waiters.count(&queue) > 0)
+        self.client.sessions.current().is_some_and(|session| session.waiters.count(&queue) > 0)
     }
 
     async fn try_acquire(&self) -> Result<Lease, LockError> {
@@ -86,7 +85,7 @@ impl ServerQueue for Queue<'_> {
     }
 
     async fn join(&self) -> Result<Option<Entry>, LockError> {
-        let session = session(self.client, Action::Acquire).await?;
+        let session = self.client.sessions.get(Action::Acquire).await?;
         let paths = self.client.paths(self.id);
         let join = async move { WaiterNode::join(&session, &paths).await };
         let node = self.client.call(Action::Acquire).run(join).await?;
@@ -104,7 +103,10 @@ impl ServerQueue for Queue<'_> {
         waiting.is_first = true;
         self.sleep(&waiting.node, waiting.node.paths.lock()).await?;
         let is_last = waiting.is_last && waiting.node.is_only_local();
-        match self.acquire_first(&waiting.node, is_last).await {
+        // A new attempt each time: the undo of an earlier one must not meet this one's grant.
+        let attempt = AcquireAttempt::new(self.client, self.id, self.ttl);
+        let txn = AcquireTxn::First { path: waiting.node.path(), is_last };
+        match self.acquire(attempt.in_session(&waiting.node.session, txn)).await {
             Ok(lease) => {
                 if !is_last {
                     waiting.node.delete_empty_queue();
@@ -126,16 +128,11 @@ impl Queue<'_> {
         self.client.call(Action::Acquire).acquire(self.ttl, attempt).await
     }
 
-    async fn acquire_first(&self, node: &WaiterNode, is_last: bool) -> Result<Lease, LockError> {
-        let first = FirstInQueue { session: Arc::clone(&node.session), path: node.path(), is_last };
-        // A new attempt each time: the undo of an earlier one must not meet this one's grant.
-        self.acquire(AcquireAttempt::new(self.client, self.id, self.ttl).first(first)).await
-    }
-
     /// Looks at the queue and sleeps until the predecessor is gone. Returns whether the waiter is the
     /// first.
     async fn moves_up(&self, Entry { node, is_last, .. }: &mut Entry) -> Result<bool, LockError> {
-        let queue = waiters(self.client, &node.session, node.paths.queue()).await?;
+        let queue =
+            self.client.read(waiters(Arc::clone(&node.session), node.paths.queue())).await?;
         let Some(at) = queue.iter().position(|name| name == node.name()) else {
             return Err(error(Action::Acquire, Error::RuntimeInconsistent));
         };
@@ -158,7 +155,7 @@ impl Queue<'_> {
     /// Sleeps until a node changes, if it is there, and at most for the retry's pause. Returns whether
     /// it surely is gone.
     async fn sleep(&self, node: &WaiterNode, path: String) -> Result<bool, LockError> {
-        match watch(self.client, &node.session, path).await? {
+        match self.client.read(Watch::on(Arc::clone(&node.session), path)).await? {
             Some(watch) => {
                 let fired = time::timeout(self.retry.pause(), watch.fired()).await;
                 Ok(fired.unwrap_or(false))
@@ -166,40 +163,4 @@ impl Queue<'_> {
             None => Ok(true),
         }
     }
-}
-
-async fn session(client: &Arc<Client>, action: Action) -> Result<Arc<Session>, LockError> {
-    if let Some(session) = client.open_session() {
-        return Ok(session);
-    }
-    let open = Arc::clone(client);
-    client.call(action).run(async move { open.session(action).await }).await
-}
-
-async fn watch(
-    client: &Client,
-    session: &Arc<Session>,
-    path: String,
-) -> Result<Option<Watch>, LockError> {
-    let session = Arc::clone(session);
-    let watch =
-        async move { Watch::on(&session, &path).await.map_err(|err| error(Action::Wait, err)) };
-    client.call(Action::Wait).run(watch).await
-}
-
-/// The names of the waiters in a queue, in its order.
-async fn waiters(
-    client: &Client,
-    session: &Arc<Session>,
-    queue: String,
-) -> Result<Vec<String>, LockError> {
-    let session = Arc::clone(session);
-    let list = async move {
-        match retry_read(&session, || session.client.list_children(&queue)).await {
-            Ok(names) => Ok(in_order(names)),
-            Err(Error::NoNode) => Ok(Vec::new()),
-            Err(err) => Err(error(Action::Wait, err)),
-        }
-    };
-    client.call(Action::Wait).run(list).await
 }

@@ -15,9 +15,9 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches a node; `None` if it is not there.
-    pub(crate) async fn on(session: &Arc<Session>, path: &str) -> Result<Option<Self>, Error> {
-        match retry_read(session, || session.client.get_and_watch_data(path)).await {
-            Ok((_, _, watcher)) => Ok(Some(Self { session: Arc::clone(session), watcher })),
+    pub(crate) async fn on(session: Arc<Session>, path: String) -> Result<Option<Self>, Error> {
+        match retry_read(&session, || session.client.get_and_watch_data(&path)).await {
+            Ok((_, _, watcher)) => Ok(Some(Self { session, watcher })),
             Err(Error::NoNode) => Ok(None),
             Err(err) => Err(err),
         }
@@ -28,12 +28,10 @@ impl Watch {
         // On the driver's runtime: a watch whose driver is shut down panics where it is polled.
         let mut task = JoinSet::new();
         task.spawn_on(self.watcher.changed(), &self.session.runtime);
-        match task.join_next().await {
-            Some(Ok(event)) => event.event_type == EventType::NodeDeleted,
-            _ => {
-                self.session.note(&Error::ClientClosed);
-                false
-            }
+        let event = task.join_next().await.and_then(Result::ok);
+        if event.is_none() {
+            self.session.note(&Error::ClientClosed);
         }
+        event.is_some_and(|event| event.event_type == EventType::NodeDeleted)
     }
 }

@@ -10,32 +10,15 @@ use tokio::time::Instant;
 use zookeeper_client::{Error, MultiWriteError};
 
 use crate::{
-    commands::{self, commit},
+    commands::commit,
     error::{is_rejected, warn_undeletable},
-    schema::{LockPaths, name_of},
+    queue::list::nodes_of,
+    schema::LockPaths,
     session::Session,
 };
 
 /// The pauses between two tries to leave the queue: other waiters are behind the node.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
-
-/// The names of the nodes in the queue that are this waiter's.
-pub(crate) async fn nodes_of(
-    session: &Session,
-    paths: &LockPaths,
-    waiter: &OwnerToken,
-) -> Result<Vec<String>, Error> {
-    let (queue, path) = (paths.queue(), paths.new_waiter(waiter));
-    let read = || commands::synced_read(session, &queue, || session.client.list_children(&queue));
-    match commands::retry_read(session, read).await {
-        Ok(mut names) => {
-            names.retain(|name| name.starts_with(name_of(&path)));
-            Ok(names)
-        }
-        Err(Error::NoNode) => Ok(Vec::new()),
-        Err(err) => Err(err),
-    }
-}
 
 /// Deletes one waiter node, and the queue with it if that was the last.
 async fn delete(session: &Session, paths: &LockPaths, name: &str) -> Result<(), Error> {

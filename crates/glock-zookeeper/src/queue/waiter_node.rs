@@ -11,7 +11,10 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 use crate::{
     commands::{commit, create_namespace},
     error::{error, in_doubt, is_unknown},
-    queue::leave::{delete_empty_queue, leave_known, leave_unknown, nodes_of},
+    queue::{
+        leave::{delete_empty_queue, leave_known, leave_unknown},
+        list::nodes_of,
+    },
     schema::{LockPaths, name_of},
     session::Session,
 };
@@ -28,6 +31,13 @@ pub(crate) struct WaiterNode {
     is_gone: bool,
     /// For this client's other waiters, once the node is created.
     local: Option<LocalWaiter>,
+}
+
+/// Whether there is a queue to create the node in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Exists,
+    Missing,
 }
 
 /// The outcome of creating a waiter node.
@@ -111,15 +121,10 @@ impl WaiterNode {
 
     /// Creates the node. If the reply is lost, finds out whether it was created.
     async fn create(&mut self) -> Result<Created, Error> {
-        let mut has_queue = true;
+        let mut queue = Queue::Exists;
         let mut last = Error::ConnectionLoss;
         for _ in 0..ROUNDS_MAX {
-            let created = if has_queue {
-                self.create_in_queue().await
-            } else {
-                self.create_with_queue().await
-            };
-            let (index, err) = match created {
+            let (index, err) = match self.request(queue).await {
                 Ok(name) => {
                     self.name = name;
                     return Ok(Created::Done);
@@ -128,8 +133,8 @@ impl WaiterNode {
                 Err(MultiWriteError::RequestFailed { source }) => (usize::MAX, source),
             };
             match err {
-                Error::NoNode if has_queue => has_queue = false,
-                Error::NodeExists if !has_queue && index == 0 => has_queue = true,
+                Error::NoNode if queue == Queue::Exists => queue = Queue::Missing,
+                Error::NodeExists if queue == Queue::Missing && index == 0 => queue = Queue::Exists,
                 Error::NoNode if index == 0 => create_namespace(&self.session, &self.paths).await?,
                 err if self.session.node_options.adapt_to(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
@@ -149,18 +154,13 @@ impl WaiterNode {
         Err(last)
     }
 
-    async fn create_in_queue(&self) -> Result<String, MultiWriteError> {
-        let path = self.paths.new_waiter(&self.waiter);
-        let options = self.session.node_options.create(CreateMode::EphemeralSequential);
-        let created = self.session.client.create(&path, b"", &options).await;
-        let (_, number) = created.inspect_err(|err| self.session.note(err))?;
-        Ok(name_of(&format!("{path}{number}")).to_owned())
-    }
-
-    async fn create_with_queue(&self) -> Result<String, MultiWriteError> {
+    /// Requests the node, and a queue where there is none. Returns the node's name.
+    async fn request(&self, queue: Queue) -> Result<String, MultiWriteError> {
         let node_options = &self.session.node_options;
         let results = commit(&self.session, |writer| {
-            writer.add_create(&self.paths.queue(), b"", &node_options.create_queue())?;
+            if queue == Queue::Missing {
+                writer.add_create(&self.paths.queue(), b"", &node_options.create_queue())?;
+            }
             let options = node_options.create(CreateMode::EphemeralSequential);
             writer.add_create(&self.paths.new_waiter(&self.waiter), b"", &options)
         });
@@ -241,8 +241,7 @@ mod tests {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reads);
         let reads_fail = move || match count.fetch_add(1, SeqCst) {
-            1 | 2 => THROTTLED,
-            // At first, there is no queue to create the node in.
+            0 | 1 => THROTTLED,
             _ => NO_NODE,
         };
         let sessions = fake::sessions_with_reads(reads_fail, |_| Reply::Lost);
@@ -250,7 +249,7 @@ mod tests {
         let err = WaiterNode::join(&session, &paths()).await.err().unwrap();
         assert_eq!(err.fault(), Some(Fault::Unknown), "{err:?}");
         let seen = reads.load(SeqCst);
-        assert!(seen <= 3, "{seen} reads");
+        assert!(seen <= 2, "{seen} reads");
         eventually("it is looked for", SOON, async || reads.load(SeqCst) >= seen + 4).await;
     }
 }

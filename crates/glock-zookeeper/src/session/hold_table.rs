@@ -1,13 +1,10 @@
 //! `HoldTable`: what a client has requested and holds in one session, and when each hold must end.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::HashMap;
 
 use glock_core::{
     OwnerToken,
-    toolkit::{BackgroundTask, Mutex, Worker},
+    toolkit::{BackgroundTask, Mutex},
 };
 use tokio::time::Instant;
 
@@ -21,24 +18,23 @@ use crate::schema::{LockPaths, OwnerNode};
 #[derive(Default)]
 pub(crate) struct HoldTable {
     state: Mutex<State>,
-    cleanup: BackgroundTask,
+    /// Runs while the table has holds.
+    pub(crate) cleanup: BackgroundTask,
 }
 
 #[derive(Default)]
 struct State {
     /// An owner has more than one only while its hold is being moved to this session.
     holds: HashMap<OwnerToken, Vec<Hold>>,
-    /// When each hold ends: owner and generation. The number tells apart those that end together.
-    ends: BTreeMap<(Instant, u64), (OwnerToken, u32)>,
-    serial: u64,
     /// When the clean-up looks again; `None`: only when it is hurried.
     next_look: Option<Instant>,
 }
 
 struct Hold {
     node: OwnerNode,
-    end: (Instant, u64),
     stage: Stage,
+    /// When the clean-up begins to delete it.
+    end: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +48,7 @@ enum Stage {
 
 impl Hold {
     fn is_held(&self, now: Instant) -> bool {
-        self.stage == Stage::Held && self.end.0 > now
+        self.stage == Stage::Held && self.end > now
     }
 }
 
@@ -67,16 +63,13 @@ impl HoldTable {
     /// Enters a hold that is about to be requested, and returns its node.
     pub(crate) fn enter(&self, mut node: OwnerNode, end: Instant) -> OwnerNode {
         let mut state = self.state.lock();
-        state.serial += 1;
-        let end = (end, state.serial);
         let holds = state.holds.entry(node.owner.clone()).or_default();
         // Two callers that request one hold request different nodes: the reply that refuses one of
         // them says nothing about the other.
         let next = holds.iter().map(|hold| hold.node.generation.saturating_add(1)).max();
         node.generation = node.generation.max(next.unwrap_or_default());
-        holds.push(Hold { node: node.clone(), end, stage: Stage::Requested });
-        state.ends.insert(end, (node.owner.clone(), node.generation));
-        self.look_by(&state, end.0);
+        holds.push(Hold { node: node.clone(), stage: Stage::Requested, end });
+        self.look_by(&state, end);
         node
     }
 
@@ -110,8 +103,7 @@ impl HoldTable {
         let Some(hold) = state.find(node).filter(|hold| hold.stage == Stage::Held) else {
             return false;
         };
-        let end = end.max(hold.end.0);
-        state.move_end(node, end);
+        hold.end = end.max(hold.end);
         true
     }
 
@@ -121,32 +113,25 @@ impl HoldTable {
         let mut holds = state.holds.get_mut(owner)?.iter_mut();
         let hold = holds.find(|hold| hold.node.paths == *paths && hold.stage == Stage::Held)?;
         hold.stage = Stage::Ending;
-        let (node, end) = (hold.node.clone(), hold.end);
-        state.ends.remove(&end);
-        Some(node)
+        Some(hold.node.clone())
     }
 
     /// Lets the clean-up delete a hold now, whatever its stage.
     pub(crate) fn expire_now(&self, node: &OwnerNode) {
         let mut state = self.state.lock();
         let Some(hold) = state.find(node) else { return };
-        hold.stage = Stage::Requested;
-        let now = Instant::now();
-        state.move_end(node, now);
-        self.look_by(&state, now);
+        (hold.stage, hold.end) = (Stage::Requested, Instant::now());
+        self.cleanup.hurry();
     }
 
     /// Removes a hold that is known to be gone. One that was moved back here meanwhile is another.
     pub(crate) fn remove(&self, node: &OwnerNode) {
         let mut state = self.state.lock();
         let Some(holds) = state.holds.get_mut(&node.owner) else { return };
-        let this = |hold: &Hold| hold.node.generation == node.generation;
-        let Some(at) = holds.iter().position(this) else { return };
-        let end = holds.swap_remove(at).end;
+        holds.retain(|hold| hold.node.generation != node.generation);
         if holds.is_empty() {
             state.holds.remove(&node.owner);
         }
-        state.ends.remove(&end);
     }
 
     /// The session is over, and all holds with it.
@@ -157,31 +142,22 @@ impl HoldTable {
     /// What must end by now, and when to look again.
     pub(crate) fn due(&self, now: Instant) -> (Vec<Due>, Option<Instant>) {
         let mut state = self.state.lock();
-        let mut due = Vec::new();
-        while let Some(first) = state.ends.first_entry().filter(|first| first.key().0 <= now) {
-            let (owner, generation) = first.remove();
-            if let Some(hold) = state.find_generation(&owner, generation) {
-                let was_granted = hold.stage == Stage::Held;
+        let (mut due, mut next) = (Vec::new(), None);
+        let holds = state.holds.values_mut().flatten();
+        for hold in holds.filter(|hold| hold.stage != Stage::Ending) {
+            if hold.end <= now {
+                due.push(Due { node: hold.node.clone(), was_granted: hold.stage == Stage::Held });
                 hold.stage = Stage::Ending;
-                due.push(Due { node: hold.node.clone(), was_granted });
+            } else {
+                next = Some(next.map_or(hold.end, |next: Instant| next.min(hold.end)));
             }
         }
-        state.next_look = state.ends.first_key_value().map(|((at, _), _)| *at);
-        (due, state.next_look)
+        state.next_look = next;
+        (due, next)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().holds.is_empty()
-    }
-
-    /// Makes sure that the clean-up runs until the table is empty.
-    pub(crate) fn start_cleanup<W: Worker>(&self, worker: &Arc<W>) {
-        self.cleanup.start_to_the_end(worker);
-    }
-
-    /// Lets the clean-up look now.
-    pub(crate) fn hurry_cleanup(&self) {
-        self.cleanup.hurry();
     }
 
     /// Hurries the clean-up if it would look too late.
@@ -194,20 +170,7 @@ impl HoldTable {
 
 impl State {
     fn find(&mut self, node: &OwnerNode) -> Option<&mut Hold> {
-        self.find_generation(&node.owner, node.generation)
-    }
-
-    fn find_generation(&mut self, owner: &OwnerToken, generation: u32) -> Option<&mut Hold> {
-        let mut holds = self.holds.get_mut(owner)?.iter_mut();
-        holds.find(|hold| hold.node.generation == generation)
-    }
-
-    fn move_end(&mut self, node: &OwnerNode, end: Instant) {
-        self.serial += 1;
-        let end = (end, self.serial);
-        let Some(hold) = self.find(node) else { return };
-        let before = std::mem::replace(&mut hold.end, end);
-        self.ends.remove(&before);
-        self.ends.insert(end, (node.owner.clone(), node.generation));
+        let mut holds = self.holds.get_mut(&node.owner)?.iter_mut();
+        holds.find(|hold| hold.node.generation == node.generation)
     }
 }
