@@ -16,7 +16,7 @@ mod queue;
 mod schema;
 mod session;
 
-// The one glob: every store's crate re-exports the whole contract.
+// The one glob: each store re-exports the whole contract.
 pub use glock_core::contract::*;
 pub use zookeeper_client;
 

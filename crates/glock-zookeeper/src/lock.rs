@@ -47,10 +47,10 @@ impl ZooKeeperLock {
     /// that exists, `zk1:2181/app`. No I/O: a session is opened on first use, and another whenever
     /// one is over.
     ///
-    /// Credentials and TLS are the connector's. Its session time-out is ours
-    /// ([`with_session_timeout`](Self::with_session_timeout)), and its connection's time-out the
-    /// driver's own part of that, as the proof of life counts on its pings. A session to take up again, or
-    /// one that outlives its client (`with_session`, `with_detached`), does not go with locks.
+    /// Credentials and TLS are the connector's. Its session time-out is replaced by ours
+    /// ([`with_session_timeout`](Self::with_session_timeout)), and its connection time-out by the
+    /// driver's own part of that, because it sets the interval of the driver's pings. Do not use
+    /// `with_session` or `with_detached`: a session must neither be resumed nor outlive its client.
     pub fn new(connector: Connector, cluster: impl Into<Arc<str>>) -> Self {
         let settings = Settings {
             config: LockConfig::default(),
@@ -72,10 +72,10 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.config = config))
     }
 
-    /// Asks the servers for another session time-out than 10 s: how long the locks of a client
-    /// stay after it has died. They grant 2 to 20 of their ticks, whatever is asked for.
+    /// Requests another session time-out than 10 s: how long the locks of a client stay after it has
+    /// died. The servers grant 2 to 20 of their ticks, whatever is requested.
     ///
-    /// A holder that cannot reach a quorum for half of it takes its locks for lost.
+    /// A holder that cannot reach a quorum for half of it counts its locks as lost.
     ///
     /// # Errors
     ///
@@ -88,14 +88,14 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.session_timeout = timeout))
     }
 
-    /// Makes nodes with these permissions.
+    /// Creates nodes with these permissions.
     ///
-    /// Unless this is called, nodes are for the identity of the session that made them (`auth`),
-    /// and for everybody only if the session has none.
+    /// Unless this is called, nodes are for the identity of the session that created them (`auth`),
+    /// and for everyone only if the session has none.
     ///
     /// # Errors
     ///
-    /// [`LockError::Invalid`] if there are none, as nobody could use such a lock.
+    /// [`LockError::Invalid`] if there are none, as no client could use such a lock.
     pub fn with_acls(self, acls: impl Into<Vec<Acl>>) -> Result<Self, LockError> {
         let acls = acls.into();
         if acls.is_empty() {
@@ -104,8 +104,8 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.acls = Some(acls)))
     }
 
-    /// Makes queues persistent nodes, for servers without container nodes. Found out by itself where
-    /// the servers say so.
+    /// Creates queues as persistent nodes, for servers without container nodes. Not needed where such
+    /// servers say so: the client then finds out by itself.
     #[must_use]
     pub fn with_persistent_queues(self) -> Self {
         self.with(|settings| settings.persistent_queues = true)
@@ -135,7 +135,8 @@ impl Lock for ZooKeeperLock {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(TTL_MIN);
         // A dead client's session ends at the first tick of the leader after its time-out, and the
-        // leader may have heard of it half a tick late. A tick is at most half of the time-out.
+        // leader may have learned of its last request half a tick late. A tick is at most half of the
+        // time-out.
         capabilities.expiry_lag = self.client.sessions.timeout() * 7 / 4;
         capabilities.clock = Clock::Session;
         capabilities.waiting = Waiting::Pushed;

@@ -14,8 +14,8 @@ use zookeeper_client::{Client, Error};
 
 use crate::session::{hold_table::HoldTable, liveness::SessionLiveness, node_options::NodeOptions};
 
-/// A session with the servers. It ends when the last reference is dropped: callers have one while
-/// they need it, and [`Cleanup`](super::Cleanup) while there are holds.
+/// A session with the servers. It is closed when the last reference is dropped: callers have one
+/// while they need it, and the clean-up while there are holds.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) liveness: SessionLiveness,

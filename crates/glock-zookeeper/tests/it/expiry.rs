@@ -1,4 +1,4 @@
-//! All of a client's locks hang on one session: its end, its silence, and a client that stands still.
+//! All of a client's locks are bound to one session: its end, its silence, and a client that stands still.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ const WIDE: Duration = Duration::from_secs(4);
 const LONG: Duration = Duration::from_mins(1);
 const PATIENT: Retry = Retry::within(LONG);
 
-/// Through a proxy that stalls, the servers end the session: the holder is told of each loss before
-/// anybody else is granted the lock, and the same client goes on with a new session.
+/// A proxy stalls, so that the servers end the session: each guard is lost before another client is
+/// granted the lock, and the same client goes on with a new session.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made() {
+async fn a_lost_session_ends_all_its_locks_in_time_and_another_is_opened() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -44,12 +44,12 @@ async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made()
     proxy.stall();
     let stalled = Instant::now();
     for guard in &guards {
-        let reason = timeout(SESSION, guard.lost()).await.expect("a loss was not told");
+        let reason = timeout(SESSION, guard.lost()).await.expect("a loss was not reported");
         assert_eq!(reason, LossReason::Expired);
     }
-    let told = Instant::now();
+    let lost_at = Instant::now();
     let (taken, taken_at) = waiter.await.unwrap();
-    assert!(told < taken_at, "the lock had passed on before");
+    assert!(lost_at < taken_at, "the lock had passed on before");
     assert!(taken_at - stalled < SESSION * 2, "passed on after {:?}", taken_at - stalled);
     sleep(SESSION).await;
     proxy.pass();
@@ -63,7 +63,7 @@ async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made()
 /// A TTL above the session's time-out is kept for as long as the client lives; so is one below it.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_ttl_above_or_below_the_session_s_time_out_is_kept() {
+async fn a_ttl_above_or_below_the_sessions_time_out_is_kept() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let ours = store.client().await.with_session_timeout(WIDE).unwrap();
     let theirs = store.client().await;
@@ -87,10 +87,10 @@ async fn a_ttl_above_or_below_the_session_s_time_out_is_kept() {
     theirs.release(&taken).await.unwrap();
 }
 
-/// A waiter whose session ends in line goes on in another one.
+/// It goes on in another session.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_waiter_whose_session_ends_in_line_goes_back_to_it() {
+async fn a_waiter_whose_session_ends_joins_the_queue_again() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -103,14 +103,14 @@ async fn a_waiter_whose_session_ends_in_line_goes_back_to_it() {
     proxy.pass();
     in_queue(&store, 1).await;
     held.release().await.unwrap();
-    let guard = timeout(LONG, waiter).await.expect("the line does not move").unwrap();
+    let guard = timeout(LONG, waiter).await.expect("the queue does not move").unwrap();
     guard.unwrap().release().await.unwrap();
 }
 
 /// The last client is dropped with a lease that runs: it keeps its time, and then the session goes.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_lease_outlives_the_value_that_it_came_from() {
+async fn a_lease_outlives_the_lock_value_that_granted_it() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
