@@ -1,41 +1,43 @@
-//! The benchmarks of each store, against its newest server, which waits for the disk as where somebody
-//! depends on it.
+//! The benchmarks of each store, against its newest server, which waits for the disk as in production.
 
 use std::env;
 
+use anyhow::{Context, Result, ensure};
+
 use crate::{
-    Result,
-    launcher::{Disk, Launcher},
-    options::Options,
+    launcher::{Disk, Runtime, Servers},
     shell::{self, cargo, complain, say},
-    stores::{Server, Store},
+    stores::{Chosen, Store},
+    suites::build_launcher,
     workspace,
 };
 
 /// Goes on with the other stores after a failure.
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
     let mut faults = 0;
-    for (store, servers) in &options.chosen {
-        if let Err(error) = bench(store, servers, options) {
-            complain(&error);
+    for chosen in chosen {
+        if let Err(error) = bench(stores, chosen, runtime) {
+            complain(&format!("{error:#}"));
             faults += 1;
         }
     }
-    if faults == 0 { Ok(()) } else { Err(format!("{faults} benchmarks failed")) }
+    ensure!(faults == 0, "{faults} benchmarks failed");
+    Ok(())
 }
 
-fn bench(store: &Store, servers: &[&'static Server], options: &Options) -> Result<()> {
-    let mut command = cargo();
-    command.args(["bench", "--package", &format!("glock-{}", store.name)]);
-    command.current_dir(workspace::root());
-    if env::var_os(store.variable).is_some() {
-        say("given", &format!("{} is set: no server is started", store.variable));
-        return shell::run(&mut command);
+fn bench(stores: &[Store], (store, servers): &Chosen<'_>, runtime: Runtime) -> Result<()> {
+    let bench = cargo(["bench", "--package", &store.package()]);
+    if env::var_os(&store.url_variable).is_some() {
+        say("given", &format!("{} is set: no server is started", store.url_variable));
+        return shell::run(&bench);
     }
-    let server = servers.first().ok_or("no server was chosen")?;
-    let launcher = Launcher::start(&[server], options.runtime, Disk::Awaited)?;
-    let running = launcher.servers.first().ok_or("the launcher started no server")?;
+    let server = servers.first().context("no server was chosen")?;
+    let source = runtime.source();
+    let starter = Servers::new(build_launcher(stores, source)?, runtime, source);
+    let log = workspace::target().join("xtask/bench.log");
+    let launcher = starter.start((store, server), Disk::Awaited, &log)?;
+    let running = &launcher.running;
     say("running", &format!("{} {} ({})", server.title, running.version, running.runtime));
-    launcher.tell(server, &mut command);
-    shell::run(command.env(store.variable, &running.url))
+    let bench = starter.tell(&bench, launcher.source, server);
+    shell::run(&bench.env(&store.url_variable, &running.url))
 }

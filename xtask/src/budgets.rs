@@ -2,47 +2,29 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::{Result, bail};
+
 use crate::{
-    Result,
     shell::{cargo, read, say},
-    tidy::BACKENDS,
-    workspace,
+    stores::Store,
 };
 
-/// The most crates in a tree, itself included.
-const BUDGETS: [(&str, usize); 2] = [("glock-core", 15), ("glock-redis", 75)];
+const CORE: &str = "glock-core";
 
-/// What only one store's crate may bring.
-const DRIVERS: [(&str, &str); 8] = [
-    ("glock-redis", "redis"),
-    ("glock-postgres", "sqlx"),
-    ("glock-dynamodb", "aws-sdk-dynamodb"),
-    ("glock-mongodb", "mongodb"),
-    ("glock-etcd", "etcd-client"),
-    ("glock-zookeeper", "zookeeper-client"),
-    ("glock-consul", "consul"),
-    ("glock-hazelcast", "hazelcast"),
-];
+/// The most crates in the tree of core, itself included; a store states its own.
+const CORE_MAX: usize = 15;
 
-pub(crate) fn run() -> Result<()> {
-    for krate in BACKENDS.iter().chain(&["glock-core"]) {
-        if !workspace::root().join("crates").join(krate).exists() {
-            continue;
-        }
-        let tree = tree(krate)?;
-        say("tree", &format!("{krate}: {} crates", tree.len()));
-        if let Some(fault) = fault(krate, &tree) {
-            return Err(fault);
+pub(crate) fn run(stores: &[Store]) -> Result<()> {
+    let own = stores.iter().map(|store| (store.package(), store.crates_max));
+    for (package, most) in own.chain([(CORE.to_owned(), Some(CORE_MAX))]) {
+        let arguments = ["tree", "--package", &package, "--edges", "normal", "--prefix", "none"];
+        let tree = crates_in(&read(&cargo(arguments.into_iter().chain(["--format", "{p}"])))?);
+        say("tree", &format!("{package}: {} crates", tree.len()));
+        if let Some(fault) = fault(&package, most, &tree, stores) {
+            bail!(fault);
         }
     }
     Ok(())
-}
-
-fn tree(krate: &str) -> Result<BTreeSet<String>> {
-    let mut cargo = cargo();
-    cargo.args(["tree", "--package", krate, "--edges", "normal", "--prefix", "none"]);
-    cargo.args(["--format", "{p}"]).current_dir(workspace::root());
-    Ok(crates_in(&read(&mut cargo)?))
 }
 
 /// Name and version of each; the rest of a line is where it is, or that it was shown before.
@@ -51,19 +33,29 @@ fn crates_in(output: &str) -> BTreeSet<String> {
     lines.map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
-fn fault(krate: &str, tree: &BTreeSet<String>) -> Option<String> {
-    let budget = BUDGETS.iter().find(|(name, _)| *name == krate);
-    if let Some((_, most)) = budget.filter(|(_, most)| tree.len() > *most) {
-        return Some(format!("{krate} takes in {} crates: at most {most} are allowed", tree.len()));
+fn fault(
+    package: &str,
+    most: Option<usize>,
+    tree: &BTreeSet<String>,
+    stores: &[Store],
+) -> Option<String> {
+    if let Some(most) = most.filter(|most| tree.len() > *most) {
+        return Some(format!(
+            "{package} takes in {} crates: at most {most} are allowed",
+            tree.len()
+        ));
     }
     let names: BTreeSet<_> = tree.iter().filter_map(|line| line.split(' ').next()).collect();
-    let foreign = DRIVERS.iter().find(|(owner, driver)| *owner != krate && names.contains(driver));
-    foreign.map(|(owner, driver)| format!("{krate} takes in {driver}, the driver of {owner}"))
+    let others = stores.iter().filter(|store| store.package() != package);
+    let mut drivers = others.filter_map(|store| Some((store, store.driver.as_deref()?)));
+    let (owner, driver) = drivers.find(|(_, driver)| names.contains(driver))?;
+    Some(format!("{package} takes in {driver}, the driver of {}", owner.title))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::load;
 
     #[test]
     fn a_crate_is_counted_once() {
@@ -72,17 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn too_many_crates_are_a_fault() {
+    fn too_many_crates_and_another_stores_driver_are_faults() {
+        let stores = load().unwrap();
         let many = |count: usize| (0..count).map(|n| format!("crate{n} v1.0.0")).collect();
-        assert_eq!(fault("glock-core", &many(15)), None);
-        assert!(fault("glock-core", &many(16)).unwrap().contains("at most 15"));
-        assert_eq!(fault("glock-etcd", &many(300)), None);
-    }
-
-    #[test]
-    fn another_stores_driver_is_a_fault() {
+        assert_eq!(fault(CORE, Some(15), &many(15), &stores), None);
+        assert!(fault(CORE, Some(15), &many(16), &stores).unwrap().contains("at most 15"));
+        assert_eq!(fault("glock-etcd", None, &many(300), &stores), None);
         let tree = crates_in("glock-redis v0.1.0\nredis v1.8.1\nsqlx v0.9.0");
-        assert!(fault("glock-redis", &tree).unwrap().contains("sqlx"));
-        assert!(fault("glock-core", &crates_in("redis v1.8.1")).is_some());
+        assert!(fault("glock-redis", None, &tree, &stores).unwrap().contains("sqlx"));
+        assert!(fault(CORE, None, &crates_in("redis v1.8.1"), &stores).is_some());
     }
 }

@@ -1,190 +1,269 @@
-//! Each store's suite against each of its servers.
+//! Each store's tests against each of its servers, the stores side by side.
 
-use std::{
-    env, io,
-    path::PathBuf,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, env, path::Path};
+
+use anyhow::{Result, bail};
+use duct::Expression;
 
 use crate::{
-    Result,
-    launcher::{Disk, Launcher},
-    options::{Options, Runtime},
+    fetch::fetch,
+    lanes::{self, Done, Lane},
+    launcher::{Disk, Launcher, Servers, Source, server_program},
+    options::Options,
     outcome::Outcome,
-    shell::{self, cargo, complain, now, say},
+    shell::{cargo, say},
     stores::{Server, Store},
-    table::{self, Row},
-    versions, workspace,
+    suites::{Selection, Suite, build, harness, run_logged, scope},
 };
 
-/// Runs the suites of all chosen stores, goes on after a failure, and ends with the table.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut rows = Vec::new();
-    for (store, servers) in &options.chosen {
-        // Before the clock of the first row runs; a suite that does not build fails there too.
-        if let Err(error) = build(store) {
-            complain(&error);
-        }
-        if let Ok(url) = env::var(store.variable) {
-            say("given", &format!("{} is set: no server is started", store.variable));
-            rows.push(run_given(store, &url));
-            continue;
-        }
-        rows.extend(servers.iter().map(|server| run_started(store, server, options.runtime)));
-    }
-    println!();
-    for line in table::lines(&rows) {
-        println!("{line}");
-    }
-    let faults = rows.iter().filter(|row| row.fault.is_some()).count();
-    match faults {
-        0 => Ok(()),
-        faults => Err(format!("{faults} of {} runs failed", rows.len())),
-    }
+/// Which tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What the stores' own packages test.
+    Stores,
+    /// All of the workspace.
+    Everything,
 }
 
-/// Against a server of the user's own, of whatever version.
-fn run_given(store: &'static Store, url: &str) -> Row {
-    let row = Row {
-        store: store.name,
-        version: "-".to_owned(),
-        runtime: "given".to_owned(),
-        outcome: Outcome::default(),
-        time: Duration::ZERO,
-        fault: None,
-    };
-    run_suites(vec![suite(store, url, None), telemetry(store, url)], row)
+/// The tests that share the server which the run has started. Others start servers in ways of their
+/// own (a cluster, TLS): they take the path of its program, and are left out where there is none.
+const SHARED: [&str; 3] = ["lib", "conformance", "it"];
+
+const TELEMETRY: &str = "glock-telemetry";
+
+/// About how many seconds tests take that need no server.
+const UNITS: u32 = 60;
+
+/// What all lanes use.
+struct Plan<'a> {
+    options: &'a Options<'a>,
+    extent: Extent,
+    suites: &'a [Suite],
+    servers: &'a Servers,
 }
 
-/// Against a server of its own, gone at the end.
-fn run_started(store: &'static Store, server: &'static Server, runtime: Runtime) -> Row {
-    let mut row = Row {
-        store: store.name,
-        version: server.name.to_owned(),
-        runtime: "-".to_owned(),
-        outcome: Outcome::default(),
-        time: Duration::ZERO,
-        fault: None,
-    };
-    say("start", server.name);
-    let launcher = match Launcher::start(&[server], runtime, Disk::Spared) {
-        Ok(launcher) => launcher,
-        Err(error) => {
-            complain(&error);
-            row.fault = Some("no server".to_owned());
-            return row;
-        }
-    };
-    let Some(running) = launcher.servers.first() else {
-        row.fault = Some("no server".to_owned());
-        return row;
-    };
-    row.version = format!("{} {}", server.title, running.version);
-    row.runtime.clone_from(&running.runtime);
-    if let Some(fault) = versions::fault(store.name, &running.version) {
-        complain(&fault);
-        row.fault = Some("too old".to_owned());
-        return row;
+pub(crate) fn run(stores: &[Store], options: &Options<'_>, extent: Extent) -> Result<()> {
+    let source = options.runtime.source();
+    // Fetching waits for the network, building for the processor.
+    let built = std::thread::scope(|scope| {
+        scope.spawn(|| source == Source::Native && prefetch(options));
+        build(stores, source)
+    })?;
+    let servers = Servers::new(built.launcher, options.runtime, source);
+    let plan = Plan { options, extent, suites: &built.suites, servers: &servers };
+    let mut lanes = plan.lanes();
+    if extent == Extent::Everything {
+        lanes.extend(plan.units(stores));
+        lanes.push(documentation(stores, source)?);
     }
-    say("running", &format!("{} ({})", row.version, row.runtime));
-    let program = launcher.server_program(server);
-    if program.is_none() {
+    if source == Source::Containers {
         say(
             "skip",
             "tests that start servers of their own, such as clusters: run them with --native",
         );
     }
-    let mut suite = suite(store, &running.url, program);
-    launcher.tell(server, &mut suite);
-    for tests in server.lacks {
-        suite.args(["--skip", tests]);
-    }
-    run_suites(vec![suite, telemetry(store, &running.url)], row)
+    lanes::run(lanes, options.lanes)
 }
 
-fn build(store: &Store) -> Result<()> {
-    let mut command = tests_of(store);
-    shell::run(command.args(["--tests", "--no-run", "--quiet"]))
+fn documentation<'a>(stores: &[Store], source: Source) -> Result<Lane<'a>> {
+    let mut words = vec!["test".to_owned(), "--doc".to_owned()];
+    words.extend(scope(stores, source)?);
+    let run = move |log: &Path| {
+        let docs = cargo(words.iter().map(String::as_str));
+        Ok(Done { outcome: run_logged(&docs, log)?.0, ..Done::default() })
+    };
+    Ok(Lane { name: "documentation".to_owned(), seconds: UNITS, run: Box::new(run) })
 }
 
-/// The suite, and what only this store can get wrong. What starts servers in ways of its own (a
-/// cluster, TLS) takes the path of the server's program, and is left out where there is none.
-fn suite(store: &Store, url: &str, program: Option<PathBuf>) -> Command {
-    let mut command = tests_of(store);
-    match program {
-        Some(program) => {
-            let variable = format!("GLOCK_{}_SERVER", store.name.to_uppercase());
-            command.arg("--tests").env(variable, program);
-        }
-        None => {
-            command.args(["--lib", "--test", "conformance", "--test", "it"]);
-        }
-    }
-    command.args(["--", "--include-ignored"]).env(store.variable, url);
-    // A store that cannot be reached is a failure here, not a reason to skip.
-    command.env("GLOCK_INTEGRATION", "1");
-    command
+/// Whether all are there. A failure is told by the lane that needs the server.
+fn prefetch(options: &Options<'_>) -> bool {
+    let ours = options.chosen.iter().filter(|(store, _)| given(store).is_none());
+    let servers: Vec<_> = ours.flat_map(|(_, servers)| servers.iter().copied()).collect();
+    fetch(&servers).is_ok()
 }
 
-/// What telemetry reports of a real lock on this store; nothing where it has no such tests.
-fn telemetry(store: &Store, url: &str) -> Command {
-    let mut command = cargo();
-    command.args(["test", "--package", "glock-telemetry", "--test", "it", "--", "--ignored"]);
-    command.arg(format!("{}_is_reported_on", store.name)).env(store.variable, url);
-    command.current_dir(workspace::root());
-    command
+/// A server of the user's own, of whatever version.
+fn given(store: &Store) -> Option<String> {
+    env::var(&store.url_variable).ok()
 }
 
-fn tests_of(store: &Store) -> Command {
-    let mut command = cargo();
-    let package = format!("glock-{}", store.name);
-    command.args(["test", "--package", &package, "--all-features", "--no-fail-fast"]);
-    command.current_dir(workspace::root());
-    command
-}
-
-/// Runs them, their output live on the terminal, and counts.
-fn run_suites(commands: Vec<Command>, mut row: Row) -> Row {
-    let since = now();
-    let mut ended_well = true;
-    for mut command in commands {
-        match run_suite(&mut command, &mut row.outcome) {
-            Ok(well) => ended_well &= well,
-            Err(error) => {
-                row.fault = Some(format!("cannot run cargo: {error}"));
-                return row;
+impl<'a> Plan<'a> {
+    fn lanes(&'a self) -> Vec<Lane<'a>> {
+        let mut lanes = Vec::new();
+        for (store, servers) in &self.options.chosen {
+            if let Some(url) = given(store) {
+                say("given", &format!("{} is set: no server is started", store.url_variable));
+                let run = Box::new(move |log: &Path| self.run_given(store, &url, log));
+                lanes.push(Lane { name: store.name.clone(), seconds: UNITS, run });
+                continue;
+            }
+            for (index, server) in servers.iter().enumerate() {
+                let age = if index == 0 { Age::Newest } else { Age::Older };
+                let target = Target { store, server, age };
+                lanes.push(self.lane(target, None));
+                if self.servers.source == Source::Native {
+                    lanes.extend(
+                        self.own_suites(target).map(|suite| self.lane(target, Some(suite))),
+                    );
+                }
             }
         }
+        lanes
     }
-    row.time = since.elapsed();
-    row.fault = row.outcome.fault(ended_well);
-    row
-}
 
-/// Whether it ended well.
-fn run_suite(command: &mut Command, outcome: &mut Outcome) -> io::Result<bool> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    if let Some(output) = child.stdout.take() {
-        for line in shell::lines(output) {
-            println!("{line}");
-            outcome.add(&line);
+    /// A lane with a server of its own: for one suite, or for those that share it.
+    fn lane(&'a self, target: Target<'a>, suite: Option<&'a Suite>) -> Lane<'a> {
+        let Target { store, server, .. } = target;
+        let kind = suite.map_or("server", |suite| &suite.name);
+        let name = suite.map_or(server.name.clone(), |_| format!("{} {kind}", server.name));
+        let seconds = store.seconds.get(kind).copied().unwrap_or(UNITS);
+        Lane { name, seconds, run: Box::new(move |log| self.run_server(target, suite, log)) }
+    }
+
+    /// The tests that need no server, a lane for each package.
+    fn units(&'a self, stores: &[Store]) -> impl Iterator<Item = Lane<'a>> {
+        let mut packages: BTreeSet<_> = self.suites.iter().map(|suite| &suite.package).collect();
+        packages.retain(|package| !stores.iter().any(|store| store.package() == **package));
+        packages.into_iter().map(move |package| {
+            let run = Box::new(move |log: &Path| self.run_units(package, log));
+            Lane { name: package.clone(), seconds: UNITS, run }
+        })
+    }
+
+    fn run_units(&self, package: &str, log: &Path) -> Result<Done> {
+        let mut outcome = Outcome::default();
+        for suite in self.suites.iter().filter(|suite| suite.package == package) {
+            let selection = Selection { ignored: false, ..self.selection() };
+            outcome.add(suite.run(&selection, |command| command, log)?);
+        }
+        Ok(Done { outcome, ..Done::default() })
+    }
+
+    fn run_given(&self, store: &Store, url: &str, log: &Path) -> Result<Done> {
+        let env = |command: Expression| {
+            command.env(&store.url_variable, url).env("GLOCK_INTEGRATION", "1")
+        };
+        let mut outcome = Outcome::default();
+        for suite in self.shared_suites(store) {
+            outcome.add(suite.run(&self.selection(), env, log)?);
+        }
+        outcome.add(self.run_telemetry(store, env, log)?);
+        Ok(Done { version: "-".to_owned(), runtime: "given".to_owned(), outcome })
+    }
+
+    /// Against a server that is gone at the end.
+    fn run_server(&self, target: Target<'a>, suite: Option<&'a Suite>, log: &Path) -> Result<Done> {
+        let Target { store, server, age } = target;
+        let launcher =
+            self.servers.start((store, server), Disk::Spared, &log.with_extension("launcher"))?;
+        let Launcher { running, source, .. } = &launcher;
+        if let Some(why) = store.unfit(&running.version) {
+            bail!("{} {} is unfit: {why}", server.title, running.version);
+        }
+        let env = |command: Expression| {
+            let command = command.env(&store.url_variable, &running.url);
+            self.env(&command, target, *source)
+        };
+        let mut outcome = Outcome::default();
+        let mut suites: Vec<_> = suite.into_iter().collect();
+        if suite.is_none() {
+            suites.extend(self.shared_suites(store));
+            if self.extent == Extent::Everything {
+                // First, so that a suite's failure is the lock's.
+                let harness = harness()?;
+                for suite in self.suites.iter().filter(|suite| suite.is(harness, "servers")) {
+                    outcome.add(suite.run(&self.selection(), env, log)?);
+                }
+            }
+            if self.servers.source != *source {
+                // Their lanes were not planned, because containers were.
+                suites.extend(self.own_suites(target));
+            }
+        }
+        for suite in suites {
+            if let Some(selection) = self.selection_of(target, suite) {
+                outcome.add(suite.run(&selection, env, log)?);
+            }
+        }
+        if suite.is_none() && age == Age::Newest {
+            outcome.add(self.run_telemetry(store, env, log)?);
+        }
+        let version = format!("{} {}", server.title, running.version);
+        Ok(Done { version, runtime: running.runtime.clone(), outcome })
+    }
+
+    /// What telemetry reports of a real lock on this store.
+    fn run_telemetry(
+        &self,
+        store: &Store,
+        env: impl Fn(Expression) -> Expression,
+        log: &Path,
+    ) -> Result<Outcome> {
+        let only = vec![format!("{}_is_reported_on", store.name)];
+        let Some(suite) = self.suites.iter().find(|suite| suite.is(TELEMETRY, "it")) else {
+            bail!("{TELEMETRY} has no tests");
+        };
+        suite.run(&Selection { only, ..self.selection() }, env, log)
+    }
+
+    fn env(&self, command: &Expression, target: Target<'_>, source: Source) -> Expression {
+        let command = self.servers.tell(command, source, target.server);
+        // A store that cannot be reached is a failure here, not a reason to skip.
+        let command = command.env("GLOCK_INTEGRATION", "1");
+        match server_program(source, target.server) {
+            Some(program) => {
+                let variable = format!("GLOCK_{}_SERVER", target.store.name.to_uppercase());
+                command.env(variable, program)
+            }
+            None => command,
         }
     }
-    Ok(child.wait()?.success())
+
+    fn shared_suites(&self, store: &Store) -> impl Iterator<Item = &'a Suite> {
+        let package = store.package();
+        let ours = move |suite: &&Suite| SHARED.iter().any(|name| suite.is(&package, name));
+        self.suites.iter().filter(ours)
+    }
+
+    fn own_suites(&self, target: Target<'a>) -> impl Iterator<Item = &'a Suite> {
+        let package = target.store.package();
+        let ours = move |suite: &&Suite| {
+            suite.package == package && !SHARED.contains(&&*suite.name) && target.runs(suite)
+        };
+        self.suites.iter().filter(ours)
+    }
+
+    fn selection(&self) -> Selection {
+        let Options { long, threads, .. } = *self.options;
+        Selection { only: Vec::new(), skip: Vec::new(), ignored: true, long, threads }
+    }
+
+    fn selection_of(&self, target: Target<'_>, suite: &Suite) -> Option<Selection> {
+        let only = match target.age {
+            Age::Newest => Vec::new(),
+            Age::Older => target.store.older_runs.get(&suite.name)?.clone(),
+        };
+        Some(Selection { only, skip: target.server.lacks.clone(), ..self.selection() })
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A server that tests run against.
+#[derive(Debug, Clone, Copy)]
+struct Target<'a> {
+    store: &'a Store,
+    server: &'a Server,
+    age: Age,
+}
 
-    #[test]
-    fn output_that_is_no_text_is_counted_to_its_end() {
-        let mut suite = Command::new("sh");
-        // A write that nobody reads would end it badly.
-        suite.args(["-ec", r"printf 'a \377 b\n'; sleep 0.1; echo 'test result: ok. 3 passed; 0 failed; 0 ignored'"]);
-        let mut outcome = Outcome::default();
-        assert!(run_suite(&mut suite, &mut outcome).unwrap());
-        assert_eq!(outcome, Outcome { passed: 3, ..Outcome::default() });
+/// Of the servers that were chosen of a store the first runs all tests, the others what may differ there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Newest,
+    Older,
+}
+
+impl Target<'_> {
+    fn runs(&self, suite: &Suite) -> bool {
+        self.age == Age::Newest || self.store.older_runs.contains_key(&suite.name)
     }
 }

@@ -1,40 +1,64 @@
-//! `glock-servers` as a child: it runs servers for as long as this holds its input.
+//! `glock-servers` as a child: it runs a server for as long as this holds its input.
 
 use std::{
+    ffi::OsString,
     fs,
-    io::Read,
-    path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc,
-    thread,
+    io::{BufRead, BufReader, PipeWriter, Read, pipe},
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
+use anyhow::{Context, Result, bail};
+use duct::{Expression, ReaderHandle, cmd};
+
 use crate::{
-    Result, engine,
     fetch::fetch,
-    options::Runtime,
-    shell::{cargo, complain, lines, run, say},
-    stores::Server,
+    interrupt::{self, Group},
+    shell::{complain, say},
+    stores::{Server, Store},
     workspace,
 };
 
-/// Running servers, stopped when this is dropped or this process ends.
+/// How servers are started.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    program: PathBuf,
+    runtime: Runtime,
+    pub(crate) source: Source,
+}
+
+/// A running server, stopped when this is dropped or this process ends.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    pub(crate) servers: Vec<Running>,
-    pub(crate) program: PathBuf,
+    pub(crate) running: Running,
     pub(crate) source: Source,
-    input: Option<ChildStdin>,
-    child: Child,
+    input: Option<PipeWriter>,
+    output: BufReader<ReaderHandle>,
+    _group: Group,
 }
 
 /// A line that `glock-servers` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Running {
-    pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) runtime: String,
     pub(crate) url: String,
+}
+
+/// Where servers come from that the user has not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// Containers where an engine answers, else local binaries.
+    Any,
+    Native,
+    Containers,
+}
+
+/// Where a server comes from, in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Native,
+    Containers,
 }
 
 /// Whether servers wait until what they confirm is on the disk, as where somebody depends on them.
@@ -44,185 +68,155 @@ pub(crate) enum Disk {
     Awaited,
 }
 
-/// Where the servers come from, in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Native,
-    Containers,
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    /// What to try first.
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::Native => Source::Native,
+            Self::Any if !engine_answers() => Source::Native,
+            Self::Any | Self::Containers => Source::Containers,
+        }
+    }
 }
 
-impl Launcher {
-    /// Starts the servers from wherever they can be had.
-    pub(crate) fn start(servers: &[&'static Server], runtime: Runtime, disk: Disk) -> Result<Self> {
-        match runtime {
-            Runtime::Native => Self::start_from(Source::Native, servers, disk),
-            Runtime::Containers if !engine::answers() => Err(format!(
-                "no container engine answers: start one, drop --containers{}",
-                way_out(servers)
-            )),
-            Runtime::Containers => Self::start_from(Source::Containers, servers, disk),
-            Runtime::Any if !engine::answers() => Self::start_from(Source::Native, servers, disk),
-            Runtime::Any => Self::start_from(Source::Containers, servers, disk).or_else(|error| {
-                say("instead", &format!("local binaries, because of: {error}"));
-                Self::start_from(Source::Native, servers, disk)
-            }),
-        }
+impl Servers {
+    pub(crate) fn new(program: PathBuf, runtime: Runtime, source: Source) -> Self {
+        Self { program, runtime, source }
     }
 
-    fn start_from(source: Source, servers: &[&'static Server], disk: Disk) -> Result<Self> {
-        let program = build(source)?;
-        let mut command = command(&program, source, servers)?;
-        if disk == Disk::Awaited {
-            command.env("GLOCK_AWAIT_DISK", "yes");
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            command.spawn().map_err(|error| format!("cannot run the launcher: {error}"))?;
-        let input = child.stdin.take();
-        let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err("the launcher has no pipes".to_owned());
+    /// Starts a server from wherever it can be had. What the launcher complains of goes to the file `log`.
+    pub(crate) fn start(
+        &self,
+        (store, server): (&Store, &Server),
+        disk: Disk,
+        log: &Path,
+    ) -> Result<Launcher> {
+        let start = |source| {
+            self.start_from(source, server, disk, log).with_context(|| {
+                format!("{}: {} ({})", server.name, "no server runs", store.way_out())
+            })
         };
-        let mut launcher = Self { servers: Vec::new(), program, source, input, child };
-        let (running, complaints) =
-            ready(output, errors).map_err(|text| format!("{text}{}", way_out(servers)))?;
-        launcher.servers = running;
-        thread::spawn(move || complaints.iter().for_each(|line| complain(&line)));
-        Ok(launcher)
+        match start(self.source) {
+            Err(error) if self.source == Source::Containers && self.runtime == Runtime::Any => {
+                say("instead", &format!("a local binary, because of {error:#}"));
+                start(Source::Native)
+            }
+            other => other,
+        }
     }
 
-    /// The variables by which a test starts a server of its own.
-    pub(crate) fn tell(&self, server: &Server, command: &mut Command) {
-        let source = match self.source {
+    fn start_from(
+        &self,
+        source: Source,
+        server: &Server,
+        disk: Disk,
+        log: &Path,
+    ) -> Result<Launcher> {
+        let mut command = cmd(&self.program, arguments(source, &[server])?);
+        if disk == Disk::Awaited {
+            command = command.env("GLOCK_AWAIT_DISK", "yes");
+        }
+        let (reader, input) = pipe()?;
+        let command = command.stdin_file(reader).stderr_path(log).unchecked();
+        let (output, group) = interrupt::read(&command)?;
+        let mut output = BufReader::new(output);
+        match ready(&mut output) {
+            Some(running) => {
+                Ok(Launcher { running, source, input: Some(input), output, _group: group })
+            }
+            None => bail!(complaint(&fs::read(log)?)),
+        }
+    }
+
+    /// The variables by which a test starts a server of its own from that source.
+    pub(crate) fn tell(&self, command: &Expression, source: Source, server: &Server) -> Expression {
+        let servers = match source {
             Source::Native => format!("native:{}", workspace::servers().display()),
             Source::Containers => "containers".to_owned(),
         };
-        command.env("GLOCK_LAUNCHER", &self.program).env("GLOCK_SERVERS", source);
-        command.env("GLOCK_SERVER", server.name);
-    }
-
-    /// The path of the server's program, if it runs from a local binary.
-    pub(crate) fn server_program(&self, server: &Server) -> Option<PathBuf> {
-        let bin = workspace::servers().join(server.name).join("bin");
-        (self.source == Source::Native).then(|| bin.join(server.program))
+        let command = command.env("GLOCK_LAUNCHER", &self.program).env("GLOCK_SERVERS", servers);
+        command.env("GLOCK_SERVER", &server.name)
     }
 }
 
 impl Drop for Launcher {
     fn drop(&mut self) {
         self.input = None;
-        // It ends by itself, whatever this finds out.
-        drop(self.child.wait());
-    }
-}
-
-/// The launcher with its arguments, its servers fetched.
-pub(crate) fn command(
-    program: &PathBuf,
-    source: Source,
-    servers: &[&'static Server],
-) -> Result<Command> {
-    let mut command = Command::new(program);
-    match source {
-        Source::Native => command.arg("--native").arg(fetch(servers)?),
-        Source::Containers => command.arg("--containers"),
-    };
-    command.args(servers.iter().map(|server| server.name));
-    Ok(command)
-}
-
-/// Builds the launcher and keeps it aside: a later build of the tests may replace it by another kind.
-pub(crate) fn build(source: Source) -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "glock-testing", "--bin", "glock-servers"]);
-    if source == Source::Containers {
-        build.args(["--features", "containers"]);
-    }
-    run(build.current_dir(workspace::root()))?;
-    let fresh = workspace::target().join("debug/glock-servers");
-    let kept = workspace::target().join(match source {
-        Source::Native => "debug/glock-servers-native",
-        Source::Containers => "debug/glock-servers-containers",
-    });
-    let new = kept.with_extension(std::process::id().to_string());
-    // By a rename, because one that runs cannot be written to.
-    let moved = fs::copy(&fresh, &new).and_then(|_| fs::rename(&new, &kept));
-    moved.map_err(|error| format!("cannot copy {}: {error}", fresh.display()))?;
-    Ok(kept)
-}
-
-/// What runs once all are ready, and what the launcher complains of from its beginning on; or its
-/// complaints alone if it ended before.
-fn ready(
-    output: impl Read,
-    errors: impl Read + Send + 'static,
-) -> Result<(Vec<Running>, mpsc::Receiver<String>)> {
-    let (tell, complaints) = mpsc::channel();
-    // From the beginning, so that it never waits for room.
-    thread::spawn(move || lines(errors).try_for_each(|line| tell.send(line)));
-    let mut servers = Vec::new();
-    for line in lines(output) {
-        if line == "ready" {
-            return Ok((servers, complaints));
+        // Its output ends when it does.
+        if let Err(error) = self.output.read_to_end(&mut Vec::new()) {
+            complain(&format!("a server may be left: {error}"));
         }
-        servers.extend(parse(&line));
     }
-    let text = complaints.iter().collect::<Vec<_>>().join(" | ");
-    Err(text.trim().trim_start_matches("glock-servers: ").to_owned())
 }
 
-fn way_out(servers: &[&'static Server]) -> String {
-    let store = servers.iter().find_map(|server| server.store());
-    store.map_or_else(String::new, |store| format!("; or {}", store.way_out()))
+/// Whether Docker's own client reaches an engine; one that hangs does not answer.
+fn engine_answers() -> bool {
+    let ask = cmd!("docker", "version").stdin_null().stdout_null().stderr_null().unchecked();
+    let Ok((asked, _group)) = interrupt::start(&ask) else { return false };
+    if let Ok(Some(answer)) = asked.wait_timeout(ANSWER_MAX) {
+        return answer.status.success();
+    }
+    // It may have ended in between.
+    let _ = asked.kill();
+    false
 }
 
+/// The words for the launcher, its servers fetched.
+pub(crate) fn arguments(source: Source, servers: &[&Server]) -> Result<Vec<OsString>> {
+    let mut words = match source {
+        Source::Native => vec!["--native".into(), fetch(servers)?.into_os_string()],
+        Source::Containers => vec!["--containers".into()],
+    };
+    words.extend(servers.iter().map(|server| server.name.clone().into()));
+    Ok(words)
+}
+
+/// The path of a server's program, if it runs from a local binary.
+pub(crate) fn server_program(source: Source, server: &Server) -> Option<PathBuf> {
+    let bin = workspace::servers().join(&server.name).join("bin");
+    (source == Source::Native).then(|| bin.join(&server.program))
+}
+
+/// What runs once it is ready; nothing if the launcher ended before.
+fn ready(output: impl BufRead) -> Option<Running> {
+    let mut server = None;
+    for line in output.lines().map_while(Result::ok) {
+        if line == "ready" {
+            return server;
+        }
+        server = parse(&line).or(server);
+    }
+    None
+}
+
+/// `NAME VERSION RUNTIME URL`.
 fn parse(line: &str) -> Option<Running> {
-    let mut words = line.split(' ').map(ToOwned::to_owned);
-    let (name, version, runtime) = (words.next()?, words.next()?, words.next()?);
-    Some(Running { name, version, runtime, url: words.next()? })
+    let mut words = line.split(' ').skip(1).map(ToOwned::to_owned);
+    Some(Running { version: words.next()?, runtime: words.next()?, url: words.next()? })
+}
+
+fn complaint(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
+    text.trim().trim_start_matches("glock-servers: ").replace('\n', " | ")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn a_line_of_the_launcher_is_read() {
-        let running = parse("redis7 7.0.15 native redis://127.0.0.1:1/").unwrap();
-        assert_eq!((running.name.as_str(), running.version.as_str()), ("redis7", "7.0.15"));
-        assert_eq!(
-            (running.runtime.as_str(), running.url.as_str()),
-            ("native", "redis://127.0.0.1:1/")
-        );
-        assert_eq!(parse("ready"), None);
-    }
-
-    /// What a launcher that is a shell script comes to.
-    fn ready_of(script: &str) -> Result<(Vec<Running>, mpsc::Receiver<String>)> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (output, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || tell.send(ready(output, errors)));
-        let told = told.recv_timeout(Duration::from_secs(20));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        told.expect("neither ready nor over")
-    }
-
-    #[test]
-    fn a_launcher_that_complains_a_lot_gets_ready() {
-        let much = "head -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2";
-        let script = format!("{much}; echo redis7 7.0.15 native redis://127.0.0.1:1/; echo ready");
-        let (running, complaints) = ready_of(&script).unwrap();
-        assert_eq!((running.len(), complaints.recv().unwrap().len()), (1, 300_000));
+    fn a_server_runs_once_the_launcher_says_ready() {
+        let line = "redis7 7.0.15 native redis://127.0.0.1:1/\n";
+        let running = ready(format!("{line}ready\n").as_bytes()).unwrap();
+        assert_eq!((&*running.version, &*running.runtime), ("7.0.15", "native"));
+        assert_eq!(running.url, "redis://127.0.0.1:1/");
+        assert_eq!(ready(line.as_bytes()), None);
     }
 
     #[test]
     fn a_launcher_that_ends_says_why() {
-        let script = r"echo 'glock-servers: no room' >&2; printf 'for \377\n' >&2";
-        assert_eq!(ready_of(script).unwrap_err(), "no room | for \u{fffd}");
+        assert_eq!(complaint(b"glock-servers: no room\nfor \xff\n"), "no room | for \u{fffd}");
     }
 }

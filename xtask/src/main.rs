@@ -3,74 +3,82 @@
 
 mod stores;
 
-mod options;
+mod interrupt;
 mod shell;
-mod versions;
 mod workspace;
 
-mod engine;
 mod fetch;
 mod launcher;
 
-mod integration;
+mod lanes;
 mod outcome;
-mod pins;
-mod table;
+mod suites;
+
+mod options;
 
 mod bench;
 mod budgets;
 mod ci;
+mod integration;
 mod servers;
 mod tidy;
 
 use std::process::ExitCode;
 
-const HELP: &str = "\
-usage: cargo xtask COMMAND
+use anyhow::Result;
+use clap::{Parser, error::ErrorKind};
 
-  integration [STORE..]   start each store's servers and run its whole suite against them
-  test                    unit and doc tests, then the integration of every store
-  ci                      formatting, lints, docs, tidy, dependencies, then `test`
-  tidy                    the rules of the source tree
-  bench [STORE..]         the benchmarks of each store, beside its raw driver
-  servers fetch [NAME..]  fetch local servers into target/servers
-  servers run [NAME..]    start servers and print how to reach them, until the input ends
-
-STORE is the name of a store (redis, postgres) or of one server of it (redis7, valkey8).
-
-A store's server is, in this order:
-  1. the one at GLOCK_<STORE>_URL, such as GLOCK_REDIS_URL=redis://host:6379
-  2. a container, where a Docker engine answers   (--native skips this)
-  3. a local binary, fetched by pip and apt-get   (--containers skips this)
-
-GLOCK_SERVERS_DIR is where local servers are kept, in place of target/servers.";
-
-/// The text of a failure, for the terminal.
-type Result<T> = std::result::Result<T, String>;
+use crate::{
+    integration::Extent,
+    options::{Cli, Command, ServersCommand},
+};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match run(&words) {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) if error.use_stderr() && error.kind() != HELP => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            shell::complain(&format!("{line}: see `cargo xtask --help`"));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            shell::complain(&text);
+        Err(error) => {
+            interrupt::settle();
+            shell::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(words: &[String]) -> Result<()> {
-    if words.is_empty() || words.iter().any(|word| word == "--help" || word == "-h") {
-        println!("{HELP}");
-        return Ok(());
-    }
-    match words[0].as_str() {
-        "integration" => integration::run(&options::parse(&words[1..])?),
-        "test" => ci::test(&options::parse(&words[1..])?),
-        "ci" => ci::run(&options::parse(&words[1..])?),
-        "tidy" => tidy::run(),
-        "bench" => bench::run(&options::parse(&words[1..])?),
-        "servers" => servers::run(&words[1..]),
-        other => Err(format!("no command {other:?}: see `cargo xtask --help`")),
+/// Given where a command is missing.
+const HELP: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+fn run(command: Command) -> Result<()> {
+    interrupt::watch()?;
+    let stores = stores::load()?;
+    match command {
+        Command::Integration(args) => {
+            integration::run(&stores, &args.options(&stores)?, Extent::Stores)
+        }
+        Command::Test(args) => {
+            integration::run(&stores, &args.options(&stores)?, Extent::Everything)
+        }
+        Command::Ci(args) => ci::run_all(&stores, &args.options(&stores)?),
+        Command::Tidy => tidy::run(),
+        Command::Bench(args) => {
+            let (chosen, runtime) = args.choose(&stores)?;
+            bench::run(&stores, &chosen, runtime)
+        }
+        Command::Servers(ServersCommand::Fetch(args)) => {
+            servers::fetch_all(&args.choose(&stores)?.0)
+        }
+        Command::Servers(ServersCommand::Run(args)) => {
+            let (chosen, runtime) = args.choose(&stores)?;
+            servers::run(&stores, &chosen, runtime)
+        }
     }
 }

@@ -1,85 +1,154 @@
-//! The words behind a command: stores, and where their servers come from.
+//! The command line.
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    Result,
-    stores::{STORES, Server, Store},
+    launcher::Runtime,
+    stores::{self, Chosen, Store},
+    suites::Long,
 };
 
-/// Which servers, and from where.
+const SERVERS: &str = "\
+STORE is the name of a store (redis, postgres) or of one server of it (redis7, valkey8).
+
+A store's server is, in this order:
+  1. the one at GLOCK_<STORE>_URL, such as GLOCK_REDIS_URL=redis://host:6379
+  2. a container, where `docker version` reaches an engine   (--native skips this)
+  3. a local binary, fetched by pip and apt-get              (--containers skips this)
+
+The file servers.toml of each store's crate says which servers there are.
+GLOCK_SERVERS_DIR is where local servers are kept, in place of target/servers.";
+
+/// The workspace's chores.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", after_help = SERVERS, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start each store's servers and run its tests against them.
+    ///
+    /// Stores run side by side. The newest server of a store runs all tests, an older one those that
+    /// `older_runs` names in servers.toml.
+    #[command(after_help = "\
+Examples:
+  cargo xtask integration                         all stores
+  cargo xtask integration redis consul --native   two of them, on local binaries
+  cargo xtask integration valkey8 --long          one server, with the tests that take long
+  GLOCK_REDIS_URL=redis://host:6379 cargo xtask integration redis")]
+    Integration(TestArgs),
+    /// Run unit and doc tests, and the integration of every store.
+    #[command(after_help = "\
+Examples:
+  cargo xtask test
+  cargo xtask test --native --lanes 2")]
+    Test(TestArgs),
+    /// Check formatting, lints, docs, tidy and dependencies, then run `test`.
+    #[command(after_help = "Example:\n  cargo xtask ci --native")]
+    Ci(TestArgs),
+    /// Check the rules of the source tree.
+    #[command(after_help = "Example:\n  cargo xtask tidy")]
+    Tidy,
+    /// Run the benchmarks of each store beside its raw driver, on its newest server.
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench
+  cargo xtask bench redis --native")]
+    Bench(ServerArgs),
+    /// Fetch servers, or start them to be used by hand.
+    #[command(subcommand)]
+    Servers(ServersCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServersCommand {
+    /// Fetch local servers into target/servers.
+    #[command(after_help = "Example:\n  cargo xtask servers fetch redis postgres15")]
+    Fetch(ServerArgs),
+    /// Start servers and print how to reach them, until the input ends.
+    #[command(after_help = "\
+Example:
+  cargo xtask servers run redis7 etcd   then Ctrl-D; lines such as `pause redis7` are obeyed")]
+    Run(ServerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Stores or servers; all if there is none.
+    #[arg(value_name = "STORE")]
+    names: Vec<String>,
+    /// Use local binaries.
+    #[arg(long, conflicts_with = "containers")]
+    native: bool,
+    /// Use containers.
+    #[arg(long)]
+    containers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    servers: ServerArgs,
+    /// Run the tests too that are ignored because they are long.
+    #[arg(long)]
+    long: bool,
+    /// How many servers and test binaries run at once.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    lanes: usize,
+    /// How many tests run at once in each of them: most of them wait most of the time.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    threads: usize,
+}
+
+/// Which servers, from where, and how their tests run.
 #[derive(Debug)]
-pub(crate) struct Options {
-    pub(crate) chosen: Vec<(&'static Store, Vec<&'static Server>)>,
+pub(crate) struct Options<'a> {
+    pub(crate) chosen: Vec<Chosen<'a>>,
     pub(crate) runtime: Runtime,
+    pub(crate) long: Long,
+    pub(crate) lanes: usize,
+    pub(crate) threads: usize,
 }
 
-/// Where servers come from that nobody has given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Runtime {
-    /// Containers where an engine answers, else local binaries.
-    Any,
-    Native,
-    Containers,
+impl ServerArgs {
+    pub(crate) fn choose<'a>(&self, stores: &'a [Store]) -> Result<(Vec<Chosen<'a>>, Runtime)> {
+        let runtime = match (self.native, self.containers) {
+            (true, _) => Runtime::Native,
+            (false, true) => Runtime::Containers,
+            (false, false) => Runtime::Any,
+        };
+        Ok((stores::choose(stores, &self.names)?, runtime))
+    }
 }
 
-/// No name means all stores.
-pub(crate) fn parse(words: &[String]) -> Result<Options> {
-    let mut runtime = Runtime::Any;
-    let mut names = Vec::new();
-    for word in words {
-        match word.as_str() {
-            "--native" => runtime = Runtime::Native,
-            "--containers" => runtime = Runtime::Containers,
-            flag if flag.starts_with('-') => {
-                return Err(format!("no option {flag}: write --native or --containers"));
-            }
-            name => names.push(name),
-        }
+impl TestArgs {
+    pub(crate) fn options<'a>(&self, stores: &'a [Store]) -> Result<Options<'a>> {
+        let (chosen, runtime) = self.servers.choose(stores)?;
+        let long = if self.long { Long::Run } else { Long::LeftOut };
+        let (lanes, threads) = (self.lanes.max(1), self.threads.max(1));
+        Ok(Options { chosen, runtime, long, lanes, threads })
     }
-    for name in &names {
-        if choose(&[name]).is_empty() {
-            let known: Vec<_> = STORES.iter().map(|store| store.name).collect();
-            return Err(format!("no store or server {name:?}: take {}", known.join(", ")));
-        }
-    }
-    Ok(Options { chosen: choose(&names), runtime })
-}
-
-/// The stores with their servers that one of the names stands for.
-fn choose(names: &[&str]) -> Vec<(&'static Store, Vec<&'static Server>)> {
-    let mut chosen = Vec::new();
-    for store in STORES {
-        let all = names.is_empty() || names.contains(&store.name);
-        let servers = store.servers.iter().filter(|server| all || names.contains(&server.name));
-        let servers: Vec<_> = servers.collect();
-        if !servers.is_empty() {
-            chosen.push((store, servers));
-        }
-    }
-    chosen
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
-    fn names(words: &[&str]) -> Vec<&'static str> {
-        let words: Vec<_> = words.iter().map(ToString::to_string).collect();
-        let chosen = parse(&words).unwrap().chosen;
-        chosen.into_iter().flat_map(|(_, servers)| servers).map(|server| server.name).collect()
-    }
-
     #[test]
-    fn a_store_stands_for_all_its_servers() {
-        assert_eq!(names(&["redis"]), ["redis8", "redis7", "valkey8"]);
-        assert_eq!(names(&["valkey8", "--native"]), ["valkey8"]);
-        assert_eq!(names(&["postgres15", "redis7"]), ["redis7", "postgres15"]);
-        assert!(names(&[]).len() >= 5);
-    }
-
-    #[test]
-    fn a_wrong_word_says_what_there_is() {
-        let error = parse(&["mysql".to_owned()]).unwrap_err();
-        assert!(error.contains("mysql") && error.contains("postgres"), "{error}");
-        assert!(parse(&["--docker".to_owned()]).unwrap_err().contains("--containers"));
+    fn the_command_line_is_sound_and_each_command_has_an_example() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        let servers = cli.find_subcommand("servers").unwrap();
+        let leaves = cli.get_subcommands().filter(|command| command.get_name() != "servers");
+        for command in leaves.chain(servers.get_subcommands()) {
+            let help = command.get_after_help().unwrap().to_string();
+            assert!(help.contains("cargo xtask"), "{}", command.get_name());
+        }
     }
 }

@@ -1,39 +1,33 @@
-//! Servers for whoever wants to use them by hand.
+//! Servers to be used by hand.
 
 use std::{os::unix::process::CommandExt, process::Command};
 
+use anyhow::{Context, Result};
+
 use crate::{
-    Result, engine,
     fetch::fetch,
-    launcher::{Source, build, command},
-    options::{Options, Runtime, parse},
+    launcher::{Runtime, arguments},
     shell::say,
+    stores::{Chosen, Server, Store},
+    suites::build_launcher,
 };
 
-pub(crate) fn run(words: &[String]) -> Result<()> {
-    match words.split_first() {
-        Some((word, names)) if word == "fetch" => fetch_all(&parse(names)?),
-        Some((word, names)) if word == "run" => run_until_end(&parse(names)?),
-        _ => Err("write `servers fetch [NAME..]` or `servers run [NAME..]`".to_owned()),
-    }
-}
-
-fn fetch_all(options: &Options) -> Result<()> {
-    let servers: Vec<_> = options.chosen.iter().flat_map(|(_, servers)| servers).copied().collect();
+pub(crate) fn fetch_all(chosen: &[Chosen<'_>]) -> Result<()> {
+    let servers = all(chosen);
     let dir = fetch(&servers)?;
     say("done", &format!("{} servers in {}", servers.len(), dir.display()));
     Ok(())
 }
 
 /// Becomes the launcher, on this terminal.
-fn run_until_end(options: &Options) -> Result<()> {
-    let servers: Vec<_> = options.chosen.iter().flat_map(|(_, servers)| servers).copied().collect();
-    let source = match options.runtime {
-        Runtime::Containers => Source::Containers,
-        Runtime::Any if engine::answers() => Source::Containers,
-        Runtime::Any | Runtime::Native => Source::Native,
-    };
-    let mut launcher: Command = command(&build(source)?, source, &servers)?;
+pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
+    let source = runtime.source();
+    let mut launcher = Command::new(build_launcher(stores, source)?);
+    launcher.args(arguments(source, &all(chosen))?);
     say("running", "until Ctrl-D or Ctrl-C; lines such as `pause redis7` are obeyed");
-    Err(format!("cannot run the launcher: {}", launcher.exec()))
+    Err(launcher.exec()).context("cannot run the launcher")
+}
+
+fn all<'a>(chosen: &[Chosen<'a>]) -> Vec<&'a Server> {
+    chosen.iter().flat_map(|(_, servers)| servers.iter().copied()).collect()
 }

@@ -1,12 +1,15 @@
 //! Running other programs, and saying what is being done.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    process::{Command, Stdio},
+    env,
+    io::{self, Write},
     time::Instant,
 };
 
-use crate::Result;
+use anyhow::{Context, Result, bail};
+use duct::{Expression, cmd};
+
+use crate::{interrupt, workspace};
 
 /// One line about the work.
 pub(crate) fn say(what: &str, text: &str) {
@@ -15,66 +18,60 @@ pub(crate) fn say(what: &str, text: &str) {
 
 /// One line about what went wrong.
 pub(crate) fn complain(text: &str) {
-    // Nobody is left to tell when the terminal is gone.
+    // There is no other place to tell it when the terminal is gone.
     drop(writeln!(io::stderr(), "xtask: {text}"));
 }
 
-/// Runs a command with its output on the terminal.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let line = line(command);
-    say("run", &line);
-    let status = command.status().map_err(|error| format!("cannot run {line}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{line} ended with {status}")) }
+/// The cargo that runs this, in the root of the workspace.
+pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Expression {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let command = cmd(cargo, arguments).dir(workspace::root()).stdin_null();
+    // What was meant for xtask: build scripts that look at it would run again, and much with them.
+    let for_xtask = env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start))
+    });
+    for_xtask.fold(command, |command, name| command.env_remove(name))
+}
+
+/// Runs cargo with its output on the terminal.
+pub(crate) fn run_cargo(arguments: &[&str]) -> Result<()> {
+    say("run", &format!("cargo {}", arguments.join(" ")));
+    run(&cargo(arguments.iter().copied()))
+}
+
+pub(crate) fn run(command: &Expression) -> Result<()> {
+    let (running, _group) = interrupt::start(command)?;
+    running.wait()?;
+    Ok(())
 }
 
 /// Runs a command quietly and gives what it printed; its complaints become the error.
-pub(crate) fn read(command: &mut Command) -> Result<String> {
-    let name = name(command);
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("cannot run {name}: {error}"))?;
+pub(crate) fn read(command: &Expression) -> Result<String> {
+    let command = command.stdin_null().stdout_capture().stderr_capture().unchecked();
+    let (running, _group) = interrupt::start(&command)?;
+    let output = running.wait()?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<_> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = last[last.len().saturating_sub(3)..].join(" | ");
-    Err(format!("{name} ended with {}: {last}", output.status))
+    let lines: Vec<_> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    bail!("ended with {}: {}", output.status, lines[lines.len().saturating_sub(3)..].join(" | "))
 }
 
-/// What a program says, line by line to the end. What is no UTF-8 is shown as well as it can be:
-/// who stops reading there makes the program fail at its next word.
-pub(crate) fn lines(output: impl Read) -> impl Iterator<Item = String> {
-    let lines = BufReader::new(output).split(b'\n').map_while(io::Result::ok);
-    lines.map(|line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+/// The same for a program by its name.
+pub(crate) fn read_of(program: &str, arguments: &[&str]) -> Result<String> {
+    read(&cmd(program, arguments)).with_context(|| program.to_owned())
 }
 
 /// Whether the program is there and runs.
 pub(crate) fn works(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// The cargo that runs this.
-pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    read_of(program, arguments).is_ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "no runtime and no paused clock here")]
 pub(crate) fn now() -> Instant {
     Instant::now()
-}
-
-/// A command as one would type it.
-fn line(command: &Command) -> String {
-    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
-    std::iter::once(name(command)).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// A program by its name, not by where it is.
-fn name(command: &Command) -> String {
-    let path = std::path::Path::new(command.get_program());
-    path.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -83,15 +80,10 @@ mod tests {
 
     #[test]
     fn a_failed_command_gives_its_last_words() {
-        let error = read(Command::new("sh").args(["-c", "echo no room >&2; exit 3"])).unwrap_err();
-        assert!(error.starts_with("sh ") && error.contains("no room"), "{error}");
-        assert_eq!(read(Command::new("sh").args(["-c", "echo yes"])).unwrap(), "yes\n");
-    }
-
-    #[test]
-    fn what_is_no_text_ends_no_line_but_its_own() {
-        let said: Vec<_> = lines(&b"one\r\nt\xffo\nthree"[..]).collect();
-        assert_eq!(said, ["one", "t\u{fffd}o", "three"]);
+        let error = read_of("sh", &["-c", "echo no room >&2; exit 3"]).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.starts_with("sh: ") && text.contains("no room"), "{text}");
+        assert_eq!(read_of("sh", &["-c", "echo yes"]).unwrap(), "yes\n");
     }
 
     #[test]

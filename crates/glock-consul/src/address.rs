@@ -52,7 +52,10 @@ mod tests {
             "http://h/?token=CANARY",
         ] {
             let err = Address::parse(bad).unwrap_err();
-            assert!(matches!(err, LockError::Invalid { what: "url", .. }), "{bad}: {err:?}");
+            assert!(
+                matches!(err, LockError::Invalid(glock_core::Invalid { what: "url", .. })),
+                "{bad}: {err:?}"
+            );
             assert!(!format!("{err} {err:?}").contains("CANARY"));
         }
     }

@@ -4,6 +4,7 @@
 
 mod lock;
 
+mod fencing_token;
 mod id;
 mod lease;
 mod token;
@@ -12,6 +13,7 @@ mod capabilities;
 mod config;
 mod error;
 mod holder;
+mod invalid;
 
 mod action;
 pub mod backend;
@@ -32,12 +34,14 @@ pub use self::{
     error::{BoxError, Fault, LockError},
     event::{Event, LossReason, WaitEnd},
     ext::LockExt,
+    fencing_token::FencingToken,
     guard::Guard,
     hold::HoldView,
     holder::Holder,
     id::{ID_BYTES_MAX, LockId},
+    invalid::Invalid,
     lease::Lease,
     lock::Lock,
     retry::Retry,
-    token::{FencingToken, OwnerToken},
+    token::OwnerToken,
 };

@@ -23,6 +23,7 @@ mod late_request_probe;
 mod acquire_queued;
 mod acquire_waiting;
 mod local_waiters;
+mod spurious_wakeups;
 mod wait_queue;
 mod wakeups;
 

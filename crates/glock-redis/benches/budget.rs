@@ -42,8 +42,8 @@ impl ByHand {
             messages,
             namespace: fresh_namespace().into(),
             owners: Arc::default(),
-            acquire: Script::new(include_str!("../src/scripts/acquire.lua")),
-            release: Script::new(include_str!("../src/scripts/release.lua")),
+            acquire: Script::new(include_str!("../scripts/acquire.lua")),
+            release: Script::new(include_str!("../scripts/release.lua")),
         }
     }
 

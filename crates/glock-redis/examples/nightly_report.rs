@@ -3,7 +3,7 @@
 //! ```sh
 //! GLOCK_REDIS_URL=redis://127.0.0.1/ cargo run -p glock-redis --example nightly_report
 //! ```
-#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;
 

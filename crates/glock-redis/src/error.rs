@@ -1,4 +1,4 @@
-//! What the driver's errors mean for the lock, in one place.
+//! What the driver's errors mean for the lock.
 
 use std::{error::Error, io, sync::Arc};
 
@@ -6,18 +6,18 @@ use glock_core::{Action, Fault, LockError, backend};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// An error of the driver as a [`LockError`], with nothing secret in it.
-pub(crate) fn failed(action: Action, fault: Fault, err: RedisError) -> LockError {
+pub(crate) fn backend_error(action: Action, fault: Fault, err: RedisError) -> LockError {
     LockError::backend(backend::REDIS, action, fault, without_arguments(err))
 }
 
-/// An answer that no script of ours gives: something in between changed it.
-pub(crate) fn garbled(action: Action) -> LockError {
-    let why = "the server's answer is not one that the script gives; is there a proxy in between?";
+/// A reply that none of the scripts gives: something between client and server changed it.
+pub(crate) fn unexpected_reply(action: Action) -> LockError {
+    let why = "the server's reply is not one that the script gives; is there a proxy in between?";
     LockError::backend(backend::REDIS, action, Fault::Unknown, why)
 }
 
-/// What a failure to connect means: nothing was sent.
-pub(crate) fn connecting(err: &RedisError) -> Fault {
+/// What a failure to connect means: no request was sent.
+pub(crate) fn connect_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
@@ -25,16 +25,16 @@ pub(crate) fn connecting(err: &RedisError) -> Fault {
         | ErrorKind::EmptySentinelList => Fault::Rejected,
         // A certificate that does not match does not match the next time either.
         ErrorKind::Io if io_kind(err) == Some(io::ErrorKind::InvalidData) => Fault::Rejected,
-        ErrorKind::Server(_) | ErrorKind::Extension => answered(err),
+        ErrorKind::Server(_) | ErrorKind::Extension => reply_fault(err),
         // Among them: sentinels that know no primary, which is so while they elect one.
         _ => Fault::Unavailable,
     }
 }
 
-/// What an error means that came instead of an answer.
-pub(crate) fn asking(err: &RedisError) -> Fault {
+/// What an error means that came instead of a reply.
+pub(crate) fn request_fault(err: &RedisError) -> Fault {
     match err.kind() {
-        ErrorKind::Server(_) | ErrorKind::Extension => answered(err),
+        ErrorKind::Server(_) | ErrorKind::Extension => reply_fault(err),
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::RESP3NotSupported => Fault::Rejected,
@@ -45,20 +45,20 @@ pub(crate) fn asking(err: &RedisError) -> Fault {
     }
 }
 
-/// What it means on a connection that asks again by itself: it tells of the last time alone, and the
-/// answer to an earlier one may have been lost.
-pub(crate) fn repeating(err: &RedisError) -> Fault {
+/// What it means on a connection that repeats requests by itself: the error is about the last copy
+/// alone, and the reply to an earlier one may have been lost.
+pub(crate) fn repeated_fault(err: &RedisError) -> Fault {
     let moved =
         matches!(err.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
-    match asking(err) {
+    match request_fault(err) {
         Fault::Unavailable => Fault::Unknown,
         _ if moved => Fault::Unknown,
         fault => fault,
     }
 }
 
-/// What an error means that the server answered: it changed nothing.
-fn answered(err: &RedisError) -> Fault {
+/// What an error means that is the server's reply: nothing was changed.
+fn reply_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
@@ -77,8 +77,8 @@ fn answered(err: &RedisError) -> Fault {
     }
 }
 
-/// The codes of a server that cannot do it now: another script runs, memory or disk is full, too
-/// few replicas follow.
+/// The codes of a server that cannot do it now: another script runs, memory or disk is full, too few
+/// replicas follow.
 const SHORTAGES: &[&str] = &["BUSY", "OOM", "MISCONF", "NOREPLICAS"];
 
 /// Whether a plain `ERR` is about the moment and not about the request.
@@ -87,9 +87,9 @@ fn passes(err: &RedisError) -> bool {
     detail.starts_with("max number of clients") || detail.contains("SCRIPT KILL")
 }
 
-/// Whether the connection must not be used again: it is broken, does not answer, or leads to a
-/// server that is no longer the primary.
-pub(crate) fn is_over(err: &RedisError) -> bool {
+/// Whether the connection must not be used again: it is broken, its server is silent or no longer the
+/// primary.
+pub(crate) fn is_broken(err: &RedisError) -> bool {
     err.is_io_error()
         || matches!(
             err.kind(),
@@ -100,17 +100,17 @@ pub(crate) fn is_over(err: &RedisError) -> bool {
 
 /// Whether the same request may fare better on a new connection at once.
 pub(crate) fn is_worth_repeating(err: &RedisError) -> bool {
-    is_over(err) && !err.is_timeout()
+    is_broken(err) && !err.is_timeout()
 }
 
 fn io_kind(err: &RedisError) -> Option<io::ErrorKind> {
-    // The driver hands out the pointer in which it shares the cause.
+    // The driver returns the pointer in which it shares the cause.
     let cause = err.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
     cause.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
-/// What a server puts in front of the arguments of a command that it does not know. Among them may
-/// be the password (`HELLO`) or the owner token (`EVALSHA`).
+/// The text before the arguments of a command that a server does not know. Among them may be the
+/// password (`HELLO`) or the owner token (`EVALSHA`).
 const ARGUMENTS: &str = ", with args beginning with";
 
 fn without_arguments(err: RedisError) -> RedisError {
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// An error as the driver reads it off the wire.
+    /// An error as the driver parses it.
     fn server(line: &str) -> RedisError {
         let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         value.extract_error().unwrap_err()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_be_refused_again_is_rejected() {
+    fn a_request_that_will_be_refused_again_is_rejected() {
         for line in [
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOAUTH Authentication required.",
@@ -148,11 +148,11 @@ mod tests {
             "CROSSSLOT Keys in request don't hash to the same slot",
             "MOVED 866 127.0.0.1:7002",
         ] {
-            assert_eq!(asking(&server(line)), Fault::Rejected, "{line}");
-            assert_eq!(connecting(&server(line)), Fault::Rejected, "{line}");
+            assert_eq!(request_fault(&server(line)), Fault::Rejected, "{line}");
+            assert_eq!(connect_fault(&server(line)), Fault::Rejected, "{line}");
             assert!(!is_worth_repeating(&server(line)), "{line}");
         }
-        assert_eq!(connecting(&io(io::ErrorKind::InvalidData)), Fault::Rejected, "TLS");
+        assert_eq!(connect_fault(&io(io::ErrorKind::InvalidData)), Fault::Rejected, "TLS");
     }
 
     #[test]
@@ -171,26 +171,26 @@ mod tests {
             "ERR max number of clients reached",
             "ERR Error running script: Script killed by user with SCRIPT KILL...",
         ] {
-            assert_eq!(asking(&server(line)), Fault::Unavailable, "{line}");
-            assert_eq!(repeating(&server(line)), Fault::Unknown, "{line}");
-            assert_eq!(connecting(&server(line)), Fault::Unavailable, "{line}");
+            assert_eq!(request_fault(&server(line)), Fault::Unavailable, "{line}");
+            assert_eq!(repeated_fault(&server(line)), Fault::Unknown, "{line}");
+            assert_eq!(connect_fault(&server(line)), Fault::Unavailable, "{line}");
         }
-        assert_eq!(connecting(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
-        assert_eq!(repeating(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
-        assert_eq!(repeating(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
-        assert_eq!(repeating(&server("NOPERM no permissions")), Fault::Rejected);
-        assert_eq!(connecting(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
+        assert_eq!(connect_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unavailable);
+        assert_eq!(repeated_fault(&io(io::ErrorKind::ConnectionRefused)), Fault::Unknown);
+        assert_eq!(repeated_fault(&server("MOVED 866 127.0.0.1:7002")), Fault::Unknown);
+        assert_eq!(repeated_fault(&server("NOPERM no permissions")), Fault::Rejected);
+        assert_eq!(connect_fault(&io(io::ErrorKind::TimedOut)), Fault::Unavailable);
     }
 
     #[test]
-    fn a_lost_answer_is_unknown_and_asked_for_once_more() {
+    fn a_lost_reply_is_unknown_and_the_request_is_repeated() {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
         for kind in [BrokenPipe, ConnectionReset, UnexpectedEof] {
-            assert_eq!(asking(&io(kind)), Fault::Unknown);
-            assert!(is_over(&io(kind)) && is_worth_repeating(&io(kind)), "{kind}");
+            assert_eq!(request_fault(&io(kind)), Fault::Unknown);
+            assert!(is_broken(&io(kind)) && is_worth_repeating(&io(kind)), "{kind}");
         }
-        assert_eq!(asking(&io(TimedOut)), Fault::Unknown);
-        assert!(is_over(&io(TimedOut)) && !is_worth_repeating(&io(TimedOut)), "time is up");
+        assert_eq!(request_fault(&io(TimedOut)), Fault::Unknown);
+        assert!(is_broken(&io(TimedOut)) && !is_worth_repeating(&io(TimedOut)), "time is up");
         assert!(is_worth_repeating(&server("READONLY You can't write")), "a new primary");
     }
 
@@ -199,8 +199,8 @@ mod tests {
         let err = server(
             "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'u' 'CANARY'",
         );
-        let fault = connecting(&err);
-        let shown = format!("{:?}", failed(Action::Acquire, fault, err));
+        let fault = connect_fault(&err);
+        let shown = format!("{:?}", backend_error(Action::Acquire, fault, err));
         assert!(!shown.contains("CANARY"), "{shown}");
         assert!(shown.contains("unknown command 'HELLO'"), "{shown}");
     }

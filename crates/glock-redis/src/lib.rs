@@ -4,12 +4,14 @@
 
 mod lock;
 
-mod calls;
+mod acquire;
+mod wait;
+mod watch;
+
+mod client;
+mod commands;
 mod error;
 mod schema;
-mod session;
-mod source;
-mod wait;
 
 // The one glob: every store's crate re-exports the whole contract.
 pub use glock_core::contract::*;

@@ -4,18 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, OwnerToken,
-    Waiting, backend,
-    toolkit::{Call, FnAttempt, LockHooks, WaitQueue, Wakeups},
+    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, backend,
+    toolkit::{LockHooks, WaitQueue},
 };
-use redis::{Client, aio::ConnectionLike};
-use tokio::time;
+use redis::aio::ConnectionLike;
 
 use crate::{
-    calls::{Attempt, Calls},
-    schema::Schema,
-    session::Session,
-    source::Source,
+    acquire,
+    client::{Client, Source},
     wait,
 };
 
@@ -24,16 +20,7 @@ use crate::{
 /// See the [crate's front page](crate) for what it promises and what it leaves behind.
 #[derive(Clone)]
 pub struct RedisLock {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    config: LockConfig,
-    calls: Arc<Calls>,
-    /// Where wake-ups come from: the same session, another one, or nowhere.
-    ears: Option<Arc<Session>>,
-    wakeups: Wakeups,
-    queue: WaitQueue,
+    client: Arc<Client>,
 }
 
 /// The shortest TTL: five times the least margin that a lease's deadline keeps.
@@ -42,43 +29,43 @@ const TTL_MIN: Duration = Duration::from_millis(10);
 const EXPIRY_LAG: Duration = Duration::from_millis(1);
 
 impl RedisLock {
-    /// Locks on the server that `client` names, over one connection of our own. No I/O: it is made
-    /// on first use, and again when it is lost.
+    /// Locks on the server that `client` names, over one connection of glock's own. No I/O: the
+    /// connection is made on first use, and again when it is lost.
     ///
-    /// Address, TLS, credentials and database are the client's. Protocol (RESP3), `TCP_NODELAY` and
-    /// time limits are ours, and keep-alive and user time-out where the client sets none.
-    pub fn new(client: Client) -> Self {
-        Self::build(LockConfig::default(), Source::Client(Arc::new(client)), None)
+    /// Address, TLS, credentials and database are the client's. glock sets protocol (RESP3),
+    /// `TCP_NODELAY` and time limits, and keep-alive and user time-out where the client sets none.
+    pub fn new(client: redis::Client) -> Self {
+        Self::from_source(Source::Server(Arc::new(client)))
     }
 
     /// Locks over a connection that the application manages: a `MultiplexedConnection`, a
     /// `ConnectionManager`, a `ClusterConnection`.
     ///
-    /// Waiters ask the server from time to time, unless [`with_subscriber`](Self::with_subscriber)
-    /// is called. Set the connection's `TCP_NODELAY` and its response time-out (the driver's
-    /// default is 500 ms) yourself; one that cannot reconnect ends with its first failure.
+    /// Waiters look at the lock from time to time, unless
+    /// [`with_subscriber`](Self::with_subscriber) is called. Set the connection's `TCP_NODELAY` and
+    /// its response time-out (the driver's default is 500 ms) yourself; one that cannot reconnect
+    /// ends with its first failure.
     pub fn from_connection<C>(connection: C) -> Self
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
     {
-        Self::build(LockConfig::default(), Source::Given(Arc::new(connection)), None)
+        Self::from_source(Source::Caller(Arc::new(connection)))
     }
 
-    /// Locks on a cluster, over connections of our own.
+    /// Locks on a cluster, over connections of glock's own.
     ///
-    /// Waiters ask the cluster from time to time, unless
+    /// Waiters look at the lock from time to time, unless
     /// [`with_subscriber`](Self::with_subscriber) is given a client of any of its nodes.
     #[cfg(feature = "cluster")]
     pub fn cluster(client: redis::cluster::ClusterClient) -> Self {
-        Self::build(LockConfig::default(), Source::Cluster(Arc::new(client)), None)
+        Self::from_source(Source::Cluster(Arc::new(client)))
     }
 
-    /// Locks on the primary that sentinels name, over one connection of our own. The sentinels are
-    /// asked again whenever it is lost.
+    /// Locks on the primary that sentinels name, over one connection of glock's own. Each time it
+    /// is made, the sentinels name the primary again.
     #[cfg(feature = "sentinel")]
     pub fn sentinel(client: redis::sentinel::SentinelClient) -> Self {
-        let source = Source::Sentinel(Arc::new(tokio::sync::Mutex::new(client)));
-        Self::build(LockConfig::default(), source, None)
+        Self::from_source(Source::Sentinel(Arc::new(tokio::sync::Mutex::new(client))))
     }
 
     /// Uses other settings. Clones made before keep theirs.
@@ -88,85 +75,18 @@ impl RedisLock {
     /// [`LockError::Invalid`] if [`LockConfig::check`] finds one that cannot work.
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
-        let subscriber = match &self.inner.ears {
-            Some(ears) if !Arc::ptr_eq(ears, &self.inner.calls.session) => {
-                Some(ears.source().clone())
-            }
-            _ => None,
-        };
-        Ok(Self::build(config, self.inner.calls.session.source().clone(), subscriber))
+        Ok(Self { client: self.client.with_config(config) })
     }
 
-    /// Has waiters woken by messages, over a connection of our own to the server that `client`
+    /// Has waiters woken by messages, over a connection of glock's own to the server that `client`
     /// names. For locks whose connection cannot subscribe by itself.
     #[must_use]
-    pub fn with_subscriber(self, client: Client) -> Self {
-        let source = self.inner.calls.session.source().clone();
-        Self::build(self.inner.config.clone(), source, Some(Source::Client(Arc::new(client))))
+    pub fn with_subscriber(self, client: redis::Client) -> Self {
+        Self { client: self.client.with_subscriber(Source::Server(Arc::new(client))) }
     }
 
-    fn build(config: LockConfig, source: Source, subscriber: Option<Source>) -> Self {
-        let wakeups = Wakeups::new();
-        let limit = config.call_timeout;
-        let hears = source.can_listen();
-        let session = Session::new(source, limit, wakeups.clone());
-        let ears = match subscriber {
-            Some(subscriber) => Some(Session::new(subscriber, limit, wakeups.clone())),
-            None => hears.then(|| Arc::clone(&session)),
-        };
-        let calls = Arc::new(Calls {
-            schema: Schema::new(&config.namespace),
-            session,
-            holder: config.holder.clone(),
-            wakes: ears.is_none().then(|| wakeups.clone()),
-        });
-        let queue = WaitQueue::new();
-        Self { inner: Arc::new(Inner { config, calls, ears, wakeups, queue }) }
-    }
-
-    fn call(&self, action: Action) -> Call {
-        Call::new(backend::REDIS, action, self.inner.config.call_timeout)
-    }
-
-    fn waiting(&self) -> Waiting {
-        if self.inner.ears.is_some() { Waiting::Pushed } else { Waiting::Polled }
-    }
-
-    /// Who has the lock, as a call of its own.
-    async fn look(&self, action: Action, key: &Arc<str>) -> Result<Option<Holder>, LockError> {
-        let (calls, key) = (Arc::clone(&self.inner.calls), Arc::clone(key));
-        self.call(action).run(async move { calls.look(action, &key).await }).await
-    }
-
-    /// Sleeps until a message or the holder's expiry.
-    async fn sleep(&self, ears: &Arc<Session>, key: Arc<str>) -> Result<(), LockError> {
-        // Asleep before the subscription and the look, so that nothing in between is missed.
-        let mut sleeper = self.inner.wakeups.subscribe(&key);
-        let (calls, ears) = (Arc::clone(&self.inner.calls), Arc::clone(ears));
-        let looked = self.call(Action::Wait).run(async move {
-            ears.listen(&key).await?;
-            calls.look(Action::Wait, &key).await
-        });
-        if let Some(holder) = looked.await? {
-            let _ = time::timeout(wait::until_expiry(&holder), sleeper.woken()).await;
-        }
-        Ok(())
-    }
-
-    /// Looks from time to time until the lock is free, has changed hands meanwhile, or was released
-    /// by this client.
-    async fn poll(&self, key: Arc<str>) -> Result<(), LockError> {
-        let mut sleeper = self.inner.wakeups.subscribe(&key);
-        let mut first = None;
-        while let Some(holder) = self.look(Action::Wait, &key).await? {
-            if *first.get_or_insert(holder.fence) != holder.fence {
-                break;
-            }
-            if time::timeout(wait::until_next_look(&holder), sleeper.woken()).await.is_ok() {
-                break;
-            }
-        }
-        Ok(())
+    fn from_source(source: Source) -> Self {
+        Self { client: Client::new(LockConfig::default(), source, None) }
     }
 }
 
@@ -179,73 +99,51 @@ impl Lock for RedisLock {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(TTL_MIN);
         capabilities.expiry_lag = EXPIRY_LAG;
-        capabilities.waiting = self.waiting();
+        capabilities.waiting = self.client.waiting();
         capabilities.fencing = Fencing::LostWritesAndClock;
         capabilities
     }
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
-        let ttl = self.capabilities().ttl(ttl)?;
-        let attempt = |_| {
-            let (calls, owner) = (Arc::clone(&self.inner.calls), OwnerToken::random()?);
-            let attempt = Arc::new(Attempt { calls, id: id.clone(), owner, ttl });
-            let undo = {
-                let attempt = Arc::clone(&attempt);
-                move || {
-                    let attempt = Arc::clone(&attempt);
-                    async move { attempt.undo().await }
-                }
-            };
-            Ok(FnAttempt::new(async move { attempt.make().await }, undo))
-        };
-        self.call(Action::Acquire).acquire_retrying(ttl, attempt).await
+        acquire::acquire(&self.client, id, self.capabilities().ttl(ttl)?).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (calls, id) = (Arc::clone(&self.inner.calls), lease.id().clone());
-        let owner = lease.owner().clone();
-        let sent_at =
-            self.call(Action::Renew).run(async move { calls.renew(&id, &owner, ttl).await });
-        Ok(lease.renewed(sent_at.await?, ttl))
+        let client = Arc::clone(&self.client);
+        let renewed = client.renew(lease.id().clone(), lease.owner().clone(), ttl);
+        let sent_at = self.client.call(Action::Renew).run(renewed).await?;
+        Ok(lease.renewed(sent_at, ttl))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
-        let (calls, id) = (Arc::clone(&self.inner.calls), lease.id().clone());
-        let (owner, deadline) = (lease.owner().clone(), lease.deadline());
-        self.call(Action::Release)
-            .run(async move { calls.release(&id, &owner, Some(deadline)).await })
-            .await
+        let (client, deadline) = (Arc::clone(&self.client), Some(lease.deadline()));
+        let released = client.release(lease.id().clone(), lease.owner().clone(), deadline);
+        self.client.call(Action::Release).run(released).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
-        let key = self.inner.calls.schema.key(id).into();
-        let slept = async {
-            match &self.inner.ears {
-                Some(ears) => self.sleep(ears, key).await,
-                None => self.poll(key).await,
-            }
-        };
-        time::timeout(max, slept).await.unwrap_or(Ok(()))
+        wait::wait(&self.client, id, max).await
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        self.look(Action::Inspect, &self.inner.calls.schema.key(id).into()).await
+        let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id).into());
+        self.client.call(Action::Inspect).run(client.inspect(Action::Inspect, key)).await
     }
 }
 
 #[async_trait]
 impl LockHooks for RedisLock {
     fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.inner.queue)
+        Some(&self.client.queue)
     }
 }
 
 impl fmt::Debug for RedisLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisLock")
-            .field("namespace", &self.inner.config.namespace)
-            .field("waiting", &self.waiting())
+            .field("namespace", &self.client.config.namespace)
+            .field("waiting", &self.client.waiting())
             .finish_non_exhaustive()
     }
 }

@@ -1,43 +1,18 @@
-//! What the store holds for a lock: its keys, and the scripts that work on them.
+//! The keys at which the store has a lock.
 
-use std::time::Duration;
+use glock_core::LockId;
 
-use glock_core::{FencingToken, Holder, LockId};
-use redis::{Script, Value};
-
-/// A Lua script, and the hash by which a server that has seen it knows it.
-pub(crate) struct Code {
-    pub(crate) text: &'static str,
-    pub(crate) hash: String,
-}
-
-impl Code {
-    fn new(text: &'static str) -> Self {
-        Self { text, hash: Script::new(text).get_hash().into() }
-    }
-}
-
-/// The keys' prefix and the scripts.
+/// The keys of one namespace.
 pub(crate) struct Schema {
     namespace: String,
-    pub(crate) acquire: Code,
-    pub(crate) renew: Code,
-    pub(crate) release: Code,
-    pub(crate) inspect: Code,
 }
 
 impl Schema {
     pub(crate) fn new(namespace: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            acquire: Code::new(include_str!("scripts/acquire.lua")),
-            renew: Code::new(include_str!("scripts/renew.lua")),
-            release: Code::new(include_str!("scripts/release.lua")),
-            inspect: Code::new(include_str!("scripts/inspect.lua")),
-        }
+        Self { namespace: namespace.into() }
     }
 
-    /// The lock's key, and the name of the channel that tells of its release.
+    /// The lock's key, which is also the name of the channel on which its release is published.
     ///
     /// What is in braces decides the cluster's slot, so the lock and its counter share one.
     pub(crate) fn key(&self, id: &LockId) -> String {
@@ -62,70 +37,6 @@ impl Schema {
     }
 }
 
-/// What `acquire.lua` answers.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Acquired {
-    Granted(FencingToken),
-    Held(Holder),
-}
-
-/// An answer that none of the scripts gives.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Garbled;
-
-/// Reads the answer of `acquire.lua`.
-pub(crate) fn acquired(answer: &Value) -> Result<Acquired, Garbled> {
-    match parts(answer) {
-        [Value::Int(1), token] => Ok(Acquired::Granted(fence(token)?)),
-        [Value::Int(0), label, token, left] => Ok(Acquired::Held(holder(label, token, left)?)),
-        _ => Err(Garbled),
-    }
-}
-
-/// Reads the answer of `renew.lua` and `release.lua`: whether the lease was held.
-pub(crate) fn was_held(answer: &Value) -> Result<bool, Garbled> {
-    match answer {
-        Value::Int(1) => Ok(true),
-        Value::Int(0) => Ok(false),
-        _ => Err(Garbled),
-    }
-}
-
-/// Reads the answer of `inspect.lua`.
-pub(crate) fn inspected(answer: &Value) -> Result<Option<Holder>, Garbled> {
-    match parts(answer) {
-        [label, token, left] => holder(label, token, left).map(Some),
-        _ if *answer == Value::Nil => Ok(None),
-        _ => Err(Garbled),
-    }
-}
-
-fn parts(answer: &Value) -> &[Value] {
-    match answer {
-        Value::Array(parts) => parts,
-        _ => &[],
-    }
-}
-
-fn holder(label: &Value, token: &Value, left: &Value) -> Result<Holder, Garbled> {
-    let label = match label {
-        Value::BulkString(label) => String::from_utf8_lossy(label).into_owned(),
-        _ => String::new(),
-    };
-    // Negative if somebody took the expiry off the key: then nobody knows how long.
-    let left = match left {
-        Value::Int(left) => u64::try_from(*left).ok().map(Duration::from_millis),
-        _ => None,
-    };
-    Ok(Holder::new(label, fence(token)?).with_remaining(left))
-}
-
-fn fence(token: &Value) -> Result<FencingToken, Garbled> {
-    let Value::BulkString(token) = token else { return Err(Garbled) };
-    let number = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
-    number.map(FencingToken::new).ok_or(Garbled)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -136,7 +47,7 @@ mod tests {
         Schema::new(namespace).key(&LockId::new(id).unwrap())
     }
 
-    /// What a cluster hashes: what is between the first `{` and the next `}`.
+    /// What a cluster hashes: the text between the first `{` and the next `}`.
     fn hash_tag(key: &str) -> &str {
         let (_, rest) = key.split_once('{').unwrap();
         rest.split_once('}').unwrap().0
@@ -200,44 +111,5 @@ mod tests {
             let back = tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%");
             assert_eq!(back, id, "{key}");
         }
-    }
-
-    fn bulk(text: &str) -> Value {
-        Value::BulkString(text.into())
-    }
-
-    #[test]
-    fn answers_are_read() {
-        let granted = Value::Array(vec![Value::Int(1), bulk("1795000000000001")]);
-        let fence = FencingToken::new(1_795_000_000_000_001);
-        assert_eq!(acquired(&granted), Ok(Acquired::Granted(fence)));
-
-        let held = vec![Value::Int(0), bulk("web-3:17"), bulk("7"), Value::Int(1500)];
-        let holder = Holder::new("web-3:17", FencingToken::new(7));
-        let left = holder.clone().with_remaining(Some(Duration::from_millis(1500)));
-        assert_eq!(acquired(&Value::Array(held)), Ok(Acquired::Held(left)));
-
-        let lasting = Value::Array(vec![bulk("web-3:17"), bulk("7"), Value::Int(-1)]);
-        assert_eq!(inspected(&lasting), Ok(Some(holder)));
-        assert_eq!(inspected(&Value::Nil), Ok(None));
-        assert_eq!((was_held(&Value::Int(1)), was_held(&Value::Int(0))), (Ok(true), Ok(false)));
-    }
-
-    #[test]
-    fn other_answers_are_refused() {
-        let tokens = ["", "-1", "1.5", "1e15", "18446744073709551616", "x"];
-        for token in tokens {
-            assert_eq!(
-                acquired(&Value::Array(vec![Value::Int(1), bulk(token)])),
-                Err(Garbled),
-                "{token}"
-            );
-        }
-        for junk in [Value::Nil, Value::Okay, Value::Int(2), bulk("1"), Value::Array(Vec::new())] {
-            assert_eq!(acquired(&junk), Err(Garbled));
-            assert_eq!(was_held(&junk), Err(Garbled));
-        }
-        assert_eq!(inspected(&Value::Int(1)), Err(Garbled));
-        assert_eq!(inspected(&Value::Array(vec![bulk("x")])), Err(Garbled));
     }
 }

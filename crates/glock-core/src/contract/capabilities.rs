@@ -13,7 +13,7 @@ pub const TTL_MAX: Duration = Duration::from_hours(365 * 24);
 pub struct Capabilities {
     /// The shortest TTL; a shorter one is [`LockError::Invalid`].
     pub ttl_min: Duration,
-    /// The longest TTL; a longer one is [`LockError::Invalid`].
+    /// The longest TTL; a longer one is [`LockError::Invalid`]. A multiple of `ttl_step`.
     pub ttl_max: Duration,
     /// What the store counts in: TTLs are rounded up to a multiple of it.
     pub ttl_step: Duration,
@@ -37,8 +37,8 @@ pub struct Capabilities {
 pub enum Clock {
     /// The store's.
     Store,
-    /// That of the client that wants the lock next: the store has none, so the client watches the record
-    /// for one whole lease on its own monotonic clock.
+    /// That of the client that wants the lock next: the store has none, so the client watches the
+    /// record for one whole lease on its own monotonic clock.
     Observer,
     /// The holder's client ends the lease at its TTL, and the store ends it with the client's
     /// session if that is gone: `expiry_lag` later at worst.
@@ -100,21 +100,24 @@ impl Capabilities {
     ///
     /// # Errors
     ///
-    /// [`LockError::Invalid`] if it is shorter than `ttl_min` or longer than `ttl_max`.
+    /// [`LockError::Invalid`] if it is shorter than `ttl_min` or, rounded up, longer than `ttl_max`.
     pub fn ttl(&self, ttl: Duration) -> Result<Duration, LockError> {
         if ttl < self.ttl_min {
             let reason =
                 format!("{ttl:?} is too short; this store's shortest is {:?}", self.ttl_min);
             return Err(LockError::invalid("ttl", reason));
         }
-        if ttl > self.ttl_max {
-            let reason = format!("{ttl:?} is too long; this store's longest is {:?}", self.ttl_max);
-            return Err(LockError::invalid("ttl", reason));
-        }
         let step = self.ttl_step.as_nanos().max(1);
         let rounded = ttl.as_nanos().div_ceil(step) * step;
-        // At most `ttl_max` plus a step, so it fits; if not, the TTL as asked is the safe answer.
-        Ok(u64::try_from(rounded).map_or(ttl, Duration::from_nanos))
+        // Rounded first, so that what is returned may be rounded again: by the store, and for each renewal.
+        match u64::try_from(rounded).map(Duration::from_nanos) {
+            Ok(rounded) if rounded <= self.ttl_max => Ok(rounded),
+            _ => {
+                let reason =
+                    format!("{ttl:?} is too long; this store's longest is {:?}", self.ttl_max);
+                Err(LockError::invalid("ttl", reason))
+            }
+        }
     }
 
     /// When at the latest the lock is free again after a grant of `ttl` whose holder died.
@@ -127,6 +130,7 @@ impl Capabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Invalid;
 
     const STORE: Capabilities = {
         let mut capabilities = Capabilities::new(Duration::from_secs(1));
@@ -145,6 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_that_was_rounded_up_is_not_refused_later() {
+        let mut store = STORE;
+        store.ttl_max = Duration::from_millis(2_500);
+        for ms in (1_000..=3_000).step_by(100) {
+            if let Ok(ttl) = store.ttl(Duration::from_millis(ms)) {
+                assert!(ttl <= store.ttl_max, "{ttl:?}");
+                assert_eq!(store.ttl(ttl).unwrap(), ttl);
+            }
+        }
+    }
+
+    #[test]
     fn ttls_out_of_range_are_refused() {
         for ttl in [
             Duration::ZERO,
@@ -153,7 +169,7 @@ mod tests {
             Duration::MAX,
         ] {
             assert!(
-                matches!(STORE.ttl(ttl), Err(LockError::Invalid { what: "ttl", .. })),
+                matches!(STORE.ttl(ttl), Err(LockError::Invalid(Invalid { what: "ttl", .. }))),
                 "{ttl:?}"
             );
         }

@@ -1,8 +1,8 @@
 //! `LockError` and `Fault`: one variant for each thing that a caller does differently.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, convert::Infallible, fmt, time::Duration};
 
-use crate::{Action, Holder, LockId};
+use crate::{Action, Holder, Invalid, LockId};
 
 /// The driver's own error, reached through [`std::error::Error::source`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -37,14 +37,9 @@ pub enum LockError {
         waited: Duration,
     },
 
-    /// An argument or a setting can never work. Fix the program; nothing was sent.
-    #[error("invalid {what}: {reason}")]
-    Invalid {
-        /// What is wrong.
-        what: &'static str,
-        /// Why, and what would be right.
-        reason: Cow<'static, str>,
-    },
+    /// An argument or a setting can never work. Fix the program; no request was sent.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
 
     /// The store failed. The [`Fault`] says what that means for the lock.
     #[error("could not {action} the lock on {backend}: {fault}")]
@@ -63,7 +58,7 @@ pub enum LockError {
 impl LockError {
     /// A [`LockError::Invalid`].
     pub fn invalid(what: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::Invalid { what, reason: reason.into() }
+        Self::Invalid(Invalid::new(what, reason))
     }
 
     /// A [`LockError::Backend`].
@@ -91,6 +86,13 @@ impl LockError {
             Self::Backend { fault, .. } => *fault != Fault::Rejected,
             _ => false,
         }
+    }
+}
+
+/// Lets [`LockExt`](crate::LockExt) take a `LockId` wherever it takes something that may become one.
+impl From<Infallible> for LockError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn held_names_the_holder_where_the_store_told() {
+    fn held_names_the_holder_where_the_store_s_reply_has_it() {
         let id = LockId::new("x").unwrap();
         let holder = Holder::new("web-3:17", FencingToken::new(7))
             .with_remaining(Some(Duration::from_millis(1500)));

@@ -130,7 +130,7 @@ pub trait LockExt: Lock {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the old lease stays good, whether or not the store renewed it.
+    /// Cancel safe: the old lease stays valid, whether or not the store renewed it.
     fn renew_lease(
         &self,
         lease: &Lease,

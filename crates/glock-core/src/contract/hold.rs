@@ -4,7 +4,10 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -34,7 +37,7 @@ pub(crate) fn loss_lead(ttl: Duration) -> Duration {
     (ttl / LEAD_PART).clamp(LEAD_MIN, LEAD_MAX)
 }
 
-/// A view of a hold: cheap to clone, and free of any duty. The [`Guard`](crate::Guard) alone keeps the lock.
+/// A view of a hold, cheap to clone. It keeps nothing: only the [`Guard`](crate::Guard) keeps the lock.
 #[derive(Clone)]
 pub struct HoldView {
     shared: Arc<Shared>,
@@ -94,7 +97,7 @@ pub(crate) struct Shared {
     born: Instant,
     /// The end of the TTL.
     deadline: AtomicU64,
-    /// The session that the first lease hangs on, where the store has such.
+    /// The session that the first lease is bound to, where the store has such.
     session: OnceLock<SessionDeadline>,
     hold_until: AtomicU64,
     /// Set once, when the hold is over: the reason of its loss, or `None` if it was released.
@@ -159,7 +162,6 @@ impl Shared {
     }
 
     pub(crate) fn extend(&self, lease: &Lease) {
-        self.ttl.store(nanos(lease.ttl()), Relaxed);
         if let Some(session) = lease.session() {
             self.session.get_or_init(|| session.clone());
         }
@@ -167,6 +169,8 @@ impl Shared {
         let follows = lease.session() == self.session.get();
         let deadline = if follows { lease.term() } else { lease.deadline() };
         self.deadline.store(nanos(deadline.saturating_duration_since(self.born)), Relaxed);
+        // After the deadline, and read before it: the lead of a longer TTL must not meet the old deadline.
+        self.ttl.store(nanos(lease.ttl()), Release);
     }
 
     /// Ends the hold; the first call decides how. Returns how it ended.
@@ -199,7 +203,7 @@ impl Shared {
     }
 
     fn lead(&self) -> Duration {
-        loss_lead(Duration::from_nanos(self.ttl.load(Relaxed)))
+        loss_lead(Duration::from_nanos(self.ttl.load(Acquire)))
     }
 
     /// Keeps the deadline by itself as well, in case the task that renews does not get to run.
@@ -209,7 +213,8 @@ impl Shared {
             if let Some(end) = self.end.get() {
                 return *end;
             }
-            let remaining = self.remaining().saturating_sub(self.lead());
+            let lead = self.lead();
+            let remaining = self.remaining().saturating_sub(lead);
             if remaining.is_zero() {
                 return self.end(Some(self.run_out()));
             }

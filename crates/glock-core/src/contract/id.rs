@@ -1,8 +1,8 @@
 //! `LockId`: the name of a lock.
 
-use std::{convert::Infallible, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::LockError;
+use crate::Invalid;
 
 /// The longest id, in bytes.
 pub const ID_BYTES_MAX: usize = 255;
@@ -18,7 +18,7 @@ pub const ID_BYTES_MAX: usize = 255;
 /// let id = LockId::new("reports/nightly")?;
 /// assert_eq!(id.as_str(), "reports/nightly");
 /// assert!(LockId::new("").is_err());
-/// # Ok::<(), glock_core::LockError>(())
+/// # Ok::<(), glock_core::Invalid>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockId(Arc<str>);
@@ -28,8 +28,8 @@ impl LockId {
     ///
     /// # Errors
     ///
-    /// [`LockError::Invalid`] if `id` is empty, longer than 255 bytes or has a control character.
-    pub fn new(id: impl AsRef<str>) -> Result<Self, LockError> {
+    /// [`Invalid`] if `id` is empty, longer than 255 bytes or has a control character.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, Invalid> {
         let id = id.as_ref();
         let reason = if id.is_empty() {
             "it is empty; name what the lock protects".into()
@@ -40,7 +40,7 @@ impl LockId {
         } else {
             return Ok(Self(id.into()));
         };
-        Err(LockError::invalid("lock id", reason))
+        Err(Invalid::new("lock id", reason))
     }
 
     /// The id as text.
@@ -62,33 +62,33 @@ impl fmt::Debug for LockId {
 }
 
 impl FromStr for LockId {
-    type Err = LockError;
+    type Err = Invalid;
 
-    fn from_str(id: &str) -> Result<Self, LockError> {
+    fn from_str(id: &str) -> Result<Self, Invalid> {
         Self::new(id)
     }
 }
 
 impl TryFrom<&str> for LockId {
-    type Error = LockError;
+    type Error = Invalid;
 
-    fn try_from(id: &str) -> Result<Self, LockError> {
+    fn try_from(id: &str) -> Result<Self, Invalid> {
         Self::new(id)
     }
 }
 
 impl TryFrom<&String> for LockId {
-    type Error = LockError;
+    type Error = Invalid;
 
-    fn try_from(id: &String) -> Result<Self, LockError> {
+    fn try_from(id: &String) -> Result<Self, Invalid> {
         Self::new(id)
     }
 }
 
 impl TryFrom<String> for LockId {
-    type Error = LockError;
+    type Error = Invalid;
 
-    fn try_from(id: String) -> Result<Self, LockError> {
+    fn try_from(id: String) -> Result<Self, Invalid> {
         Self::new(id)
     }
 }
@@ -96,13 +96,6 @@ impl TryFrom<String> for LockId {
 impl From<&LockId> for LockId {
     fn from(id: &LockId) -> Self {
         id.clone()
-    }
-}
-
-/// Lets [`LockExt`](crate::LockExt) take a `LockId` wherever it takes something that may become one.
-impl From<Infallible> for LockError {
-    fn from(never: Infallible) -> Self {
-        match never {}
     }
 }
 
@@ -121,7 +114,7 @@ mod tests {
     #[test]
     fn control_characters_are_refused_and_everything_else_is_kept() {
         for id in ["a\nb", "\0", "a\u{7f}", "\u{85}"] {
-            assert!(matches!(LockId::new(id), Err(LockError::Invalid { .. })), "{id:?}");
+            assert!(LockId::new(id).is_err(), "{id:?}");
         }
         for id in ["../x", "a{b}c", "%", "'; drop table", "\u{1f512}", " "] {
             assert_eq!(LockId::new(id).unwrap().as_str(), id);

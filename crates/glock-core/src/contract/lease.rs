@@ -29,8 +29,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A grant of `ttl`, asked for at `sent_at`: the moment *before* the request was sent, so that
-    /// the local deadline is never later than the store's.
+    /// A grant of `ttl`. `sent_at` is the moment *before* the request was sent, so that the local
+    /// deadline is never later than the store's.
     pub fn granted(
         id: LockId,
         owner: OwnerToken,
@@ -79,7 +79,7 @@ impl Lease {
         self.fence
     }
 
-    /// The TTL that the store granted: what was asked for, rounded up to what it counts in.
+    /// The TTL that the store granted: what was requested, rounded up to what the store counts in.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }

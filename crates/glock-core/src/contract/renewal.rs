@@ -141,7 +141,7 @@ impl<L: Lock> Renewal<L> {
             }
             match renewed {
                 Ok(lease) if lease.is_expired() => return Err(End::Lost(LossReason::Expired)),
-                // Asked for before the holder's time was up, and too late to have more of it.
+                // The request was sent before `max_hold` ran out, and the reply came after.
                 Ok(_) if self.shared.hold_until().is_some_and(|until| until <= Instant::now()) => {
                     return Ok(());
                 }
@@ -221,8 +221,8 @@ fn renew_at(lease: &Lease) -> Instant {
     now + lease.term().saturating_duration_since(now) / RENEW_AFTER
 }
 
-/// Returns when the loss is due to be reported, unless the lease is renewed before. The deadline moves on while
-/// the lease's session lives.
+/// Returns when the loss is due to be reported, unless the lease is renewed before. The deadline moves
+/// on while the lease's session lives.
 async fn over(lease: &Lease) {
     loop {
         // Without a lead where the clock has only just begun.

@@ -1,37 +1,13 @@
-//! `FencingToken` and `OwnerToken`: the number that a grant carries, and the secret that proves it.
+//! `OwnerToken`: the secret that proves a hold.
 
 use std::fmt;
 
 use crate::LockError;
 
-/// A number that is greater for every later grant of the same lock.
-///
-/// Hand it to whatever the lock protects, and let that refuse a number lower than one it has seen:
-/// then a holder that was paused past its lease can do no harm. Compare tokens of one lock only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FencingToken(u64);
-
-impl FencingToken {
-    /// Wraps the number that a store gave out.
-    pub const fn new(token: u64) -> Self {
-        Self(token)
-    }
-
-    /// The number to store beside what the lock protects.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for FencingToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
 /// The secret that proves a hold to the store: fresh for each grant, never shown.
 ///
-/// A client that knows it can renew and release the hold, so `Debug` hides it and there is no `Display`.
+/// A client that knows it can renew and release the hold, so `Debug` hides it and there is no
+/// `Display`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct OwnerToken(Box<str>);
 

@@ -1,9 +1,12 @@
 //! `acquire_queued`: the loop of a waiter in a queue that the store keeps.
 
+use std::time::Duration;
+
 use tokio::time::{self, Instant};
 
 use super::{
     backoff::Backoff,
+    spurious_wakeups::SpuriousWakeups,
     wait_queue::{QueuePermit, WaitQueue},
 };
 use crate::{Lease, LockError, LockId, Retry};
@@ -17,27 +20,43 @@ pub trait ServerQueue: Send + Sync {
     /// Whether other waiters of this client are in the queue, so that a try would be refused.
     fn has_local_waiters(&self) -> bool;
 
-    /// Tries once to take the lock without joining the queue.
+    /// Tries once to take the lock without joining the queue. The time limit of the wait does not cut
+    /// it short.
     ///
     /// # Errors
     ///
     /// As [`Lock::acquire`](crate::Lock::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe, as [`Lock::acquire`](crate::Lock::acquire) is.
     fn try_acquire(&self) -> impl Future<Output = Result<Lease, LockError>> + Send;
 
-    /// Joins the queue behind all other waiters.
+    /// Joins the queue behind all other waiters. Bound it in time, by [`Call`](super::Call): this
+    /// client's other waiters for the lock join only once it has returned.
     ///
     /// # Errors
     ///
     /// [`LockError::Backend`] if the store failed; the waiter then joins again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the future is dropped when the time is up. An entry that its request makes
+    /// all the same leaves the queue.
     fn join(&self) -> impl Future<Output = Result<Self::Entry, LockError>> + Send;
 
     /// Waits until the entry moves up in the queue, and takes the lock when it is the first. May
-    /// return early.
+    /// return early; it returns [`QueueStep::Lost`], and no error, once its session has ended.
     ///
     /// # Errors
     ///
     /// [`LockError::Backend`] if the store failed. The waiter keeps its entry and calls again after a
     /// pause, unless the fault is [`Rejected`](crate::Fault::Rejected).
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the future is dropped when the time is up. A grant that arrives then is
+    /// undone, as by [`Call::acquire`](super::Call::acquire).
     fn next(
         &self,
         entry: &mut Self::Entry,
@@ -76,8 +95,15 @@ pub async fn acquire_queued<Q: ServerQueue>(
 ) -> Result<Lease, LockError> {
     let started = Instant::now();
     let deadline = started.checked_add(retry.wait_max);
-    let mut waiter =
-        Waiter { queue, arrivals, id, failed: None, backoff: Backoff::STORE_FAILURE, permit: None };
+    let mut waiter = Waiter {
+        queue,
+        arrivals,
+        id,
+        failed: None,
+        backoff: Backoff::STORE_FAILURE,
+        spurious_wakeups: SpuriousWakeups::default(),
+        permit: None,
+    };
     let granted = match in_time(deadline, arrivals.permit(id)).await {
         Some(permit) => waiter.acquire(permit, deadline).await,
         None => None,
@@ -97,6 +123,7 @@ struct Waiter<'a, Q> {
     /// The store's failure, if it has not answered since.
     failed: Option<LockError>,
     backoff: Backoff,
+    spurious_wakeups: SpuriousWakeups,
     /// Kept until the store's queue has this waiter.
     permit: Option<QueuePermit>,
 }
@@ -134,12 +161,23 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
             };
             self.answered();
             loop {
-                match self.queue.next(&mut entry).await {
+                let asleep = Instant::now();
+                let step = match self.queue.next(&mut entry).await {
                     Ok(QueueStep::Granted(lease)) => return Ok(lease),
-                    Ok(QueueStep::Waiting) => self.answered(),
-                    // It may be lost because the store failed, which the time limit then reports.
-                    Ok(QueueStep::Lost) => break,
-                    Err(err) => self.back_off(err).await?,
+                    Ok(step) => step,
+                    Err(err) => {
+                        self.back_off(err).await?;
+                        continue;
+                    }
+                };
+                let is_lost = matches!(step, QueueStep::Lost);
+                // It may be lost because the store failed, which the time limit then reports.
+                if !is_lost {
+                    self.answered();
+                }
+                self.spurious_wakeups.spread(asleep, Duration::MAX).await;
+                if is_lost {
+                    break;
                 }
             }
         }
@@ -166,7 +204,7 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
             return Err(err);
         }
         self.failed = Some(err);
-        self.backoff.sleep().await;
+        time::sleep(self.backoff.next_jittered()).await;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use super::{backoff::Backoff, wait_queue::QueuePermit};
+use super::{backoff::Backoff, spurious_wakeups::SpuriousWakeups, wait_queue::QueuePermit};
 use crate::{Event, Lease, Lock, LockError, LockId, Retry, WaitEnd, contract::random_part};
 
 /// Waits for the lock until it is granted or `retry` says to stop: in the queue that the store keeps,
@@ -57,14 +57,8 @@ struct Waiter<'a, L: ?Sized> {
     deadline: Option<Instant>,
     /// The pauses while the store fails.
     backoff: Backoff,
-    /// How often `wait` returned at once.
-    spurious_wakeups: u32,
+    spurious_wakeups: SpuriousWakeups,
 }
-
-/// A wait that was shorter returned at once.
-const SPURIOUS_WAKEUP: Duration = Duration::from_millis(1);
-/// So many short waits in a row are normal under contention; from then on they are spread.
-const SPURIOUS_WAKEUPS_MAX: u32 = 3;
 
 impl<'a, L: Lock + ?Sized> Waiter<'a, L> {
     fn new(lock: &'a L, id: &'a LockId, retry: &'a Retry, started: Instant) -> Self {
@@ -76,7 +70,7 @@ impl<'a, L: Lock + ?Sized> Waiter<'a, L> {
             started,
             deadline,
             backoff: Backoff::STORE_FAILURE,
-            spurious_wakeups: 0,
+            spurious_wakeups: SpuriousWakeups::default(),
         }
     }
 
@@ -121,13 +115,7 @@ impl<'a, L: Lock + ?Sized> Waiter<'a, L> {
             return self.back_off(pause.saturating_sub(asleep.elapsed())).await;
         }
         self.backoff.reset();
-        self.spurious_wakeups =
-            if asleep.elapsed() < SPURIOUS_WAKEUP { self.spurious_wakeups + 1 } else { 0 };
-        if self.spurious_wakeups > SPURIOUS_WAKEUPS_MAX {
-            let spread =
-                SPURIOUS_WAKEUP * (1 << (self.spurious_wakeups - SPURIOUS_WAKEUPS_MAX).min(6));
-            time::sleep(random_part(spread).min(pause)).await;
-        }
+        self.spurious_wakeups.spread(asleep, pause).await;
     }
 
     async fn back_off(&mut self, pause: Duration) {

@@ -12,6 +12,10 @@ pub trait Attempt: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LockError::Held`] if another owner has the lock; what the store's failure means otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Need not be cancel safe: it is dropped only with its runtime, or after twice the call's limit.
     fn run(&self) -> impl Future<Output = Result<Lease, LockError>> + Send;
 
     /// Takes back what [`run`](Self::run) may have done: one compare-and-delete by owner token. It may
@@ -20,6 +24,10 @@ pub trait Attempt: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LockError::NotHeld`] if the store does not have that owner token.
+    ///
+    /// # Cancel safety
+    ///
+    /// Need not be cancel safe, as [`run`](Self::run).
     fn undo(&self) -> impl Future<Output = Result<(), LockError>> + Send;
 }
 

@@ -14,6 +14,11 @@ use super::mutex::Mutex;
 pub trait Worker: Send + Sync + 'static {
     /// Does what is due. Returns how long to rest before the next round, or `None` if no work is left:
     /// the task then ends, unless it was started again meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way only with its runtime. The next start then begins a new round, so what a round
+    /// takes out of its worker must not be lost with it.
     fn round(&self) -> impl Future<Output = Option<Duration>> + Send;
 }
 
@@ -22,6 +27,10 @@ pub trait Worker: Send + Sync + 'static {
 /// Call [`start`](Self::start) after each change that makes work. It starts the task if none runs:
 /// none was started, the last one has ended, or its runtime was shut down. A start that falls into the
 /// last round of a running task is not lost. Outside of a runtime nothing starts; the next call does.
+///
+/// A start does not end a rest: call [`hurry`](Self::hurry) as well if the new work is due before the
+/// rest ends. Make the task a field of its worker, or declare it after its worker: then it ends as soon
+/// as the worker is dropped, and not after its rest.
 #[derive(Default)]
 pub struct BackgroundTask {
     shared: Arc<Shared>,
@@ -52,7 +61,8 @@ impl BackgroundTask {
         self.start_with(|shared| run_weak(shared, Arc::downgrade(worker)));
     }
 
-    /// Makes sure that the task runs, and keeps `worker` until no work is left.
+    /// Makes sure that the task runs, and keeps `worker` until no work is left. A task that runs goes on
+    /// as it was started: use either this or [`start`](Self::start), not both.
     pub fn start_to_the_end<W: Worker>(&self, worker: &Arc<W>) {
         self.start_with(|shared| run_strong(shared, Arc::clone(worker)));
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time;
 
+use crate::contract::random_part;
+
 /// Pauses that grow from one failure to the next, up to a longest one.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -30,15 +32,22 @@ impl Backoff {
     }
 
     /// The pause that comes next, without taking it.
-    pub const fn peek(&self) -> Duration {
-        self.next
+    pub fn peek(&self) -> Duration {
+        self.next.min(self.longest)
     }
 
     /// Takes the next pause.
     pub fn next_pause(&mut self) -> Duration {
-        let pause = self.next.min(self.longest);
+        let pause = self.peek();
         self.next = pause.saturating_mul(self.factor).min(self.longest);
         pause
+    }
+
+    /// Takes the next pause, shortened at random by up to a quarter, so that clients that failed together
+    /// do not come back together.
+    pub fn next_jittered(&mut self) -> Duration {
+        let pause = self.next_pause();
+        pause.saturating_sub(random_part(pause / 4))
     }
 
     /// Begins again with the first pause.
@@ -59,6 +68,24 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jitter_shortens_a_pause_by_a_quarter_at_most() {
+        let draw = || {
+            let mut backoff = Backoff::STORE_FAILURE;
+            backoff.next_jittered().as_micros()
+        };
+        let pauses: Vec<_> = (0..100).map(|_| draw()).collect();
+        assert!(pauses.iter().all(|pause| (37_500..=50_000).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_the_longest() {
+        let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(1));
+        assert_eq!(backoff.peek(), Duration::from_secs(1));
+        assert_eq!(backoff.next_pause(), Duration::from_secs(1));
+    }
 
     #[test]
     fn pauses_grow_to_the_longest_and_begin_again() {

@@ -94,7 +94,7 @@ impl Call {
         attempt: impl Fn(u32) -> Result<A, LockError>,
     ) -> Result<Lease, LockError> {
         let began = Instant::now();
-        let (mut tries, mut in_doubt) = (0, None);
+        let (mut tries, mut ambiguous) = (0, None);
         loop {
             let left = || self.limit.saturating_sub(began.elapsed());
             let attempt = Arc::new(attempt(tries)?);
@@ -106,12 +106,12 @@ impl Call {
             if !unknown || tries >= TRIES_MAX || late {
                 // What surely failed this time may have succeeded the time before.
                 let sure = !unknown && err.fault().is_some();
-                return Err(in_doubt.filter(|_| sure).unwrap_or(err));
+                return Err(ambiguous.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would refuse the next attempt.
             match (Self { limit: left(), ..self }).run(undo(attempt)).await {
                 Ok(()) => {}
-                Err(LockError::NotHeld { .. }) => in_doubt = Some(err),
+                Err(LockError::NotHeld { .. }) => ambiguous = Some(err),
                 Err(_) => return Err(err),
             }
         }
@@ -162,10 +162,10 @@ impl Call {
         let until = Instant::now().checked_add(in_flight_max.saturating_add(ttl));
         let mut probe = LateRequestProbe::new(in_flight_max);
         loop {
-            let asked_at = Instant::now();
+            let sent_at = Instant::now();
             match self.run(undo(Arc::clone(&attempt))).await {
                 Ok(()) => return,
-                Err(LockError::NotHeld { .. }) if probe.found_nothing(asked_at) => return,
+                Err(LockError::NotHeld { .. }) if probe.found_nothing(sent_at) => return,
                 Err(_) => {}
             }
             if until.is_some_and(|until| probe.next_look() >= until) {

@@ -28,11 +28,11 @@ impl LateRequestProbe {
         Self { in_flight_max, absent_since: None, pauses }
     }
 
-    /// Notes a look, sent at `asked_at`, that found nothing. Returns whether it was the last one. Only
+    /// Notes a look, sent at `sent_at`, that found nothing. Returns whether it was the last one. Only
     /// a look that was sent after `in_flight_max` sees a request that arrived within it.
-    pub fn found_nothing(&mut self, asked_at: Instant) -> bool {
-        let since = *self.absent_since.get_or_insert(asked_at);
-        asked_at.saturating_duration_since(since) >= self.in_flight_max
+    pub fn found_nothing(&mut self, sent_at: Instant) -> bool {
+        let since = *self.absent_since.get_or_insert(sent_at);
+        sent_at.saturating_duration_since(since) >= self.in_flight_max
     }
 
     /// When the next look is due.

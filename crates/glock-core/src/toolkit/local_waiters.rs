@@ -24,21 +24,31 @@ pub struct LocalWaiters {
 
 #[derive(Default)]
 struct Queues {
-    by_name: HashMap<String, HashMap<String, Entry>>,
+    by_name: HashMap<String, Queue>,
     /// How many entries in all.
     len: usize,
     /// How many entries there may be before old ones without a successor are removed.
     sweep_at: usize,
+    /// The number of the next entry.
+    next: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: HashMap<String, Entry>,
+    /// How many of them are waiters: a [`LocalWaiter`] removes them. The others are holds.
+    waiters: usize,
 }
 
 struct Entry {
     gone: watch::Sender<bool>,
     since: Instant,
-    /// Whether a [`LocalWaiter`] removes it.
-    guarded: bool,
+    /// The number of its [`LocalWaiter`], if one removes it. The name alone would not do: the store may
+    /// use it again before an earlier waiter of that name is dropped.
+    waiter: Option<u64>,
 }
 
-/// An entry without a guard that is older may be that of a lease that was dropped.
+/// A hold whose entry is older may be one whose lease was dropped.
 const KEPT: Duration = Duration::from_mins(1);
 const SWEEP_AT_MIN: usize = 256;
 
@@ -49,20 +59,18 @@ impl LocalWaiters {
     }
 
     /// Notes that this client has the entry `name` in `queue`. An earlier one of the same name is
-    /// replaced.
+    /// replaced: its successor then sets up a watch, and its [`LocalWaiter`] changes nothing any more.
     pub fn enter(&self, queue: &str, name: &str) -> LocalWaiter {
-        self.queues().insert(queue, name);
-        LocalWaiter {
-            waiters: self.clone(),
-            queue: queue.into(),
-            name: name.into(),
-            in_doubt: true,
-        }
+        let (number, replaced) = self.queues().insert(queue, name);
+        // Outside of the mutex, because it wakes a successor.
+        drop(replaced);
+        LocalWaiter { waiters: self.clone(), queue: queue.into(), name: name.into(), number }
     }
 
     /// Notes that the store has confirmed the end of an entry, and wakes its successor.
     pub fn left(&self, queue: &str, name: &str) {
-        if let Some(entry) = self.queues().remove(queue, name) {
+        let entry = self.queues().remove(queue, name);
+        if let Some(entry) = entry {
             entry.gone.send_replace(true);
         }
     }
@@ -70,16 +78,16 @@ impl LocalWaiters {
     /// The entry `name` of `queue`, if it is this client's.
     pub fn predecessor(&self, queue: &str, name: &str) -> Option<LocalPredecessor> {
         let queues = self.queues();
-        let entry = queues.by_name.get(queue)?.get(name)?;
+        let entry = queues.by_name.get(queue)?.entries.get(name)?;
         Some(LocalPredecessor(entry.gone.subscribe()))
     }
 
-    /// How many entries this client has in `queue`.
+    /// How many of this client's waiters are in `queue`. Holds do not count.
     pub fn count(&self, queue: &str) -> usize {
-        self.queues().by_name.get(queue).map_or(0, HashMap::len)
+        self.queues().by_name.get(queue).map_or(0, |queue| queue.waiters)
     }
 
-    /// How many entries this client has in all queues.
+    /// How many entries this client has in all queues, waiters and holds.
     pub fn len(&self) -> usize {
         self.queues().len
     }
@@ -95,38 +103,50 @@ impl LocalWaiters {
 }
 
 impl Queues {
-    fn insert(&mut self, queue: &str, name: &str) {
+    /// Returns the number of the new entry, and the one that it replaced.
+    fn insert(&mut self, queue: &str, name: &str) -> (u64, Option<Entry>) {
         if self.len >= self.sweep_at {
             self.sweep();
         }
-        let entry = Entry { gone: watch::Sender::new(false), since: Instant::now(), guarded: true };
-        let entries = match self.by_name.get_mut(queue) {
-            Some(entries) => entries,
-            None => self.by_name.entry(queue.into()).or_default(),
-        };
-        if entries.insert(name.into(), entry).is_none() {
-            self.len += 1;
-        }
+        let number = self.next;
+        self.next += 1;
+        let replaced = self.remove(queue, name);
+        let queue = self.by_name.entry(queue.into()).or_default();
+        let (gone, since) = (watch::Sender::new(false), Instant::now());
+        queue.entries.insert(name.into(), Entry { gone, since, waiter: Some(number) });
+        queue.waiters += 1;
+        self.len += 1;
+        (number, replaced)
     }
 
     fn remove(&mut self, queue: &str, name: &str) -> Option<Entry> {
         let entries = self.by_name.get_mut(queue)?;
-        let entry = entries.remove(name)?;
-        if entries.is_empty() {
+        let entry = entries.entries.remove(name)?;
+        entries.waiters -= usize::from(entry.waiter.is_some());
+        if entries.entries.is_empty() {
             self.by_name.remove(queue);
         }
         self.len -= 1;
         Some(entry)
     }
 
+    /// The entry of this waiter, unless it was replaced, has left or became a hold.
+    fn of_waiter(&mut self, waiter: &LocalWaiter) -> Option<(&mut Entry, &mut usize)> {
+        let queue = self.by_name.get_mut(&waiter.queue)?;
+        let entry = queue.entries.get_mut(&waiter.name)?;
+        (entry.waiter == Some(waiter.number)).then_some((entry, &mut queue.waiters))
+    }
+
     fn sweep(&mut self) {
-        self.by_name.retain(|_, entries| {
-            entries.retain(|_, entry| {
-                entry.guarded || entry.gone.receiver_count() > 0 || entry.since.elapsed() < KEPT
+        self.by_name.retain(|_, queue| {
+            queue.entries.retain(|_, entry| {
+                entry.waiter.is_some()
+                    || entry.gone.receiver_count() > 0
+                    || entry.since.elapsed() < KEPT
             });
-            !entries.is_empty()
+            !queue.entries.is_empty()
         });
-        self.len = self.by_name.values().map(HashMap::len).sum();
+        self.len = self.by_name.values().map(|queue| queue.entries.len()).sum();
         self.sweep_at = SWEEP_AT_MIN.max(self.len * 2);
     }
 }
@@ -140,37 +160,40 @@ impl fmt::Debug for LocalWaiters {
 /// This client's entry in a queue of the store. Dropped while its fate is unknown, it wakes its
 /// successor to set up a watch.
 #[derive(Debug)]
+#[must_use = "dropping it forgets the entry; keep it until the store's entry is gone"]
 pub struct LocalWaiter {
     waiters: LocalWaiters,
     queue: String,
     name: String,
-    in_doubt: bool,
+    number: u64,
 }
 
 impl LocalWaiter {
     /// The store has confirmed that the entry is gone.
-    pub fn left(mut self) {
-        self.in_doubt = false;
-        self.waiters.left(&self.queue, &self.name);
+    pub fn left(self) {
+        if let Some(entry) = self.remove() {
+            entry.gone.send_replace(true);
+        }
     }
 
     /// The entry stays, as that of a hold: [`LocalWaiters::left`] ends it.
-    pub fn became_hold(mut self) {
-        self.in_doubt = false;
-        let mut queues = self.waiters.queues();
-        if let Some(entry) =
-            queues.by_name.get_mut(&self.queue).and_then(|entries| entries.get_mut(&self.name))
-        {
-            entry.guarded = false;
+    pub fn became_hold(self) {
+        if let Some((entry, waiters)) = self.waiters.queues().of_waiter(&self) {
+            entry.waiter = None;
+            *waiters -= 1;
         }
+    }
+
+    fn remove(&self) -> Option<Entry> {
+        let mut queues = self.waiters.queues();
+        queues.of_waiter(self)?;
+        queues.remove(&self.queue, &self.name)
     }
 }
 
 impl Drop for LocalWaiter {
     fn drop(&mut self) {
-        if self.in_doubt {
-            self.waiters.queues().remove(&self.queue, &self.name);
-        }
+        self.remove();
     }
 }
 
@@ -218,6 +241,35 @@ mod tests {
         assert!(timeout(KEPT, before.gone()).await.is_err());
         waiters.left("q", "a");
         assert!(before.gone().await);
+        assert!(waiters.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_ends_its_own_entry_and_not_one_that_has_replaced_it() {
+        let waiters = LocalWaiters::new();
+        let [left, dropped, held] = ["a", "b", "c"].map(|name| waiters.enter("q", name));
+        let mut behind_replaced = waiters.predecessor("q", "a").unwrap();
+        let replacing = ["a", "b", "c"].map(|name| waiters.enter("q", name));
+        assert!(!behind_replaced.gone().await, "its successor sets up a watch");
+        let mut behind = waiters.predecessor("q", "a").unwrap();
+        left.left();
+        drop(dropped);
+        held.became_hold();
+        assert!(timeout(KEPT, behind.gone()).await.is_err());
+        assert_eq!((waiters.count("q"), waiters.len()), (3, 3));
+        replacing.into_iter().for_each(LocalWaiter::left);
+        assert!(behind.gone().await && waiters.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_an_entry_and_no_waiter() {
+        let waiters = LocalWaiters::new();
+        waiters.enter("q", "a").became_hold();
+        let behind = waiters.enter("q", "b");
+        assert_eq!((waiters.count("q"), waiters.len()), (1, 2));
+        behind.left();
+        assert_eq!((waiters.count("q"), waiters.len()), (0, 1));
+        drop(waiters.enter("q", "a"));
         assert!(waiters.is_empty());
     }
 

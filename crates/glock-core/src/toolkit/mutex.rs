@@ -18,6 +18,11 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_unlocked(&self) -> bool {
+        self.0.try_lock().is_ok()
+    }
+
     /// The value, where no other reference to the mutex exists.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::mutex::Mutex;
 
-/// A session or lease that no lock uses.
+/// A session or lease that no lock uses. The pool calls these methods while it is locked: they must not
+/// use the pool.
 pub trait Spare: Send + 'static {
     /// Its TTL, as the store granted it.
     fn ttl(&self) -> Duration;
@@ -40,6 +41,7 @@ pub struct SparePool<T> {
 
 /// What a look at the pool found.
 #[derive(Debug)]
+#[must_use = "the pool does not end `surplus`; the store's crate does"]
 pub struct Sweep<T> {
     /// Spares to end.
     pub surplus: Vec<T>,
@@ -54,6 +56,8 @@ impl<T: Spare> SparePool<T> {
     }
 
     /// The spare of this TTL that was used last. Those that are no longer usable come second: end them.
+    /// `ttl` is what the store grants, which may be more than was requested.
+    #[must_use = "the pool does not end the spares that are no longer usable; the store's crate does"]
     pub fn take(&self, ttl: Duration) -> (Option<T>, Vec<T>) {
         let now = Instant::now();
         let mut spares = self.spares.lock();
@@ -93,9 +97,10 @@ impl<T: Spare> SparePool<T> {
         let (now, limits) = (Instant::now(), self.limits);
         let mut spares = self.spares.lock();
         let (mut surplus, mut kept, mut next_in) = (Vec::new(), Vec::new(), None);
-        let mut seen: Vec<Duration> = Vec::new();
+        let (mut run_out, mut seen) = (Vec::new(), Vec::<Duration>::new());
         for (spare, used_at) in std::mem::take(&mut *spares).into_iter().rev() {
             if spare.has_run_out(now) {
+                run_out.push(spare);
                 continue;
             }
             let is_last_used = !seen.contains(&spare.ttl());
@@ -115,12 +120,18 @@ impl<T: Spare> SparePool<T> {
         }
         kept.reverse();
         *spares = kept;
+        // Unlocked first: dropping a spare may run code that uses the pool.
+        drop(spares);
+        drop(run_out);
         Sweep { surplus, next_in }
     }
 
-    /// Takes out those that `ended` names: the store has ended them, or will.
-    pub fn forget(&self, ended: impl Fn(&T) -> bool) {
-        self.spares.lock().retain(|(spare, _)| !ended(spare));
+    /// Drops those that `ended` names: the store has ended them, or will. The pool calls `ended` while
+    /// it is locked.
+    pub fn forget(&self, mut ended: impl FnMut(&T) -> bool) {
+        let forgotten: Vec<_> =
+            self.spares.lock().extract_if(.., |(spare, _)| ended(spare)).collect();
+        drop(forgotten);
     }
 
     /// Takes out all, to be ended together with the client.
@@ -149,6 +160,8 @@ impl<T> fmt::Debug for SparePool<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::time::advance;
 
     use super::*;
@@ -238,6 +251,40 @@ mod tests {
         advance(50 * SECOND).await;
         assert_eq!(names(&pool.drain()), ["new", "kept"]);
         assert!(pool.sweep().next_in.is_none());
+    }
+
+    /// As a session whose end changes what the pool's owner keeps.
+    struct UsesPool(Arc<SparePool<Self>>, Instant);
+
+    impl Spare for UsesPool {
+        fn ttl(&self) -> Duration {
+            SECOND
+        }
+
+        fn is_usable(&self, now: Instant) -> bool {
+            !self.has_run_out(now)
+        }
+
+        fn has_run_out(&self, now: Instant) -> bool {
+            now >= self.1
+        }
+    }
+
+    impl Drop for UsesPool {
+        fn drop(&mut self) {
+            assert!(self.0.spares.is_unlocked(), "dropped while the pool is locked");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spare_that_is_dropped_may_use_the_pool() {
+        let pool = Arc::new(SparePool::new(LIMITS));
+        let put = || pool.put(UsesPool(Arc::clone(&pool), Instant::now() + SECOND));
+        assert!(put().is_ok());
+        pool.forget(|_| true);
+        assert!(put().is_ok());
+        advance(SECOND).await;
+        assert!(pool.sweep().next_in.is_none() && pool.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

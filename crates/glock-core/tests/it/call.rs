@@ -31,7 +31,7 @@ async fn granted_after(delay: Duration) -> Result<Lease, LockError> {
     Ok(Lease::granted(id(), OwnerToken::random()?, FencingToken::new(1), sent_at, TTL))
 }
 
-/// An undo that answers `NotHeld`, and how often it was asked.
+/// An undo that answers `NotHeld`, and how often it ran.
 fn absent() -> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone) {
     let count = Arc::new(AtomicU32::new(0));
     let undo = {
@@ -58,7 +58,7 @@ async fn an_answer_in_time_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_comes_too_late_is_taken_back() {
+async fn a_grant_that_comes_too_late_is_undone() {
     let (undone, undo) = absent();
     let from = Instant::now();
     let result = call()
@@ -72,7 +72,7 @@ async fn a_grant_that_comes_too_late_is_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_to_a_dropped_caller_is_taken_back() {
+async fn a_grant_to_a_dropped_caller_is_undone() {
     let (undone, undo) = absent();
     let granted = call().acquire(TTL, FnAttempt::new(granted_after(Duration::from_secs(1)), undo));
     assert!(timeout(Duration::from_millis(1), granted).await.is_err());
@@ -81,7 +81,7 @@ async fn a_grant_to_a_dropped_caller_is_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_past_its_own_deadline_is_an_error_and_is_taken_back() {
+async fn a_grant_past_its_own_deadline_is_an_error_and_is_undone() {
     let (undone, undo) = absent();
     let ttl = Duration::from_millis(100);
     let work = async move {
@@ -129,14 +129,14 @@ async fn an_unanswered_acquire_is_undone_however_late_it_arrives_within_the_time
             assert!(undone_at <= LIMIT + Duration::from_millis(1), "{late:?}: {undone_at:?}");
         }
     }
-    let (undone_at, asked) = undone_after(TTL, Duration::MAX).await;
+    let (undone_at, undos) = undone_after(TTL, Duration::MAX).await;
     assert_eq!(undone_at, None);
-    assert!((4..=8).contains(&asked), "one that never arrives cost {asked} requests");
+    assert!((4..=8).contains(&undos), "one that never arrives cost {undos} requests");
 }
 
 /// Acquires in tries that end as `outcomes` say, until one is granted; how many tries and undos
 /// there were.
-async fn afresh(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u32, u32) {
+async fn retried(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u32, u32) {
     let (tries, (undone, undo)) = (AtomicU32::new(0), absent());
     let attempt = |before: u32| {
         assert_eq!(tries.fetch_add(1, SeqCst), before);
@@ -158,24 +158,24 @@ async fn afresh(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u3
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_is_tried_anew_and_each_token_is_undone() {
-    let (result, tries, undone) = afresh(&[Err(Fault::Unknown), Ok(())]).await;
+async fn a_broken_connection_is_tried_again_and_each_token_is_undone() {
+    let (result, tries, undone) = retried(&[Err(Fault::Unknown), Ok(())]).await;
     assert!(result.is_ok());
     assert_eq!(tries, 2);
     assert!((5..=9).contains(&undone), "before the next try, and as long as it may arrive");
     for sure in [Fault::Unavailable, Fault::Rejected] {
-        let (result, tries, _) = afresh(&[Err(Fault::Unknown), Err(sure)]).await;
+        let (result, tries, _) = retried(&[Err(Fault::Unknown), Err(sure)]).await;
         let fault = result.unwrap_err().fault();
         assert_eq!((fault, tries), (Some(Fault::Unknown), 2), "the first may arrive yet");
     }
-    let (result, tries, _) = afresh(&[Err(Fault::Unknown); 3]).await;
+    let (result, tries, _) = retried(&[Err(Fault::Unknown); 3]).await;
     assert_eq!((result.unwrap_err().fault(), tries), (Some(Fault::Unknown), 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_certain_is_not_tried_anew() {
+async fn what_is_certain_is_not_tried_again() {
     for fault in [Fault::Rejected, Fault::Unavailable] {
-        let (result, tries, undone) = afresh(&[Err(fault)]).await;
+        let (result, tries, undone) = retried(&[Err(fault)]).await;
         assert_eq!((result.unwrap_err().fault(), tries, undone), (Some(fault), 1, 0));
     }
     let (undone, undo) = absent();
@@ -188,7 +188,7 @@ async fn what_is_certain_is_not_tried_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_try_whose_undo_cannot_be_had_is_the_last() {
+async fn a_try_whose_undo_fails_is_the_last() {
     let down = || {
         let fault = Fault::Unavailable;
         std::future::ready(Err(LockError::backend(backend::MEMORY, Action::Release, fault, "")))

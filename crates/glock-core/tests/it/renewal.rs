@@ -264,7 +264,7 @@ async fn work_under_a_lock_gives_its_result_and_releases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn guards_tell_the_lock_what_it_cannot_see() {
+async fn guards_report_to_the_lock_what_it_cannot_see() {
     let lock = Scripted::default().renew_answers(&[Answer::Yes, Answer::No]);
     hold(&lock).await.release().await.unwrap();
     let guard = hold(&lock).await;

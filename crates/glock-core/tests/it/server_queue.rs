@@ -158,6 +158,19 @@ async fn the_time_limit_says_what_the_store_said_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn steps_that_return_at_once_do_not_outlast_the_time_limit() {
+    let retry = Retry::within(Duration::from_secs(5));
+    for step in [Next::Move, Next::Lose] {
+        let (queue, began) = (Scripted::new(vec![step; 100_000]), Instant::now());
+        let err = queue.acquire(retry).await.unwrap_err();
+        assert!(matches!(err, LockError::Timeout { .. }), "{err:?}");
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+        let sent = 100_000 - queue.next.lock().len();
+        assert!(sent < 1_000, "{sent} requests");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiters_of_one_client_join_in_the_order_of_their_calls() {
     let (arrivals, id) = (WaitQueue::new(), id());
     let first = arrivals.permit(&id).await;

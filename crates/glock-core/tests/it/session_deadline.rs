@@ -1,4 +1,4 @@
-//! A guard whose lease hangs on a session ends with it, and no sooner.
+//! A guard whose lease is bound to a session ends with it, and no sooner.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio::time::{Instant, advance, sleep, timeout};
 use crate::scripted::Scripted;
 
 const TTL: Duration = Duration::from_secs(30);
-const BREATH: Duration = Duration::from_secs(4);
-const BEAT: Duration = Duration::from_secs(1);
+const ALIVE: Duration = Duration::from_secs(4);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 async fn hold(session: &SessionDeadline) -> (Scripted, Guard) {
     let lock = Scripted::default().bound_to(session);
@@ -18,13 +18,13 @@ async fn hold(session: &SessionDeadline) -> (Scripted, Guard) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_breathes_keeps_a_longer_lease() {
-    let (from, session) = (Instant::now(), SessionDeadline::new(Instant::now() + BREATH));
+async fn a_session_that_is_kept_alive_keeps_a_longer_lease() {
+    let (from, session) = (Instant::now(), SessionDeadline::new(Instant::now() + ALIVE));
     let (lock, guard) = hold(&session).await;
     for _ in 0..60 {
-        sleep(BEAT).await;
-        session.extend(Instant::now() + BREATH);
-        assert!(guard.is_valid() && guard.remaining() == BREATH);
+        sleep(HEARTBEAT).await;
+        session.extend(Instant::now() + ALIVE);
+        assert!(guard.is_valid() && guard.remaining() == ALIVE);
     }
     let renewals = lock.times(Action::Renew, from);
     assert!((5..=7).contains(&renewals.len()), "a third of the TTL apart: {renewals:?}");
@@ -32,30 +32,30 @@ async fn a_session_that_breathes_keeps_a_longer_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_of_which_nothing_is_heard_ends_the_hold_in_time() {
-    let session = SessionDeadline::new(Instant::now() + BREATH);
+async fn a_session_without_a_heartbeat_ends_the_hold_in_time() {
+    let session = SessionDeadline::new(Instant::now() + ALIVE);
     let (_lock, guard) = hold(&session).await;
-    sleep(BEAT).await;
-    session.extend(Instant::now() + BREATH);
+    sleep(HEARTBEAT).await;
+    session.extend(Instant::now() + ALIVE);
     let from = Instant::now();
     let reason = timeout(TTL, guard.lost()).await.unwrap();
     assert_eq!(reason, LossReason::Expired);
-    assert!((BREATH.mul_f64(0.99)..=BREATH).contains(&from.elapsed()), "{:?}", from.elapsed());
+    assert!((ALIVE.mul_f64(0.99)..=ALIVE).contains(&from.elapsed()), "{:?}", from.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_is_seen_at_the_next_look_before_any_task_has_run() {
-    let session = SessionDeadline::new(Instant::now() + BREATH);
+    let session = SessionDeadline::new(Instant::now() + ALIVE);
     let (_lock, guard) = hold(&session).await;
     assert!(guard.is_valid());
-    advance(BREATH + BEAT).await;
+    advance(ALIVE + HEARTBEAT).await;
     assert!(!guard.is_valid());
     assert_eq!(guard.remaining(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_cut_is_seen_at_the_next_look() {
-    let session = SessionDeadline::new(Instant::now() + BREATH);
+async fn a_session_that_has_expired_is_seen_at_the_next_look() {
+    let session = SessionDeadline::new(Instant::now() + ALIVE);
     let (_lock, guard) = hold(&session).await;
     session.expire();
     assert!(!guard.is_valid());

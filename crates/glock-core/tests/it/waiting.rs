@@ -52,7 +52,7 @@ async fn a_wake_up_is_followed_by_a_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_first_in_line_asks_the_store() {
+async fn only_the_first_in_the_queue_sends_requests() {
     let lock = Scripted::default().acquire_answers(&[Answer::No]);
     let waiters: Vec<_> = (0..100)
         .map(|_| {
@@ -67,13 +67,13 @@ async fn only_the_first_in_line_asks_the_store() {
     assert_eq!(lock.queue().unwrap().len(), 1);
     waiters.iter().for_each(tokio::task::JoinHandle::abort);
     sleep(Duration::from_millis(1)).await;
-    assert!(lock.queue().unwrap().is_empty(), "waiters that are gone leave no place behind");
+    assert!(lock.queue().unwrap().is_empty(), "waiters that are gone leave no queue behind");
     assert!(lock.events().iter().all(|event| event == "waited cancelled"));
     assert_eq!(lock.events().len(), 100);
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_spent_in_line_counts() {
+async fn time_spent_in_the_queue_counts() {
     let lock = Scripted::default().acquire_answers(&[Answer::No]);
     let first = tokio::spawn({
         let lock = lock.clone();
@@ -88,7 +88,7 @@ async fn time_spent_in_line_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_asked_again_in_ever_longer_pauses() {
+async fn a_store_that_fails_is_tried_again_in_ever_longer_pauses() {
     let lock = Scripted::default().acquire_answers(&[Answer::Fails(Fault::Unavailable)]);
     let result = lock.acquire_with_retry("x", TTL, Retry::within(Duration::from_secs(10))).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unavailable), "the failure, not a timeout");
@@ -97,7 +97,7 @@ async fn a_store_that_fails_is_asked_again_in_ever_longer_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_get_better_is_returned_at_once() {
+async fn what_another_try_cannot_mend_is_returned_at_once() {
     let lock = Scripted::default().acquire_answers(&[Answer::Fails(Fault::Rejected)]);
     let from = Instant::now();
     let result = lock.acquire_with_retry("x", TTL, Retry::FOREVER).await;

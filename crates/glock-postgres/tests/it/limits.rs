@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_postgres::{
-    Fault, Lock, LockError, PostgresLock,
+    Fault, Invalid, Lock, LockError, PostgresLock,
     sqlx::postgres::{PgConnectOptions, PgSslMode},
 };
 use tokio::time::{Instant, sleep};
@@ -96,7 +96,10 @@ async fn a_server_that_cannot_be_used_says_why() {
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Rejected));
     for bad in ["", "no url", "redis://127.0.0.1", "postgres://127.0.0.1:port"] {
         let result = PostgresLock::connect(bad).await;
-        assert!(matches!(result, Err(LockError::Invalid { what: "url", .. })), "{bad}: {result:?}");
+        assert!(
+            matches!(result, Err(LockError::Invalid(Invalid { what: "url", .. }))),
+            "{bad}: {result:?}"
+        );
     }
     db.clean().await;
 }

@@ -1,14 +1,16 @@
 //! What only Redis can get wrong; the conformance suite has the rest.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod fake;
+#[path = "../support/mod.rs"]
 mod support;
 
-mod acl;
-mod answers;
-mod connections;
+mod access;
+mod caller_connection;
+mod expiry;
 mod fencing;
-mod given;
-mod keys;
+mod leaks;
+mod replies;
+mod runtimes;
 mod scripts;
 mod secrets;
+mod waiting;

@@ -5,9 +5,10 @@ use std::{error::Error, fmt::Write};
 use glock_redis::{Lock, LockError, RedisLock};
 use glock_testing::CANARY;
 
-use crate::{
-    fake::{Fake, Sent, error},
-    support::{LONG, id},
+use crate::support::{
+    LONG,
+    fake_server::{FakeServer, Sent, error},
+    id,
 };
 
 /// What a server says about a command that was renamed away.
@@ -28,7 +29,7 @@ fn shown(err: &LockError) -> String {
 
 #[tokio::test]
 async fn a_handshake_that_is_repeated_does_not_show_the_password() {
-    let fake = Fake::start(|sent| (sent[0] == "HELLO").then(|| error(&unknown(sent)))).await;
+    let fake = FakeServer::start(|sent| (sent[0] == "HELLO").then(|| error(&unknown(sent)))).await;
     let lock = RedisLock::new(fake.client("u", CANARY));
     let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
     assert!(fake.sent("HELLO")[0].contains(&CANARY.to_owned()), "it was sent");
@@ -38,7 +39,8 @@ async fn a_handshake_that_is_repeated_does_not_show_the_password() {
 
 #[tokio::test]
 async fn a_request_that_is_repeated_does_not_show_the_owner_token() {
-    let fake = Fake::start(|sent| sent[0].starts_with("EVAL").then(|| error(&unknown(sent)))).await;
+    let fake =
+        FakeServer::start(|sent| sent[0].starts_with("EVAL").then(|| error(&unknown(sent)))).await;
     let lock = RedisLock::new(fake.client("u", CANARY));
     let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
     let owner = &fake.sent("EVALSHA")[0][5];

@@ -1,15 +1,17 @@
-//! What takes servers of one's own, started from the program that `GLOCK_REDIS_SERVER` names.
+//! Tests that start servers of their own, from the program that `GLOCK_REDIS_SERVER` names.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod program;
-#[path = "../it/support.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 
-mod one;
+mod leaks;
+mod restart;
+mod round_trips;
+mod shortages;
 
 #[cfg(feature = "cluster")]
 mod cluster;
 #[cfg(feature = "sentinel")]
-mod sentinel;
-#[cfg(feature = "tokio-rustls-comp")]
+mod failover;
+#[cfg(feature = "tls")]
 mod tls;

@@ -1,4 +1,4 @@
-//! TLS: the given client's certificates count, and nothing is sent to whom they do not fit.
+//! TLS: the client's certificates count, and a server that they do not fit is sent nothing.
 
 use std::time::Duration;
 
@@ -8,10 +8,7 @@ use glock_redis::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::{
-    program::Private,
-    support::{LONG, SLACK, id},
-};
+use crate::support::{LONG, SOON, cluster::OwnServer, id};
 
 fn lock(port: u16, authority: Vec<u8>) -> RedisLock {
     let url = format!("rediss://127.0.0.1:{port}/");
@@ -24,7 +21,7 @@ fn lock(port: u16, authority: Vec<u8>) -> RedisLock {
 #[tokio::test]
 #[ignore = "needs openssl and the server's program: set GLOCK_REDIS_SERVER to its path"]
 async fn a_lock_works_over_tls() {
-    let (server, certificate) = Private::tls("IP:127.0.0.1").await;
+    let (server, certificate) = OwnServer::tls("IP:127.0.0.1").await;
     let (ours, theirs) = (lock(server.port, certificate.clone()), lock(server.port, certificate));
     let lease = theirs.acquire(&id("x"), LONG).await.unwrap();
     let lease = theirs.renew(&lease, LONG).await.unwrap();
@@ -32,16 +29,16 @@ async fn a_lock_works_over_tls() {
         let lease = ours.acquire_with_retry("x", LONG, Retry::FOREVER).await.unwrap();
         ours.release(&lease).await.unwrap();
     });
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(100)).await;
     theirs.release(&lease).await.unwrap();
-    timeout(SLACK, waiter).await.expect("woken by a message").unwrap();
+    timeout(SOON, waiter).await.expect("woken by a message").unwrap();
 }
 
 #[tokio::test]
 #[ignore = "needs openssl and the server's program: set GLOCK_REDIS_SERVER to its path"]
 async fn a_certificate_that_does_not_fit_is_rejected() {
-    let (server, _) = Private::tls("IP:127.0.0.1").await;
-    let (elsewhere, other) = Private::tls("DNS:elsewhere.example").await;
+    let (server, _) = OwnServer::tls("IP:127.0.0.1").await;
+    let (elsewhere, other) = OwnServer::tls("DNS:elsewhere.example").await;
     for (port, authority) in [(server.port, other.clone()), (elsewhere.port, other)] {
         let err = lock(port, authority).acquire(&id("x"), LONG).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
@@ -51,8 +48,8 @@ async fn a_certificate_that_does_not_fit_is_rejected() {
 #[tokio::test]
 #[ignore = "needs openssl and the server's program: set GLOCK_REDIS_SERVER to its path"]
 async fn tls_on_one_side_only_is_an_error_in_time() {
-    let (server, certificate) = Private::tls("IP:127.0.0.1").await;
-    let plain = Private::start(&[]).await;
+    let (server, certificate) = OwnServer::tls("IP:127.0.0.1").await;
+    let plain = OwnServer::start(&[]).await;
     let err = lock(plain.port, certificate).acquire(&id("x"), LONG).await.unwrap_err();
     assert!(matches!(err.fault(), Some(Fault::Rejected | Fault::Unavailable)), "{err:?}");
     let config = LockConfig::default().with_call_timeout(Duration::from_secs(2));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::{Fault, Lease, Lock, LockError};
+use glock_core::{Fault, Invalid, Lease, Lock, LockError};
 
 use super::{LONG, SLACK, assert_freed, id, take};
 use crate::{Fixture, ttl};
@@ -21,13 +21,13 @@ pub async fn ttls_out_of_range_reach_no_store<F: Fixture>(fixture: &F) {
     ] {
         let acquired = lock.acquire(&id("x"), bad).await;
         assert!(
-            matches!(acquired, Err(LockError::Invalid { what: "ttl", .. })),
+            matches!(acquired, Err(LockError::Invalid(Invalid { what: "ttl", .. }))),
             "{bad:?}: {acquired:?}"
         );
         assert_eq!(fixture.owner(&id("x")).await, None);
         let renewed = lock.renew(&lease, bad).await;
         assert!(
-            matches!(renewed, Err(LockError::Invalid { what: "ttl", .. })),
+            matches!(renewed, Err(LockError::Invalid(Invalid { what: "ttl", .. }))),
             "{bad:?}: {renewed:?}"
         );
         assert_eq!(fixture.owner(&id("held")).await.as_deref(), Some(lease.owner().reveal()));

@@ -12,24 +12,59 @@ pub struct Product {
     pub name: &'static str,
     /// The store that it stands for, such as "redis": the backend crate is `glock-{store}`.
     pub store: &'static str,
-    /// The image and the tag of its container.
+    /// The full name of its container's image, with the registry, and the tag.
     pub image: (&'static str, &'static str),
     pub(crate) recipe: &'static dyn Recipe,
 }
 
-/// All of them.
+/// All of them. The publishers' own images, so that no registry but theirs is asked.
 pub const PRODUCTS: &[Product] = &[
-    Product { name: "redis7", store: "redis", image: ("redis", "7"), recipe: &REDIS },
-    Product { name: "redis8", store: "redis", image: ("redis", "8"), recipe: &REDIS },
-    Product { name: "valkey8", store: "redis", image: ("valkey/valkey", "8.1"), recipe: &VALKEY },
-    Product { name: "postgres15", store: "postgres", image: ("postgres", "15"), recipe: &Postgres },
-    Product { name: "postgres18", store: "postgres", image: ("postgres", "18"), recipe: &Postgres },
-    Product { name: "etcd35", store: "etcd", image: ("etcd", "3.5"), recipe: &Etcd },
-    Product { name: "consul1", store: "consul", image: ("consul", "1.8"), recipe: &Consul },
+    Product {
+        name: "redis7",
+        store: "redis",
+        image: ("docker.io/library/redis", "7.0.15"),
+        recipe: &REDIS,
+    },
+    Product {
+        name: "redis8",
+        store: "redis",
+        image: ("docker.io/library/redis", "8.0.2"),
+        recipe: &REDIS,
+    },
+    Product {
+        name: "valkey8",
+        store: "redis",
+        image: ("docker.io/valkey/valkey", "8.1.1"),
+        recipe: &VALKEY,
+    },
+    Product {
+        name: "postgres15",
+        store: "postgres",
+        image: ("docker.io/library/postgres", "15.18"),
+        recipe: &Postgres,
+    },
+    Product {
+        name: "postgres18",
+        store: "postgres",
+        image: ("docker.io/library/postgres", "18.6"),
+        recipe: &Postgres,
+    },
+    Product {
+        name: "etcd35",
+        store: "etcd",
+        image: ("quay.io/coreos/etcd", "v3.5.16"),
+        recipe: &Etcd,
+    },
+    Product {
+        name: "consul1",
+        store: "consul",
+        image: ("docker.io/library/consul", "1.8.7"),
+        recipe: &Consul,
+    },
     Product {
         name: "zookeeper3",
         store: "zookeeper",
-        image: ("zookeeper", "3.9"),
+        image: ("docker.io/library/zookeeper", "3.9.3"),
         recipe: &ZooKeeper,
     },
 ];

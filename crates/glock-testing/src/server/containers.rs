@@ -124,6 +124,10 @@ impl Container {
     }
 
     async fn ask_version(&self) -> Result<String, ServerError> {
+        let stated = self.product.recipe.stated_version(self.addr).await;
+        if let Some(version) = stated.map_err(self.failed("ask"))? {
+            return Ok(version);
+        }
         let question = ExecCommand::new([self.product.recipe.program(), "--version"]);
         let mut answer = self.inner.exec(question).await.map_err(self.failed("ask"))?;
         let text = answer.stdout_to_vec().await.map_err(self.failed("ask"))?;

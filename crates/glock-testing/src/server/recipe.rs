@@ -31,6 +31,14 @@ pub(crate) trait Recipe: Debug + Send + Sync {
     /// Another process may have taken the port between its choice and the start.
     async fn is_ready(&self, addr: SocketAddr, own: Option<Own<'_>>) -> io::Result<bool>;
 
+    /// The version that a running server states itself; none where only its program does.
+    ///
+    /// Images differ in how their program is called.
+    #[cfg_attr(not(feature = "containers"), expect(dead_code, reason = "for containers only"))]
+    async fn stated_version(&self, _addr: SocketAddr) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Makes a local server's data directory, once in its life.
     async fn prepare(&self, _bin: &Path, _home: &Home, _secret: &str) -> Result<(), ServerError> {
         Ok(())

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::server::{
     home::Home,
-    recipe::{ContainerSetup, Own, Recipe, spare_disk},
+    recipe::{ContainerSetup, Own, Recipe, spare_disk, version_in},
 };
 
 /// One server that is an ensemble by itself.
@@ -32,7 +32,7 @@ const CONFIG: &str = "zoo.cfg";
 
 /// In an image that has the project's own scripts alone, one that is called like the local binary.
 const SHIM: &str = r#"command -v zk-server > /dev/null || {
-  printf '#!/bin/sh\n[ "$1" = --version ] && exec zkServer.sh version\nexec zkServer.sh start-foreground "$@"\n' > /usr/local/bin/zk-server
+  printf '#!/bin/sh\nexec zkServer.sh start-foreground "$@"\n' > /usr/local/bin/zk-server
   chmod 755 /usr/local/bin/zk-server
 }
 printf "$1" > /tmp/zoo.cfg && exec zk-server /tmp/zoo.cfg"#;
@@ -75,6 +75,16 @@ impl Recipe for ZooKeeper {
         let settings = ask(addr, "conf").await?;
         Ok(settings.contains(&home) || settings.contains(&own.home.path().display().to_string()))
     }
+
+    async fn stated_version(&self, addr: SocketAddr) -> io::Result<Option<String>> {
+        Ok(version_of(&ask(addr, "srvr").await?).map(ToOwned::to_owned))
+    }
+}
+
+/// The number in a line such as `Zookeeper version: 3.9.3-c26634f, built on 2024-10-17`.
+fn version_of(answer: &str) -> Option<&str> {
+    let found = version_in(answer)?;
+    found.split(|letter: char| !letter.is_ascii_digit() && letter != '.').next()
 }
 
 /// Said either way, because the program that is started may have an opinion of its own.
@@ -91,4 +101,17 @@ async fn ask(addr: SocketAddr, command: &str) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_from_what_the_server_states() {
+        let released = "Zookeeper version: 3.9.3-c26634f34490bb0e, built on 2024-10-17 23:21 UTC\nMode: standalone\n";
+        assert_eq!(version_of(released), Some("3.9.3"));
+        assert_eq!(version_of("Zookeeper version: 3.9.3, built on 2026-03-08"), Some("3.9.3"));
+        assert_eq!(version_of("srvr is not executed because it is not in the whitelist."), None);
+    }
 }

@@ -1,6 +1,0 @@
--- Who has the lock. KEYS: the lock. Returns {label, token, ms left}, or nil if it is free.
-local owner, token, label = unpack(redis.call('HMGET', KEYS[1], 'owner', 'fence', 'holder'))
-if not owner then
-  return false
-end
-return {label, token, redis.call('PTTL', KEYS[1])}
