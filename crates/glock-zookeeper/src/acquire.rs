@@ -12,14 +12,14 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, Mul
 use crate::{
     client::Client,
     commands::{RETRY_PAUSE, add_hold, commit, create_namespace, is_held, retry_read},
-    error::{error, in_doubt, is_unknown},
+    error::{ambiguous, error, is_unknown},
     schema::{self, OwnerNode},
     session::{Cleanup, Session},
 };
 
 /// One attempt to take a lock. It sends further requests while replies are lost, each with an owner
 /// token of its own: a request may arrive long after its connection is gone, and could then not be
-/// told from the hold that its repeat took.
+/// distinguished from the hold that its repeat took.
 pub(crate) struct AcquireAttempt {
     client: Arc<Client>,
     id: LockId,
@@ -44,7 +44,7 @@ enum AcquireReply {
     /// not be sent again.
     Lost(Error),
     /// There is a hold or there may be one, and no more could be found out.
-    InDoubt(Error),
+    Ambiguous(Error),
 }
 
 /// The transaction that fits what is there already.
@@ -96,7 +96,7 @@ impl AcquireAttempt {
                 }
                 // `pending` is dropped: what the request may still create is deleted.
                 Ok(AcquireReply::Lost(err)) => last = err,
-                Ok(AcquireReply::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
+                Ok(AcquireReply::Ambiguous(err)) => return Err(ambiguous(Action::Acquire, err)),
                 Err(err) => {
                     if !is_unknown(&err) {
                         pending.absent();
@@ -154,7 +154,7 @@ async fn acquire(
                     return Ok(match own_fence(session, node).await {
                         Ok(Some(fence)) => AcquireReply::Granted(fence),
                         Ok(None) => AcquireReply::Lost(source),
-                        Err(err) => AcquireReply::InDoubt(err),
+                        Err(err) => AcquireReply::Ambiguous(err),
                     });
                 }
                 Err(MultiWriteError::RequestFailed { source }) => return Err(source),
@@ -216,7 +216,7 @@ async fn granted(
             Ok(Some(fence)) => Ok(AcquireReply::Granted(fence)),
             // An operator has deleted it.
             Ok(None) => Err(Error::RuntimeInconsistent),
-            Err(err) => Ok(AcquireReply::InDoubt(err)),
+            Err(err) => Ok(AcquireReply::Ambiguous(err)),
         },
     }
 }

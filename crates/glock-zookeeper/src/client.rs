@@ -122,17 +122,17 @@ async fn release(
     mut node: OwnerNode,
     fence: FencingToken,
 ) -> Result<bool, Error> {
-    let mut in_doubt = false;
+    let mut ambiguous = false;
     loop {
         match commands::delete_hold(session, &node).await {
             Ok(true) => return Ok(true),
             Ok(false) => match commands::find_generation(session, &node.paths, fence).await? {
                 Some(found) if found != node.generation => node.generation = found,
                 // It is another owner's, or gone: after a lost reply, that request has deleted it.
-                _ => return Ok(in_doubt),
+                _ => return Ok(ambiguous),
             },
             Err(err) if is_unknown(&err) && !session.is_over() => {
-                in_doubt = true;
+                ambiguous = true;
                 time::sleep(RETRY_PAUSE).await;
             }
             Err(err) => return Err(err),

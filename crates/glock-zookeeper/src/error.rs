@@ -12,7 +12,7 @@ pub(crate) fn error(action: Action, err: Error) -> LockError {
 
 /// The reply to a request was lost, and so was the reply to the look for its effect: whatever `err`
 /// means for the look, the request may have been carried out.
-pub(crate) fn in_doubt(action: Action, err: Error) -> LockError {
+pub(crate) fn ambiguous(action: Action, err: Error) -> LockError {
     LockError::backend(backend::ZOOKEEPER, action, Fault::Unknown, err)
 }
 

@@ -85,9 +85,9 @@ pub(crate) async fn leave_known(session: &Session, paths: &LockPaths, name: &str
 pub(crate) async fn leave_unknown(session: &Session, paths: &LockPaths, waiter: &OwnerToken) {
     let mut probe = LateRequestProbe::new(session.in_flight_max);
     while !session.is_over() {
-        let asked_at = Instant::now();
+        let sent_at = Instant::now();
         match delete_all(session, paths, waiter).await {
-            Ok(0) if probe.found_nothing(asked_at) => return,
+            Ok(0) if probe.found_nothing(sent_at) => return,
             Ok(0) => {}
             Ok(_) => continue,
             Err(err) if is_rejected(&err) => return warn_undeletable(&paths.queue(), &err),

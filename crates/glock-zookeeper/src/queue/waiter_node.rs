@@ -10,7 +10,7 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult};
 
 use crate::{
     commands::{commit, create_namespace},
-    error::{error, in_doubt, is_unknown},
+    error::{ambiguous, error, is_unknown},
     queue::{
         leave::{delete_empty_queue, leave_known, leave_unknown},
         list::nodes_of,
@@ -46,7 +46,7 @@ enum Created {
     /// The reply was lost, and there is no node by now. The request may still be in flight.
     Lost(Error),
     /// The reply was lost, and so was the reply to the look for the node.
-    InDoubt(Error),
+    Ambiguous(Error),
 }
 
 /// More often than other waiters, and the deletion of empty queues, get in each other's way.
@@ -73,7 +73,7 @@ impl WaiterNode {
                 }
                 // Each of these is dropped as a node that may be there.
                 Ok(Created::Lost(err)) => last = err,
-                Ok(Created::InDoubt(err)) => return Err(in_doubt(Action::Acquire, err)),
+                Ok(Created::Ambiguous(err)) => return Err(ambiguous(Action::Acquire, err)),
                 Err(err) => {
                     node.is_gone = !is_unknown(&err);
                     return Err(error(Action::Acquire, err));
@@ -145,7 +145,7 @@ impl WaiterNode {
                             Created::Done
                         }
                         Ok(None) => Created::Lost(err),
-                        Err(err) => Created::InDoubt(err),
+                        Err(err) => Created::Ambiguous(err),
                     });
                 }
                 err => return Err(err),

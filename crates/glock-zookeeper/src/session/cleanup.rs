@@ -69,10 +69,10 @@ impl Worker for Cleanup {
 async fn delete(session: Arc<Session>, Due { node, was_granted }: Due) {
     let mut probe = LateRequestProbe::new(session.in_flight_max);
     while !session.is_over() {
-        let asked_at = Instant::now();
+        let sent_at = Instant::now();
         match commands::delete_hold(&session, &node).await {
             Ok(true) => break,
-            Ok(false) if was_granted || probe.found_nothing(asked_at) => break,
+            Ok(false) if was_granted || probe.found_nothing(sent_at) => break,
             // It ends with the session, which must not be kept open for it.
             Err(err) if is_rejected(&err) => {
                 warn_undeletable(&node.paths.lock(), &err);

@@ -31,15 +31,15 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session that was requested at `asked_at`, on the driver's runtime.
+    /// A session that was requested at `sent_at`, on the driver's runtime.
     pub(crate) fn new(
         client: Client,
-        asked_at: Instant,
+        sent_at: Instant,
         in_flight_max: Duration,
         node_options: Arc<NodeOptions>,
     ) -> Self {
         Self {
-            liveness: SessionLiveness::new(asked_at, client.session_timeout()),
+            liveness: SessionLiveness::new(sent_at, client.session_timeout()),
             client,
             holds: Arc::default(),
             waiters: LocalWaiters::new(),

@@ -50,12 +50,12 @@ const LATE: u32 = 8;
 const HEARTBEAT: u32 = 8;
 
 impl SessionLiveness {
-    /// The liveness of a session that was requested at `asked_at` and granted `timeout`.
-    pub(crate) fn new(asked_at: Instant, timeout: Duration) -> Self {
-        let writes = Writes { confirmed: [asked_at].into(), last_sent: asked_at, stalled: None };
-        let (deadline, writes) = (SessionDeadline::new(asked_at), Mutex::new(writes));
+    /// The liveness of a session that was requested at `sent_at` and granted `timeout`.
+    pub(crate) fn new(sent_at: Instant, timeout: Duration) -> Self {
+        let writes = Writes { confirmed: [sent_at].into(), last_sent: sent_at, stalled: None };
+        let (deadline, writes) = (SessionDeadline::new(sent_at), Mutex::new(writes));
         let liveness = Self { timeout, deadline, writes };
-        liveness.extend(Some(asked_at), asked_at);
+        liveness.extend(Some(sent_at), sent_at);
         liveness
     }
 

@@ -149,10 +149,10 @@ async fn connect(
     limit: Duration,
     node_options: Arc<NodeOptions>,
 ) -> Result<Arc<Session>, Error> {
-    let asked_at = Instant::now();
+    let sent_at = Instant::now();
     let client = connector.connect(cluster).await?;
     let states = client.state_watcher();
-    let session = Session::new(client, asked_at, in_flight_max(limit), node_options);
+    let session = Session::new(client, sent_at, in_flight_max(limit), node_options);
     let session = Arc::new(session);
     tokio::spawn(watch_state(states, Arc::downgrade(&session)));
     Ok(session)

@@ -57,10 +57,10 @@ async fn two_clients_may_pass_a_lease_to_and_fro() {
     let clients = [store.client().await, store.client().await];
     let id = LockId::new("x").unwrap();
     let mut lease = clients[0].acquire(&id, TTL).await.unwrap();
-    for turn in 1..=10_usize {
+    for round in 1..=10_usize {
         let text: Lease = lease.to_secret_text().parse().unwrap();
-        lease = clients[turn % 2].renew(&text, TTL).await.unwrap();
-        assert_eq!(store.nodes(&id).await.len(), 2, "one hold after transfer {turn}");
+        lease = clients[round % 2].renew(&text, TTL).await.unwrap();
+        assert_eq!(store.nodes(&id).await.len(), 2, "one hold after transfer {round}");
     }
     clients[1].release(&lease).await.unwrap();
     assert_eq!(store.nodes(&id).await.len(), 0);

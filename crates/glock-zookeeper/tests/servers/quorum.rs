@@ -78,19 +78,19 @@ async fn contend(
             drop(guard);
             continue;
         }
-        let (releasing, asked) = (hold.releasing(), Instant::now());
+        let (releasing, began) = (hold.releasing(), Instant::now());
         match guard.release().await {
             Ok(()) => releasing.released(),
-            Err(err) => troubles.lock().unwrap().push((asked, asked.elapsed(), err)),
+            Err(err) => troubles.lock().unwrap().push((began, began.elapsed(), err)),
         }
     }
 }
 
 /// Only calls around the harm fail, in time, and because of the servers.
 fn expect_excused(troubles: &Troubles, harmed: Instant, limit: Duration) {
-    for (asked, took, err) in troubles.lock().unwrap().iter() {
+    for (began, took, err) in troubles.lock().unwrap().iter() {
         let (from, until) = (harmed.checked_sub(limit).unwrap(), harmed + HEALED);
-        assert!((from..until).contains(asked), "failed without a cause: {err:?}");
+        assert!((from..until).contains(began), "failed without a cause: {err:?}");
         assert!(*took < limit + LATE, "failed only after {took:?}: {err:?}");
         // The session may have been over at the election's end.
         let gone = matches!(err, LockError::NotHeld { .. });
@@ -253,8 +253,8 @@ async fn without_a_quorum_calls_end_in_time_and_holds_are_lost() {
 
 /// Every call returns in time, and says that the servers failed.
 async fn expect_failures(lock: &ZooKeeperLock, lease: &Lease, limit: Duration) {
-    let (z, asked) = ("z".parse().unwrap(), Instant::now());
-    let timed = |result: Result<(), LockError>| (result, asked.elapsed());
+    let (z, began) = ("z".parse().unwrap(), Instant::now());
+    let timed = |result: Result<(), LockError>| (result, began.elapsed());
     let results: [(Result<(), LockError>, Duration); 4] = tokio::join!(
         async { timed(lock.acquire(&z, TTL).await.map(drop)) },
         async { timed(lock.renew(lease, TTL).await.map(drop)) },
