@@ -1,8 +1,8 @@
 //! A lock on ZooKeeper beside the bare driver sending the same transactions, on the servers that
 //! `GLOCK_ZOOKEEPER_URL` names.
 //!
-//! Both take a lock by four operations: two ephemeral nodes, and a queue made and deleted, so that
-//! nobody gets in before those who wait. What the latter two cost by hand is printed beneath: some
+//! Both take a lock by four operations: two ephemeral nodes, and a queue created and deleted, so that
+//! no newcomer gets in before the waiters. What the latter two cost by hand is printed beneath: some
 //! 10 µs, or 3 % of a pair, on one server.
 
 use std::{
@@ -20,7 +20,7 @@ use glock_zookeeper::{
 };
 use tokio::time::Instant;
 
-/// What an engineer would type who wants nobody to get in before those who wait: the same
+/// The same by hand, for an engineer who wants no newcomer to overtake the waiters: the same
 /// transactions, and a watch.
 #[derive(Clone)]
 struct ByHand {
@@ -86,7 +86,7 @@ impl Raw for ByHand {
     }
 
     async fn heard(&self, listener: &mut Self::Listener) {
-        // A watch is good for one event; the bench listens anew in each turn.
+        // A watch fires once; the bench listens again in each turn.
         if let Some(listener) = listener.take() {
             listener.changed().await;
         }

@@ -10,9 +10,9 @@ pub(crate) fn error(action: Action, err: Error) -> LockError {
     LockError::backend(backend::ZOOKEEPER, action, fault(&err), err)
 }
 
-/// An answer was lost, and so was the look for what has become of the request: whatever `err` means
-/// for the latter, it may have been carried out.
-pub(crate) fn doubt(action: Action, err: Error) -> LockError {
+/// The reply to a request was lost, and so was the reply to the look for its effect: whatever `err`
+/// means for the look, the request may have been carried out.
+pub(crate) fn ambiguous(action: Action, err: Error) -> LockError {
     LockError::backend(backend::ZOOKEEPER, action, Fault::Unknown, err)
 }
 
@@ -27,9 +27,9 @@ pub(crate) fn fault(err: &Error) -> Fault {
         | Error::Unimplemented
         // The namespace is an ephemeral node.
         | Error::NoChildrenForEphemerals
-        // The connect string's own path does not exist: all others are made.
+        // The connect string's own path does not exist: all others are created.
         | Error::NoNode => Fault::Rejected,
-        // Sent to no server, or refused by one; or ended together with its session.
+        // It was not sent, or was refused; or its session ended, and its effect with it.
         Error::NoHosts
         | Error::Timeout
         | Error::NotReadOnly
@@ -40,30 +40,28 @@ pub(crate) fn fault(err: &Error) -> Fault {
     }
 }
 
-/// Whether the servers will refuse it as often as it is asked for.
+/// Whether the servers will refuse the request again.
 pub(crate) fn is_rejected(err: &Error) -> bool {
     fault(err) == Fault::Rejected
 }
 
-/// Whether the request may or may not have been carried out, and is worth another try.
+/// Whether the request may have been carried out. Another try may help.
 pub(crate) fn is_unknown(err: &Error) -> bool {
     fault(err) == Fault::Unknown
 }
 
-/// Tells whoever reads the log of a node that should be deleted and may not be: nobody else hears of
-/// it, and it stays until its session is over. What names an owner is not to be told.
-pub(crate) fn tell_undeletable(path: &str, err: &Error) {
+/// Logs that a node could not be deleted for lack of permission: no caller waits for it, and it stays
+/// until its session is over. `path` must not contain an owner token.
+pub(crate) fn warn_undeletable(path: &str, err: &Error) {
     tracing::warn!(path, error = %err, "a node may not be deleted, and stays as long as its session");
 }
 
-/// A server could not be reached in time, so nothing was sent.
-pub(crate) fn unreachable(action: Action, last: Option<Error>) -> LockError {
+/// No session could be opened in time, so nothing was sent. `failed` is the last failure.
+pub(crate) fn unreachable(action: Action, failed: Option<Error>) -> LockError {
     // Credentials that are refused are refused again.
-    let fault = match last.as_ref().map(fault) {
-        Some(Fault::Rejected) => Fault::Rejected,
-        _ => Fault::Unavailable,
-    };
-    let source: BoxError = match last {
+    let rejected = failed.as_ref().is_some_and(is_rejected);
+    let fault = if rejected { Fault::Rejected } else { Fault::Unavailable };
+    let source: BoxError = match failed {
         Some(err) => Box::new(NoSession(err)),
         None => "no server answered in time; check the addresses and the quorum".into(),
     };
@@ -91,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_connection_is_an_unknown_outcome_and_a_refusal_is_none() {
+    fn a_lost_connection_is_an_unknown_outcome_and_a_refusal_is_not() {
         assert_eq!(fault(&Error::ConnectionLoss), Fault::Unknown);
         assert_eq!(fault(&Error::ClientClosed), Fault::Unknown);
         assert_eq!(fault(&Error::NoAuth), Fault::Rejected);

@@ -4,29 +4,19 @@
 
 mod lock;
 
-mod calls;
-mod error;
+mod acquire;
+mod client;
+mod commands;
 mod renew;
-mod take;
 mod wait;
+mod watch;
 
-mod claim;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-mod fake;
-mod keeper;
-mod leave;
-mod ledger;
-mod line;
-mod manner;
-mod nodes;
-mod places;
-mod pulse;
+mod error;
+mod queue;
 mod schema;
-mod search;
 mod session;
 
-// The one glob: every store's crate re-exports the whole contract.
+// The one glob: each store re-exports the whole contract.
 pub use glock_core::contract::*;
 pub use zookeeper_client;
 

@@ -1,4 +1,4 @@
-//! `ZooKeeperLock`: a lock is two ephemeral nodes, made and deleted together.
+//! `ZooKeeperLock`: a lock is two ephemeral nodes, created and deleted together.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, Call, FnAttempt, LockHooks, WaitQueue},
+    toolkit::{BoxFuture, LockHooks},
 };
 use zookeeper_client::{Acl, Connector};
 
 use crate::{
-    calls::{Calls, Owners, Subject},
-    manner::Manner,
-    session::Sessions,
+    acquire::AcquireAttempt,
+    client::{Client, LeaseRef},
+    session::{NodeOptions, Sessions},
     wait,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 /// See the [crate's front page](crate) for what it promises and what it leaves behind.
 #[derive(Clone)]
 pub struct ZooKeeperLock {
-    calls: Arc<Calls>,
+    client: Arc<Client>,
     settings: Settings,
 }
 
@@ -47,10 +47,10 @@ impl ZooKeeperLock {
     /// that exists, `zk1:2181/app`. No I/O: a session is opened on first use, and another whenever
     /// one is over.
     ///
-    /// Credentials and TLS are the connector's. Its session time-out is ours
-    /// ([`with_session_timeout`](Self::with_session_timeout)), and its connection's time-out the
-    /// driver's own part of that, as the proof of life counts on its pings. A session to take up again, or
-    /// one that outlives its client (`with_session`, `with_detached`), does not go with locks.
+    /// Credentials and TLS are the connector's. Its session time-out is replaced by ours
+    /// ([`with_session_timeout`](Self::with_session_timeout)), and its connection time-out by the
+    /// driver's own part of that, because it sets the interval of the driver's pings. Do not use
+    /// `with_session` or `with_detached`: a session must neither be resumed nor outlive its client.
     pub fn new(connector: Connector, cluster: impl Into<Arc<str>>) -> Self {
         let settings = Settings {
             config: LockConfig::default(),
@@ -72,10 +72,10 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.config = config))
     }
 
-    /// Asks the servers for another session time-out than 10 s: how long the locks of a client
-    /// stay after it has died. They grant 2 to 20 of their ticks, whatever is asked for.
+    /// Requests another session time-out than 10 s: how long the locks of a client stay after it has
+    /// died. The servers grant 2 to 20 of their ticks, whatever is requested.
     ///
-    /// A holder that cannot reach a quorum for half of it takes its locks for lost.
+    /// A holder that cannot reach a quorum for half of it counts its locks as lost.
     ///
     /// # Errors
     ///
@@ -88,14 +88,14 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.session_timeout = timeout))
     }
 
-    /// Makes nodes with these permissions.
+    /// Creates nodes with these permissions.
     ///
-    /// Unless this is called, nodes are for the identity of the session that made them (`auth`),
-    /// and for everybody only if the session has none.
+    /// Unless this is called, nodes are for the identity of the session that created them (`auth`),
+    /// and for everyone only if the session has none.
     ///
     /// # Errors
     ///
-    /// [`LockError::Invalid`] if there are none, as nobody could use such a lock.
+    /// [`LockError::Invalid`] if there are none, as no client could use such a lock.
     pub fn with_acls(self, acls: impl Into<Vec<Acl>>) -> Result<Self, LockError> {
         let acls = acls.into();
         if acls.is_empty() {
@@ -104,8 +104,8 @@ impl ZooKeeperLock {
         Ok(self.with(|settings| settings.acls = Some(acls)))
     }
 
-    /// Makes queues persistent nodes, for servers without container nodes. Found out by itself where
-    /// the servers say so.
+    /// Creates queues as persistent nodes, for servers without container nodes. Not needed where such
+    /// servers say so: the client then finds out by itself.
     #[must_use]
     pub fn with_persistent_queues(self) -> Self {
         self.with(|settings| settings.persistent_queues = true)
@@ -114,25 +114,15 @@ impl ZooKeeperLock {
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings;
         change(&mut settings);
-        Self::build(self.calls.sessions.connector().clone(), settings)
+        Self::build(self.client.sessions.connector().clone(), settings)
     }
 
     fn build(connector: Connector, settings: Settings) -> Self {
         let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
-        let manner = Manner::new(acls.clone(), config.holder.clone(), *persistent_queues);
-        let (cluster, manner) = (Arc::clone(cluster), Arc::new(manner));
-        let limit = config.call_timeout;
-        let calls = Calls {
-            sessions: Sessions::new(connector, cluster, *session_timeout, limit, manner),
-            namespace: config.namespace.clone(),
-            limit,
-            arrivals: WaitQueue::new(),
-        };
-        Self { calls: Arc::new(calls), settings }
-    }
-
-    fn call(&self, action: Action) -> Call {
-        Call::new(backend::ZOOKEEPER, action, self.calls.limit)
+        let (cluster, limit) = (Arc::clone(cluster), config.call_timeout);
+        let options = NodeOptions::new(acls.clone(), config.holder.clone(), *persistent_queues);
+        let sessions = Sessions::new(connector, cluster, *session_timeout, limit, options);
+        Self { client: Arc::new(Client::new(sessions, config)), settings }
     }
 }
 
@@ -145,8 +135,9 @@ impl Lock for ZooKeeperLock {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(TTL_MIN);
         // A dead client's session ends at the first tick of the leader after its time-out, and the
-        // leader may have heard of it half a tick late. A tick is at most half of the time-out.
-        capabilities.expiry_lag = self.calls.sessions.timeout() * 7 / 4;
+        // leader may have learned of its last request half a tick late. A tick is at most half of the
+        // time-out.
+        capabilities.expiry_lag = self.client.sessions.timeout() * 7 / 4;
         capabilities.clock = Clock::Session;
         capabilities.waiting = Waiting::Pushed;
         capabilities.fairness = Fairness::Store;
@@ -155,30 +146,28 @@ impl Lock for ZooKeeperLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (calls, id, owners) = (Arc::clone(&self.calls), id.clone(), Owners::default());
-        let undo = undo(&self.calls, owners.clone());
-        let work = async move { calls.acquire(id, owners, ttl).await };
-        self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
+        let attempt = AcquireAttempt::new(&self.client, id, ttl);
+        self.client.call(Action::Acquire).acquire(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let (calls, subject) = (Arc::clone(&self.calls), Subject::of(lease));
-        self.call(Action::Renew).run(async move { calls.renew(subject, ttl).await }).await
+        let (client, lease) = (Arc::clone(&self.client), LeaseRef::of(lease));
+        self.client.call(Action::Renew).run(async move { client.renew(lease, ttl).await }).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
-        let (calls, subject) = (Arc::clone(&self.calls), Subject::of(lease));
-        self.call(Action::Release).run(async move { calls.release(subject).await }).await
+        let (client, lease) = (Arc::clone(&self.client), LeaseRef::of(lease));
+        self.client.call(Action::Release).run(async move { client.release(lease).await }).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
-        wait::until_free(&self.calls, id, max).await
+        wait::until_free(&self.client, id, max).await
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        let (calls, id) = (Arc::clone(&self.calls), id.clone());
-        self.call(Action::Inspect).run(async move { calls.inspect(&id).await }).await
+        let (client, id) = (Arc::clone(&self.client), id.clone());
+        self.client.call(Action::Inspect).run(async move { client.inspect(&id).await }).await
     }
 }
 
@@ -190,37 +179,22 @@ impl LockHooks for ZooKeeperLock {
         ttl: Duration,
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
-        Some(Box::pin(async move {
-            let ttl = self.capabilities().ttl(ttl)?;
-            wait::Waiter::new(self, &self.calls, id, ttl, retry).acquire().await
-        }))
+        Some(Box::pin(wait::in_queue(&self.client, id, ttl, retry)))
     }
 
     async fn ended(&self, lease: &Lease) {
         match lease.session() {
             Some(session) => session.expired().await,
-            // Of another client: the next renewal finds out.
+            // Another client's session: the next renewal finds out.
             None => std::future::pending().await,
         }
-    }
-}
-
-/// Ends a hold that nobody learned of.
-pub(crate) fn undo(
-    calls: &Arc<Calls>,
-    owners: Owners,
-) -> impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone + Send + 'static {
-    let calls = Arc::clone(calls);
-    move || {
-        calls.take_back(&owners);
-        std::future::ready(Ok(()))
     }
 }
 
 impl fmt::Debug for ZooKeeperLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZooKeeperLock")
-            .field("sessions", &self.calls.sessions)
+            .field("sessions", &self.client.sessions)
             .field("config", &self.settings.config)
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! Renewing a lease: of this client, or of another one, whose hold moves to this one's session.
+//! Renewing a lease: a hold of this client, or of another one, which moves to this one's session.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,47 +7,50 @@ use tokio::time::{self, Instant};
 use zookeeper_client::Error;
 
 use crate::{
-    calls::{Calls, Subject},
+    client::{Client, LeaseRef},
+    commands::{self, RETRY_PAUSE},
     error::{error, is_unknown},
-    ledger::Proof,
-    nodes::{self, FLAP_PAUSE},
-    schema::Place,
-    session::Session,
+    schema::{LockPaths, OwnerNode},
+    session::{Cleanup, Session},
 };
 
-/// What became of one try.
+/// The outcome of one try.
 enum Renewed {
     Done,
     /// The hold has ended.
     Over,
-    /// The proof of this generation is gone; another one may be there.
+    /// The owner node of this generation is gone; another one may be there.
     Gone(u32),
 }
 
-impl Calls {
-    pub(crate) async fn renew(&self, subject: Subject, ttl: Duration) -> Result<Lease, LockError> {
+impl Client {
+    pub(crate) async fn renew(&self, lease: LeaseRef, ttl: Duration) -> Result<Lease, LockError> {
         // All leases of a session ended with it, whatever the servers still have of them.
-        if subject.session_deadline.as_ref().is_some_and(SessionDeadline::has_expired) {
-            return Err(subject.not_held());
+        if lease.session_deadline.as_ref().is_some_and(SessionDeadline::has_expired) {
+            return Err(lease.not_held());
         }
-        let session = self.session(Action::Renew).await?;
-        let place = self.place(&subject.id);
+        let session = self.sessions.get(Action::Renew).await?;
+        let paths = self.paths(&lease.id);
         let mut gone = None;
         loop {
             let sent_at = Instant::now();
-            let renewed = if let Some(proof) = session.ledger.held(&place, &subject.owner) {
-                extend(&session, &proof, sent_at + ttl).await
+            let renewed = if let Some(node) = session.holds.held(&paths, &lease.owner) {
+                extend(&session, &node, sent_at + ttl).await
             } else {
-                // For as long as the client that it was granted to may count on it, if that is more.
-                let end = sent_at + ttl.max(subject.ttl);
-                adopt(&session, &place, &subject, end, gone).await
+                // The client that it was granted to may rely on its TTL, if that is longer.
+                let end = sent_at + ttl.max(lease.ttl);
+                transfer(&session, &paths, &lease, end, gone).await
             };
             match renewed {
-                Ok(Renewed::Done) => return Ok(lease(&session, subject, sent_at, ttl)),
-                Ok(Renewed::Over) => return Err(subject.not_held()),
+                Ok(Renewed::Done) => {
+                    let LeaseRef { id, owner, fence, .. } = lease;
+                    let lease = Lease::granted(id, owner, fence, sent_at, ttl);
+                    return Ok(lease.bound_to(session.liveness.deadline().clone()));
+                }
+                Ok(Renewed::Over) => return Err(lease.not_held()),
                 Ok(Renewed::Gone(generation)) => gone = Some(generation),
                 Err(err) if is_unknown(&err) && !session.is_over() => {
-                    time::sleep(FLAP_PAUSE).await;
+                    time::sleep(RETRY_PAUSE).await;
                 }
                 Err(err) => return Err(error(Action::Renew, err)),
             }
@@ -56,60 +59,55 @@ impl Calls {
 }
 
 /// Renews a hold of this session.
-async fn extend(session: &Session, proof: &Proof, end: Instant) -> Result<Renewed, Error> {
-    match nodes::is_there(session, proof).await {
-        Ok(true) if session.ledger.renew(proof, end) => Ok(Renewed::Done),
+async fn extend(session: &Session, node: &OwnerNode, end: Instant) -> Result<Renewed, Error> {
+    match commands::is_held(session, node).await {
+        Ok(true) if session.holds.renew(node, end) => Ok(Renewed::Done),
         Ok(true) | Err(Error::SessionExpired) => Ok(Renewed::Over),
         Ok(false) => {
-            // Gone, or moved away by a renewal elsewhere.
-            session.ledger.remove(proof);
-            Ok(Renewed::Gone(proof.generation))
+            // It has ended, or another client has moved it.
+            session.holds.remove(node);
+            Ok(Renewed::Gone(node.generation))
         }
         Err(err) => Err(err),
     }
 }
 
-/// Moves the hold of another client to this session. The proof of generation `gone` was not there.
-async fn adopt(
+/// Moves the hold of another client to this session. The owner node of generation `gone` is gone.
+async fn transfer(
     session: &Arc<Session>,
-    place: &Place,
-    subject: &Subject,
+    paths: &LockPaths,
+    lease: &LeaseRef,
     end: Instant,
     gone: Option<u32>,
 ) -> Result<Renewed, Error> {
-    let generation = match nodes::find(session, place, subject.fence).await? {
-        // The hold is another owner's if its proof is still not there.
+    let generation = match commands::find_generation(session, paths, lease.fence).await? {
+        // The hold is another owner's if its owner node is still not there.
         Some(generation) if gone != Some(generation) => generation,
         _ => return Ok(Renewed::Over),
     };
-    let from = Proof { place: place.clone(), generation, owner: subject.owner.clone() };
-    // It ran out here, and is about to be deleted.
-    if session.ledger.is_over(&from) {
+    let mut from = OwnerNode::new(paths.clone(), lease.owner.clone());
+    from.generation = generation;
+    // It was this client's, has run out, and is about to be deleted.
+    if session.holds.is_over(&from) {
         return Ok(Renewed::Over);
     }
-    let to = Proof { generation: generation.saturating_add(1), ..from.clone() };
-    let claim = session.ledger.claim(session, to, end).lasting();
-    match nodes::adopt(session, &from, claim.proof(), subject.fence).await {
+    let to = OwnerNode { generation: generation.saturating_add(1), ..from.clone() };
+    let pending = Cleanup::pending(session, to, end).lasting();
+    match commands::transfer_hold(session, &from, pending.node(), lease.fence).await {
         Ok(true) => {
-            claim.granted();
+            pending.granted();
             Ok(Renewed::Done)
         }
-        // It was renewed by somebody else, or has ended.
+        // Another client has renewed it, or it has ended.
         Ok(false) => {
-            claim.refused();
+            pending.absent();
             Ok(Renewed::Gone(generation))
         }
         Err(err) => {
             if !is_unknown(&err) {
-                claim.refused();
+                pending.absent();
             }
             Err(err)
         }
     }
-}
-
-fn lease(session: &Session, subject: Subject, sent_at: Instant, ttl: Duration) -> Lease {
-    let Subject { id, owner, fence, .. } = subject;
-    Lease::granted(id, owner, fence, sent_at, ttl)
-        .bound_to(session.pulse.session_deadline().clone())
 }

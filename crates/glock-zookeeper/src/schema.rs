@@ -1,27 +1,27 @@
-//! Where a lock is in the tree of nodes, and what is written into them.
+//! Where a lock is in the tree of nodes, and what is stored in them.
 
 use std::{fmt::Write, sync::Arc};
 
 use glock_core::{FencingToken, Holder, LockId, OwnerToken};
 use zookeeper_client::Stat;
 
-/// The nodes of one lock. Cloning is cheap.
+/// The paths of one lock's nodes. Cloning is cheap.
 ///
 /// ```text
 /// /<namespace>/<id>@lock               the exclusion: there is one or none
-/// /<namespace>/<id>@own-<n>-<token>    the proof: made and deleted together with `lock`
-/// /<namespace>/<id>@queue/wait-..      a waiter's place in line
+/// /<namespace>/<id>@own-<n>-<token>    the owner node: created and deleted together with `lock`
+/// /<namespace>/<id>@queue/wait-..      a waiter node
 /// ```
 ///
-/// A lock has no node of its own that would have to be made first and swept up later.
+/// A lock has no node of its own that must be created first and deleted later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct LockPaths {
     base: Arc<str>,
-    /// How long the namespace's part of `base` is.
+    /// The length of the namespace's part of `base`.
     namespace: usize,
 }
 
-impl Place {
+impl LockPaths {
     pub(crate) fn new(namespace: &str, id: &LockId) -> Self {
         let namespace = root(namespace);
         let base = format!("{namespace}/{}@", encode(id.as_str())).into();
@@ -36,17 +36,12 @@ impl Place {
         format!("{}lock", self.base)
     }
 
-    /// The proof of an owner. A lease that moves to another session gets the next `generation`.
-    pub(crate) fn own(&self, generation: u32, owner: &OwnerToken) -> String {
-        format!("{}own-{generation}-{}", self.base, owner.reveal())
-    }
-
     pub(crate) fn queue(&self) -> String {
         format!("{}queue", self.base)
     }
 
-    /// The server adds a number, so that the order is its own.
-    pub(crate) fn wait(&self, waiter: &OwnerToken) -> String {
+    /// What a waiter node is created as. The servers append a number, which is the queue's order.
+    pub(crate) fn new_waiter(&self, waiter: &OwnerToken) -> String {
         format!("{}queue/wait-{}-", self.base, waiter.reveal())
     }
 
@@ -55,10 +50,36 @@ impl Place {
     }
 }
 
+/// The node that proves a hold.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnerNode {
+    pub(crate) paths: LockPaths,
+    /// How often the hold was moved to another session.
+    pub(crate) generation: u32,
+    pub(crate) owner: OwnerToken,
+}
+
+impl OwnerNode {
+    /// The node of a hold that is granted here.
+    pub(crate) fn new(paths: LockPaths, owner: OwnerToken) -> Self {
+        Self { paths, generation: 0, owner }
+    }
+
+    pub(crate) fn path(&self) -> String {
+        let Self { paths, generation, owner } = self;
+        format!("{}own-{generation}-{}", paths.base, owner.reveal())
+    }
+}
+
+/// The last part of a path.
+pub(crate) fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// The node below which all locks of a namespace are.
 fn root(namespace: &str) -> String {
     match namespace {
-        // The server keeps this one for itself, and these mean something in a path.
+        // The servers reserve this one, and the others have a meaning in a path.
         "zookeeper" => "/%7Aookeeper".into(),
         "." => "/%2E".into(),
         ".." => "/%2E%2E".into(),
@@ -66,8 +87,8 @@ fn root(namespace: &str) -> String {
     }
 }
 
-/// A part of a node's name for a name: reversible, so no two share one, and without `/`, `@` and
-/// what else a node's name may not have.
+/// Encodes a name as a part of a node's name: reversible, so that no two names share a node, and
+/// without `/`, `@` and other characters that a node's name may not have.
 fn encode(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -81,17 +102,17 @@ fn encode(name: &str) -> String {
     encoded
 }
 
-/// The waiters of a queue, the first in line first. Each name ends in the server's number.
-pub(crate) fn in_line(mut names: Vec<String>) -> Vec<String> {
+/// The waiters of a queue in their order. Each name ends in the servers' number.
+pub(crate) fn in_order(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| name.starts_with("wait-"));
-    // Ten digits, or more once they are not enough.
+    // It has ten digits, or more once ten are not enough: names do not sort by it.
     let number = |name: &str| name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
     names.sort_by_key(|name| number(name));
     names
 }
 
-/// What `lock` holds: the token and the generation of a grant that has moved here from another
-/// session, else 0, and the holder's label.
+/// The data of `lock`: token and generation of a hold that was moved from another session, else 0;
+/// and the holder's label.
 pub(crate) fn record(moved: Option<(FencingToken, u32)>, label: &str) -> Vec<u8> {
     match moved {
         Some((fence, generation)) => format!("{fence}.{generation} {label}"),
@@ -100,13 +121,13 @@ pub(crate) fn record(moved: Option<(FencingToken, u32)>, label: &str) -> Vec<u8>
     .into_bytes()
 }
 
-/// The token and the generation of a grant that has moved, from the first word of `lock`.
+/// Token and generation of a hold that was moved, from the first word of `lock`.
 fn moved(word: &str) -> Option<(FencingToken, u32)> {
     let (fence, generation) = word.split_once('.')?;
     Some((FencingToken::new(fence.parse().ok()?), generation.parse().ok()?))
 }
 
-/// Which generation of its owner's proof goes with `lock`.
+/// Which generation of its owner node belongs to `lock`.
 pub(crate) fn generation(data: &[u8]) -> u32 {
     let text = String::from_utf8_lossy(data);
     text.split_once(' ').and_then(|(word, _)| moved(word)).map_or(0, |(_, generation)| generation)
@@ -119,7 +140,7 @@ pub(crate) fn holder(data: &[u8], stat: &Stat) -> Holder {
     Holder::new(label, moved(word).map_or_else(|| fence(stat), |(fence, _)| fence))
 }
 
-/// The number of the transaction that made the node: it grows over the whole ensemble.
+/// The number of the transaction that created the node: it grows over the whole ensemble.
 pub(crate) fn fence(stat: &Stat) -> FencingToken {
     FencingToken::new(u64::try_from(stat.czxid).unwrap_or_default())
 }
@@ -129,7 +150,7 @@ mod tests {
     use super::*;
 
     fn base(namespace: &str, id: &str) -> String {
-        Place::new(namespace, &LockId::new(id).unwrap()).base.to_string()
+        LockPaths::new(namespace, &LockId::new(id).unwrap()).base.to_string()
     }
 
     #[test]
@@ -152,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn the_server_s_own_node_is_left_alone() {
+    fn the_servers_own_node_is_not_used() {
         assert_eq!(base("zookeeper", "zookeeper"), "/%7Aookeeper/zookeeper@");
         assert_eq!(base("..", ".."), "/%2E%2E/..@");
     }
 
     #[test]
-    fn what_is_written_into_a_lock_is_read_back() {
+    fn what_is_stored_in_a_lock_is_read_back() {
         assert_eq!(generation(&record(None, "host 7.8:1")), 0);
         let record = record(Some((FencingToken::new(77), 12)), "host:1");
         assert_eq!(generation(&record), 12);
@@ -169,9 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_ordered_by_the_server_s_number() {
+    fn a_queue_is_ordered_by_the_servers_number() {
         let names = ["wait-zz-0000000002", "wait-aa-0000000010", "lock", "wait-mm-0000000001"];
-        let line = in_line(names.map(str::to_owned).to_vec());
-        assert_eq!(line, ["wait-mm-0000000001", "wait-zz-0000000002", "wait-aa-0000000010"]);
+        let queue = in_order(names.map(str::to_owned).to_vec());
+        assert_eq!(queue, ["wait-mm-0000000001", "wait-zz-0000000002", "wait-aa-0000000010"]);
     }
 }

@@ -1,292 +1,166 @@
-//! Waiting: until the lock may be free, and in line for it.
+//! Waiting: until the lock may be free, and in the servers' queue for it.
 
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, Lease, Lock, LockError, LockId, Retry, backend,
-    toolkit::{Call, FnAttempt, QueuePermit},
+    Action, Lease, LockError, LockId, Retry,
+    toolkit::{QueueStep, ServerQueue, acquire_queued},
 };
-use tokio::{
-    sync,
-    time::{self, Instant},
-};
-use zookeeper_client::{Error, EventType, OneshotWatcher};
+use tokio::time;
+use zookeeper_client::Error;
 
 use crate::{
-    calls::{Calls, Owners},
+    acquire::{AcquireAttempt, AcquireTxn},
+    client::Client,
     error::error,
-    leave::sweep,
-    line::Spot,
-    lock::{ZooKeeperLock, undo},
-    nodes, places,
-    schema::{self, Place},
-    session::Session,
-    take::Form,
+    queue::{WaiterNode, waiters},
+    watch::Watch,
 };
 
-/// Sleeps until the lock is free and nobody is in line for it, and at most for `max`.
+/// Waits until the lock is free and has no waiters in the queue, and at most for `max`.
 pub(crate) async fn until_free(
-    calls: &Arc<Calls>,
+    client: &Arc<Client>,
     id: &LockId,
     max: Duration,
 ) -> Result<(), LockError> {
-    let place = calls.place(id);
+    let paths = client.paths(id);
     let free = async {
-        let session = session(calls, Action::Wait).await?;
+        let session = client.sessions.get(Action::Wait).await?;
         loop {
-            if let Some(lock) = watch(calls, &session, place.lock()).await? {
-                session.changed(lock).await;
+            if let Some(lock) = client.read(Watch::on(Arc::clone(&session), paths.lock())).await? {
+                lock.fired().await;
                 return Ok(());
             }
-            let line = line(calls, &session, place.queue()).await?;
-            let Some(first) = line.first() else { return Ok(()) };
-            if let Some(first) = watch(calls, &session, place.waiter(first)).await? {
-                session.changed(first).await;
+            let queue = client.read(waiters(Arc::clone(&session), paths.queue())).await?;
+            let Some(first) = queue.first() else { return Ok(()) };
+            if let Some(first) =
+                client.read(Watch::on(Arc::clone(&session), paths.waiter(first))).await?
+            {
+                first.fired().await;
             }
         }
     };
     time::timeout(max, free).await.unwrap_or(Ok(()))
 }
 
-/// Somebody who waits for a lock in the servers' queue.
-pub(crate) struct Waiter<'a> {
-    lock: &'a ZooKeeperLock,
-    calls: &'a Arc<Calls>,
+/// Waits in the servers' queue until the lock is granted or `retry` says to stop.
+pub(crate) async fn in_queue(
+    client: &Arc<Client>,
+    id: &LockId,
+    ttl: Duration,
+    retry: &Retry,
+) -> Result<Lease, LockError> {
+    let queue = Queue { client, id, ttl, retry };
+    acquire_queued(&queue, &client.arrivals, id, retry).await
+}
+
+/// The servers' queue for one lock, as one waiter sees it.
+struct Queue<'a> {
+    client: &'a Arc<Client>,
     id: &'a LockId,
     ttl: Duration,
     retry: &'a Retry,
-    started: Instant,
-    /// The servers' failure, if that was the last thing seen.
-    failed: Option<LockError>,
-    failures: u32,
-    /// Kept until the servers' queue has this waiter, so that their order is that of the calls.
-    turn: Option<QueuePermit>,
 }
 
-/// The first and longest pause while the servers fail.
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A waiter in the queue.
+struct Entry {
+    node: WaiterNode,
+    /// Whether no waiter is before it.
+    is_first: bool,
+    /// Whether no waiter was seen behind it.
+    is_last: bool,
+}
 
-impl<'a> Waiter<'a> {
-    pub(crate) fn new(
-        lock: &'a ZooKeeperLock,
-        calls: &'a Arc<Calls>,
-        id: &'a LockId,
-        ttl: Duration,
-        retry: &'a Retry,
-    ) -> Self {
-        let started = Instant::now();
-        Self { lock, calls, id, ttl, retry, started, failed: None, failures: 0, turn: None }
+impl ServerQueue for Queue<'_> {
+    /// `None` once the waiter has left the queue because a request failed.
+    type Entry = Option<Entry>;
+
+    fn has_local_waiters(&self) -> bool {
+        let queue = self.client.paths(self.id).queue();
+        self.client.sessions.current().is_some_and(|session| session.waiters.count(&queue) > 0)
     }
 
-    pub(crate) async fn acquire(mut self) -> Result<Lease, LockError> {
-        let deadline = self.started.checked_add(self.retry.wait_max);
-        let arrive = self.calls.arrivals.permit(self.id);
-        let turn = match deadline {
-            None => arrive.await,
-            Some(at) => match time::timeout_at(at, arrive).await {
-                Ok(turn) => turn,
-                Err(_) => return Err(self.out_of_time()),
-            },
-        };
-        let queued = turn.waited() || self.others_wait();
-        self.turn = Some(turn);
-        // A lock that is free and has no line is taken without standing in it.
-        if !queued {
-            match self.lock.acquire(self.id, self.ttl).await {
-                Err(err) if err.is_retryable() => self.failed = Some(err),
-                result => return result,
-            }
-        }
-        loop {
-            if deadline.is_some_and(|at| at <= Instant::now()) {
-                return Err(self.out_of_time());
-            }
-            let patience = async {
-                self.back_off().await;
-                self.in_line().await
-            };
-            let result = match deadline {
-                None => patience.await,
-                Some(at) => match time::timeout_at(at, patience).await {
-                    Ok(result) => result,
-                    Err(_) => return Err(self.out_of_time()),
-                },
-            };
-            match result {
-                Err(err) if err.is_retryable() => self.failed = Some(err),
-                result => return result,
-            }
-        }
+    async fn try_acquire(&self) -> Result<Lease, LockError> {
+        self.acquire(AcquireAttempt::new(self.client, self.id, self.ttl)).await
     }
 
-    /// Stands in line, and takes the lock when it is its turn.
-    async fn in_line(&mut self) -> Result<Lease, LockError> {
-        let session = session(self.calls, Action::Acquire).await?;
-        let place = self.calls.place(self.id);
-        let spot = {
-            let (session, place) = (Arc::clone(&session), place.clone());
-            let join = async move { Spot::join(&session, &place).await };
-            run(self.calls, Action::Acquire, join).await?
-        };
-        (self.failed, self.failures) = (None, 0);
-        self.turn = None;
-        let alone = self.come_first(&session, &place, spot.name()).await?;
-        loop {
-            self.sleep(&session, place.lock()).await?;
-            let last = alone && session.places.count(&place.queue()) <= 1;
-            let took = self.take_turn(&session, place.waiter(spot.name()), last);
-            match took.await {
-                Err(LockError::Held { .. }) => {}
-                Ok(lease) => {
-                    spot.taken();
-                    if !last && session.manner.is_persistent() {
-                        let swept = Arc::clone(&session);
-                        session.runtime.spawn(async move { sweep(&swept, &place).await });
-                    }
-                    return Ok(lease);
+    async fn join(&self) -> Result<Option<Entry>, LockError> {
+        let session = self.client.sessions.get(Action::Acquire).await?;
+        let paths = self.client.paths(self.id);
+        let join = async move { WaiterNode::join(&session, &paths).await };
+        let node = self.client.call(Action::Acquire).run(join).await?;
+        Ok(Some(Entry { node, is_first: false, is_last: false }))
+    }
+
+    async fn next(&self, entry: &mut Option<Entry>) -> Result<QueueStep, LockError> {
+        // A waiter whose request failed leaves the queue: its node may be in the way of others, and a
+        // late request could still take the lock with it.
+        let Some(mut waiting) = entry.take() else { return Ok(QueueStep::Lost) };
+        if !waiting.is_first && !self.moves_up(&mut waiting).await? {
+            *entry = Some(waiting);
+            return Ok(QueueStep::Waiting);
+        }
+        waiting.is_first = true;
+        self.sleep(&waiting.node, waiting.node.paths.lock()).await?;
+        let is_last = waiting.is_last && waiting.node.is_only_local();
+        // A new attempt each time: the undo of an earlier one must not meet this one's grant.
+        let attempt = AcquireAttempt::new(self.client, self.id, self.ttl);
+        let txn = AcquireTxn::First { path: waiting.node.path(), is_last };
+        match self.acquire(attempt.in_session(&waiting.node.session, txn)).await {
+            Ok(lease) => {
+                if !is_last {
+                    waiting.node.delete_empty_queue();
                 }
-                Err(err) => return Err(err),
+                waiting.node.became_hold();
+                Ok(QueueStep::Granted(lease))
             }
+            Err(LockError::Held { .. }) => {
+                *entry = Some(waiting);
+                Ok(QueueStep::Waiting)
+            }
+            Err(err) => Err(err),
         }
     }
+}
 
-    /// Waits until nobody is before the place of this name; whether nobody was seen behind it.
-    async fn come_first(
-        &self,
-        session: &Arc<Session>,
-        place: &Place,
-        spot: &str,
-    ) -> Result<bool, LockError> {
-        let queue = place.queue();
-        loop {
-            let line = line(self.calls, session, queue.clone()).await?;
-            let Some(at) = line.iter().position(|name| name == spot) else {
-                return Err(error(Action::Acquire, Error::RuntimeInconsistent));
-            };
-            let alone = at + 1 == line.len();
-            let Some(before) = at.checked_sub(1).map(|before| &line[before]) else {
-                return Ok(alone);
-            };
-            let gone = match session.places.get(&queue, before) {
-                Some(ours) => self.sleep_behind(session, ours).await,
-                None => self.sleep(session, place.waiter(before)).await?,
-            };
-            // Who comes, comes behind.
-            if gone && at == 1 {
-                return Ok(alone);
-            }
-        }
+impl Queue<'_> {
+    async fn acquire(&self, attempt: AcquireAttempt) -> Result<Lease, LockError> {
+        self.client.call(Action::Acquire).acquire(self.ttl, attempt).await
     }
 
-    /// Whether others of this client are in line already, so that a try would be refused.
-    fn others_wait(&self) -> bool {
-        let queue = self.calls.place(self.id).queue();
-        self.calls.sessions.current().is_some_and(|session| session.places.count(&queue) > 0)
-    }
-
-    async fn take_turn(
-        &self,
-        session: &Arc<Session>,
-        spot: String,
-        last: bool,
-    ) -> Result<Lease, LockError> {
-        let (calls, session, ttl) = (Arc::clone(self.calls), Arc::clone(session), self.ttl);
-        // Others each time: what undoes an earlier try must not meet this one's grant.
-        let (id, owners) = (self.id.clone(), Owners::default());
-        let undo = undo(self.calls, owners.clone());
-        let take = async move {
-            calls.take(&session, &id, &owners, ttl, Form::Line { place: &spot, last }).await
+    /// Looks at the queue and sleeps until the predecessor is gone. Returns whether the waiter is the
+    /// first.
+    async fn moves_up(&self, Entry { node, is_last, .. }: &mut Entry) -> Result<bool, LockError> {
+        let queue =
+            self.client.read(waiters(Arc::clone(&node.session), node.paths.queue())).await?;
+        let Some(at) = queue.iter().position(|name| name == node.name()) else {
+            return Err(error(Action::Acquire, Error::RuntimeInconsistent));
         };
-        Call::new(backend::ZOOKEEPER, Action::Acquire, self.calls.limit)
-            .acquire(ttl, FnAttempt::new(take, undo))
-            .await
+        *is_last = at + 1 == queue.len();
+        let Some(predecessor) = at.checked_sub(1).map(|before| &queue[before]) else {
+            return Ok(true);
+        };
+        let gone = match node.local_predecessor(predecessor) {
+            Some(mut local) => tokio::select! {
+                gone = local.gone() => gone,
+                () = node.session.liveness.deadline().expired() => false,
+                () = time::sleep(self.retry.pause()) => false,
+            },
+            None => self.sleep(node, node.paths.waiter(predecessor)).await?,
+        };
+        // New waiters come behind.
+        Ok(gone && at == 1)
     }
 
-    /// Sleeps until a node changes, if it is there; and no longer than the pause, to be safe.
-    /// Whether it surely is gone.
-    async fn sleep(&self, session: &Arc<Session>, path: String) -> Result<bool, LockError> {
-        let Some(node) = watch(self.calls, session, path).await? else { return Ok(true) };
-        let changed = time::timeout(self.retry.pause(), session.changed(node)).await;
-        Ok(changed == Ok(Some(EventType::NodeDeleted)))
-    }
-
-    /// The same behind a place of this client's own, of which it hears without the servers.
-    async fn sleep_behind(&self, session: &Session, ours: sync::watch::Receiver<bool>) -> bool {
-        tokio::select! {
-            gone = places::gone(ours) => gone,
-            () = session.pulse.session_deadline().expired() => false,
-            () = time::sleep(self.retry.pause()) => false,
+    /// Sleeps until a node changes, if it is there, and at most for the retry's pause. Returns whether
+    /// it surely is gone.
+    async fn sleep(&self, node: &WaiterNode, path: String) -> Result<bool, LockError> {
+        match self.client.read(Watch::on(Arc::clone(&node.session), path)).await? {
+            Some(watch) => {
+                let fired = time::timeout(self.retry.pause(), watch.fired()).await;
+                Ok(fired.unwrap_or(false))
+            }
+            None => Ok(true),
         }
     }
-
-    async fn back_off(&mut self) {
-        if self.failed.as_ref().is_none_or(|err| err.fault().is_none()) {
-            return;
-        }
-        self.turn = None;
-        let pause = PAUSE.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
-        self.failures += 1;
-        time::sleep(pause).await;
-    }
-
-    /// A store that fails says more than the clock.
-    fn out_of_time(&mut self) -> LockError {
-        let store = self.failed.take().filter(|err| err.fault().is_some());
-        store.unwrap_or_else(|| LockError::Timeout {
-            id: self.id.clone(),
-            waited: self.started.elapsed(),
-        })
-    }
-}
-
-async fn run<T: Send + 'static>(
-    calls: &Calls,
-    action: Action,
-    work: impl Future<Output = Result<T, LockError>> + Send + 'static,
-) -> Result<T, LockError> {
-    Call::new(backend::ZOOKEEPER, action, calls.limit).run(work).await
-}
-
-async fn session(calls: &Arc<Calls>, action: Action) -> Result<Arc<Session>, LockError> {
-    if let Some(session) = calls.sessions.current() {
-        return Ok(session);
-    }
-    let open = Arc::clone(calls);
-    run(calls, action, async move { open.session(action).await }).await
-}
-
-/// Watches a node; `None` if it is not there.
-async fn watch(
-    calls: &Calls,
-    session: &Arc<Session>,
-    path: String,
-) -> Result<Option<OneshotWatcher>, LockError> {
-    let session = Arc::clone(session);
-    let watch = async move {
-        let client = &session.client;
-        match nodes::steadily(&session, || client.get_and_watch_data(&path)).await {
-            Ok((_, _, watcher)) => Ok(Some(watcher)),
-            Err(Error::NoNode) => Ok(None),
-            Err(err) => Err(error(Action::Wait, err)),
-        }
-    };
-    run(calls, Action::Wait, watch).await
-}
-
-/// Who is in line, the first first.
-async fn line(
-    calls: &Calls,
-    session: &Arc<Session>,
-    queue: String,
-) -> Result<Vec<String>, LockError> {
-    let session = Arc::clone(session);
-    let list = async move {
-        match nodes::steadily(&session, || session.client.list_children(&queue)).await {
-            Ok(names) => Ok(schema::in_line(names)),
-            Err(Error::NoNode) => Ok(Vec::new()),
-            Err(err) => Err(error(Action::Wait, err)),
-        }
-    };
-    run(calls, Action::Wait, list).await
 }

@@ -170,9 +170,13 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
                         continue;
                     }
                 };
-                self.answered();
+                let is_lost = matches!(step, QueueStep::Lost);
+                // It may be lost because the store failed, which the time limit then reports.
+                if !is_lost {
+                    self.answered();
+                }
                 self.spurious_wakeups.spread(asleep, Duration::MAX).await;
-                if matches!(step, QueueStep::Lost) {
+                if is_lost {
                     break;
                 }
             }

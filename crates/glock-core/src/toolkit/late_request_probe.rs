@@ -76,4 +76,23 @@ mod tests {
         probe.pause().await;
         assert!(probe.found_nothing(Instant::now()));
     }
+
+    /// When a probe that finds nothing ends, and after how many looks.
+    async fn looks(in_flight_max: Duration) -> (Duration, u32) {
+        let (began, mut probe, mut looks) =
+            (Instant::now(), LateRequestProbe::new(in_flight_max), 1);
+        while !probe.found_nothing(Instant::now()) {
+            probe.pause().await;
+            looks += 1;
+        }
+        (began.elapsed(), looks)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_look_comes_when_no_request_can_be_in_flight_and_no_later() {
+        for (seconds, count) in [(0, 1), (4, 5), (5, 6), (60, 17)] {
+            let in_flight_max = Duration::from_secs(seconds);
+            assert_eq!(looks(in_flight_max).await, (in_flight_max, count));
+        }
+    }
 }

@@ -32,6 +32,8 @@ enum Next {
 struct Scripted {
     next: Mutex<VecDeque<Next>>,
     local_waiters: bool,
+    /// From this join on, the store does not reply.
+    hangs_at_join: Option<u32>,
     tries: AtomicU32,
     joins: AtomicU32,
     entries: Arc<AtomicU32>,
@@ -81,7 +83,10 @@ impl ServerQueue for Scripted {
     }
 
     async fn join(&self) -> Result<Entry, LockError> {
-        self.joins.fetch_add(1, SeqCst);
+        let joins = self.joins.fetch_add(1, SeqCst);
+        if self.hangs_at_join.is_some_and(|hangs_at| joins >= hangs_at) {
+            std::future::pending::<()>().await;
+        }
         self.entries.fetch_add(1, SeqCst);
         Ok(Entry(Arc::clone(&self.entries)))
     }
@@ -143,6 +148,10 @@ async fn the_time_limit_says_what_the_store_said_last() {
     let down = Scripted::new([Next::Fail(Fault::Unavailable); 1_000]);
     let err = down.acquire(retry).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Unavailable));
+    let gone = [Next::Fail(Fault::Unavailable), Next::Lose];
+    let gone = Scripted { hangs_at_join: Some(1), ..Scripted::new(gone) };
+    let err = gone.acquire(retry).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Unavailable), "the store has not answered since");
     let now = Scripted::new([Next::Grant]);
     assert!(now.acquire(Retry::within(Duration::ZERO)).await.is_err());
     assert_eq!(now.joins(), 0, "it has no time to wait");

@@ -1,10 +1,6 @@
-//! Nothing is left: of failed tries, of dropped futures, of killed holders.
+//! Failed tries, dropped futures and killed holders leave no node behind.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::time::Duration;
 
 use glock_testing::{
     Fixture, Networked, Proxy, fresh_namespace,
@@ -12,11 +8,14 @@ use glock_testing::{
 };
 use glock_zookeeper::{Guard, Lock, LockExt, LockId, Retry, ZooKeeperLock};
 use tokio::{
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::fixture::{SESSION_TIMEOUT, ZooKeeper, connector};
+use crate::support::{
+    admin::watched,
+    fixture::{SESSION_TIMEOUT, ZooKeeper, connector},
+};
 
 const TTL: Duration = Duration::from_mins(2);
 
@@ -27,18 +26,6 @@ async fn nodes(store: &ZooKeeper) -> usize {
         count += 1 + store.children(&format!("{}/{name}", store.root())).await.len();
     }
     count
-}
-
-/// The nodes of the namespace that somebody watches, as its server says.
-pub(crate) async fn watched(store: &ZooKeeper) -> Vec<String> {
-    let (server, root) = (store.upstream(), format!("{}/", store.root()));
-    let ask = move || {
-        let (mut stream, mut answer) = (TcpStream::connect(server)?, String::new());
-        stream.write_all(b"wchp")?;
-        stream.read_to_string(&mut answer).map(|_| answer)
-    };
-    let answer = spawn_blocking(ask).await.unwrap().unwrap();
-    answer.lines().filter_map(|line| line.strip_prefix(&root)).map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,11 +56,11 @@ async fn failed_tries_and_dropped_futures_leave_no_node() {
     settles("nodes", Duration::from_secs(90), 0, async || nodes(&store).await).await;
 }
 
-/// The connection is cut around the moment at which a waiter's place is made: no place is left that
-/// nobody stands in, and the line moves on.
+/// The connection is cut around the moment at which a waiter node is created: no node without a
+/// waiter is left, and the queue moves on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_place_whose_making_was_cut_is_not_left() {
+async fn a_waiter_node_whose_creation_was_cut_is_not_left() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -81,8 +68,8 @@ async fn a_place_whose_making_was_cut_is_not_left() {
     let warm = ours.hold("warm", TTL, Retry::NEVER).await.unwrap();
     warm.release().await.unwrap();
     for round in 0..40_u64 {
-        // What the last round's waiter had asked for is carried to its end, and may be in line for a
-        // moment more.
+        // The call of the last round's waiter is carried to its end: its node may be in the queue for
+        // a moment more.
         let held = theirs.hold("x", TTL, Retry::within(Duration::from_secs(20))).await.unwrap();
         let waiter = tokio::spawn({
             let ours = ours.clone();
@@ -98,7 +85,7 @@ async fn a_place_whose_making_was_cut_is_not_left() {
             sleep(Duration::from_millis(100)).await;
             held.release().await.unwrap();
             let guard = timeout(Duration::from_secs(20), waiter).await;
-            guard.expect("the line does not move").unwrap().unwrap().release().await.unwrap();
+            guard.expect("the queue does not move").unwrap().unwrap().release().await.unwrap();
         }
         settles("nodes", Duration::from_secs(20), 0, async || nodes(&store).await).await;
     }

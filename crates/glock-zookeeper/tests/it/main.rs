@@ -1,18 +1,20 @@
-//! What only ZooKeeper can get wrong: sessions, and the servers' queue.
+//! What only ZooKeeper can get wrong: sessions, permissions, and the servers' queue.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![allow(clippy::print_stdout, reason = "what a run with faults has measured")]
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "a part of it is for the other tests")]
+mod support;
 
-mod acls;
+mod access;
+mod expiry;
+mod interrupted;
 mod leaks;
-mod moves;
-mod queue;
+mod lost_replies;
 mod runtimes;
 mod secrets;
-mod sessions;
-mod turns;
+mod transfer;
+mod waiting;
 
 /// Where the suite's servers are.
 fn servers() -> String {

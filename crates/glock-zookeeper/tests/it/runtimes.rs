@@ -6,9 +6,9 @@ use glock_testing::{Fixture, fresh_namespace, process::eventually};
 use glock_zookeeper::{LockExt, Retry, ZooKeeperLock};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::{
+use crate::support::{
+    admin::{first_sleeps, in_queue},
     fixture::{SESSION_TIMEOUT, ZooKeeper},
-    queue::{first_sleeps, in_line},
 };
 
 const TTL: Duration = Duration::from_mins(2);
@@ -19,10 +19,10 @@ async fn warm(lock: &ZooKeeperLock) {
     lock.hold("warm", TTL, Retry::NEVER).await.unwrap().release().await.unwrap();
 }
 
-/// A waiter's place is given up even if the runtime that it waited on is gone.
+/// Its session lives on another runtime, and would keep it.
 #[test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-fn a_place_is_given_up_after_its_waiter_s_runtime_has_ended() {
+fn a_waiter_node_is_deleted_after_its_waiters_runtime_has_ended() {
     let (main, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let (store, ours, held) = main.block_on(async {
         let store = ZooKeeper::open(fresh_namespace()).await;
@@ -35,12 +35,11 @@ fn a_place_is_given_up_after_its_waiter_s_runtime_has_ended() {
         let ours = ours.clone();
         async move { ours.hold("x", TTL, Retry::within(TTL)).await }
     });
-    main.block_on(in_line(&store, 1));
+    main.block_on(in_queue(&store, 1));
     other.shutdown_timeout(SOON);
     main.block_on(async {
         let queue = format!("{}/x@queue", store.root());
-        // The session lives, and would keep the place.
-        eventually("the place is gone", SESSION_TIMEOUT * 2, async || {
+        eventually("the node is gone", SESSION_TIMEOUT * 2, async || {
             store.children(&queue).await.is_empty()
         })
         .await;
@@ -63,7 +62,7 @@ fn a_waiter_outlives_the_runtime_that_its_session_was_opened_on() {
     other.block_on(warm(&ours));
     let waiter = main.spawn(async move { ours.hold("x", TTL, Retry::within(TTL)).await });
     main.block_on(async {
-        // Its place is seen before it has gone to sleep.
+        // Its node is there before it has gone to sleep.
         first_sleeps(&store, "x").await;
     });
     other.shutdown_timeout(SOON);

@@ -1,4 +1,4 @@
-//! What the driver logs names no owner.
+//! The driver's log contains no owner token.
 
 use std::{
     io,
@@ -11,11 +11,11 @@ use glock_zookeeper::{Lease, Lock, LockExt, LockId, Retry};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
-use crate::{fixture::ZooKeeper, queue::in_line};
+use crate::support::{admin::in_queue, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
 
-/// What is logged on a runtime of one thread, as long as what comes with it is kept.
+/// What is logged on a runtime of one thread, until the guard that comes with it is dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -47,7 +47,7 @@ impl io::Write for Log {
 /// On a runtime of one thread, which is the one whose log is read.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn no_log_of_the_driver_names_an_owner() {
+async fn no_log_of_the_driver_contains_an_owner_token() {
     let (log, reading) = Log::read(LevelFilter::TRACE);
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
@@ -65,17 +65,17 @@ async fn no_log_of_the_driver_names_an_owner() {
         let ours = ours.clone();
         async move { ours.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap() }
     });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     ours.inspect(&id).await.unwrap();
     theirs.release(&moved).await.unwrap();
     assert!(theirs.release(&moved).await.is_err());
-    // Taken by the first in line, while the next one waits behind; then deleted by hand.
+    // Taken by the first waiter; then deleted by an operator.
     let taken = waiter.await.unwrap();
     note(&taken);
     store.admin.delete(&format!("{}/x@lock", store.root()), None).await.unwrap();
     let taken = ours.renew(&taken, TTL).await.unwrap();
     ours.release(&taken).await.unwrap();
-    // Taken by a request whose answer was lost.
+    // Taken by a request whose reply was lost.
     proxy.cut_after_request();
     let lease = ours.acquire(&id, TTL).await.unwrap();
     assert!(!proxy.is_armed());
@@ -86,7 +86,7 @@ async fn no_log_of_the_driver_names_an_owner() {
     assert!(log.contains("sending request") && log.contains("x@lock"), "nothing was logged");
     for (n, owner) in owners.iter().enumerate() {
         let line = log.lines().find(|line| line.contains(&**owner));
-        let told = line.map(|line| line.replace(&**owner, "<owner>"));
-        assert!(told.is_none(), "owner {n} is in the log: {told:?}");
+        let found = line.map(|line| line.replace(&**owner, "<owner>"));
+        assert!(found.is_none(), "owner {n} is in the log: {found:?}");
     }
 }

@@ -2,17 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![allow(clippy::print_stdout, reason = "what a run with faults has measured")]
 
-#[path = "../fixture/mod.rs"]
+#[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "a part of it is for the other tests")]
-mod fixture;
-#[path = "../fixture/members.rs"]
-mod members;
+mod support;
 
-mod late;
+mod late_requests;
+mod leaks;
 mod quorum;
-mod residue;
 
-/// Nobody opens a store here but at an ensemble of its own.
+/// Each test starts an ensemble of its own.
 fn servers() -> String {
     unreachable!("each test starts its servers")
 }

@@ -1,16 +1,16 @@
 //! The conformance suite against an ensemble of three: `cargo xtask integration zookeeper --native`.
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot do its part is a failed test")]
 
-mod fixture;
-#[allow(dead_code, reason = "other tests kill members and pause them")]
-#[path = "fixture/members.rs"]
-mod members;
+#[allow(dead_code, reason = "a part of it is for the other tests")]
+mod support;
 
 use std::{fs, os::unix::process::parent_id, sync::OnceLock};
 
-use fixture::ZooKeeper;
 use glock_testing::process::role;
-use members::{Cluster, dir};
+use support::{
+    cluster::{Cluster, dir},
+    fixture::ZooKeeper,
+};
 
 /// One ensemble for all cases of this process, and for the processes that they start.
 static CLUSTER: OnceLock<Cluster> = OnceLock::new();

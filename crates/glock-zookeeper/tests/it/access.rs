@@ -1,4 +1,4 @@
-//! Who may do what with a lock's nodes.
+//! Which permissions a lock's nodes have, and what happens without them.
 
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use glock_zookeeper::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{fixture::ZooKeeper, queue::in_line, secrets::Log};
+use crate::{
+    secrets::Log,
+    support::{admin::in_queue, fixture::ZooKeeper},
+};
 
 const TTL: Duration = Duration::from_secs(30);
 /// Well before the session would be over by itself.
@@ -25,7 +28,7 @@ async fn acl(store: &ZooKeeper, path: &str) -> Vec<Acl> {
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn nodes_are_for_their_maker_alone_where_it_has_a_name() {
+async fn nodes_are_for_the_identity_that_created_them() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let (lock, id) = (store.client().await, LockId::new("x").unwrap());
     let lease = lock.acquire(&id, TTL).await.unwrap();
@@ -33,7 +36,7 @@ async fn nodes_are_for_their_maker_alone_where_it_has_a_name() {
         let lock = lock.clone();
         async move { lock.hold("x", TTL, Retry::within(TTL)).await }
     });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     let root = store.root();
     let own = format!("{root}/x@own-0-{}", lease.owner().reveal());
     for path in [&root, &format!("{root}/x@lock"), &own, &format!("{root}/x@queue")] {
@@ -47,26 +50,26 @@ async fn nodes_are_for_their_maker_alone_where_it_has_a_name() {
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn nodes_are_for_everybody_only_where_nobody_has_a_name() {
+async fn nodes_are_for_everyone_only_where_the_session_has_no_identity() {
     let store = ZooKeeper::open(fresh_namespace()).await;
-    let nobody = ZooKeeperLock::new(Client::connector(), &*store.cluster);
-    let nobody = nobody.with_config(store.config()).unwrap();
-    let held = nobody.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let anonymous = ZooKeeperLock::new(Client::connector(), &*store.cluster);
+    let anonymous = anonymous.with_config(store.config()).unwrap();
+    let held = anonymous.hold("x", TTL, Retry::NEVER).await.unwrap();
     let acl = acl(&store, &format!("{}/x@lock", store.root())).await;
     assert_eq!(acl, Acls::anyone_all().to_vec());
     held.release().await.unwrap();
 }
 
-/// The first thing that a session makes may be a hold that it was handed.
+/// The first nodes that a session creates may be those of a transfer.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn nobody_renews_what_nobody_took() {
+async fn a_lease_moves_between_sessions_without_an_identity() {
     let store = ZooKeeper::open(fresh_namespace()).await;
-    let nobody = || {
-        let nobody = ZooKeeperLock::new(Client::connector(), &*store.cluster);
-        nobody.with_config(store.config()).unwrap()
+    let anonymous = || {
+        let lock = ZooKeeperLock::new(Client::connector(), &*store.cluster);
+        lock.with_config(store.config()).unwrap()
     };
-    let (ours, theirs) = (nobody(), nobody());
+    let (ours, theirs) = (anonymous(), anonymous());
     let lease = ours.acquire(&LockId::new("x").unwrap(), TTL).await.unwrap();
     let handed: Lease = lease.to_secret_text().parse().unwrap();
     let renewed = theirs.renew(&handed, TTL).await.unwrap();
@@ -89,7 +92,7 @@ async fn given_permissions_are_used_as_they_are() {
     held.release().await.unwrap();
 }
 
-/// A connect string whose own path does not exist is a mistake, and said to be one.
+/// A connect string whose own path does not exist is a mistake, and reported as one.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_path_of_the_connect_string_that_does_not_exist_is_rejected() {
@@ -110,7 +113,7 @@ async fn a_path_of_the_connect_string_that_does_not_exist_is_rejected() {
     held.release().await.unwrap();
 }
 
-/// Nothing can be made below a node that goes with its session: not now and not later.
+/// Nothing can be created below an ephemeral node: not now and not later.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_namespace_that_is_ephemeral_is_rejected() {
@@ -128,11 +131,11 @@ async fn forbid_deleting(store: &ZooKeeper, path: &str) {
     store.admin.set_acl(path, &acls, None).await.unwrap();
 }
 
-/// A hold that may not be deleted any more is refused as often as it is asked for: it is told once,
-/// and does not keep the session open, whose end needs no permission.
+/// The servers would refuse each try to delete it: it is logged once, and does not keep the session
+/// open, whose end needs no permission.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_hold_that_may_not_be_deleted_is_told_and_goes_with_its_client() {
+async fn a_hold_that_may_not_be_deleted_is_logged_and_goes_with_its_client() {
     let (log, reading) = Log::read(LevelFilter::WARN);
     let store = ZooKeeper::open(fresh_namespace()).await;
     let (lock, id) = (store.client().await, LockId::new("x").unwrap());
@@ -140,19 +143,19 @@ async fn a_hold_that_may_not_be_deleted_is_told_and_goes_with_its_client() {
     forbid_deleting(&store, &store.root()).await;
     let err = lock.release(&lease).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
-    eventually("it is told", SOON, async || log.text().contains("x@lock")).await;
+    eventually("it is logged", SOON, async || log.text().contains("x@lock")).await;
     drop(lock);
     settles("nodes", SOON, 0, async || store.nodes(&id).await.len()).await;
     drop(reading);
-    let told = log.text();
-    assert_eq!(told.matches("may not be deleted").count(), 1, "{told}");
-    assert!(!told.contains(lease.owner().reveal()));
+    let logged = log.text();
+    assert_eq!(logged.matches("may not be deleted").count(), 1, "{logged}");
+    assert!(!logged.contains(lease.owner().reveal()));
 }
 
-/// The same of a waiter's place: it is not asked for again and again.
+/// The same of a waiter node: its deletion is not tried again and again.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_place_in_line_that_may_not_be_deleted_is_told_and_goes_with_its_client() {
+async fn a_waiter_node_that_may_not_be_deleted_is_logged_and_goes_with_its_client() {
     let (log, reading) = Log::read(LevelFilter::WARN);
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
@@ -162,15 +165,15 @@ async fn a_place_in_line_that_may_not_be_deleted_is_told_and_goes_with_its_clien
         let ours = ours.clone();
         async move { ours.hold("x", TTL, Retry::within(TTL)).await }
     });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     let before = proxy.bytes_up();
     forbid_deleting(&store, &format!("{}/x@queue", store.root())).await;
     waiter.abort();
-    eventually("it is told", SOON, async || log.text().contains("x@queue")).await;
-    let asked = proxy.bytes_up() - before;
-    assert!(asked < 2_000, "{asked} bytes");
+    eventually("it is logged", SOON, async || log.text().contains("x@queue")).await;
+    let sent = proxy.bytes_up() - before;
+    assert!(sent < 2_000, "{sent} bytes");
     drop(ours);
-    in_line(&store, 0).await;
+    in_queue(&store, 0).await;
     drop(reading);
     assert_eq!(log.text().matches("may not be deleted").count(), 1, "{}", log.text());
     held.release().await.unwrap();

@@ -9,13 +9,13 @@ use glock_testing::{
 use glock_zookeeper::{Guard, Lease, Lock, LockError, LockExt, LockId, Retry};
 use tokio::time::sleep;
 
-use crate::fixture::ZooKeeper;
+use crate::support::fixture::ZooKeeper;
 
 const TTL: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(2);
 
-/// Handed over as text, a lease outlives the client that it was granted to, and the TTL that it had
-/// there; its token stays, and the next one is greater.
+/// Handed over as text, it outlives the client that it was granted to, and the TTL that it had there;
+/// its token stays, and the next one is greater.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_lease_that_moved_outlives_its_first_client() {
@@ -49,8 +49,7 @@ async fn a_lease_that_moved_outlives_its_first_client() {
     next.release().await.unwrap();
 }
 
-/// A lease may go to and fro, and is one hold all the time; the client that lets it go is not the
-/// one that had it last.
+/// It is one hold all the time; the client that releases it is not the one that had it last.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn two_clients_may_pass_a_lease_to_and_fro() {
@@ -58,10 +57,10 @@ async fn two_clients_may_pass_a_lease_to_and_fro() {
     let clients = [store.client().await, store.client().await];
     let id = LockId::new("x").unwrap();
     let mut lease = clients[0].acquire(&id, TTL).await.unwrap();
-    for turn in 1..=10_usize {
+    for round in 1..=10_usize {
         let text: Lease = lease.to_secret_text().parse().unwrap();
-        lease = clients[turn % 2].renew(&text, TTL).await.unwrap();
-        assert_eq!(store.nodes(&id).await.len(), 2, "one hold in turn {turn}");
+        lease = clients[round % 2].renew(&text, TTL).await.unwrap();
+        assert_eq!(store.nodes(&id).await.len(), 2, "one hold after transfer {round}");
     }
     clients[1].release(&lease).await.unwrap();
     assert_eq!(store.nodes(&id).await.len(), 0);
@@ -107,7 +106,7 @@ async fn a_lease_that_ran_out_is_not_renewed_before_it_is_deleted() {
     }
 }
 
-/// Whether a stale lease is held is not asked of the whole namespace.
+/// Looking for a stale lease does not list the whole namespace.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_stale_lease_costs_the_same_however_many_locks_there_are() {
@@ -123,7 +122,7 @@ async fn a_stale_lease_costs_the_same_however_many_locks_there_are() {
     ours.release(&stale).await.unwrap();
     let before = proxy.bytes_down();
     assert!(ours.renew(&stale, TTL).await.is_err() && ours.release(&stale).await.is_err());
-    let told = proxy.bytes_down() - before;
-    assert!(told < 1_000, "{told} bytes");
+    let received = proxy.bytes_down() - before;
+    assert!(received < 1_000, "{received} bytes");
     drop(others);
 }

@@ -13,14 +13,14 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{fixture::ZooKeeper, members::Cluster};
+use crate::support::{cluster::Cluster, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
 const SOON: Duration = Duration::from_secs(20);
 const LOCKS: usize = 25;
 
-/// A thousand waits that are given up, in line and beside it: no watch and no session is left of
-/// them, while the client lives on; and none of it once it is dropped.
+/// A thousand waits end early, in the queue and outside of it: they leave no watch and no session
+/// while the client lives on; and the client leaves none once it is dropped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an ensemble: run `cargo xtask integration zookeeper`"]
 async fn a_thousand_dropped_waits_leave_neither_a_watch_nor_a_session() {
@@ -60,7 +60,7 @@ async fn a_thousand_dropped_waits_leave_neither_a_watch_nor_a_session() {
     let most = watches + LOCKS as u64;
     eventually("the watches are counted", SOON, async || cluster.watches_and_sessions().0 >= most)
         .await;
-    // Nobody gives up before, however long the members take to say so.
+    // No wait ends before, however long the members take to say so.
     all_seen.send(true).unwrap();
     waits.join_all().await;
     settles("watches", SOON, watches, async || cluster.watches_and_sessions().0).await;

@@ -9,11 +9,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{fixture::ZooKeeper, members::Cluster};
+use crate::support::{cluster::Cluster, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
-/// Enough for what is done before, and less than a member keeps a silent connection. Nobody looks for
-/// what was lost in the second after it.
+/// Enough for what is done before, and less than a member keeps a silent connection. The client does
+/// not look for the lost request in the second after it.
 const LATE: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(20);
 /// A ping, in bytes. No transaction is as short.
@@ -28,7 +28,7 @@ fn waits_for_more(cluster: &Cluster, member: usize) -> bool {
 }
 
 /// Each member in turn has an acquire on an old connection and does not know that the session has
-/// moved: the acquire takes nothing after what was asked for in its stead was released.
+/// moved: the acquire takes nothing after the hold of its repeat was released.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an ensemble: run `cargo xtask integration zookeeper`"]
 async fn a_request_that_comes_late_to_another_member_takes_nothing() {

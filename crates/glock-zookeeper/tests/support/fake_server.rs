@@ -3,29 +3,20 @@
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::Arc,
     thread,
     time::Duration,
 };
 
-use glock_core::Action;
-use zookeeper_client::Client;
-
-use crate::{
-    manner::Manner,
-    session::{Session, Sessions},
-};
-
-/// What becomes of a transaction.
+/// The reply to a transaction.
 #[derive(Clone, Copy)]
-pub(crate) enum Answer {
-    /// It has made a node, of which no more is said: as by servers before 3.7.2, 3.8.2 and 3.9.0.
-    Made,
+pub(crate) enum Reply {
+    /// It has created a node, without a stat: as servers before 3.7.2, 3.8.2 and 3.9.0 reply.
+    Created,
     /// Its first operation fails with this code.
     Refused(i32),
     /// The session is over.
     Expired,
-    /// The connection is, before anything was answered.
+    /// The connection is lost before the reply.
     Lost,
 }
 
@@ -37,55 +28,35 @@ const FAILED: i32 = -1;
 const CREATE: i32 = 1;
 const PING: i32 = 11;
 const MULTI: i32 = 14;
-const SESSION: Duration = Duration::from_secs(8);
-const SOON: Duration = Duration::from_secs(5);
+/// Long: no test waits for a ping or a heartbeat.
+const SESSION: Duration = Duration::from_secs(80);
 
-/// Starts a server that opens every session, and answers each transaction as `answer` says. Where it
-/// listens.
-pub(crate) fn start(answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> String {
-    // Whatever else is asked for is not there.
-    start_whose_reads(|| NO_NODE, answer)
+/// Starts a server that opens every session, and replies to each transaction as `reply` says. Returns
+/// its address. Whatever else is requested is not there.
+pub(crate) fn start(reply: impl FnMut(&[u8]) -> Reply + Send + 'static) -> String {
+    start_with_reads(|| NO_NODE, reply)
 }
 
-/// The same, where all else that is asked for fails as `reads` says.
-fn start_whose_reads(
+/// The same, where all other requests fail with the code that `reads` returns.
+pub(crate) fn start_with_reads(
     mut reads: impl FnMut() -> i32 + Send + 'static,
-    mut answer: impl FnMut(&[u8]) -> Answer + Send + 'static,
+    mut reply: impl FnMut(&[u8]) -> Reply + Send + 'static,
 ) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            // The client has gone, as it may.
-            let _ = serve(&mut stream.unwrap(), &mut reads, &mut answer);
+            // The client may disconnect at any time.
+            let _ = serve(&mut stream.unwrap(), &mut reads, &mut reply);
         }
     });
     address
 }
 
-/// Sessions with such a server.
-pub(crate) fn sessions(answer: impl FnMut(&[u8]) -> Answer + Send + 'static) -> Sessions {
-    sessions_whose_reads(|| NO_NODE, answer)
-}
-
-/// The same, where all else that is asked for fails as `reads` says.
-pub(crate) fn sessions_whose_reads(
-    reads: impl FnMut() -> i32 + Send + 'static,
-    answer: impl FnMut(&[u8]) -> Answer + Send + 'static,
-) -> Sessions {
-    let (address, manner) =
-        (start_whose_reads(reads, answer), Manner::new(None, String::new(), false));
-    Sessions::new(Client::connector(), address.into(), SESSION, SOON, Arc::new(manner))
-}
-
-pub(crate) async fn open(sessions: &Sessions) -> Arc<Session> {
-    sessions.get(Action::Acquire, SOON).await.unwrap()
-}
-
 fn serve(
     stream: &mut TcpStream,
     reads: &mut impl FnMut() -> i32,
-    answer: &mut impl FnMut(&[u8]) -> Answer,
+    reply: &mut impl FnMut(&[u8]) -> Reply,
 ) -> io::Result<()> {
     frame(stream)?;
     let timeout = i32::try_from(SESSION.as_millis()).unwrap();
@@ -95,11 +66,11 @@ fn serve(
         let request = frame(stream)?;
         let code = i32::from_be_bytes(request[4..8].try_into().unwrap());
         let (err, body) = match code {
-            MULTI => match answer(&request[8..]) {
-                Answer::Made => (0, made("/x")),
-                Answer::Refused(err) => (0, refused(err)),
-                Answer::Expired => (EXPIRED, Vec::new()),
-                Answer::Lost => return Ok(()),
+            MULTI => match reply(&request[8..]) {
+                Reply::Created => (0, created("/x")),
+                Reply::Refused(err) => (0, refused(err)),
+                Reply::Expired => (EXPIRED, Vec::new()),
+                Reply::Lost => return Ok(()),
             },
             PING => (0, Vec::new()),
             _ => (reads(), Vec::new()),
@@ -109,8 +80,8 @@ fn serve(
     }
 }
 
-/// The results of a transaction that has made a node.
-fn made(path: &str) -> Vec<u8> {
+/// The results of a transaction that has created a node.
+fn created(path: &str) -> Vec<u8> {
     let length = u32::try_from(path.len()).unwrap().to_be_bytes();
     [result(CREATE, 0), length.to_vec(), path.as_bytes().to_vec(), result(FAILED, 1)].concat()
 }

@@ -1,4 +1,4 @@
-//! All of a client's locks hang on one session: its end, its silence, and a client that stands still.
+//! All of a client's locks are bound to one session: its end, its silence, and a client that stands still.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use glock_testing::{
 use glock_zookeeper::{Lock, LockExt, LockId, LossReason, Retry, ZooKeeperLock};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
+use crate::support::{
+    admin::in_queue,
     fixture::{ZooKeeper, connector},
-    queue::in_line,
 };
 
 const SESSION: Duration = Duration::from_secs(2);
@@ -21,11 +21,11 @@ const WIDE: Duration = Duration::from_secs(4);
 const LONG: Duration = Duration::from_mins(1);
 const PATIENT: Retry = Retry::within(LONG);
 
-/// Through a proxy that stalls, the servers end the session: the holder is told of each loss before
-/// anybody else is granted the lock, and the same client goes on with a new session.
+/// A proxy stalls, so that the servers end the session: each guard is lost before another client is
+/// granted the lock, and the same client goes on with a new session.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made() {
+async fn a_lost_session_ends_all_its_locks_in_time_and_another_is_opened() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -44,12 +44,12 @@ async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made()
     proxy.stall();
     let stalled = Instant::now();
     for guard in &guards {
-        let reason = timeout(SESSION, guard.lost()).await.expect("a loss was not told");
+        let reason = timeout(SESSION, guard.lost()).await.expect("a loss was not reported");
         assert_eq!(reason, LossReason::Expired);
     }
-    let told = Instant::now();
+    let lost_at = Instant::now();
     let (taken, taken_at) = waiter.await.unwrap();
-    assert!(told < taken_at, "the lock had passed on before");
+    assert!(lost_at < taken_at, "the lock had passed on before");
     assert!(taken_at - stalled < SESSION * 2, "passed on after {:?}", taken_at - stalled);
     sleep(SESSION).await;
     proxy.pass();
@@ -63,54 +63,54 @@ async fn a_session_that_is_lost_ends_all_its_locks_in_time_and_another_is_made()
 /// A TTL above the session's time-out is kept for as long as the client lives; so is one below it.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_ttl_above_or_below_the_session_s_time_out_is_kept() {
+async fn a_ttl_above_or_below_the_sessions_time_out_is_kept() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let ours = store.client().await.with_session_timeout(WIDE).unwrap();
     let theirs = store.client().await;
     for client in [&ours, &theirs] {
         client.hold("warm", LONG, Retry::NEVER).await.unwrap().release().await.unwrap();
     }
-    let asked = Instant::now();
+    let acquired_at = Instant::now();
     let long = ours.acquire(&LockId::new("long").unwrap(), WIDE * 3).await.unwrap();
     let short = ours.acquire(&LockId::new("short").unwrap(), WIDE / 8).await.unwrap();
     let taken = theirs.acquire_with_retry("short", LONG, PATIENT).await.unwrap();
     assert!(short.is_expired());
-    assert!(asked.elapsed() < WIDE / 2, "after {:?}", asked.elapsed());
+    assert!(acquired_at.elapsed() < WIDE / 2, "after {:?}", acquired_at.elapsed());
     theirs.release(&taken).await.unwrap();
-    while asked.elapsed() < WIDE * 5 / 2 {
+    while acquired_at.elapsed() < WIDE * 5 / 2 {
         assert!(!long.is_expired());
         sleep(WIDE / 10).await;
     }
     let taken = theirs.acquire_with_retry("long", LONG, PATIENT).await.unwrap();
-    assert!(asked.elapsed() >= WIDE * 3 && long.is_expired());
-    assert!(asked.elapsed() < WIDE * 4, "after {:?}", asked.elapsed());
+    assert!(acquired_at.elapsed() >= WIDE * 3 && long.is_expired());
+    assert!(acquired_at.elapsed() < WIDE * 4, "after {:?}", acquired_at.elapsed());
     theirs.release(&taken).await.unwrap();
 }
 
-/// A waiter whose session ends in line goes on in another one.
+/// It goes on in another session.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_waiter_whose_session_ends_in_line_goes_back_to_it() {
+async fn a_waiter_whose_session_ends_joins_the_queue_again() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
     let (ours, theirs) = (ours.with_session_timeout(SESSION).unwrap(), store.client().await);
     let held = theirs.hold("x", LONG, Retry::NEVER).await.unwrap();
     let waiter = tokio::spawn(async move { ours.hold("x", LONG, PATIENT).await });
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     proxy.stall();
-    in_line(&store, 0).await;
+    in_queue(&store, 0).await;
     proxy.pass();
-    in_line(&store, 1).await;
+    in_queue(&store, 1).await;
     held.release().await.unwrap();
-    let guard = timeout(LONG, waiter).await.expect("the line does not move").unwrap();
+    let guard = timeout(LONG, waiter).await.expect("the queue does not move").unwrap();
     guard.unwrap().release().await.unwrap();
 }
 
 /// The last client is dropped with a lease that runs: it keeps its time, and then the session goes.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_lease_outlives_the_value_that_it_came_from() {
+async fn a_lease_outlives_the_lock_value_that_granted_it() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -126,7 +126,7 @@ async fn a_lease_outlives_the_value_that_it_came_from() {
     assert_eq!(store.live().await, 0);
 }
 
-const HOLDER: &str = "sessions::holder_that_stands_still";
+const HOLDER: &str = "expiry::holder_that_stands_still";
 const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
 /// A process that stands still for longer than its session lives loses the lock to a waiter; at the

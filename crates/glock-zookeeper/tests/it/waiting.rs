@@ -1,4 +1,4 @@
-//! The servers' queue: first come, first served, whichever client it is, at a cost that does not grow.
+//! The servers' queue: first come, first served, over all clients, at a cost that does not grow.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,32 +12,21 @@ use glock_testing::{
 use glock_zookeeper::{Lock, LockError, LockExt, LockId, Retry};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{fixture::ZooKeeper, leaks::watched};
+use crate::support::{
+    admin::{first_sleeps, in_queue},
+    fixture::ZooKeeper,
+};
 
 const TTL: Duration = Duration::from_mins(2);
 const PATIENT: Retry = Retry::within(TTL);
 const SOON: Duration = Duration::from_secs(20);
 
-/// Waits until so many stand in line.
-pub(crate) async fn in_line(store: &ZooKeeper, count: usize) {
-    let queue = format!("{}/x@queue", store.root());
-    eventually("all are in line", SOON, async || store.children(&queue).await.len() == count).await;
-}
-
-/// Waits until the first in line sleeps: it watches the lock. Those behind it watch nothing.
-pub(crate) async fn first_sleeps(store: &ZooKeeper, id: &str) {
-    eventually("the first in line sleeps", SOON, async || {
-        watched(store).await == [format!("{id}@lock")]
-    })
-    .await;
-}
-
-/// Waits until nobody has asked for anything for a while: all sleep, far longer than that.
+/// Waits until no request was sent for a while: all waiters sleep, far longer than that.
 async fn quiet(proxy: &Proxy) {
-    let mut asked = 0;
+    let mut sent = 0;
     eventually("all sleep", SOON, async || {
         sleep(Duration::from_millis(500)).await;
-        std::mem::replace(&mut asked, proxy.requests()) == proxy.requests()
+        std::mem::replace(&mut sent, proxy.requests()) == proxy.requests()
     })
     .await;
 }
@@ -59,7 +48,7 @@ async fn waiters_of_all_clients_are_served_in_the_order_in_which_they_came() {
             served.lock().unwrap().push(n);
             guard.release().await.unwrap();
         });
-        in_line(&store, n + 1).await;
+        in_queue(&store, n + 1).await;
     }
     held.release().await.unwrap();
     tasks.join_all().await;
@@ -67,10 +56,10 @@ async fn waiters_of_all_clients_are_served_in_the_order_in_which_they_came() {
     assert_eq!(store.children(&store.root()).await.len(), 0, "nothing is left of the queue");
 }
 
-/// Neither a try nor somebody who comes right at the release gets in before the line.
+/// Not even a try right after the release gets in before the waiters.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn nobody_jumps_the_line() {
+async fn no_try_overtakes_the_queue() {
     let store = ZooKeeper::open(fresh_namespace()).await;
     let (ours, theirs) = (store.client().await, store.client().await);
     let id = LockId::new("x").unwrap();
@@ -80,7 +69,7 @@ async fn nobody_jumps_the_line() {
             let theirs = theirs.clone();
             async move { theirs.acquire_with_retry("x", TTL, PATIENT).await.unwrap() }
         });
-        in_line(&store, 1).await;
+        in_queue(&store, 1).await;
         ours.release(&lease).await.unwrap();
         let barging = ours.acquire(&id, TTL).await;
         assert!(matches!(barging, Err(LockError::Held { .. })), "round {round}: {barging:?}");
@@ -88,7 +77,7 @@ async fn nobody_jumps_the_line() {
     }
 }
 
-/// Requests and bytes that a hand-over takes, with so many in line. Requests that overlap count as
+/// Requests and bytes that a hand-over takes, with so many waiters. Requests that overlap count as
 /// one, their bytes do not.
 async fn costs_a_hand_over(waiters: usize) -> (f64, f64) {
     const HAND_OVERS: usize = 20;
@@ -109,11 +98,11 @@ async fn costs_a_hand_over(waiters: usize) -> (f64, f64) {
             ours.release(&lease).await.unwrap();
         });
     }
-    in_line(&store, waiters + HAND_OVERS).await;
+    in_queue(&store, waiters + HAND_OVERS).await;
     quiet(&proxy).await;
     held.release().await.unwrap();
     done.acquire().await.unwrap().forget();
-    // Who has taken the lock has been woken: this watch is the next one's, as at the end.
+    // The new holder has been woken: this watch is the next waiter's, as at the end.
     first_sleeps(&store, "x").await;
     let before = (proxy.requests(), proxy.bytes_up());
     for _ in 0..HAND_OVERS - 1 {
@@ -132,17 +121,17 @@ async fn costs_a_hand_over(waiters: usize) -> (f64, f64) {
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_hand_over_costs_the_same_however_many_wait() {
     let ((few, up), (many, up_many)) = (costs_a_hand_over(1).await, costs_a_hand_over(64).await);
-    println!("{few:.1} requests a hand-over with 1 in line, {many:.1} with 64");
-    // Release, take; and the next in line watches the lock. A ping or two may fall into it.
-    assert!(few < 4.5 && many < few + 0.5, "{few:.1} with 1 in line, {many:.1} with 64");
-    assert!(up_many < up + 50.0, "{up:.0} bytes with 1 in line, {up_many:.0} with 64");
+    println!("{few:.1} requests a hand-over with 1 waiter, {many:.1} with 64");
+    // Release, take; and the next waiter watches the lock. A ping or two may fall into it.
+    assert!(few < 4.5 && many < few + 0.5, "{few:.1} with 1 waiter, {many:.1} with 64");
+    assert!(up_many < up + 50.0, "{up:.0} bytes with 1 waiter, {up_many:.0} with 64");
 }
 
 /// A thousand idle waiters of one process: one connection, and less than a request a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
-async fn a_thousand_idle_waiters_ask_next_to_nothing() {
-    const SECONDS: u64 = 30;
+async fn a_thousand_idle_waiters_send_next_to_nothing() {
+    const SECONDS: u64 = 10;
     let store = ZooKeeper::open(fresh_namespace()).await;
     let proxy = Proxy::start(store.upstream()).await.unwrap();
     let ours = store.client_at(proxy.addr(), store.config()).await;
@@ -156,13 +145,13 @@ async fn a_thousand_idle_waiters_ask_next_to_nothing() {
             ours.release(&lease).await.unwrap();
         });
     }
-    in_line(&store, 1_000).await;
+    in_queue(&store, 1_000).await;
     first_sleeps(&store, "x").await;
     quiet(&proxy).await;
     let before = proxy.requests();
     sleep(Duration::from_secs(SECONDS)).await;
-    let asked = proxy.requests() - before;
-    assert!(asked <= SECONDS, "{asked} requests in {SECONDS} s");
+    let sent = proxy.requests() - before;
+    assert!(sent <= SECONDS, "{sent} requests in {SECONDS} s");
     assert_eq!(proxy.connections(), 1);
     held.release().await.unwrap();
     tasks.join_all().await;
@@ -188,7 +177,7 @@ async fn a_thousand_waiters_outlive_a_lost_connection() {
         });
     }
     let queue = format!("{}/{id}@queue", store.root());
-    eventually("all are in line", Duration::from_mins(1), async || {
+    eventually("all are in the queue", Duration::from_mins(1), async || {
         store.children(&queue).await.len() == 1_000
     })
     .await;
@@ -200,12 +189,12 @@ async fn a_thousand_waiters_outlive_a_lost_connection() {
     first_sleeps(&store, id.as_str()).await;
     theirs.release(&held).await.unwrap();
     let served = tokio::time::timeout(Duration::from_mins(1), tasks.join_all()).await;
-    assert!(served.is_ok(), "the line does not move");
+    assert!(served.is_ok(), "the queue does not move");
     assert!(kept.is_valid(), "the session was lost");
     kept.release().await.unwrap();
 }
 
-/// Where nobody sweeps up an empty queue, waiters that leave together leave none.
+/// The servers do not delete it, so waiters that leave together must.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_persistent_queue_goes_with_its_last_waiters() {
@@ -221,7 +210,7 @@ async fn a_persistent_queue_goes_with_its_last_waiters() {
             let lock = lock.clone();
             tasks.spawn(async move { lock.hold("x", TTL, PATIENT).await });
         }
-        in_line(&store, 4).await;
+        in_queue(&store, 4).await;
         tasks.shutdown().await;
         settles("nodes", Duration::from_secs(10), 2, async || {
             store.children(&store.root()).await.len()
