@@ -67,9 +67,11 @@ impl Client {
             let record = entry.record();
             let wanted = Record::new(&record.holder, ttl);
             // A server that is about to end a session still says that it has renewed it, and the key is
-            // still there: only another session is sure to live.
+            // still there. If the reply came too late to prove that the session lived, only another
+            // session is sure to live.
+            let replied_at = Instant::now();
             let overdue =
-                sent_at >= deadline && !self.sessions.is_fresh(token, key, &owner, sent_at);
+                replied_at >= deadline && !self.sessions.is_fresh(token, key, &owner, replied_at);
             if record.ttl < wanted.ttl || overdue {
                 let ttl = ttl.max(Duration::from_millis(record.ttl));
                 let fence = Some(record.fence.unwrap_or(entry.modify_index));

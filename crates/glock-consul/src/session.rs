@@ -31,6 +31,16 @@ impl Session {
     pub(crate) fn may_be_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.refreshed_at) >= self.ttl
     }
+
+    /// Notes a renewal whose request was sent at `sent_at`, if its reply, which has just arrived, proves
+    /// that the session lived: it came within the last TTL.
+    pub(crate) fn was_renewed(&mut self, sent_at: Instant) -> bool {
+        let proven = !self.may_be_over(Instant::now());
+        if proven {
+            self.refreshed_at = sent_at;
+        }
+        proven
+    }
 }
 
 /// The sessions of one client. A held lock has one to itself; one that is given back is spare, so
@@ -70,18 +80,16 @@ impl Sessions {
         }
     }
 
-    /// Sees to it that the session has nearly all of its TTL left; `false` if it is over. Made
-    /// together with the request that uses the session, it takes no time of its own.
+    /// Renews the session if it is older than a tenth of its TTL. Returns `false` if it is over, or may
+    /// be: only a reply that arrives within its last TTL proves that it was renewed before its end.
+    /// Sent together with the request that uses the session, it takes no time of its own.
     pub(crate) async fn freshen(&self, loan: &mut Loan) -> Result<bool, ConsulError> {
         if loan.session.refreshed_at.elapsed() <= loan.session.ttl / FRESH_PART {
             return Ok(true);
         }
         let sent_at = Instant::now();
         let lives = self.client.renew_session(&loan.session.id).await?;
-        if lives {
-            loan.session.refreshed_at = sent_at;
-        }
-        Ok(lives)
+        Ok(lives && loan.session.was_renewed(sent_at))
     }
 
     /// A session that was made just now.

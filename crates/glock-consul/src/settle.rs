@@ -42,9 +42,11 @@ impl Move {
         let mut on = self.own.clone().filter(|own| own.id == now.session);
         if now.session == to.id {
             // Renewals may have counted on the other session until the move was carried out.
-            let sent_at = Instant::now();
-            client.renew_session(&to.id).await?;
-            on = Some(Session { refreshed_at: sent_at, ..to.clone() });
+            let (sent_at, mut to) = (Instant::now(), to.clone());
+            if client.renew_session(&to.id).await? {
+                to.was_renewed(sent_at);
+            }
+            on = Some(to);
         } else {
             client.destroy_session(&to.id).await?;
         }

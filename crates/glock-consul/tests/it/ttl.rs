@@ -1,8 +1,15 @@
 //! TTLs: Consul's own limits, and how late it is. These take as long as they say.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use glock_consul::{ConsulLock, Fault, Invalid, Lock, LockConfig, LockError, LockExt, Retry};
+use glock_testing::process::eventually;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -160,4 +167,66 @@ async fn a_session_that_is_about_to_end_is_no_lease() {
     sleep_until(lease.deadline() + ttl).await;
     let renewed = lock.renew(&lease, ttl).await;
     assert!(matches!(renewed, Err(LockError::NotHeld { .. })), "{renewed:?}");
+}
+
+/// An agent whose sessions are `{SESSION}1`, `{SESSION}2` and so on, and which takes most of their TTL to
+/// reply to a renewal; by then they may have ended. Each may lock the key, and has locked it when it is
+/// read.
+async fn slow_to_renew() -> (Fake, ConsulLock) {
+    let made = Arc::new(AtomicU64::new(0));
+    let delay = |line: &str| {
+        if line.contains("session/renew") { SLOW_TTL * 3 / 4 } else { Duration::ZERO }
+    };
+    let fake = Fake::slow(delay, move |line| {
+        let session = format!("{SESSION}{}", made.load(Relaxed));
+        let kv = format!(
+            r#"{{"Key":"k","ModifyIndex":{},"Session":"{session}","Value":"eyJ0dGwiOjgwMH0="}}"#,
+            made.load(Relaxed)
+        );
+        let body = match line {
+            line if line.contains("session/create") => {
+                format!("{{\"ID\":\"{SESSION}{}\"}}", made.fetch_add(1, Relaxed) + 1)
+            }
+            line if line.contains("/txn") => format!(r#"{{"Results":[{{"KV":{kv}}}]}}"#),
+            line if line.contains("GET /v1/kv") => format!("[{kv}]"),
+            _ => "true".to_owned(),
+        };
+        Some((200, Some(9), body))
+    })
+    .await;
+    let client = glock_consul::ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
+    let lock = ConsulLock::new(client).with_session_ttl_min(SLOW_TTL).unwrap();
+    (fake, lock)
+}
+
+const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0";
+/// As the value in `slow_to_renew` says.
+const SLOW_TTL: Duration = Duration::from_millis(800);
+
+/// A spare session is renewed beside its use, and the reply arrives after its TTL: whether it was renewed
+/// before it ended is not known, so the lock is granted on another session.
+#[tokio::test]
+async fn a_spare_session_that_is_renewed_too_late_grants_nothing() {
+    let (fake, lock) = slow_to_renew().await;
+    let first = lock.acquire(&id("x"), SLOW_TTL).await.unwrap();
+    lock.release(&first).await.unwrap();
+    tokio::time::sleep(SLOW_TTL / 2).await;
+    let second = lock.acquire(&id("x"), SLOW_TTL).await.unwrap();
+    assert_ne!(second.owner().reveal()[..36], first.owner().reveal()[..36]);
+    assert!(second.remaining() > SLOW_TTL / 2, "{:?}", second.remaining());
+    let ended = format!("session/destroy/{SESSION}1");
+    eventually("it is ended", LONG, async || fake.asked().iter().any(|line| line.contains(&ended)))
+        .await;
+}
+
+/// The same with a hold: its renewal moves it to another session.
+#[tokio::test]
+async fn a_hold_that_is_renewed_too_late_moves_to_another_session() {
+    let (fake, lock) = slow_to_renew().await;
+    let lease = lock.acquire(&id("x"), SLOW_TTL).await.unwrap();
+    tokio::time::sleep(SLOW_TTL / 2).await;
+    let renewed = lock.renew(&lease, SLOW_TTL).await.unwrap();
+    assert!(renewed.remaining() > SLOW_TTL / 2, "{:?}", renewed.remaining());
+    let creates = fake.asked().iter().filter(|line| line.contains("session/create")).count();
+    assert_eq!(creates, 2, "it stayed on the session that may be over");
 }
