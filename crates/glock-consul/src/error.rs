@@ -11,42 +11,41 @@ pub enum ConsulError {
     #[error("could not connect to the agent")]
     NotSent(#[source] BoxError),
 
-    /// The request was sent, and the connection ended before its answer had come.
-    #[error("the connection ended before the agent's answer")]
-    Lost(#[source] BoxError),
+    /// The request was sent, and the connection ended before the reply.
+    #[error("the connection ended before the agent's reply")]
+    ReplyLost(#[source] BoxError),
 
-    /// The agent answered that it will not, or cannot.
-    #[error("the agent answered {status}: {text}")]
-    Answered {
+    /// The agent refused the request, or could not serve it.
+    #[error("the agent replied {status}: {text}")]
+    Status {
         /// The HTTP status.
         status: u16,
-        /// What it said, without session ids.
+        /// The reply's text, without session ids.
         text: String,
     },
 
-    /// The agent's answer is not one that Consul gives.
-    #[error("the agent's answer is not Consul's: {0}")]
-    Garbled(String),
+    /// The reply has a form that Consul does not use.
+    #[error("the reply is not Consul's: {0}")]
+    UnexpectedReply(String),
 }
 
-/// An answer's text is cut off here in messages.
+/// A reply's text is cut off here in messages.
 const TEXT_MAX: usize = 300;
 const SESSION_LEN: usize = 36;
 
 impl ConsulError {
-    /// What the agent answered, as an error.
-    pub(crate) fn answered(status: u16, body: &[u8]) -> Self {
-        Self::Answered { status, text: shown(&String::from_utf8_lossy(body)) }
+    pub(crate) fn status(status: u16, body: &[u8]) -> Self {
+        Self::Status { status, text: shown(&String::from_utf8_lossy(body)) }
     }
 
-    /// What it means for the lock.
+    /// What the failure means for the lock.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::NotSent(_) => Fault::Unavailable,
-            // Behind an answer that is not Consul's, such as a gateway's, there may be one that is.
-            Self::Lost(_) | Self::Garbled(_) => Fault::Unknown,
-            Self::Answered { status, text } => match status {
-                // Asked too often: it was not looked at.
+            // The reply may be a gateway's, and the agent behind it may have carried the request out.
+            Self::ReplyLost(_) | Self::UnexpectedReply(_) => Fault::Unknown,
+            Self::Status { status, text } => match status {
+                // Too many requests: the agent did not look at this one.
                 429 => Fault::Unavailable,
                 500.. => failed_inside(text),
                 _ => Fault::Rejected,
@@ -54,7 +53,7 @@ impl ConsulError {
         }
     }
 
-    /// Whether the request may have been carried out all the same.
+    /// Whether the request may have been carried out.
     pub(crate) fn is_unknown(&self) -> bool {
         self.fault() == Fault::Unknown
     }
@@ -62,19 +61,19 @@ impl ConsulError {
     pub(crate) fn during(self, action: Action) -> LockError {
         let looks = matches!(action, Action::Inspect | Action::Wait);
         let fault = match self {
-            // Whoever only looks has changed nothing, and will see no better.
-            Self::Garbled(_) if looks => Fault::Rejected,
+            // A look changes nothing, and the next one would get the same reply.
+            Self::UnexpectedReply(_) if looks => Fault::Rejected,
             _ => self.fault(),
         };
         LockError::backend(backend::CONSUL, action, fault, self)
     }
 
-    /// As [`during`](Self::during), for what came before the request that could have changed the
-    /// lock: whatever happened, the lock is as it was.
+    /// As [`during`](Self::during), for a request that came before the one that changes the lock:
+    /// whatever happened, the lock is as it was.
     pub(crate) fn before(self, action: Action) -> LockError {
         let fault = match self.fault() {
-            // What answers is no Consul, and will be none the next time.
-            _ if matches!(self, Self::Garbled(_)) => Fault::Rejected,
+            // The server is not Consul, and will not be the next time.
+            _ if matches!(self, Self::UnexpectedReply(_)) => Fault::Rejected,
             Fault::Unknown => Fault::Unavailable,
             fault => fault,
         };
@@ -82,10 +81,10 @@ impl ConsulError {
     }
 }
 
-/// Consul says everything that goes wrong inside with status 500.
+/// Consul replies with status 500 to whatever goes wrong inside.
 fn failed_inside(text: &str) -> Fault {
     if text.contains("No cluster leader") || text.contains("No path to datacenter") {
-        // It could not be handed to anybody.
+        // There was no server to forward it to.
         Fault::Unavailable
     } else if ["Permission denied", "ACL not found", "Invalid Session TTL", "UUID"]
         .iter()
@@ -93,8 +92,8 @@ fn failed_inside(text: &str) -> Fault {
     {
         Fault::Rejected
     } else {
-        // A leader that lost its place may have written it to the log, a broken line between two
-        // servers may have carried it.
+        // A leader that was deposed may have written it to the log, and a server may have forwarded it
+        // before its connection broke.
         Fault::Unknown
     }
 }
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     fn fault(status: u16, text: &str) -> Fault {
-        ConsulError::answered(status, text.as_bytes()).fault()
+        ConsulError::status(status, text.as_bytes()).fault()
     }
 
     #[test]
@@ -142,9 +141,9 @@ mod tests {
             (Action::Inspect, Fault::Rejected),
             (Action::Wait, Fault::Rejected),
         ] {
-            let garbled = ConsulError::Garbled("x".into());
-            assert!(garbled.is_unknown());
-            assert_eq!(garbled.during(action).fault(), Some(expected), "{action:?}");
+            let unexpected = ConsulError::UnexpectedReply("x".into());
+            assert!(unexpected.is_unknown());
+            assert_eq!(unexpected.during(action).fault(), Some(expected), "{action:?}");
         }
         assert_eq!(fault(403, "ACL not found"), Fault::Rejected);
         assert_eq!(fault(500, "rpc error: Permission denied"), Fault::Rejected);
@@ -154,11 +153,11 @@ mod tests {
 
     #[test]
     fn before_the_lock_was_touched_nothing_is_unknown() {
-        let err = ConsulError::answered(500, b"rpc error: EOF").before(Action::Acquire);
+        let err = ConsulError::status(500, b"rpc error: EOF").before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Unavailable));
-        let err = ConsulError::answered(403, b"ACL not found").before(Action::Acquire);
+        let err = ConsulError::status(403, b"ACL not found").before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Rejected));
-        let err = ConsulError::Garbled("x".into()).before(Action::Acquire);
+        let err = ConsulError::UnexpectedReply("x".into()).before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Rejected));
     }
 
@@ -166,10 +165,10 @@ mod tests {
     fn a_message_shows_no_session_and_ends() {
         let text = "failed session check for key \"x\", current session \
                     \"008f85bf-2ece-1234-76e4-744f25601f0a\" != \"3ccd2c6b-5913-81de-0967-922e4fa22705\"";
-        let err = ConsulError::answered(409, text.as_bytes()).to_string();
+        let err = ConsulError::status(409, text.as_bytes()).to_string();
         assert!(!err.contains("008f85bf") && !err.contains("3ccd2c6b"), "{err}");
-        let long = ConsulError::answered(500, "\u{e9} ".repeat(1_000).as_bytes()).to_string();
+        let long = ConsulError::status(500, "\u{e9} ".repeat(1_000).as_bytes()).to_string();
         assert!(long.len() < TEXT_MAX + 50, "{}", long.len());
-        assert!(ConsulError::answered(500, b"\n").to_string().ends_with("nothing"));
+        assert!(ConsulError::status(500, b"\n").to_string().ends_with("nothing"));
     }
 }

@@ -4,27 +4,17 @@
 
 mod lock;
 
-mod error;
-mod wait;
-
-mod hold;
-mod keeper;
-mod order;
-mod pages;
+mod acquire;
+mod release;
 mod renew;
-mod session;
-mod settle;
+mod wait;
+mod watch;
 
-mod address;
 mod client;
-mod connections;
-mod idle;
-
-mod api;
-mod asking;
-mod entry;
-mod key;
-mod owner;
+mod commands;
+mod error;
+mod schema;
+mod session;
 
 pub use hyper;
 

@@ -1,125 +1,149 @@
-//! How a hold is extended, and moved to another session where that takes one.
+//! How a hold is renewed, and transferred to another session where that takes one.
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, LockError, LockId, OwnerToken};
+use glock_core::{Action, Lease, LockError, OwnerToken};
 use tokio::time::Instant;
 
 use crate::{
-    ConsulError,
-    entry::Record,
-    hold::{Client, MOVES_MAX},
-    owner::Owner,
-    settle::Move,
+    client::Client,
+    error::ConsulError,
+    schema::{Entry, Owner, Record},
+    session::{Hold, Session, Transfer},
 };
 
-impl Client {
-    /// Extends a hold of which its lease is sure until `deadline`: since when its TTL counts from then
-    /// on, and which that is. A session's TTL never changes, so a shorter one than it has leaves it as
-    /// it is.
-    pub(crate) async fn renew(
-        self: Arc<Self>,
-        id: LockId,
-        token: OwnerToken,
-        deadline: Instant,
-        ttl: Duration,
-    ) -> Result<(Instant, Duration), LockError> {
-        let not_held = || LockError::NotHeld { id: id.clone() };
-        let failed = |err: ConsulError| err.during(Action::Renew);
-        let key = self.keys.key(&id);
-        let granted = Owner::parse(&token).ok_or_else(not_held)?;
-        let own = self.sessions.of(&token, &key).map_or(granted, |held| held.owner());
-        let renewed = self.extend(&key, &token, own, deadline, ttl).await;
-        renewed.map_err(failed)?.ok_or_else(not_held)
-    }
+/// How often a hold is followed that others transfer meanwhile.
+pub(crate) const TRANSFERS_MAX: usize = 4;
 
-    /// Renews the session that has the key and looks whether it has it, in one round trip: the
-    /// session alone proves no hold, which may have been released by somebody who knows its token,
-    /// or by an operator.
-    async fn extend(
-        &self,
-        key: &str,
-        token: &OwnerToken,
-        mut owner: Owner,
-        deadline: Instant,
+/// A renewal of the hold on `key` that was granted under `token`.
+struct Renewal {
+    client: Arc<Client>,
+    key: String,
+    token: OwnerToken,
+    /// When the lease that is renewed ends.
+    deadline: Instant,
+    ttl: Duration,
+}
+
+/// When the new TTL starts, and its length.
+type Renewed = (Instant, Duration);
+
+impl Client {
+    /// Renews the hold. A session's TTL never changes, so a TTL that is shorter than the session's leaves
+    /// the session's.
+    pub(crate) async fn renew(
+        self: &Arc<Self>,
+        lease: &Lease,
         ttl: Duration,
-    ) -> Result<Option<(Instant, Duration)>, ConsulError> {
-        for _ in 0..=MOVES_MAX {
+    ) -> Result<Lease, LockError> {
+        let (client, token) = (Arc::clone(self), lease.owner().clone());
+        let (key, deadline) = (self.keys.key(lease.id()), lease.deadline());
+        let renewal = Renewal { client, key, token, deadline, ttl };
+        let work = async move { renewal.run().await.map_err(|err| err.during(Action::Renew)) };
+        let renewed = self.call(Action::Renew).run(work).await?;
+        let (since, ttl) = renewed.ok_or_else(|| LockError::NotHeld { id: lease.id().clone() })?;
+        Ok(lease.renewed(since, ttl))
+    }
+}
+
+impl Renewal {
+    /// Renews the session and reads the key, in one round trip: a session that lives proves no hold,
+    /// because an operator may have released it, or another program that knows the token. Returns `None`
+    /// if the hold is over.
+    async fn run(&self) -> Result<Option<Renewed>, ConsulError> {
+        let Self { client, key, token, .. } = self;
+        let Some(granted) = Owner::parse(token) else { return Ok(None) };
+        let sessions = &client.sessions;
+        let mut owner = sessions.holds().get(token, key).map_or(granted, |hold| hold.owner());
+        for _ in 0..=TRANSFERS_MAX {
             let sent_at = Instant::now();
             let (lives, entry) =
-                tokio::join!(self.consul.renew_session(&owner.session), self.consul.entry(key));
+                tokio::join!(client.consul.renew_session(&owner.session), client.consul.entry(key));
             let entry = entry?;
             let now = entry.as_ref().and_then(|entry| entry.held_by(token));
             let (Some(entry), Some(now)) = (entry, now) else {
-                // If the session is ours it holds nothing any more, and ends.
-                drop(self.sessions.reclaim(token, key));
+                // Its session, if this client created it, holds nothing any more.
+                drop(sessions.reclaim(token, key));
                 return Ok(None);
             };
             if now != owner {
-                self.sessions.follow(token, key, &owner, &now);
+                if let Some(left) = sessions.holds().follow(token, key, &owner, &now) {
+                    sessions.destroy_later(left.id);
+                }
                 owner = now;
                 continue;
             }
             if !lives? {
-                // It was seen before its session ended: by a move of another renewal, or for good.
+                // Its key goes with it, unless it was transferred just then: read it again.
                 continue;
             }
             let record = entry.record();
-            let wanted = Record::new(&record.holder, ttl);
-            // A server that is about to end a session still says that it has renewed it, and the key is
-            // still there. If the reply came too late to prove that the session lived, only another
-            // session is sure to live.
-            let replied_at = Instant::now();
-            let overdue =
-                replied_at >= deadline && !self.sessions.is_fresh(token, key, &owner, replied_at);
-            if record.ttl < wanted.ttl || overdue {
-                let ttl = ttl.max(Duration::from_millis(record.ttl));
-                let fence = Some(record.fence.unwrap_or(entry.modify_index));
-                let known = Record { fence, was: Some(token.reveal().to_owned()), ..record };
-                let moved = self.move_to_new_session(key, token, owner.clone(), ttl, known).await?;
-                if let Some(since) = moved {
-                    return Ok(Some((since, ttl)));
+            if self.needs_another_session(&owner, &record) {
+                // `None`: another renewal of this hold may have transferred it first. Read it again.
+                if let Some(renewed) = self.transfer(owner.clone(), &entry, record).await? {
+                    return Ok(Some(renewed));
                 }
-                // Another renewal of this hold may have moved it first: look again.
                 continue;
             }
             let ttl = Duration::from_millis(record.ttl);
-            self.sessions.refreshed(token, key, owner, sent_at, ttl);
+            let session = Session { id: owner.session.clone(), ttl, renewed_at: sent_at };
+            sessions.holds().renewed(token, key, &owner, session);
             return Ok(Some((sent_at, ttl)));
         }
-        Err(ConsulError::NotSent("the hold is moved by others again and again".into()))
+        Err(ConsulError::NotSent("the hold is transferred again and again".into()))
     }
 
-    /// A hold for a longer TTL moves to another session, and keeps its owner token, which the record
-    /// tells. If the answer is lost, nobody here knows which session has it, until that is settled.
-    async fn move_to_new_session(
+    /// Whether the session's TTL is too short, or the reply came too late to prove that it lives: a
+    /// server that is about to end a session still replies that it has renewed it, and the key is still
+    /// there.
+    fn needs_another_session(&self, owner: &Owner, record: &Record) -> bool {
+        let replied_at = Instant::now();
+        let is_proven = || {
+            let hold = self.client.sessions.holds().get(&self.token, &self.key);
+            hold.is_some_and(|hold| hold.owner() == *owner && !hold.session.may_be_over(replied_at))
+        };
+        let is_short = record.ttl < record.with_ttl(self.ttl).ttl;
+        is_short || replied_at >= self.deadline && !is_proven()
+    }
+
+    /// Transfers the hold to a new session. It keeps its owner token, which the key's value names. If the
+    /// reply is lost, clean-up resolves which session has it.
+    async fn transfer(
         &self,
-        key: &str,
-        token: &OwnerToken,
         from: Owner,
-        ttl: Duration,
-        stays: Record,
-    ) -> Result<Option<Instant>, ConsulError> {
-        let mut session = self.sessions.create(ttl).await?;
-        let own = self.sessions.forget(token, key, &from);
-        let (to, next) = (session.session().clone(), stays.lasting(ttl));
-        let (key, token) = (key.to_owned(), token.clone());
-        let moved = Move { key, token, from, to, stays, own };
-        let handed = self.consul.hand_on(&moved.key, &moved.from, &moved.to.id, &next);
-        // Given up half-way it may hold the lock, now or when the request arrives.
-        session.settle_if_dropped(moved.clone());
-        match handed.await {
+        entry: &Entry,
+        record: Record,
+    ) -> Result<Option<Renewed>, ConsulError> {
+        let Self { client, key, token, .. } = self;
+        let ttl = self.ttl.max(Duration::from_millis(record.ttl));
+        let fence = Some(record.fence.unwrap_or(entry.modify_index));
+        let record = Record { fence, token: Some(token.reveal().to_owned()), ..record };
+        let mut session = client.sessions.create(ttl).await?;
+        let own = client.sessions.holds().take_from(token, key, &from);
+        let (to, next) = (session.session().clone(), record.with_ttl(ttl));
+        let transfer = Transfer {
+            key: key.clone(),
+            token: token.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            record,
+            own: own.clone(),
+        };
+        // Dropped half-way, it may have the lock, now or when the request arrives.
+        session.resolve_on_drop(transfer);
+        match client.consul.transfer(key, &from, &to.id, &next).await {
             Ok(Some(index)) => {
-                self.sessions.destroy(moved.from.session);
-                let since = session.session().refreshed_at;
-                session.hold(&moved.token, &moved.key, index);
-                Ok(Some(since))
+                client.sessions.destroy_later(from.session);
+                session.holds(token, key, index);
+                Ok(Some((to.renewed_at, ttl)))
             }
             Err(err) if err.is_unknown() => Err(err),
             refused => {
                 session.give_back();
-                if let Some(own) = moved.own {
-                    self.sessions.stays(&moved.token, &moved.key, moved.from.index, own);
+                if let Some(own) = own {
+                    let (key, index) = (key.clone(), from.index);
+                    let hold = Hold { key, index, session: own, is_own: true };
+                    client.sessions.holds().confirm(token, &hold);
                 }
                 refused.map(|_| None)
             }

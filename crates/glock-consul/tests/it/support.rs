@@ -51,7 +51,7 @@ impl Store {
 
 /// Returns once the clones of `lock` sleep on so many keys: a release that comes then wakes them.
 pub(crate) async fn asleep_on(keys: usize, lock: &ConsulLock) {
-    let sleepers = format!("sleepers: {keys},");
+    let sleepers = format!("waiters: {keys},");
     eventually("they sleep", LONG, async || format!("{lock:?}").contains(&sleepers)).await;
 }
 

@@ -1,0 +1,277 @@
+//! Each request to Consul's HTTP API and its reply: transactions on a key, sessions, queries.
+
+use std::{collections::HashMap, time::Duration};
+
+use hyper::{Method, body::Bytes};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Connections, ConsulClient, Reply},
+    error::ConsulError,
+    schema::{Entry, Owner, Record, in_path, is_session_id},
+};
+
+/// The reply to an acquire.
+#[derive(Debug)]
+pub(crate) enum AcquireReply {
+    /// The session has the key, since this Raft index.
+    Granted(u64),
+    /// Another session has it.
+    Held,
+    /// Another program's session had it and asked for a delay, which is not over.
+    Delayed,
+    /// The session is over.
+    SessionOver,
+}
+
+/// The keys under a prefix.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// The Raft index at which they were read.
+    pub(crate) index: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Txn {
+    results: Option<Vec<TxnResult>>,
+    errors: Option<Vec<TxnError>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+struct TxnResult {
+    kv: Option<Entry>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct TxnError {
+    what: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SessionInfo {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    name: String,
+}
+
+impl ConsulClient {
+    /// Locks `key` by `session`. The request is sent once: one whose reply was lost may arrive after the
+    /// lock was released.
+    pub(crate) async fn acquire(
+        &self,
+        key: &str,
+        session: &str,
+        record: &Record,
+    ) -> Result<AcquireReply, ConsulError> {
+        let lock =
+            json!({"Verb": "lock", "Key": key, "Value": encoded(record)?, "Session": session});
+        match self.txn(vec![lock]).await? {
+            Ok(index) => Ok(AcquireReply::Granted(index)),
+            Err(errors) if errors.contains("invalid session") => Ok(AcquireReply::SessionOver),
+            Err(errors) if errors.contains("already held") => Ok(AcquireReply::Held),
+            Err(errors) if errors.contains("lock delay") => Ok(AcquireReply::Delayed),
+            // Another version's wording: the key itself shows why it was refused.
+            Err(errors) => match self.entry(key).await? {
+                Some(entry) if entry.is_held() => Ok(AcquireReply::Held),
+                _ => Err(ConsulError::status(409, errors.as_bytes())),
+            },
+        }
+    }
+
+    /// Deletes `key` if `owner` still has it. Returns whether it had.
+    pub(crate) async fn release(&self, key: &str, owner: &Owner) -> Result<bool, ConsulError> {
+        let (check, _) = checks(key, owner);
+        let delete = json!({"Verb": "delete-cas", "Key": key, "Index": owner.index});
+        Ok(self.txn(vec![check, delete]).await?.is_ok())
+    }
+
+    /// Transfers the hold of `owner` to `session`. Returns the Raft index, or `None` if `owner` does not
+    /// have the key any more.
+    pub(crate) async fn transfer(
+        &self,
+        key: &str,
+        owner: &Owner,
+        session: &str,
+        record: &Record,
+    ) -> Result<Option<u64>, ConsulError> {
+        let (check, index) = checks(key, owner);
+        let value = encoded(record)?;
+        let unlock =
+            json!({"Verb": "unlock", "Key": key, "Value": &value, "Session": &owner.session});
+        let lock = json!({"Verb": "lock", "Key": key, "Value": &value, "Session": session});
+        Ok(self.txn(vec![check, index, unlock, lock]).await?.ok())
+    }
+
+    /// Reads `key`, as the leader and a majority confirm it.
+    pub(crate) async fn entry(&self, key: &str) -> Result<Option<Entry>, ConsulError> {
+        let path = format!("kv/{}", in_path(key));
+        let request = self.request(Method::GET, &path, "consistent", "")?;
+        Ok(entries(&self.send_idempotent(request).await?)?.into_iter().next())
+    }
+
+    /// Reads all keys under `prefix`: at once, or with an `index` when one of them has changed since, or
+    /// after `max` and a sixteenth of it.
+    pub(crate) async fn blocking_query(
+        &self,
+        connection: &Connections,
+        prefix: &str,
+        index: Option<u64>,
+        max: Duration,
+    ) -> Result<Snapshot, ConsulError> {
+        let path = format!("kv/{}", in_path(prefix));
+        // Not confirmed by a majority: a waiter that it wakes tries, or looks for itself.
+        let mut query = "recurse".to_owned();
+        if let Some(index) = index {
+            query = format!("{query}&index={index}&wait={}ms", max.as_millis());
+        }
+        let reply = connection.send(self.request(Method::GET, &path, &query, "")?).await?;
+        let entries = entries(&reply)?;
+        let index = reply.index.ok_or_else(|| unexpected("it has no X-Consul-Index"))?;
+        Ok(Snapshot { index, entries })
+    }
+
+    /// Creates a session that no health check ends and that deletes its keys when it ends, and returns
+    /// its id. The delay before its keys can be locked again is zero on purpose: fencing tokens do what
+    /// the delay is for.
+    pub(crate) async fn create_session(
+        &self,
+        name: &str,
+        ttl: Duration,
+    ) -> Result<String, ConsulError> {
+        let wanted = json!({
+            "Name": name,
+            "TTL": format!("{}ms", ttl.as_millis()),
+            "LockDelay": "0s",
+            "Behavior": "delete",
+            "NodeChecks": [],
+            // The name in older servers.
+            "Checks": [],
+        });
+        let request = self.request(Method::PUT, "session/create", "", wanted.to_string())?;
+        let reply = expect_ok(self.send(request).await?)?;
+        let SessionInfo { id, .. } = parse(&reply.body)?;
+        if is_session_id(&id) { Ok(id) } else { Err(unexpected("it has no session id")) }
+    }
+
+    /// Starts a session's TTL again. Returns `false` if the session is over.
+    pub(crate) async fn renew_session(&self, session: &str) -> Result<bool, ConsulError> {
+        let path = format!("session/renew/{session}");
+        let reply = self.send_idempotent(self.request(Method::PUT, &path, "", "")?).await?;
+        // What is no agent, and does not know the path, replies like a web server.
+        let no_path = reply.body.starts_with(b"404 page");
+        if reply.status == 404 && !no_path {
+            return Ok(false);
+        }
+        expect_ok(reply).map(|_| true)
+    }
+
+    /// Ends a session, and with it the hold that it may have. An acquire by it that is still in flight
+    /// will be refused.
+    pub(crate) async fn destroy_session(&self, session: &str) -> Result<(), ConsulError> {
+        let path = format!("session/destroy/{session}");
+        let reply = self.send_idempotent(self.request(Method::PUT, &path, "", "")?).await?;
+        expect_ok(reply).map(drop)
+    }
+
+    /// The ids of all sessions by their names. This crate never uses a name twice.
+    pub(crate) async fn sessions_by_name(&self) -> Result<HashMap<String, String>, ConsulError> {
+        let request = self.request(Method::GET, "session/list", "consistent", "")?;
+        let reply = expect_ok(self.send_idempotent(request).await?)?;
+        let sessions: Vec<SessionInfo> = parse(&reply.body)?;
+        let known = sessions.into_iter().filter(|session| is_session_id(&session.id));
+        Ok(known.map(|session| (session.name, session.id)).collect())
+    }
+
+    /// Sends a transaction on one key. Returns the index of its write, or why an operation failed.
+    async fn txn(&self, operations: Vec<Value>) -> Result<Result<u64, String>, ConsulError> {
+        let operations: Vec<_> = operations.into_iter().map(|kv| json!({"KV": kv})).collect();
+        let body = Value::Array(operations).to_string();
+        let reply = self.send(self.request(Method::PUT, "txn", "", body)?).await?;
+        if reply.status == 409 {
+            let txn: Txn = parse(&reply.body)?;
+            let errors = txn.errors.unwrap_or_default();
+            let errors: Vec<_> = errors.into_iter().map(|error| error.what).collect();
+            if errors.iter().any(|what| what.contains("Permission denied")) {
+                return Err(ConsulError::status(403, errors.join("; ").as_bytes()));
+            }
+            return Ok(Err(errors.join("; ")));
+        }
+        let txn: Txn = parse(&expect_ok(reply)?.body)?;
+        let last = txn.results.and_then(|mut results| results.pop()).and_then(|last| last.kv);
+        last.map(|kv| Ok(kv.modify_index))
+            .ok_or_else(|| unexpected("a transaction without results"))
+    }
+}
+
+/// Operations that check that the session has the key, and by the same grant.
+fn checks(key: &str, owner: &Owner) -> (Value, Value) {
+    (
+        json!({"Verb": "check-session", "Key": key, "Session": owner.session}),
+        json!({"Verb": "check-index", "Key": key, "Index": owner.index}),
+    )
+}
+
+fn encoded(record: &Record) -> Result<String, ConsulError> {
+    record.encoded().map_err(|err| ConsulError::NotSent(err.into()))
+}
+
+fn expect_ok(reply: Reply) -> Result<Reply, ConsulError> {
+    if reply.status == 200 {
+        return Ok(reply);
+    }
+    Err(ConsulError::status(reply.status, &reply.body))
+}
+
+/// No keys are a reply with status 404 and an index. One without an index comes from what is no agent.
+fn entries(reply: &Reply) -> Result<Vec<Entry>, ConsulError> {
+    match reply.status {
+        200 => parse(&reply.body),
+        404 if reply.index.is_some() => Ok(Vec::new()),
+        status => Err(ConsulError::status(status, &reply.body)),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, ConsulError> {
+    // Without the body, which may have session ids in it.
+    serde_json::from_slice(body).map_err(|err| unexpected(format!("line {}", err.line())))
+}
+
+fn unexpected(why: impl Into<String>) -> ConsulError {
+    ConsulError::UnexpectedReply(why.into())
+}
+
+/// The longest prefix that all keys have in common, for a query that covers them; empty for none.
+pub(crate) fn common_prefix<'a>(mut keys: impl Iterator<Item = &'a str>) -> &'a str {
+    let Some(mut common) = keys.next() else { return "" };
+    for key in keys {
+        let same = common.char_indices().zip(key.chars()).find(|((_, one), other)| one != other);
+        let end = match same {
+            Some(((at, _), _)) => at,
+            None => common.len().min(key.len()),
+        };
+        common = &common[..end];
+    }
+    common
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_prefix_ends_between_characters() {
+        let of = |keys: &[&'static str]| common_prefix(keys.iter().copied());
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["ns/a"]), "ns/a");
+        assert_eq!(of(&["ns/a", "ns/ab"]), "ns/a");
+        assert_eq!(of(&["ns/ab", "ns/a"]), "ns/a");
+        assert_eq!(of(&["ns/\u{e9}", "ns/\u{e8}", "ns/x"]), "ns/");
+    }
+}

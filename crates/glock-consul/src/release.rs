@@ -1,0 +1,64 @@
+//! How a hold ends, wherever renewals have transferred it to.
+
+use std::sync::Arc;
+
+use glock_core::{Action, Lease, LockError, OwnerToken};
+
+use crate::{client::Client, error::ConsulError, renew::TRANSFERS_MAX, schema::Owner};
+
+impl Client {
+    /// Releases the lock.
+    pub(crate) async fn release(self: &Arc<Self>, lease: &Lease) -> Result<(), LockError> {
+        let (client, id) = (Arc::clone(self), lease.id().clone());
+        let (key, token) = (self.keys.key(&id), lease.owner().clone());
+        let release = async move {
+            match client.release_hold(&key, &token).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(LockError::NotHeld { id }),
+                Err(err) => Err(err.during(Action::Release)),
+            }
+        };
+        self.call(Action::Release).run(release).await
+    }
+
+    /// Ends a hold. Returns `false` if there was none.
+    async fn release_hold(&self, key: &str, token: &OwnerToken) -> Result<bool, ConsulError> {
+        let Some(granted) = Owner::parse(token) else { return Ok(false) };
+        // Until it is given back, every failure destroys the session, which ends the hold.
+        let (mut owner, session) = self.sessions.reclaim(token, key).unwrap_or((granted, None));
+        let mut reply_lost = None;
+        for _ in 0..=TRANSFERS_MAX {
+            match self.consul.release(key, &owner).await {
+                Ok(true) => {
+                    match session.filter(|session| session.session().id == owner.session) {
+                        Some(session) => session.give_back(),
+                        None => self.end_session(owner.session).await,
+                    }
+                    return Ok(true);
+                }
+                Ok(false) => {}
+                Err(err @ ConsulError::ReplyLost(_)) if reply_lost.is_none() => {
+                    reply_lost = Some(err);
+                    continue;
+                }
+                Err(err) => return Err(err),
+            }
+            let entry = self.consul.entry(key).await?;
+            match entry.and_then(|entry| entry.held_by(token)) {
+                // A renewal has transferred the hold, or writes its key to resolve a transfer.
+                Some(now) => owner = now,
+                // After a lost reply it is not known whether this call has released it.
+                None => return reply_lost.map_or(Ok(false), Err),
+            }
+        }
+        Err(ConsulError::NotSent("the hold is transferred again and again".into()))
+    }
+
+    /// Ends the session of a hold that another client began, at once: this process may end as soon as it
+    /// has released. A failure is tried again in the background.
+    async fn end_session(&self, session: String) {
+        if self.sessions.destroy(&session).await.is_err() {
+            self.sessions.destroy_later(session);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! `Cleanup`: ends, in the background, the sessions that no hold needs any more.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use glock_core::toolkit::{BackgroundTask, Backoff, Mutex, SpareLimits, SparePool, Worker};
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    client::ConsulClient,
+    session::{holds::HoldTable, lifetime::Session, lost::LostSessions, transfer::Transfer},
+};
+
+/// The sessions that one client has created and not ended, and the task that ends them.
+pub(crate) struct Cleanup {
+    pub(crate) client: ConsulClient,
+    pub(crate) holds: HoldTable,
+    /// The time limit of a job.
+    limit: Duration,
+    spares: SparePool<Session>,
+    jobs: Mutex<Jobs>,
+    /// The client is gone: spares are ended.
+    closed: AtomicBool,
+    task: BackgroundTask,
+    lost: Arc<LostSessions>,
+    lost_task: BackgroundTask,
+}
+
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Destroy this session.
+    Destroy(String),
+    /// Find out which session a hold is on, and destroy the other.
+    Resolve(Box<Transfer>),
+}
+
+struct Jobs {
+    /// Each with its failures.
+    queue: VecDeque<(Job, u32)>,
+    /// The pauses while jobs fail.
+    pauses: Backoff,
+}
+
+/// How often to look for spares that are unused for too long.
+const ROUND: Duration = Duration::from_secs(1);
+/// Jobs that run at the same time.
+const JOBS_MAX: usize = 4;
+/// A session that is left after so many failures ends by its TTL.
+const FAILURES_MAX: u32 = 8;
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(16));
+const LIMITS: SpareLimits = SpareLimits {
+    kept_max: Duration::from_mins(1),
+    surplus_max: Duration::from_secs(1),
+    ttl_max: Duration::MAX,
+};
+
+impl Cleanup {
+    /// `limit` is the time limit of a job, and how long a request may be in flight.
+    pub(crate) fn new(client: ConsulClient, limit: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            holds: HoldTable::default(),
+            limit,
+            spares: SparePool::new(LIMITS),
+            jobs: Mutex::new(Jobs { queue: VecDeque::new(), pauses: PAUSES }),
+            closed: AtomicBool::new(false),
+            task: BackgroundTask::new(),
+            lost: Arc::new(LostSessions::new(client.clone(), limit)),
+            lost_task: BackgroundTask::new(),
+            client,
+        })
+    }
+
+    pub(crate) fn take_spare(self: &Arc<Self>, ttl: Duration) -> Option<Session> {
+        let (spare, stale) = self.spares.take(ttl);
+        for session in stale {
+            self.start(Job::Destroy(session.id));
+        }
+        spare
+    }
+
+    pub(crate) fn keep_spare(self: &Arc<Self>, session: Session) {
+        match self.spares.put(session) {
+            Ok(()) => self.task.start_to_the_end(self),
+            Err(session) => self.start(Job::Destroy(session.id)),
+        }
+    }
+
+    /// Forgets a session that is ended, whatever it was used for.
+    pub(crate) fn forget_session(&self, session: &str) {
+        self.holds.forget_session(session);
+        self.spares.forget(|spare| spare.id == session);
+    }
+
+    pub(crate) fn start(self: &Arc<Self>, job: Job) {
+        let mut jobs = self.jobs.lock();
+        jobs.queue.push_back((job, 0));
+        let is_failing = jobs.pauses.peek() > PAUSES.peek();
+        drop(jobs);
+        self.task.start_to_the_end(self);
+        if !is_failing {
+            self.task.hurry();
+        }
+    }
+
+    /// Looks for a session of this name, and destroys it.
+    pub(crate) fn find_lost(&self, name: String) {
+        self.lost.add(name);
+        self.lost_task.start_to_the_end(&self.lost);
+    }
+
+    /// Ends the spares, now and from now on.
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.closed.store(true, Relaxed);
+        if !self.spares.is_empty() {
+            self.task.start_to_the_end(self);
+            self.task.hurry();
+        }
+    }
+
+    /// Takes out the next jobs. Spares to end are jobs.
+    fn next_jobs(&self) -> Vec<(Job, u32)> {
+        let closed = self.closed.load(Relaxed);
+        let ended = if closed { self.spares.drain() } else { self.spares.sweep().surplus };
+        let queue = &mut self.jobs.lock().queue;
+        queue.extend(ended.into_iter().map(|session| (Job::Destroy(session.id), 0)));
+        queue.drain(..queue.len().min(JOBS_MAX)).collect()
+    }
+
+    /// Returns how many failed. A job that ends with its runtime leaves its session to its TTL.
+    async fn run(&self, jobs: Vec<(Job, u32)>) -> usize {
+        let (mut running, mut failed) = (JoinSet::new(), 0);
+        for (job, failures) in jobs {
+            let (client, limit) = (self.client.clone(), self.limit);
+            running.spawn(async move {
+                let done = match &job {
+                    Job::Destroy(id) => time::timeout(limit, client.destroy_session(id))
+                        .await
+                        .map(|done| done.map(|()| None)),
+                    Job::Resolve(transfer) => time::timeout(limit, transfer.resolve(&client)).await,
+                };
+                (job, failures, done)
+            });
+        }
+        while let Some(Ok((job, failures, done))) = running.join_next().await {
+            match (done, &job) {
+                (Ok(Ok(Some(hold))), Job::Resolve(transfer)) => {
+                    self.holds.confirm(&transfer.token, &hold);
+                }
+                (Ok(Ok(_)), _) => {}
+                _ => {
+                    failed += 1;
+                    if failures + 1 < FAILURES_MAX {
+                        self.jobs.lock().queue.push_back((job, failures + 1));
+                    }
+                }
+            }
+        }
+        failed
+    }
+}
+
+impl Worker for Cleanup {
+    async fn round(&self) -> Option<Duration> {
+        let jobs = self.next_jobs();
+        let (count, failed) = (jobs.len(), self.run(jobs).await);
+        let mut jobs = self.jobs.lock();
+        if failed > 0 && failed == count {
+            return Some(jobs.pauses.next_pause());
+        }
+        jobs.pauses.reset();
+        let pause = if jobs.queue.is_empty() { ROUND } else { Duration::ZERO };
+        (!jobs.queue.is_empty() || !self.spares.is_empty()).then_some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn cleanup() -> Arc<Cleanup> {
+        Cleanup::new(ConsulClient::new("http://127.0.0.1:1").unwrap(), Duration::from_secs(1))
+    }
+
+    fn session(id: &str) -> Session {
+        Session { id: id.into(), ttl: Duration::from_secs(10), renewed_at: Instant::now() }
+    }
+
+    fn destroyed(cleanup: &Cleanup) -> Vec<String> {
+        let id = |(job, _): &(Job, u32)| match job {
+            Job::Destroy(session) => Some(session.clone()),
+            Job::Resolve(_) => None,
+        };
+        cleanup.jobs.lock().queue.iter().filter_map(id).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spare_that_may_be_over_is_not_used() {
+        let (cleanup, ttl) = (cleanup(), Duration::from_secs(10));
+        let old = session("old");
+        time::advance(Duration::from_millis(9_500)).await;
+        // A holder that never renewed has given it back just now.
+        cleanup.keep_spare(old.clone());
+        let taken = || cleanup.take_spare(ttl).map(|spare| spare.id);
+        assert_eq!(taken().as_deref(), Some("old"));
+        cleanup.keep_spare(session("new"));
+        cleanup.keep_spare(old.clone());
+        time::advance(Duration::from_millis(500)).await;
+        assert_eq!(taken().as_deref(), Some("new"));
+        assert_eq!(destroyed(&cleanup), ["old"]);
+        cleanup.keep_spare(old);
+        assert_eq!(taken(), None);
+        assert_eq!(destroyed(&cleanup), ["old", "old"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spares_go_when_the_client_goes() {
+        let cleanup = cleanup();
+        cleanup.keep_spare(session("a"));
+        cleanup.close();
+        let jobs = cleanup.next_jobs();
+        assert!(matches!(&jobs[..], [(Job::Destroy(session), 0)] if session == "a"), "{jobs:?}");
+    }
+}
