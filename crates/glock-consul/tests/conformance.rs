@@ -1,11 +1,11 @@
 //! The conformance suite against the agent that `GLOCK_CONSUL_URL` names.
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
-mod admin;
-mod fixture;
+mod support;
 
-use fixture::{Agent, Consul};
 use glock_testing::url_from_env;
+
+use crate::support::fixture::{Agent, Consul};
 
 /// The agent that the run was given.
 struct Given;

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig};
 
-use crate::{
-    fake::Fake,
-    support::{LONG, id},
-};
+use crate::support::{LONG, fake_server::FakeServer, id};
 
 const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
 
@@ -17,7 +14,7 @@ const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
 #[tokio::test]
 async fn a_session_that_is_given_up_is_nobody_else_s() {
     let (mut made, mut locked) = (0, 0);
-    let fake = Fake::start(move |line| {
+    let fake = FakeServer::start(move |line| {
         let answer = match line {
             line if line.contains("session/create") => {
                 made += 1;
@@ -46,7 +43,7 @@ async fn a_session_that_is_given_up_is_nobody_else_s() {
             break lease;
         }
     };
-    let destroyed = || fake.asked().into_iter().filter(|line| line.contains("session/destroy"));
+    let destroyed = || fake.received().into_iter().filter(|line| line.contains("session/destroy"));
     glock_testing::process::eventually("the first is given up", LONG, async || {
         destroyed().count() > 0
     })
@@ -59,7 +56,7 @@ async fn a_session_that_is_given_up_is_nobody_else_s() {
 #[tokio::test]
 async fn a_session_whose_lock_was_answered_by_a_gateway_is_not_used_again() {
     for (status, body) in [(503, "upstream connect error"), (502, ""), (200, "<html>")] {
-        let fake = Fake::start(move |line| {
+        let fake = FakeServer::start(move |line| {
             let answer = match line {
                 line if line.contains("session/create") => {
                     (200, format!("{{\"ID\":\"{SESSION}\"}}"))
@@ -76,7 +73,7 @@ async fn a_session_whose_lock_was_answered_by_a_gateway_is_not_used_again() {
             .unwrap();
         let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Unknown), "{status}: {err:?}");
-        let asked = |what: &str| fake.asked().iter().filter(|line| line.contains(what)).count();
+        let asked = |what: &str| fake.received().iter().filter(|line| line.contains(what)).count();
         glock_testing::process::eventually("it is ended", LONG, async || {
             asked(&format!("session/destroy/{SESSION}")) > 0
         })
@@ -92,7 +89,7 @@ async fn a_session_whose_lock_was_answered_by_a_gateway_is_not_used_again() {
 async fn a_write_whose_answer_is_a_gateway_s_may_have_happened() {
     for (answers, releases) in [("/txn", true), ("/txn", false), ("GET /v1/kv", false)] {
         let (mut locked, garbled) = (false, "<html>".to_owned());
-        let fake = Fake::start(move |line| {
+        let fake = FakeServer::start(move |line| {
             let answer = match line {
                 line if line.contains("session/create") => format!("{{\"ID\":\"{SESSION}\"}}"),
                 line if line.contains("/txn") && !std::mem::replace(&mut locked, true) => {

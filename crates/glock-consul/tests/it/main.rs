@@ -5,19 +5,17 @@
     reason = "a test tells what it measured, and a fixture that fails is a failed test"
 )]
 
-#[path = "../admin/mod.rs"]
-mod admin;
-mod fake;
+#[path = "../support/mod.rs"]
 mod support;
 
 mod access;
-mod beside;
-mod crowd;
+mod expiry;
 mod fencing;
 mod gateway;
 mod leaks;
-mod moves;
 mod operator;
 mod sessions;
-mod ttl;
+mod transfer;
+mod transfer_races;
+mod waiting;
 mod watch;

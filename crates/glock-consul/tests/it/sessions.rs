@@ -9,10 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    fake::Fake,
-    support::{LONG, SLACK, Store, id},
-};
+use crate::support::{LONG, SLACK, Store, fake_server::FakeServer, id};
 
 /// No health check can end a session, its keys go with it, and can be locked again at once.
 #[tokio::test]
@@ -160,7 +157,7 @@ async fn a_session_that_is_made_late_is_swept() {
 /// looked for by a few lists, and not by hundreds.
 #[tokio::test]
 async fn sessions_that_are_lost_together_are_looked_for_together() {
-    let fake = Fake::start(|line| {
+    let fake = FakeServer::start(|line| {
         let hangs = line.contains("session/create");
         (!hangs).then(|| (200, Some(7), "[]".into()))
     })
@@ -174,7 +171,7 @@ async fn sessions_that_are_lost_together_are_looked_for_together() {
         tries.spawn(async move { lock.acquire(&id(&format!("x{n}")), LONG).await.unwrap_err() });
     }
     tries.join_all().await;
-    let lists = || fake.asked().iter().filter(|line| line.contains("session/list")).count();
+    let lists = || fake.received().iter().filter(|line| line.contains("session/list")).count();
     let mut last = 0;
     // Until nothing is asked for longer than a pause between two lists.
     let over = async {

@@ -6,14 +6,11 @@ use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig, LockExt, R
 use glock_testing::Proxy;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
-    fake::Fake,
-    support::{LONG, SLACK, Store, asleep_on, id},
-};
+use crate::support::{LONG, SLACK, Store, asleep_on, fake_server::FakeServer, id};
 
 const HELD: &str = r#"[{"Key":"ns/x","Session":"008f85bf-2ece-1234-76e4-744f25601f0a","ModifyIndex":7,"Value":null}]"#;
 
-fn lock_at(fake: &Fake) -> ConsulLock {
+fn lock_at(fake: &FakeServer) -> ConsulLock {
     let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
     ConsulLock::new(client).with_config(LockConfig::default().with_namespace("ns")).unwrap()
 }
@@ -22,7 +19,7 @@ fn lock_at(fake: &Fake) -> ConsulLock {
 #[tokio::test]
 async fn an_index_that_goes_back_starts_again() {
     let mut queries = 0;
-    let fake = Fake::start(move |line| {
+    let fake = FakeServer::start(move |line| {
         if !line.contains("recurse") {
             return Some((200, Some(7), HELD.into()));
         }
@@ -38,7 +35,7 @@ async fn an_index_that_goes_back_starts_again() {
     let woken = timeout(LONG, lock_at(&fake).wait(&id("x"), LONG)).await;
     woken.expect("the release was missed").unwrap();
     let queries: Vec<_> =
-        fake.asked().into_iter().filter(|line| line.contains("recurse")).collect();
+        fake.received().into_iter().filter(|line| line.contains("recurse")).collect();
     assert!(queries[0].contains("/v1/kv/ns/x?recurse "), "{}", queries[0]);
     assert!(queries[1].contains("index=900&wait=5000ms"), "{}", queries[1]);
     assert!(!queries[2].contains("index="), "{}", queries[2]);
@@ -49,7 +46,7 @@ async fn an_index_that_goes_back_starts_again() {
 #[tokio::test]
 async fn an_agent_that_does_not_block_is_not_hammered() {
     for answer in [(200, Some(7), HELD), (200, None, "<html>"), (500, None, "No cluster leader")] {
-        let fake = Fake::start(move |line| {
+        let fake = FakeServer::start(move |line| {
             let (status, index, body) =
                 if line.contains("recurse") { answer } else { (200, Some(7), HELD) };
             Some((status, index, body.into()))
@@ -63,7 +60,7 @@ async fn an_agent_that_does_not_block_is_not_hammered() {
             let _ = lock.wait(&id("x"), left).await;
             sleep(Duration::from_millis(20)).await;
         }
-        let queries = fake.asked().iter().filter(|line| line.contains("recurse")).count();
+        let queries = fake.received().iter().filter(|line| line.contains("recurse")).count();
         assert!(queries < 40, "{queries} queries in two seconds for {answer:?}");
     }
 }
@@ -71,7 +68,7 @@ async fn an_agent_that_does_not_block_is_not_hammered() {
 /// An agent behind a gateway that answers what is quick and refuses what blocks is not hammered.
 #[tokio::test]
 async fn a_gateway_that_does_not_let_queries_block_is_not_hammered() {
-    let fake = Fake::start(move |line| {
+    let fake = FakeServer::start(move |line| {
         let blocks = line.contains("index=");
         let (status, body) = if blocks { (504, "") } else { (200, HELD) };
         Some((status, Some(7), body.into()))
@@ -83,7 +80,7 @@ async fn a_gateway_that_does_not_let_queries_block_is_not_hammered() {
         let _ = lock.wait(&id("x"), until - Instant::now()).await;
         sleep(Duration::from_millis(20)).await;
     }
-    let queries = fake.asked().iter().filter(|line| line.contains("recurse")).count();
+    let queries = fake.received().iter().filter(|line| line.contains("recurse")).count();
     assert!(queries < 60, "{queries} queries in two seconds");
 }
 
@@ -125,7 +122,7 @@ fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
 #[tokio::test]
 async fn a_query_that_hangs_is_given_up() {
     let mut queries = 0;
-    let fake = Fake::start(move |line| {
+    let fake = FakeServer::start(move |line| {
         if !line.contains("recurse") {
             return Some((200, Some(7), HELD.into()));
         }
@@ -147,7 +144,7 @@ async fn a_query_that_hangs_is_given_up() {
 #[tokio::test]
 async fn a_waiter_is_told_of_what_its_own_look_met() {
     let slow = |line: &str| if line.contains("consistent") { SLACK } else { Duration::ZERO };
-    let fake = Fake::slow(slow, |_| Some((403, None, "Permission denied".into()))).await;
+    let fake = FakeServer::slow(slow, |_| Some((403, None, "Permission denied".into()))).await;
     let err = lock_at(&fake).wait(&id("x"), LONG).await.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
 }
@@ -156,7 +153,7 @@ async fn a_waiter_is_told_of_what_its_own_look_met() {
 #[tokio::test]
 async fn another_server_is_refused() {
     for (status, body) in [(404, "404 page not found\n"), (200, "<html>"), (200, "{}"), (400, "")] {
-        let fake = Fake::start(move |_| Some((status, None, body.into()))).await;
+        let fake = FakeServer::start(move |_| Some((status, None, body.into()))).await;
         let lock = lock_at(&fake);
         let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{status} {body}: {err:?}");

@@ -4,10 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig};
 use glock_testing::process::eventually;
 
-use crate::{
-    fake::Fake,
-    support::{LONG, id},
-};
+use crate::support::{LONG, fake_server::FakeServer, id};
 
 const OLD: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
 const NEW: &str = "3ccd2c6b-5913-81de-0967-922e4fa22705";
@@ -32,9 +29,9 @@ async fn agent(
     sessions: [&'static str; 2],
     looks: fn(usize) -> String,
     transactions: fn(usize) -> Written,
-) -> (Fake, ConsulLock) {
+) -> (FakeServer, ConsulLock) {
     let (mut made, mut looked, mut written) = (0, 0, 0);
-    let fake = Fake::start(move |line| {
+    let fake = FakeServer::start(move |line| {
         let (status, body) = match line {
             line if line.contains("session/create") => {
                 made += 1;
@@ -73,7 +70,7 @@ async fn a_renewal_beside_a_move_loses_nothing() {
     let lease = lock.acquire(&id("x"), LONG).await.unwrap();
     let renewed = lock.renew(&lease, LONG).await.expect("the hold was only moved");
     assert_eq!((renewed.fence(), renewed.owner()), (lease.fence(), lease.owner()));
-    assert!(!fake.asked().iter().any(|line| line.contains(&format!("session/destroy/{NEW}"))));
+    assert!(!fake.received().iter().any(|line| line.contains(&format!("session/destroy/{NEW}"))));
 }
 
 /// A release finds the hold moved, and moved once more before it gets there: it is released all the
@@ -89,9 +86,9 @@ async fn a_release_beside_moves_releases() {
     .await;
     let lease = lock.acquire(&id("x"), LONG).await.unwrap();
     lock.release(&lease).await.expect("it was held all the time");
-    let written = fake.asked().iter().filter(|line| line.contains("/txn")).count();
+    let written = fake.received().iter().filter(|line| line.contains("/txn")).count();
     assert_eq!(written, 4, "the grant, and one for each place that it was at");
-    assert!(fake.asked().iter().any(|line| line.contains(&format!("session/destroy/{NEW}"))));
+    assert!(fake.received().iter().any(|line| line.contains(&format!("session/destroy/{NEW}"))));
 }
 
 /// Nobody knows whether a move was carried out, and the hold is over before it can be found out: then
@@ -111,7 +108,7 @@ async fn a_hold_that_ends_while_its_move_is_settled_leaves_no_session() {
     for session in [OLD, NEW] {
         let what = format!("session/destroy/{session}");
         eventually("it is ended", LONG, async || {
-            fake.asked().iter().any(|line| line.contains(&what))
+            fake.received().iter().any(|line| line.contains(&what))
         })
         .await;
     }

@@ -1,5 +1,4 @@
-//! `Agents`: three servers of our own, which a test may kill and freeze.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! `Cluster`: three servers of its own, which a test may kill and freeze.
 
 use std::{
     net::SocketAddr,
@@ -14,10 +13,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::admin::Admin;
+use crate::support::admin::Admin;
 
 /// A cluster of three. All of it is gone with this value, and with this process.
-pub(crate) struct Agents {
+pub(crate) struct Cluster {
     pub(crate) agents: Vec<Agent>,
 }
 
@@ -28,6 +27,8 @@ pub(crate) struct Agent {
     running: Option<Kept>,
 }
 
+/// A test keeps it locked while it runs a cluster: two at a time are more than two cores can carry.
+pub(crate) static ONE_CLUSTER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Clusters that this process has started.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -46,7 +47,7 @@ limits { http_max_conns_per_client = -1 }
 "#;
 const READY: Duration = Duration::from_mins(1);
 
-impl Agents {
+impl Cluster {
     /// Starts three servers and waits until each takes sessions.
     pub(crate) async fn start() -> Self {
         let dir = dir(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Three servers of our own: the leader is killed or frozen while tasks contend, and most are lost.
+//! Three servers of its own: the leader is killed or frozen while tasks contend.
 
 use std::{
     collections::HashMap,
@@ -6,16 +6,16 @@ use std::{
     time::Duration,
 };
 
-use glock_consul::{Fault, Lock, LockError, LockExt, Retry};
+use glock_consul::{Lock, LockError, LockExt, Retry};
 use glock_testing::{History, fresh_namespace};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{
-    agents::Agents,
-    support::{Store, id},
+use crate::support::{
+    Store,
+    cluster::{Cluster, ONE_CLUSTER},
 };
 
 const TASKS: usize = 20;
@@ -31,15 +31,13 @@ const TURN_MAX: Duration = Duration::from_secs(3);
 
 /// What a run saw: when each task was granted the lock.
 type Grants = Arc<Mutex<HashMap<usize, Vec<Instant>>>>;
-/// Two clusters at a time are more than two cores can carry.
-static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Twenty tasks, spread over the three servers, take one lock in turns for a minute, while `faults`
 /// strike. No two hold it at once, its tokens are in order, and no task waits for long, unless its own
 /// agent is gone for so long: `faults` says which, and for how long.
-async fn contend(faults: impl AsyncFnOnce(&mut Agents, Instant) -> Option<(usize, Duration)>) {
-    let _one = ONE.lock().await;
-    let mut cluster = Agents::start().await;
+async fn contend(faults: impl AsyncFnOnce(&mut Cluster, Instant) -> Option<(usize, Duration)>) {
+    let _one = ONE_CLUSTER.lock().await;
+    let mut cluster = Cluster::start().await;
     let (history, grants, namespace) = (History::new(), Grants::default(), fresh_namespace());
     let start = Instant::now();
     let mut tasks = JoinSet::new();
@@ -128,51 +126,4 @@ async fn the_lock_survives_a_leader_that_freezes() {
         None
     })
     .await;
-}
-
-async fn fails_in<T: std::fmt::Debug>(
-    limit: Duration,
-    what: &str,
-    call: impl Future<Output = Result<T, LockError>>,
-) {
-    let since = Instant::now();
-    let err = call.await.unwrap_err();
-    let took = since.elapsed();
-    assert!(took < limit + Duration::from_secs(1), "{what} took {took:?}");
-    let fault = err.fault();
-    assert!(matches!(fault, Some(Fault::Unavailable | Fault::Unknown)), "{what}: {err:?}");
-}
-
-/// Two of three are gone: an error within the call's time limit; and all works once they are back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn without_a_quorum_calls_fail_in_time() {
-    let _one = ONE.lock().await;
-    let mut cluster = Agents::start().await;
-    let store = Store::at(&cluster.url(0)).await;
-    let limit = Duration::from_secs(2);
-    let client = store.admin.client(store.admin.addr);
-    let lock = store.admin.lock(client, store.config().with_call_timeout(limit));
-    let lease = lock.acquire(&id("x"), Duration::from_mins(10)).await.unwrap();
-    let other = lock.acquire(&id("z"), Duration::from_mins(10)).await.unwrap();
-    cluster.agents[1].kill();
-    cluster.agents[2].kill();
-    let (x, y) = (id("x"), id("y"));
-    for round in 0..3 {
-        fails_in(limit, "acquire", lock.acquire(&y, TTL)).await;
-        fails_in(limit, "renew", lock.renew(&lease, lease.ttl())).await;
-        fails_in(limit, "inspect", lock.inspect(&x)).await;
-        fails_in(limit, "wait", lock.wait(&x, RUN)).await;
-        let patience = Retry::within(limit);
-        fails_in(limit * 2, "a waiter", lock.acquire_with_retry("y", TTL, patience)).await;
-        println!("round {round}: all failed in time");
-    }
-    fails_in(limit, "release", lock.release(&other)).await;
-    cluster.agents[1].start();
-    cluster.agents[2].start();
-    cluster.agents[1].ready().await;
-    let again = lock.acquire_with_retry("y", TTL, Retry::within(Duration::from_secs(30))).await;
-    lock.release(&again.unwrap()).await.unwrap();
-    let lease = lock.renew(&lease, lease.ttl()).await.expect("its session lives in the log");
-    lock.release(&lease).await.unwrap();
 }

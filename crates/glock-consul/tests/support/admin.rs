@@ -1,5 +1,4 @@
-//! `Admin`: asks the agent itself, past the lock, over connections of its own.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! `Admin`: sends requests to the agent itself, past the lock, over connections of its own.
 
 use std::{
     collections::HashSet,
@@ -136,7 +135,7 @@ impl Admin {
     }
 }
 
-/// The key of a lock, worked out in another way than the crate does.
+/// The key of a lock, computed in another way than the crate does.
 pub(crate) fn key(namespace: &str, id: &LockId) -> String {
     let mut key = format!("{namespace}/");
     for (at, byte) in id.as_str().bytes().enumerate() {

@@ -1,26 +1,26 @@
-//! The conformance suite against three servers of our own, through one that does not lead.
+//! The conformance suite against three servers of its own, through one that does not lead.
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
-mod admin;
-mod agents;
-mod fixture;
+mod support;
 
 use std::os::unix::process::parent_id;
 
-use fixture::{Agent, Consul};
 use glock_testing::process::role;
 use tokio::sync::OnceCell;
 
-use crate::agents::{Agents, dir};
+use crate::support::{
+    cluster::{Cluster, dir},
+    fixture::{Agent, Consul},
+};
 
 /// All cases share it. It ends with this process.
-static CLUSTER: OnceCell<(Agents, usize)> = OnceCell::const_new();
+static CLUSTER: OnceCell<(Cluster, usize)> = OnceCell::const_new();
 
 /// A follower of a cluster.
 struct Follower;
 
-async fn start() -> (Agents, usize) {
-    let cluster = Agents::start().await;
+async fn start() -> (Cluster, usize) {
+    let cluster = Cluster::start().await;
     let follower = (cluster.leader().await + 1) % 3;
     // For the processes that cases start.
     std::fs::write(dir(std::process::id(), 0).join("n0/follower"), cluster.url(follower)).unwrap();

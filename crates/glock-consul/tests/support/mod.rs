@@ -1,11 +1,17 @@
 //! What the tests share: a namespace of their own on the agent that `GLOCK_CONSUL_URL` names.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod admin;
+pub(crate) mod cluster;
+pub(crate) mod fake_server;
+pub(crate) mod fixture;
 
 use std::time::Duration;
 
 use glock_consul::{ConsulLock, LockConfig, LockId};
 use glock_testing::{fresh_namespace, process::eventually, url_from_env};
 
-use crate::admin::{Admin, key};
+use self::admin::{Admin, key};
 
 /// A TTL that does not run out during a test.
 pub(crate) const LONG: Duration = Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! `Fake`: an agent that answers as a test says.
+//! `FakeServer`: an agent that replies as a test says.
 
 use std::{
     net::SocketAddr,
@@ -12,50 +12,50 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What the agent does with a request: its status, its `X-Consul-Index` and its body; `None` to never
-/// answer.
-pub(crate) type Answer = Option<(u16, Option<u64>, String)>;
-type Script = dyn FnMut(&str) -> Answer + Send;
+/// What the agent does with a request: its status, its `X-Consul-Index` and its body; `None` for
+/// no reply.
+pub(crate) type Reply = Option<(u16, Option<u64>, String)>;
+type Script = dyn FnMut(&str) -> Reply + Send;
 
-pub(crate) struct Fake {
+pub(crate) struct FakeServer {
     pub(crate) addr: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
     server: JoinHandle<()>,
 }
 
-impl Fake {
-    /// Answers each request line by `script`.
-    pub(crate) async fn start(script: impl FnMut(&str) -> Answer + Send + 'static) -> Self {
+impl FakeServer {
+    /// Replies to each request line by `script`.
+    pub(crate) async fn start(script: impl FnMut(&str) -> Reply + Send + 'static) -> Self {
         Self::slow(|_| Duration::ZERO, script).await
     }
 
-    /// Answers each request line by `script`, as much later as `delay` says.
+    /// Replies to each request line by `script`, as much later as `delay` says.
     pub(crate) async fn slow(
         delay: fn(&str) -> Duration,
-        script: impl FnMut(&str) -> Answer + Send + 'static,
+        script: impl FnMut(&str) -> Reply + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let script: Arc<Mutex<Box<Script>>> = Arc::new(Mutex::new(Box::new(script)));
-        let asked = Arc::default();
+        let received = Arc::default();
         let server = tokio::spawn({
-            let asked = Arc::clone(&asked);
+            let received = Arc::clone(&received);
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, delay, Arc::clone(&script), Arc::clone(&asked)));
+                    tokio::spawn(serve(stream, delay, Arc::clone(&script), Arc::clone(&received)));
                 }
             }
         });
-        Self { addr, asked, server }
+        Self { addr, received, server }
     }
 
     /// The request lines so far.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn received(&self) -> Vec<String> {
+        self.received.lock().unwrap().clone()
     }
 }
 
-impl Drop for Fake {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         self.server.abort();
     }
@@ -65,15 +65,15 @@ async fn serve(
     mut stream: TcpStream,
     delay: fn(&str) -> Duration,
     script: Arc<Mutex<Box<Script>>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 ) {
     let mut read = Vec::new();
     loop {
         let Some(line) = request(&mut stream, &mut read).await else { return };
-        asked.lock().unwrap().push(line.clone());
-        let answer = script.lock().unwrap()(&line);
+        received.lock().unwrap().push(line.clone());
+        let reply = script.lock().unwrap()(&line);
         tokio::time::sleep(delay(&line)).await;
-        let Some((status, index, body)) = answer else { return std::future::pending().await };
+        let Some((status, index, body)) = reply else { return std::future::pending().await };
         let index = index.map_or(String::new(), |index| format!("X-Consul-Index: {index}\r\n"));
         let head = format!("HTTP/1.1 {status} x\r\n{index}Content-Length: {}\r\n\r\n", body.len());
         if stream.write_all(format!("{head}{body}").as_bytes()).await.is_err() {

@@ -12,10 +12,7 @@ use glock_consul::{ConsulLock, Fault, Invalid, Lock, LockConfig, LockError, Lock
 use glock_testing::process::eventually;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{
-    fake::Fake,
-    support::{LONG, SLACK, Store, id},
-};
+use crate::support::{LONG, SLACK, Store, fake_server::FakeServer, id};
 
 const TEN: Duration = Duration::from_secs(10);
 
@@ -136,7 +133,7 @@ async fn a_lease_that_is_overdue_is_renewed_on_another_session() {
 async fn a_session_that_is_about_to_end_is_no_lease() {
     const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0";
     let (mut made, mut asked) = (0, 0);
-    let fake = Fake::start(move |line| {
+    let fake = FakeServer::start(move |line| {
         // Its value says for how long the session was made: {"ttl":20}.
         let key = format!(
             r#"[{{"Key":"k","ModifyIndex":7,"Session":"{SESSION}1","Value":"eyJ0dGwiOjIwfQ=="}}]"#
@@ -172,12 +169,12 @@ async fn a_session_that_is_about_to_end_is_no_lease() {
 /// An agent whose sessions are `{SESSION}1`, `{SESSION}2` and so on, and which takes most of their TTL to
 /// reply to a renewal; by then they may have ended. Each may lock the key, and has locked it when it is
 /// read.
-async fn slow_to_renew() -> (Fake, ConsulLock) {
+async fn slow_to_renew() -> (FakeServer, ConsulLock) {
     let made = Arc::new(AtomicU64::new(0));
     let delay = |line: &str| {
         if line.contains("session/renew") { SLOW_TTL * 3 / 4 } else { Duration::ZERO }
     };
-    let fake = Fake::slow(delay, move |line| {
+    let fake = FakeServer::slow(delay, move |line| {
         let session = format!("{SESSION}{}", made.load(Relaxed));
         let kv = format!(
             r#"{{"Key":"k","ModifyIndex":{},"Session":"{session}","Value":"eyJ0dGwiOjgwMH0="}}"#,
@@ -215,8 +212,10 @@ async fn a_spare_session_that_is_renewed_too_late_grants_nothing() {
     assert_ne!(second.owner().reveal()[..36], first.owner().reveal()[..36]);
     assert!(second.remaining() > SLOW_TTL / 2, "{:?}", second.remaining());
     let ended = format!("session/destroy/{SESSION}1");
-    eventually("it is ended", LONG, async || fake.asked().iter().any(|line| line.contains(&ended)))
-        .await;
+    eventually("it is ended", LONG, async || {
+        fake.received().iter().any(|line| line.contains(&ended))
+    })
+    .await;
 }
 
 /// The same with a hold: its renewal moves it to another session.
@@ -227,6 +226,6 @@ async fn a_hold_that_is_renewed_too_late_moves_to_another_session() {
     tokio::time::sleep(SLOW_TTL / 2).await;
     let renewed = lock.renew(&lease, SLOW_TTL).await.unwrap();
     assert!(renewed.remaining() > SLOW_TTL / 2, "{:?}", renewed.remaining());
-    let creates = fake.asked().iter().filter(|line| line.contains("session/create")).count();
+    let creates = fake.received().iter().filter(|line| line.contains("session/create")).count();
     assert_eq!(creates, 2, "it stayed on the session that may be over");
 }
