@@ -10,10 +10,11 @@ use std::{
 };
 
 use glock_core::toolkit::{BackgroundTask, Backoff, Mutex, SpareLimits, SparePool, Worker};
-use tokio::{task::JoinSet, time};
+use tokio::time;
 
 use crate::{
     client::ConsulClient,
+    error::ConsulError,
     session::{holds::HoldTable, lifetime::Session, lost::LostSessions, transfer::Transfer},
 };
 
@@ -49,8 +50,6 @@ struct Jobs {
 
 /// How often to look for spares that are unused for too long.
 const ROUND: Duration = Duration::from_secs(1);
-/// Jobs that run at the same time.
-const JOBS_MAX: usize = 4;
 /// A session that is left after so many failures ends by its TTL.
 const FAILURES_MAX: u32 = 8;
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(16));
@@ -123,59 +122,69 @@ impl Cleanup {
         }
     }
 
-    /// Takes out the next jobs. Spares to end are jobs.
-    fn next_jobs(&self) -> Vec<(Job, u32)> {
+    /// Makes jobs of the spares to end.
+    fn end_spares(&self) {
         let closed = self.closed.load(Relaxed);
         let ended = if closed { self.spares.drain() } else { self.spares.sweep().surplus };
-        let queue = &mut self.jobs.lock().queue;
-        queue.extend(ended.into_iter().map(|session| (Job::Destroy(session.id), 0)));
-        queue.drain(..queue.len().min(JOBS_MAX)).collect()
+        let jobs = ended.into_iter().map(|session| (Job::Destroy(session.id), 0));
+        self.jobs.lock().queue.extend(jobs);
     }
 
-    /// Returns how many failed. A job that ends with its runtime leaves its session to its TTL.
-    async fn run(&self, jobs: Vec<(Job, u32)>) -> usize {
-        let (mut running, mut failed) = (JoinSet::new(), 0);
-        for (job, failures) in jobs {
-            let (client, limit) = (self.client.clone(), self.limit);
-            running.spawn(async move {
-                let done = match &job {
-                    Job::Destroy(id) => time::timeout(limit, client.destroy_session(id))
-                        .await
-                        .map(|done| done.map(|()| None)),
-                    Job::Resolve(transfer) => time::timeout(limit, transfer.resolve(&client)).await,
-                };
-                (job, failures, done)
-            });
+    /// Runs one job after the other, until none is left or one `failed`.
+    async fn run_jobs(&self, failed: &AtomicBool) {
+        while !failed.load(Relaxed) {
+            let Some(job) = self.jobs.lock().queue.pop_front() else { return };
+            let mut taken = TakenJob { job: Some(job), jobs: &self.jobs };
+            let Some((job, failures)) = &mut taken.job else { return };
+            if let Ok(Ok(())) = time::timeout(self.limit, self.run(job)).await {
+                taken.job = None;
+                continue;
+            }
+            failed.store(true, Relaxed);
+            *failures += 1;
+            if *failures == FAILURES_MAX {
+                taken.job = None;
+            }
         }
-        while let Some(Ok((job, failures, done))) = running.join_next().await {
-            match (done, &job) {
-                (Ok(Ok(Some(hold))), Job::Resolve(transfer)) => {
+    }
+
+    async fn run(&self, job: &Job) -> Result<(), ConsulError> {
+        match job {
+            Job::Destroy(session) => self.client.destroy_session(session).await?,
+            Job::Resolve(transfer) => {
+                if let Some(hold) = transfer.resolve(&self.client).await? {
                     self.holds.confirm(&transfer.token, &hold);
-                }
-                (Ok(Ok(_)), _) => {}
-                _ => {
-                    failed += 1;
-                    if failures + 1 < FAILURES_MAX {
-                        self.jobs.lock().queue.push_back((job, failures + 1));
-                    }
                 }
             }
         }
-        failed
+        Ok(())
+    }
+}
+
+/// A job that is not done when this is dropped, with its runtime or after a failure, is queued again.
+struct TakenJob<'a> {
+    job: Option<(Job, u32)>,
+    jobs: &'a Mutex<Jobs>,
+}
+
+impl Drop for TakenJob<'_> {
+    fn drop(&mut self) {
+        self.jobs.lock().queue.extend(self.job.take());
     }
 }
 
 impl Worker for Cleanup {
     async fn round(&self) -> Option<Duration> {
-        let jobs = self.next_jobs();
-        let (count, failed) = (jobs.len(), self.run(jobs).await);
+        self.end_spares();
+        let failed = AtomicBool::new(false);
+        let run = || self.run_jobs(&failed);
+        tokio::join!(run(), run(), run(), run());
         let mut jobs = self.jobs.lock();
-        if failed > 0 && failed == count {
+        if failed.into_inner() {
             return Some(jobs.pauses.next_pause());
         }
         jobs.pauses.reset();
-        let pause = if jobs.queue.is_empty() { ROUND } else { Duration::ZERO };
-        (!jobs.queue.is_empty() || !self.spares.is_empty()).then_some(pause)
+        (!self.spares.is_empty()).then_some(ROUND)
     }
 }
 
@@ -225,7 +234,7 @@ mod tests {
         let cleanup = cleanup();
         cleanup.keep_spare(session("a"));
         cleanup.close();
-        let jobs = cleanup.next_jobs();
-        assert!(matches!(&jobs[..], [(Job::Destroy(session), 0)] if session == "a"), "{jobs:?}");
+        cleanup.end_spares();
+        assert_eq!(destroyed(&cleanup), ["a"]);
     }
 }
