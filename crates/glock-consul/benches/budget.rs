@@ -58,11 +58,11 @@ impl ByHand {
             .header("x-consul-token", &self.token)
             .body(Full::new(Bytes::from(body)))
             .expect("a request");
-        let answer = self.client.request(request).await.expect("the agent is out of reach");
-        let header = answer.headers().get("x-consul-index");
+        let response = self.client.request(request).await.expect("the agent is out of reach");
+        let header = response.headers().get("x-consul-index");
         let index = header.map_or(0, |index| index.to_str().expect("text").parse().expect("index"));
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.expect("an answer").to_bytes();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a reply").to_bytes();
         Reply { status, index, body }
     }
 
@@ -127,7 +127,7 @@ impl Raw for ByHand {
     }
 }
 
-/// A session that somebody left is gone after the bench; those of the raw driver after two minutes.
+/// The lock's sessions are gone after the bench; those of the raw driver after two minutes.
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_CONSUL_URL", "consul");
     let (url, token) = url.split_once("?token=").unwrap_or((&url, ""));

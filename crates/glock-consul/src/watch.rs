@@ -6,25 +6,20 @@ use glock_core::{
     OwnerToken,
     toolkit::{BackgroundTask, Backoff, Mutex, Subscription, Wakeups, Worker},
 };
-use tokio::{
-    sync::Notify,
-    task::yield_now,
-    time::{self, Instant},
-};
+use tokio::{sync::Notify, task::yield_now, time};
 
 use crate::{
     client::{Connections, ConsulClient},
     commands::{Snapshot, common_prefix},
-    error::ConsulError,
-    schema::{Entry, Owner},
+    schema::Owner,
 };
 
 /// One blocking query a client, on the longest common prefix of all awaited keys: for one key that is
 /// the key itself. A release deletes the key, and so does the end of a session, so a key that is not in
 /// the reply is free.
 ///
-/// A query for each key would wake no waiter in vain, but takes a connection each, and an agent allows
-/// 200. The task that sends the queries ends when nothing is awaited.
+/// A query for each key would take a connection each, and an agent allows 200. The task that sends the
+/// queries ends when nothing is awaited.
 pub(crate) struct Watch {
     query: Arc<BlockingQuery>,
     task: BackgroundTask,
@@ -35,7 +30,6 @@ struct BlockingQuery {
     /// Not shared with other locks of the same client, whose queries would wait for this one's.
     connection: Connections,
     block_max: Duration,
-    /// Waiters, by key.
     waiters: Wakeups,
     /// Holders that await the end of their hold, as `{token} {key}`.
     holders: Wakeups,
@@ -56,12 +50,11 @@ struct State {
 /// A query blocks for half the shortest TTL, within these limits.
 const BLOCK_MIN: Duration = Duration::from_secs(2);
 const BLOCK_MAX: Duration = Duration::from_secs(5);
-/// How much longer a query may take than it may block, beside the sixteenth that servers add to spread
-/// their clients. A leader that stopped silently is then noticed before a lease that the next leader
-/// knows of can run out.
+/// How much longer a query may take than it may block, beside the sixteenth that servers add. A leader
+/// that stopped silently is then noticed before a lease that the next leader knows of can run out.
 const REPLY_MAX: Duration = Duration::from_secs(2);
 /// The pause after a reply for each key in it: a busy namespace of a thousand locks is listed 50 times a
-/// second, and not for each change in it. A pause that is too short is left out.
+/// second, not for each change.
 const PAUSE_PER_KEY: Duration = Duration::from_micros(20);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -113,7 +106,6 @@ impl Watch {
     }
 }
 
-/// The lock and its clones are gone, so nothing is awaited.
 impl Drop for Watch {
     fn drop(&mut self) {
         self.query.state.lock().closed = true;
@@ -129,11 +121,10 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// How a query ended.
 enum End {
-    Reply(Result<Snapshot, ConsulError>),
-    /// It hangs, or might.
-    Hangs,
+    Reply(Snapshot),
+    /// It failed, or hangs, or might.
+    Failed,
     /// It does not cover every awaited key.
     TooNarrow,
 }
@@ -145,9 +136,9 @@ impl Worker for BlockingQuery {
         let (mut index, mut is_quiet, mut failing) = (None, true, None::<Backoff>);
         while let Some((prefix, is_new)) = self.next_prefix(is_quiet) {
             index = index.filter(|_| !is_new);
-            let asked_at = Instant::now();
+            let sent_at = time::Instant::now();
             match self.ask(&prefix, index).await {
-                End::Reply(Ok(snapshot)) => {
+                End::Reply(snapshot) => {
                     if index.is_some() {
                         // A query that does not block proves nothing about those that do.
                         failing = None;
@@ -160,13 +151,12 @@ impl Worker for BlockingQuery {
                         // Those that were woken send first: the next reply then shows their grant.
                         yield_now().await;
                     }
-                    let is_spurious = is_quiet && asked_at.elapsed() < SPURIOUS_PAUSE;
-                    let pause = if is_spurious { SPURIOUS_PAUSE } else { Duration::ZERO };
-                    self.pause(snapshot.entries.len(), pause).await;
+                    let is_spurious = is_quiet && sent_at.elapsed() < SPURIOUS_PAUSE;
+                    let least = if is_spurious { SPURIOUS_PAUSE } else { Duration::ZERO };
+                    self.pause(snapshot.entries.len(), least).await;
                 }
-                End::Reply(Err(_)) | End::Hangs => {
-                    // The next query, which does not block, sees what happens meanwhile. If that fails
-                    // too, waiters must look for themselves.
+                End::Failed => {
+                    // The next query does not block. If it fails too, waiters look for themselves.
                     index = None;
                     match &mut failing {
                         None => failing = Some(Backoff::STORE_FAILURE),
@@ -185,19 +175,21 @@ impl Worker for BlockingQuery {
 
 impl BlockingQuery {
     async fn ask(&self, prefix: &str, index: Option<u64>) -> End {
-        let asked_at = Instant::now();
+        let sent_at = time::Instant::now();
         let limit = self.block_max + self.block_max / 16 + REPLY_MAX;
         let query = self.client.blocking_query(&self.connection, prefix, index, self.block_max);
         let mut query = pin!(time::timeout(limit, query));
         let mut failure = pin!(async {
             self.client.request_failed().await;
-            time::sleep_until(asked_at + FAILURE_AFTER).await;
+            time::sleep_until(sent_at + FAILURE_AFTER).await;
         });
         loop {
             tokio::select! {
                 biased;
-                reply = &mut query => return reply.map_or(End::Hangs, End::Reply),
-                () = &mut failure => return End::Hangs,
+                reply = &mut query => {
+                    return reply.ok().and_then(Result::ok).map_or(End::Failed, End::Reply);
+                }
+                () = &mut failure => return End::Failed,
                 () = self.changed.notified() => {
                     let covers = |key: &String| key.starts_with(prefix);
                     if self.state.lock().closed || !self.awaited().iter().all(covers) {
@@ -210,7 +202,7 @@ impl BlockingQuery {
 
     /// The prefix of the next query, and whether it is another one; `None` once nothing is awaited.
     ///
-    /// The prefix becomes longer only after a query that told nothing: giving up a query costs its
+    /// The prefix becomes longer only after a query that showed no change: giving up a query costs its
     /// connection, and the server goes on with it for a while.
     fn next_prefix(&self, is_quiet: bool) -> Option<(String, bool)> {
         let mut state = self.state.lock();
@@ -227,11 +219,10 @@ impl BlockingQuery {
 
     /// Wakes those whose wait or hold is over. Returns whether any of them was a waiter.
     fn wake(&self, prefix: &str, snapshot: &Snapshot) -> bool {
-        let mut woken = false;
-        let entries: HashMap<&str, &Entry> =
-            snapshot.entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+        let entries = snapshot.entries.iter().map(|entry| (&*entry.key, entry));
+        let (entries, mut woken) = (entries.collect::<HashMap<_, _>>(), false);
         for key in self.waiters.awaited() {
-            let held = entries.get(key.as_str()).is_some_and(|entry| entry.is_held());
+            let held = entries.get(&*key).is_some_and(|entry| entry.is_held());
             if !held && key.starts_with(prefix) {
                 self.waiters.wake(&key);
                 woken = true;
@@ -242,7 +233,7 @@ impl BlockingQuery {
             let Ok(token) = OwnerToken::new(token) else { continue };
             // A snapshot that is older than the grant does not show it.
             let known = Owner::parse(&token).is_some_and(|owner| owner.index <= snapshot.index);
-            let held = entries.get(key).is_some_and(|entry| entry.held_by(&token).is_some());
+            let held = entries.get(key).and_then(|entry| entry.held_by(&token)).is_some();
             if known && !held && key.starts_with(prefix) {
                 self.holders.wake(&hold);
             }
@@ -250,8 +241,7 @@ impl BlockingQuery {
         woken
     }
 
-    /// Pauses after a reply with so many keys, for at least `least`. A waiter whom it would delay ends
-    /// it.
+    /// Pauses after a reply with so many keys, for at least `least`. A new waiter ends it.
     async fn pause(&self, keys: usize, least: Duration) {
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
         let mut pause = PAUSE_PER_KEY.saturating_mul(keys).min(PAUSE_MAX).max(least);
@@ -267,14 +257,14 @@ impl BlockingQuery {
     }
 
     fn awaited(&self) -> Vec<String> {
-        let holds = self.holders.awaited().into_iter();
-        let held = holds.filter_map(|hold| Some(hold.split_once(' ')?.1.to_owned()));
+        let holds = self.holders.awaited();
+        let held = holds.iter().filter_map(|hold| Some(hold.split_once(' ')?.1.to_owned()));
         self.waiters.awaited().into_iter().chain(held).collect()
     }
 }
 
-/// Ends a round of queries, also where its runtime ends first: then those that wait on another runtime
-/// are woken, look for themselves and start the task again.
+/// Ends a round of queries, also where its runtime ends first: waiters on another runtime are then woken,
+/// look for themselves and start the task again.
 struct ResetOnDrop<'a>(&'a BlockingQuery);
 
 impl Drop for ResetOnDrop<'_> {

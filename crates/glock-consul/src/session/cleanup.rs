@@ -18,7 +18,8 @@ use crate::{
     session::{holds::HoldTable, lifetime::Session, lost::LostSessions, transfer::Transfer},
 };
 
-/// The sessions that one client has created and not ended, and the task that ends them.
+/// The sessions that one client has created and not ended, and the task that ends them. A hold that is
+/// over without a release leaves its session to its TTL.
 pub(crate) struct Cleanup {
     pub(crate) client: ConsulClient,
     pub(crate) holds: HoldTable,
@@ -130,7 +131,8 @@ impl Cleanup {
         self.jobs.lock().queue.extend(jobs);
     }
 
-    /// Runs one job after the other, until none is left or one `failed`.
+    /// Runs one job after the other, until none is left or one `failed`: the reason is most likely the
+    /// agent, so the others wait as well.
     async fn run_jobs(&self, failed: &AtomicBool) {
         while !failed.load(Relaxed) {
             let Some(job) = self.jobs.lock().queue.pop_front() else { return };
@@ -178,6 +180,7 @@ impl Worker for Cleanup {
         self.end_spares();
         let failed = AtomicBool::new(false);
         let run = || self.run_jobs(&failed);
+        // Four at a time.
         tokio::join!(run(), run(), run(), run());
         let mut jobs = self.jobs.lock();
         if failed.into_inner() {

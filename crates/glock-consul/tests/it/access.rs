@@ -1,4 +1,4 @@
-//! Tokens: the least that a lock needs, and what it says when it has not even that.
+//! ACL tokens: the least policy that a lock needs, and its errors without that.
 
 use std::error::Error;
 
@@ -67,10 +67,10 @@ async fn a_token_without_rights_is_rejected_and_leaves_nothing() {
     }
 }
 
-/// Whoever may not look is told so, instead of being told that the lock is free.
+/// A client that may not read gets an error, instead of seeing a free lock.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn who_may_not_look_is_told_so() {
+async fn a_client_that_may_not_read_gets_an_error() {
     let store = Store::open().await;
     let client = store.admin.client(store.admin.addr).token(CANARY);
     let stranger = store.admin.lock(client, store.config());

@@ -1,4 +1,4 @@
-//! TTLs: Consul's own limits, and how late it is. These take as long as they say.
+//! TTLs: Consul's own limits, and how late it ends a session. These tests take as long as they say.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use crate::support::{LONG, SLACK, Store, fake_server::FakeServer, id};
 
 const TEN: Duration = Duration::from_secs(10);
 
-/// Without being told otherwise, a lock offers what Consul's servers do by default.
+/// By default, a lock offers the TTLs that Consul's servers allow by default.
 #[test]
 fn the_default_limits_are_consul_s() {
     let client = glock_consul::ConsulClient::new("http://127.0.0.1:8500").unwrap();
@@ -39,7 +39,7 @@ async fn a_lease_of_ten_seconds_ends_between_ten_and_twenty() {
     let ours = store.lock().with_session_ttl_min(TEN).unwrap();
     let too_short = ours.acquire(&id("x"), TEN.saturating_sub(Duration::from_nanos(1))).await;
     assert!(matches!(too_short, Err(LockError::Invalid(Invalid { what: "ttl", .. }))));
-    let asked = Instant::now();
+    let sent = Instant::now();
     let lease = ours.acquire(&id("x"), TEN).await.unwrap();
     assert!(lease.remaining() > Duration::from_secs(9));
     let theirs = store.lock();
@@ -50,7 +50,7 @@ async fn a_lease_of_ten_seconds_ends_between_ten_and_twenty() {
     sleep_until(lease.deadline()).await;
     assert!(!waiter.is_finished(), "it passed on before its deadline");
     let (granted_at, next, theirs) = waiter.await.unwrap();
-    let after = granted_at - asked;
+    let after = granted_at - sent;
     assert!(after >= TEN && after <= TEN * 2 + SLACK, "it passed on after {after:?}");
     assert!(next.fence() > lease.fence());
     assert!(matches!(ours.renew(&lease, TEN).await, Err(LockError::NotHeld { .. })));
@@ -70,7 +70,7 @@ async fn a_guard_of_ten_seconds_keeps_its_lock() {
     guard.release().await.unwrap();
 }
 
-/// Servers that were not told of a shorter `session_ttl_min` say so, once and clearly.
+/// Servers whose `session_ttl_min` is longer refuse the TTL, and the error says so.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_ttl_that_the_servers_refuse_is_rejected() {
@@ -103,7 +103,7 @@ async fn a_lease_on_an_old_session_begins_fresh() {
 }
 
 /// A lease that is over may live on in Consul for as long again, and be about to end: a renewal puts it
-/// on another session, whose end is sure to be far, whoever renews it.
+/// on another session, which surely lives, whichever client renews it.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_lease_that_is_overdue_is_renewed_on_another_session() {
@@ -132,29 +132,29 @@ async fn a_lease_that_is_overdue_is_renewed_on_another_session() {
 #[tokio::test]
 async fn a_session_that_is_about_to_end_is_no_lease() {
     const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0";
-    let (mut made, mut asked) = (0, 0);
+    let (mut made, mut sent) = (0, 0);
     let fake = FakeServer::start(move |line| {
         // Its value says for how long the session was made: {"ttl":20}.
         let key = format!(
             r#"[{{"Key":"k","ModifyIndex":7,"Session":"{SESSION}1","Value":"eyJ0dGwiOjIwfQ=="}}]"#
         );
-        let answer = match line {
+        let reply = match line {
             line if line.contains("session/create") => {
                 made += 1;
                 (200, format!("{{\"ID\":\"{SESSION}{made}\"}}"))
             }
             line if line.contains("/txn") => {
-                asked += 1;
-                match asked {
+                sent += 1;
+                match sent {
                     1 => (200, r#"{"Results":[{"KV":{"Key":"k","ModifyIndex":7}}]}"#.to_owned()),
                     _ => (409, r#"{"Errors":[{"What":"failed session check"}]}"#.to_owned()),
                 }
             }
-            line if line.contains("GET /v1/kv") && asked < 2 => (200, key),
+            line if line.contains("GET /v1/kv") && sent < 2 => (200, key),
             line if line.contains("GET /v1/kv") => (404, String::new()),
             _ => (200, "true".to_owned()),
         };
-        Some((answer.0, Some(9), answer.1))
+        Some((reply.0, Some(9), reply.1))
     })
     .await;
     let client = glock_consul::ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
@@ -218,9 +218,9 @@ async fn a_spare_session_that_is_renewed_too_late_grants_nothing() {
     .await;
 }
 
-/// The same with a hold: its renewal moves it to another session.
+/// The same with a hold: its renewal transfers it to another session.
 #[tokio::test]
-async fn a_hold_that_is_renewed_too_late_moves_to_another_session() {
+async fn a_hold_that_is_renewed_too_late_is_transferred() {
     let (fake, lock) = slow_to_renew().await;
     let lease = lock.acquire(&id("x"), SLOW_TTL).await.unwrap();
     tokio::time::sleep(SLOW_TTL / 2).await;

@@ -23,20 +23,20 @@ async fn the_token_goes_on_where_lock_index_starts_again() {
     }
 }
 
-/// Moving a hold to another session changes its index, and not its token.
+/// A transfer to another session changes a hold's index, and not its token.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_hold_that_moves_keeps_its_token() {
+async fn a_hold_that_is_transferred_keeps_its_token() {
     let store = Store::open().await;
     let (ours, theirs) = (store.lock(), store.lock());
     let first = ours.acquire(&id("x"), LONG).await.unwrap();
-    let moved = ours.renew(&first, LONG * 2).await.unwrap();
-    let again = ours.renew(&moved, LONG * 3).await.unwrap();
-    assert_eq!((moved.fence(), again.fence()), (first.fence(), first.fence()));
+    let transferred = ours.renew(&first, LONG * 2).await.unwrap();
+    let again = ours.renew(&transferred, LONG * 3).await.unwrap();
+    assert_eq!((transferred.fence(), again.fence()), (first.fence(), first.fence()));
     assert_eq!(theirs.inspect(&id("x")).await.unwrap().unwrap().fence, first.fence());
     let index = store.admin.held(&store.key("x")).await[0]["ModifyIndex"].as_u64().unwrap();
     assert!(index > first.fence().get());
-    // It is known by its first token, to its client and to others, and stays as long as it is.
+    // Its first token is still good, for its client and for others, and its TTL does not shrink.
     for lock in [&ours, &theirs] {
         let copy: Lease = first.to_secret_text().parse().unwrap();
         let renewed = lock.renew(&copy, LONG).await.unwrap();

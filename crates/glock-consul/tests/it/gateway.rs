@@ -1,5 +1,5 @@
-//! What stands between a client and its agent answers in the agent's place: nobody knows then what
-//! the agent did.
+//! A gateway between a client and its agent replies in the agent's place: what the agent did is then
+//! unknown.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::support::{LONG, fake_server::FakeServer, id};
 
 const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
 
-/// A call that is given up while it sits out somebody's delay ends its own session, and not that of
-/// another call to which it has lent it.
+/// A call that is given up while it waits out another program's delay ends its own session, which no other
+/// call has by then.
 #[tokio::test]
-async fn a_session_that_is_given_up_is_nobody_else_s() {
+async fn a_session_that_is_given_up_is_no_other_call_s() {
     let (mut made, mut locked) = (0, 0);
     let fake = FakeServer::start(move |line| {
-        let answer = match line {
+        let reply = match line {
             line if line.contains("session/create") => {
                 made += 1;
                 (200, format!("{{\"ID\":\"{}{made}\"}}", &SESSION[..35]))
@@ -29,11 +29,11 @@ async fn a_session_that_is_given_up_is_nobody_else_s() {
             }
             _ => (200, "true".to_owned()),
         };
-        Some((answer.0, None, answer.1))
+        Some((reply.0, None, reply.1))
     })
     .await;
     let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
-    // Its end comes twice as late for what goes on in the background, and still during the pause.
+    // In the background the call goes on for as long again, and ends during the pause even so.
     let config = LockConfig::default().with_call_timeout(Duration::from_millis(40));
     let lock = ConsulLock::new(client).with_config(config).unwrap();
     let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
@@ -44,7 +44,7 @@ async fn a_session_that_is_given_up_is_nobody_else_s() {
         }
     };
     let destroyed = || fake.received().into_iter().filter(|line| line.contains("session/destroy"));
-    glock_testing::process::eventually("the first is given up", LONG, async || {
+    glock_testing::process::eventually("the first is destroyed", LONG, async || {
         destroyed().count() > 0
     })
     .await;
@@ -52,19 +52,19 @@ async fn a_session_that_is_given_up_is_nobody_else_s() {
     assert!(!destroyed().any(|line| line.contains(session)), "the hold was ended");
 }
 
-/// The transaction that locks may have been carried out: its session is not used again, but ended.
+/// The acquire may have been carried out: its session is not used again, but ended.
 #[tokio::test]
-async fn a_session_whose_lock_was_answered_by_a_gateway_is_not_used_again() {
+async fn a_session_whose_acquire_got_a_gateway_s_reply_is_not_used_again() {
     for (status, body) in [(503, "upstream connect error"), (502, ""), (200, "<html>")] {
         let fake = FakeServer::start(move |line| {
-            let answer = match line {
+            let reply = match line {
                 line if line.contains("session/create") => {
                     (200, format!("{{\"ID\":\"{SESSION}\"}}"))
                 }
                 line if line.contains("/txn") => (status, body.to_owned()),
                 _ => (200, "true".to_owned()),
             };
-            Some((answer.0, None, answer.1))
+            Some((reply.0, None, reply.1))
         })
         .await;
         let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
@@ -83,25 +83,25 @@ async fn a_session_whose_lock_was_answered_by_a_gateway_is_not_used_again() {
     }
 }
 
-/// A release or a renewal may have been carried out, behind an answer that is not Consul's: nobody may
-/// be told that nothing changed.
+/// A release or a renewal may have been carried out although the reply is not Consul's: the error must not
+/// claim that nothing changed.
 #[tokio::test]
-async fn a_write_whose_answer_is_a_gateway_s_may_have_happened() {
-    for (answers, releases) in [("/txn", true), ("/txn", false), ("GET /v1/kv", false)] {
-        let (mut locked, garbled) = (false, "<html>".to_owned());
+async fn a_write_whose_reply_is_a_gateway_s_may_have_happened() {
+    for (replies, releases) in [("/txn", true), ("/txn", false), ("GET /v1/kv", false)] {
+        let (mut locked, html) = (false, "<html>".to_owned());
         let fake = FakeServer::start(move |line| {
-            let answer = match line {
+            let reply = match line {
                 line if line.contains("session/create") => format!("{{\"ID\":\"{SESSION}\"}}"),
                 line if line.contains("/txn") && !std::mem::replace(&mut locked, true) => {
                     r#"{"Results":[{"KV":{"Key":"k","ModifyIndex":7}}]}"#.to_owned()
                 }
-                line if line.contains(answers) => garbled.clone(),
+                line if line.contains(replies) => html.clone(),
                 line if line.contains("/v1/kv") => {
                     format!("[{{\"Key\":\"k\",\"ModifyIndex\":7,\"Session\":\"{SESSION}\"}}]")
                 }
                 _ => "true".to_owned(),
             };
-            Some((200, Some(9), answer))
+            Some((200, Some(9), reply))
         })
         .await;
         let client = ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
@@ -110,11 +110,11 @@ async fn a_write_whose_answer_is_a_gateway_s_may_have_happened() {
         let err = if releases {
             lock.release(&lease).await.unwrap_err()
         } else {
-            // It moves the hold, by a transaction, because the key tells of no TTL.
+            // It transfers the hold, by a transaction, because the key's value has no TTL.
             lock.renew(&lease, LONG).await.unwrap_err()
         };
-        let is_garbled =
+        let is_unexpected =
             std::error::Error::source(&err).unwrap().to_string().contains("not Consul's");
-        assert!(is_garbled && err.fault() == Some(Fault::Unknown), "{answers}: {err:?}");
+        assert!(is_unexpected && err.fault() == Some(Fault::Unknown), "{replies}: {err:?}");
     }
 }

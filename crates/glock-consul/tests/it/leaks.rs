@@ -78,8 +78,8 @@ async fn two_hundred_killed_holders_leave_nothing() {
         children.push(Child::start("leaks::holder_process", ROLE, &variables).unwrap());
     }
     for child in &mut children {
-        let told = timeout(LONG, child.line()).await.expect("the other process is silent");
-        assert_eq!(told.unwrap().as_deref(), Some("20"));
+        let line = timeout(LONG, child.line()).await.expect("the other process is silent");
+        assert_eq!(line.unwrap().as_deref(), Some("20"));
     }
     assert_eq!(store.held().await, 200);
     for child in &mut children {

@@ -1,4 +1,4 @@
-//! What operators do behind a holder's back, and how soon it is told.
+//! What operators do behind a holder's back, and how soon its guard reports it.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ const SOON: Duration = Duration::from_secs(2);
 async fn lost_soon(guard: &glock_consul::Guard, what: &str) {
     let since = Instant::now();
     let reason = timeout(SOON, guard.lost()).await;
-    let reason = reason.unwrap_or_else(|_| panic!("{what}: not told within {SOON:?}"));
+    let reason = reason.unwrap_or_else(|_| panic!("{what}: not reported within {SOON:?}"));
     assert_eq!(reason, LossReason::TakenAway, "{what}");
-    println!("{what}: told after {:?}", since.elapsed());
+    println!("{what}: reported after {:?}", since.elapsed());
 }
 
-/// The key is deleted, the session is destroyed, the key is taken over by somebody else between two
-/// looks: the guard is told at once.
+/// The key is deleted, the session is destroyed, or another client takes the key between two queries: the
+/// guard reports the loss at once.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_guard_hears_of_what_an_operator_did() {
+async fn a_guard_reports_what_an_operator_did() {
     let store = Store::open().await;
     let (ours, theirs) = (store.lock(), store.lock());
-    for settled in [false, true] {
-        let pause = if settled { SLACK } else { Duration::ZERO };
+    for is_watched in [false, true] {
+        let pause = if is_watched { SLACK } else { Duration::ZERO };
 
         let guard = ours.hold("x", LONG, Retry::NEVER).await.unwrap();
         sleep(pause).await;
@@ -49,17 +49,17 @@ async fn a_guard_hears_of_what_an_operator_did() {
         lost_soon(&guard, "a key that another has taken").await;
         theirs.release(&taken).await.unwrap();
     }
-    // Nobody releases what was taken away: its session is given up all the same.
+    // A hold that was taken away is not released: its session is ended all the same.
     eventually("at most a spare session a client is left", LONG, async || {
         store.sessions().await.len() <= 2
     })
     .await;
 }
 
-/// Renewals, moves to another TTL and other locks' traffic are no losses.
+/// Renewals, transfers and other locks' traffic are no losses.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_guard_is_not_told_of_what_is_not_its_loss() {
+async fn a_guard_reports_no_loss_that_is_not_its_own() {
     let store = Store::open().await;
     let (ours, theirs) = (store.lock(), store.lock());
     let ttl = ours.capabilities().ttl_min;
@@ -67,28 +67,28 @@ async fn a_guard_is_not_told_of_what_is_not_its_loss() {
         ours.hold("x", ttl, Retry::NEVER).await.unwrap(),
         ours.hold("y", LONG, Retry::NEVER).await.unwrap(),
     ];
-    let moved = ours.acquire(&id("m"), LONG).await.unwrap();
+    let transferred = ours.acquire(&id("m"), LONG).await.unwrap();
     let (until, mut turns) = (Instant::now() + ttl * 3, 0);
     let traffic = async {
         while Instant::now() < until {
             let other = theirs.acquire(&id("z"), LONG).await.unwrap();
             theirs.release(&other).await.unwrap();
             turns += 1;
-            drop(theirs.renew(&moved, LONG + Duration::from_secs(turns)).await.unwrap());
+            drop(theirs.renew(&transferred, LONG + Duration::from_secs(turns)).await.unwrap());
             assert!(guards.iter().all(glock_consul::Guard::is_valid));
         }
     };
     tokio::select! {
         () = traffic => {}
-        () = ours.ended(&moved) => panic!("it was only moved"),
+        () = ours.ended(&transferred) => panic!("it was only transferred"),
     }
-    ours.release(&moved).await.unwrap();
+    ours.release(&transferred).await.unwrap();
     for guard in guards {
         guard.release().await.unwrap();
     }
 }
 
-/// Guards in a busy namespace list it a few times a second, not for each change, whoever makes it.
+/// Guards in a busy namespace list it a few times a second, not for each change, their own client's too.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_busy_namespace_does_not_keep_holders_busy() {
@@ -108,26 +108,26 @@ async fn a_busy_namespace_does_not_keep_holders_busy() {
         theirs.release(&other).await.unwrap();
         changes += 2;
     }
-    let asked = proxy.requests() - before;
-    assert!(asked <= 15, "{asked} requests for {changes} changes in three seconds");
+    let sent = proxy.requests() - before;
+    assert!(sent <= 15, "{sent} requests for {changes} changes in three seconds");
     let (before, until, mut own) = (proxy.requests(), Instant::now() + Duration::from_secs(3), 0);
     while Instant::now() < until {
         let guard = ours.hold("z", LONG, Retry::NEVER).await.unwrap();
         guard.release().await.unwrap();
         own += 2;
     }
-    let asked = proxy.requests() - before;
-    assert!(asked <= own + 20, "{asked} requests for {own} of its own in three seconds");
+    let sent = proxy.requests() - before;
+    assert!(sent <= own + 20, "{sent} requests for {own} of its own in three seconds");
     for guard in guards {
         guard.release().await.unwrap();
     }
 }
 
 /// Another program's session asked for a delay before its keys can be locked again: held until then,
-/// and nobody hammers the agent meanwhile.
+/// and the agent is not hammered meanwhile.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn somebody_else_s_lock_delay_is_respected() {
+async fn another_program_s_lock_delay_is_respected() {
     let store = Store::open().await;
     let wanted = r#"{"TTL": "60s", "LockDelay": "2s", "Behavior": "delete"}"#;
     let made = store.admin.json("PUT", "session/create", wanted).await;

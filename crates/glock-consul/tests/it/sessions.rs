@@ -1,4 +1,4 @@
-//! How sessions are made, shared out and given up.
+//! How sessions are created, used again and ended.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{LONG, SLACK, Store, fake_server::FakeServer, id};
 
-/// No health check can end a session, its keys go with it, and can be locked again at once.
+/// No health check ends a session; its keys are deleted with it, and can be locked again at once.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_session_is_bound_to_nothing_but_its_ttl() {
@@ -20,8 +20,8 @@ async fn a_session_is_bound_to_nothing_but_its_ttl() {
     let lease = lock.acquire(&id("x"), Duration::from_millis(61_500)).await.unwrap();
     let sessions = store.sessions().await;
     assert_eq!(sessions.len(), 1);
-    let told = store.admin.json("GET", &format!("session/info/{}", sessions[0]), "").await;
-    let session = &told[0];
+    let info = store.admin.json("GET", &format!("session/info/{}", sessions[0]), "").await;
+    let session = &info[0];
     assert_eq!(session["LockDelay"], 0);
     assert_eq!(session["Behavior"], "delete");
     assert_eq!(session["TTL"], "61500ms");
@@ -69,7 +69,7 @@ async fn a_session_that_is_used_again_does_not_revive_an_old_lease() {
     let old = ours.acquire(&id("x"), LONG).await.unwrap();
     let text = old.to_secret_text();
     ours.release(&old).await.unwrap();
-    // The spare session lives, and that is all that it does.
+    // The spare session lives, and holds nothing.
     let copy: Lease = text.parse().unwrap();
     for (who, lock) in [("its client", &ours), ("another", &theirs)] {
         let renewed = lock.renew(&copy, LONG).await;
@@ -106,10 +106,10 @@ async fn a_spare_session_that_is_gone_is_replaced() {
     lock.release(&lease).await.unwrap();
 }
 
-/// The answer to a session's creation is lost: the session is found by its name and destroyed.
+/// The reply to the creation of a session is lost: the session is found by its name and destroyed.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_session_whose_id_was_lost_is_swept() {
+async fn a_session_whose_id_was_lost_is_destroyed() {
     let store = Store::open().await;
     let proxy = Proxy::start(store.admin.addr).await.unwrap();
     let config = store.config().with_call_timeout(Duration::from_secs(1));
@@ -120,11 +120,11 @@ async fn a_session_whose_id_was_lost_is_swept() {
     eventually("one session is left", SLACK * 5, async || store.sessions().await.len() == 1).await;
     lock.release(&lease).await.unwrap();
 
-    // And so is one whose caller has stopped waiting.
+    // So is one whose caller has stopped waiting.
     proxy.drop_replies();
     let gone = timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
     assert!(gone.is_err());
-    eventually("it was made, beside the spare one", SLACK * 5, async || {
+    eventually("it was created, beside the spare one", SLACK * 5, async || {
         store.sessions().await.len() == 2
     })
     .await;
@@ -135,10 +135,10 @@ async fn a_session_whose_id_was_lost_is_swept() {
         .await;
 }
 
-/// The request for a session arrives long after its connection was gone: what it makes is found too.
+/// The request for a session arrives long after its connection broke: the session is found too.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_session_that_is_made_late_is_swept() {
+async fn a_session_that_is_created_late_is_destroyed() {
     const LATE: Duration = Duration::from_secs(3);
     let store = Store::open().await;
     let proxy = Proxy::start(store.admin.addr).await.unwrap();
@@ -153,8 +153,8 @@ async fn a_session_that_is_made_late_is_swept() {
     lock.release(&lease).await.unwrap();
 }
 
-/// An agent that hangs loses the answers of hundreds of requests for sessions: what they may have made is
-/// looked for by a few lists, and not by hundreds.
+/// An agent hangs, and hundreds of requests for sessions get no reply: a few lists look for the sessions,
+/// and not hundreds.
 #[tokio::test]
 async fn sessions_that_are_lost_together_are_looked_for_together() {
     let fake = FakeServer::start(|line| {
@@ -173,17 +173,17 @@ async fn sessions_that_are_lost_together_are_looked_for_together() {
     tries.join_all().await;
     let lists = || fake.received().iter().filter(|line| line.contains("session/list")).count();
     let mut last = 0;
-    // Until nothing is asked for longer than a pause between two lists.
+    // Until no list was requested for longer than most pauses between two.
     let over = async {
         while std::mem::replace(&mut last, lists()) != lists() || last == 0 {
             sleep(SLACK * 3).await;
         }
     };
-    assert!(timeout(LONG, over).await.is_ok(), "nobody looks for them, or without end");
+    assert!(timeout(LONG, over).await.is_ok(), "they are not looked for, or without end");
     assert!(last <= 20, "{last} lists");
 }
 
-/// A process releases what another has begun, and ends at once: nothing lives on by which the other
+/// A process releases the hold of another process, and ends at once: no session is left by which the other
 /// could believe that it still holds the lock.
 #[test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
@@ -207,11 +207,11 @@ fn a_release_by_another_process_ends_the_session_too() {
     });
 }
 
-/// A process moves a hold of another's to a session of its own, and ends before it has destroyed the
-/// session that the hold was on: whose that is does so, once it has seen the move.
+/// A process transfers another process's hold to a session of its own, and ends before it has destroyed the
+/// session that the hold was on: the other process destroys that, once it has seen the transfer.
 #[test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-fn a_session_that_a_process_which_is_gone_moved_a_hold_from_is_ended() {
+fn a_session_that_a_hold_has_left_is_ended_by_the_client_that_created_it() {
     let ours = tokio::runtime::Runtime::new().unwrap();
     let (store, lock, lease) = ours.block_on(async {
         let store = Store::open().await;
@@ -219,13 +219,18 @@ fn a_session_that_a_process_which_is_gone_moved_a_hold_from_is_ended() {
         let lease = lock.acquire(&id("x"), LONG).await.unwrap();
         (store, lock, lease)
     });
-    // What it leaves for later is not begun: its only thread is here.
+    // Its background work does not begin: its only thread is here.
     let theirs = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let moved = theirs.block_on(async { store.lock().renew(&lease, LONG * 2).await.unwrap() });
+    let transferred =
+        theirs.block_on(async { store.lock().renew(&lease, LONG * 2).await.unwrap() });
     drop(theirs);
     ours.block_on(async {
-        assert_eq!(store.sessions().await.len(), 2, "the other process has ended it");
-        let renewed = lock.renew(&moved, LONG).await.unwrap();
+        assert_eq!(
+            store.sessions().await.len(),
+            2,
+            "the other process was to end before it destroys one"
+        );
+        let renewed = lock.renew(&transferred, LONG).await.unwrap();
         let now = store.admin.session_of(&store.key("x")).await.unwrap();
         eventually("the session that has the key is left", Duration::from_secs(20), async || {
             store.sessions().await == [now.as_str()]

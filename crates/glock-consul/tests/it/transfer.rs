@@ -1,4 +1,4 @@
-//! Holds that a renewal moves to another session, and what becomes of both sessions.
+//! Holds that a renewal transfers to another session, and what becomes of both sessions.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{LONG, SLACK, Store, id};
 
 /// How long each way takes, so that a test can do something between two requests, on a busy machine too.
 const EACH_WAY: Duration = Duration::from_millis(150);
-const SETTLED: Duration = Duration::from_secs(30);
+const RESOLVED: Duration = Duration::from_secs(30);
 
 /// A hold on `x` through a proxy, and the session that has it.
 struct Held {
@@ -33,24 +33,24 @@ impl Held {
     }
 
     /// Returns once a renewal for more has sent so many requests: it looks at the key beside renewing
-    /// its session, makes another session, and moves, which is four.
+    /// its session, creates another session, and transfers, which is four.
     async fn has_sent(&self, requests: u64) {
         let all = self.proxy.requests() + requests;
-        eventually("it sends them", SETTLED, async || self.proxy.requests() >= all).await;
+        eventually("it sends them", RESOLVED, async || self.proxy.requests() >= all).await;
     }
 
-    /// Renews for more, and has the request that moves the hold meet a fault.
-    async fn move_into(&self, fault: impl FnOnce(&Proxy)) -> Result<Lease, LockError> {
+    /// Renews for more, and has the request that transfers the hold meet a fault.
+    async fn transfer_into(&self, fault: impl FnOnce(&Proxy)) -> Result<Lease, LockError> {
         self.proxy.delay(EACH_WAY);
-        let moving = self.lock.renew(&self.lease, LONG * 2);
+        let transferring = self.lock.renew(&self.lease, LONG * 2);
         let fails = async {
             self.has_sent(3).await;
             fault(&self.proxy);
         };
-        let (moved, ()) = tokio::join!(moving, fails);
+        let (transferred, ()) = tokio::join!(transferring, fails);
         assert!(!self.proxy.is_armed(), "the fault did not strike");
         self.proxy.delay(Duration::ZERO);
-        moved
+        transferred
     }
 
     async fn now(&self) -> Option<String> {
@@ -58,10 +58,10 @@ impl Held {
     }
 
     /// The hold lives on, by the token of its grant, and its session is the only one.
-    async fn settles(&self) {
+    async fn is_resolved(&self) {
         let token = self.store.admin.owner(&self.store.key("x")).await;
         assert_eq!(token.as_deref(), Some(self.lease.owner().reveal()));
-        eventually("one session is left, which has the key", SETTLED, async || {
+        eventually("one session is left, which has the key", RESOLVED, async || {
             let now = self.now().await.expect("the hold is gone");
             self.store.sessions().await == [now]
         })
@@ -77,129 +77,129 @@ impl Held {
         renewed
     }
 
-    /// Released, it leaves nothing but spare sessions, and those only while its client lives.
+    /// Released, it leaves nothing but spare sessions, which end with its client.
     async fn ends(self, renewed: Option<Lease>) {
         self.lock.release(renewed.as_ref().unwrap_or(&self.lease)).await.unwrap();
         assert_eq!(self.store.held().await, 0);
         self.lock.hold("x", LONG, Retry::NEVER).await.unwrap().release().await.unwrap();
         drop(self.lock);
-        eventually("no session is left", SETTLED, async || self.store.sessions().await.is_empty())
+        eventually("no session is left", RESOLVED, async || self.store.sessions().await.is_empty())
             .await;
     }
 }
 
-/// A renewal moved the hold to another session, and its answer was lost: the old lease is good for
-/// another renewal, whatever for, and for the release; and the session it was on is ended.
+/// A renewal transferred the hold to another session, and the reply was lost: the old lease is good for
+/// another renewal, longer or not, and for the release; and the session that it was on is ended.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_lease_is_good_when_the_answer_of_its_move_was_lost() {
+async fn a_lease_is_good_when_the_reply_to_its_transfer_was_lost() {
     for then in ["renew for more", "renew for less", "release"] {
         let held = Held::new(Duration::from_secs(5)).await;
-        let moved = held.move_into(Proxy::cut_after_request).await;
-        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
-        held.settles().await;
-        assert_ne!(held.now().await.as_deref(), Some(&*held.session), "it has not moved");
+        let transferred = held.transfer_into(Proxy::cut_after_request).await;
+        assert_eq!(transferred.unwrap_err().fault(), Some(Fault::Unknown));
+        held.is_resolved().await;
+        assert_ne!(held.now().await.as_deref(), Some(&*held.session), "it was not transferred");
         let mut renewed = None;
         if then != "release" {
             let ttl = if then == "renew for more" { LONG * 2 } else { LONG };
             let lease = held.is_renewable(ttl).await;
             assert_eq!(lease.ttl(), LONG * 2, "{then}: the session that has the key was renewed");
             renewed = Some(lease);
-            held.settles().await;
+            held.is_resolved().await;
         }
         held.ends(renewed).await;
     }
 }
 
-/// The request that moves the hold is lost, and arrives long after: the hold stays where it is, and
+/// The request that transfers the hold arrives long after: the hold stays where it is, and
 /// the late request finds it changed.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_move_that_arrives_late_moves_nothing() {
-    // Much longer than settling takes, which is to be over by then.
+async fn a_transfer_that_arrives_late_has_no_effect() {
+    // Much longer than resolving takes, which is to be over by then.
     const LATE: Duration = Duration::from_secs(8);
     for for_more in [false, true] {
         let held = Held::new(Duration::from_secs(5)).await;
-        let moved = held.move_into(|proxy| proxy.cut_and_deliver_late(LATE)).await;
-        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
-        held.settles().await;
-        assert_eq!(held.proxy.counts().late, 0, "it was to be settled before");
+        let transferred = held.transfer_into(|proxy| proxy.cut_and_deliver_late(LATE)).await;
+        assert_eq!(transferred.unwrap_err().fault(), Some(Fault::Unknown));
+        held.is_resolved().await;
+        assert_eq!(held.proxy.counts().late, 0, "it was to be resolved before");
         assert_eq!(held.now().await.as_deref(), Some(&*held.session));
         let ttl = if for_more { LONG * 2 } else { LONG };
         let renewed = held.is_renewable(ttl).await;
         assert_eq!(renewed.ttl(), ttl);
         eventually("it has arrived", LATE * 2, async || held.proxy.counts().late == 1).await;
-        held.settles().await;
+        held.is_resolved().await;
         assert_eq!(held.now().await.as_deref() == Some(&*held.session), !for_more);
         held.ends(Some(renewed)).await;
     }
 }
 
-/// The next renewal begins while the last one's move is being settled.
+/// The next renewal begins while the last one's transfer is being resolved.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_lease_is_good_while_its_move_is_settled() {
+async fn a_lease_is_good_while_its_transfer_is_resolved() {
     for fault in [Proxy::cut_after_request, Proxy::cut_before_request] {
         let held = Held::new(Duration::from_secs(5)).await;
-        let moved = held.move_into(fault).await;
-        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
+        let transferred = held.transfer_into(fault).await;
+        assert_eq!(transferred.unwrap_err().fault(), Some(Fault::Unknown));
         let lease = held.is_renewable(LONG * 3).await;
         assert_eq!(lease.ttl(), LONG * 3);
         held.ends(Some(lease)).await;
     }
 }
 
-/// A move whose answer was lost is settled; when the hold is then taken away, the session that it was
+/// A transfer whose reply was lost is resolved; when the hold is then taken away, the session that it was
 /// on is ended, whichever of this client's that is.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_hold_that_is_lost_after_its_move_was_settled_leaves_no_session() {
+async fn a_hold_that_is_lost_after_its_transfer_was_resolved_leaves_no_session() {
     for fault in [Proxy::cut_after_request, Proxy::cut_before_request] {
         let held = Held::new(Duration::from_secs(5)).await;
-        let moved = held.move_into(fault).await;
-        assert_eq!(moved.unwrap_err().fault(), Some(Fault::Unknown));
-        held.settles().await;
+        let transferred = held.transfer_into(fault).await;
+        assert_eq!(transferred.unwrap_err().fault(), Some(Fault::Unknown));
+        held.is_resolved().await;
         drop(held.is_renewable(LONG).await);
         held.store.admin.delete(&held.store.key("x")).await;
         assert_eq!(held.store.sessions().await.len(), 1, "Consul keeps it");
         let gone = held.lock.renew(&held.lease, LONG).await;
         assert!(matches!(gone, Err(LockError::NotHeld { .. })), "{gone:?}");
-        eventually("no session is left", SETTLED, async || held.store.sessions().await.is_empty())
+        eventually("no session is left", RESOLVED, async || held.store.sessions().await.is_empty())
             .await;
     }
 }
 
-/// A renewal is given up for good, after its caller has gone, while nobody knows whether the hold
-/// has moved: it has, and lives on.
+/// A renewal is dropped, after its caller, while the outcome of its transfer is unknown: the hold was
+/// transferred, and lives on.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_move_that_is_given_up_half_way_ends_no_hold() {
+async fn a_transfer_that_is_dropped_half_way_ends_no_hold() {
     // Much longer than its three round trips take.
     let held = Held::new(Duration::from_secs(5)).await;
     held.proxy.delay(EACH_WAY);
     tokio::select! {
-        moved = held.lock.renew(&held.lease, LONG * 2) => panic!("it is not to end: {moved:?}"),
+        transferred = held.lock.renew(&held.lease, LONG * 2) => panic!("it is not to end: {transferred:?}"),
         () = held.has_sent(4) => held.proxy.hold_replies(),
     }
     let before = held.proxy.requests();
-    eventually("the hold has moved", SETTLED, async || {
+    eventually("the hold is transferred", RESOLVED, async || {
         held.now().await.is_none_or(|now| now != held.session)
     })
     .await;
     // It goes on in the background for as long as its caller might have waited, and is dropped then.
-    eventually("it is given up", SETTLED, async || held.proxy.requests() > before).await;
+    eventually("it is given up", RESOLVED, async || held.proxy.requests() > before).await;
     held.proxy.pass();
-    held.settles().await;
+    held.is_resolved().await;
     assert_ne!(held.now().await.as_deref(), Some(&*held.session));
     let lease = held.is_renewable(LONG).await;
     held.ends(Some(lease)).await;
 }
 
-/// Two renewals at the same time look at the key before either has moved the hold: it moves once for
-/// each that needs it, and the session that came too late is used again or ended.
+/// Two renewals at the same time read the key before either has transferred the hold: it is transferred once
+/// for each that needs it, and the session that came too late is used again or ended.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
+async fn two_transfers_at_the_same_time_leave_the_hold_and_one_session() {
     for second in [LONG * 2, LONG * 3] {
         let held = Held::new(Duration::from_secs(5)).await;
         held.proxy.delay(EACH_WAY);
@@ -208,8 +208,8 @@ async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
             held.lock.renew(&held.lease, LONG * 2),
             held.lock.renew(&held.lease, second)
         );
-        let asked = held.proxy.requests() - before;
-        assert!(asked >= 8, "both were to begin a move: {asked} requests");
+        let sent = held.proxy.requests() - before;
+        assert!(sent >= 8, "both were to begin a transfer: {sent} requests");
         held.proxy.delay(Duration::ZERO);
         for lease in [one.unwrap(), two.unwrap()] {
             assert!(lease.ttl() >= LONG * 2);
@@ -219,7 +219,7 @@ async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
         assert_eq!(lease.ttl(), second);
         if second == LONG * 2 {
             held.lock.release(&lease).await.unwrap();
-            eventually("one session is left", SETTLED, async || {
+            eventually("one session is left", RESOLVED, async || {
                 held.store.sessions().await.len() == 1
             })
             .await;
@@ -229,11 +229,11 @@ async fn two_moves_at_the_same_time_leave_the_hold_and_one_session() {
     }
 }
 
-/// Whoever has seen once where another client has moved a hold to goes there at once from then on, and
-/// ends no session that may be used for another hold by then.
+/// A client that has once seen where another client has transferred a hold to goes there at once from then
+/// on, and ends no session that may be used for another hold by then.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_hold_that_another_client_moved_is_renewed_in_one_round_trip() {
+async fn a_hold_that_another_client_transferred_is_renewed_in_one_round_trip() {
     let held = Held::new(Duration::from_secs(5)).await;
     let theirs = held.store.lock();
     drop(theirs.renew(&held.lease, LONG * 2).await.unwrap());

@@ -1,4 +1,4 @@
-//! What meets a hold just while another call moves it: an agent that answers as if that had been so.
+//! A call that meets a transfer of its hold half-way, against a fake agent that replies as then.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig};
@@ -24,7 +24,7 @@ enum Written {
 }
 
 /// An agent that makes these sessions one after the other, and whose looks at the key and transactions
-/// go as the test says, each told how many there were before. `OLD` is over when it is renewed.
+/// go as the test says, each given how many there were before. `OLD` is over when it is renewed.
 async fn agent(
     sessions: [&'static str; 2],
     looks: fn(usize) -> String,
@@ -61,22 +61,22 @@ async fn agent(
     (fake, ConsulLock::new(client).with_config(config).unwrap())
 }
 
-/// A renewal that needs no move looks at the key just before another one moves the hold, and renews
-/// the session just after: that one is over, and the hold is not.
+/// A renewal reads the key just before another one transfers the hold, and renews the session just after:
+/// that session is over, and the hold is not.
 #[tokio::test]
-async fn a_renewal_beside_a_move_loses_nothing() {
+async fn a_renewal_beside_a_transfer_loses_nothing() {
     let looks = |before| if before == 0 { entry(OLD, 7) } else { entry(NEW, 9) };
     let (fake, lock) = agent([OLD, NEW], looks, |_| Written::Done(entry(OLD, 7))).await;
     let lease = lock.acquire(&id("x"), LONG).await.unwrap();
-    let renewed = lock.renew(&lease, LONG).await.expect("the hold was only moved");
+    let renewed = lock.renew(&lease, LONG).await.expect("the hold was only transferred");
     assert_eq!((renewed.fence(), renewed.owner()), (lease.fence(), lease.owner()));
     assert!(!fake.received().iter().any(|line| line.contains(&format!("session/destroy/{NEW}"))));
 }
 
-/// A release finds the hold moved, and moved once more before it gets there: it is released all the
+/// A release finds the hold transferred, twice before it gets there: it is released all the
 /// same, and called so.
 #[tokio::test]
-async fn a_release_beside_moves_releases() {
+async fn a_release_beside_transfers_releases() {
     let looks = |before| if before == 0 { entry(OLD, 9) } else { entry(NEW, 11) };
     let (fake, lock) = agent([OLD, NEW], looks, |before| match before {
         0 => Written::Done(entry(OLD, 7)),
@@ -91,10 +91,10 @@ async fn a_release_beside_moves_releases() {
     assert!(fake.received().iter().any(|line| line.contains(&format!("session/destroy/{NEW}"))));
 }
 
-/// Nobody knows whether a move was carried out, and the hold is over before it can be found out: then
+/// A transfer has an unknown outcome, and the hold is over before it is resolved: then
 /// neither of its sessions is needed.
 #[tokio::test]
-async fn a_hold_that_ends_while_its_move_is_settled_leaves_no_session() {
+async fn a_hold_that_ends_while_its_transfer_is_resolved_leaves_no_session() {
     let looks = |before| if before == 0 { entry(NEW, 7) } else { String::new() };
     let (fake, lock) = agent([NEW, OLD], looks, |before| match before {
         0 => Written::Done(entry(NEW, 7)),

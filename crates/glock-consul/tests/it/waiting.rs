@@ -1,4 +1,4 @@
-//! Many waiters: what they cost while they wait, and at a hand-over.
+//! What many waiters cost while they wait, and at a hand-over.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const CONNECTIONS_MAX: usize = 2;
 const PATIENT: Retry = Retry::within(Duration::from_mins(5));
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
 
-/// `waiters` tasks wait on `locks` locks that others hold: what they cost in `IDLE`, and that all
+/// `waiters` tasks wait for `locks` locks that others hold. They send next to nothing in `IDLE`, and all
 /// are served in the end.
 async fn idle(waiters: usize, locks: usize) {
     let store = Store::open().await;
@@ -37,7 +37,7 @@ async fn idle(waiters: usize, locks: usize) {
         });
     }
     // All have tried; the sessions of their tries are destroyed, their connections closed.
-    let settled = async {
+    let quiet = async {
         loop {
             let before = proxy.requests();
             sleep(Duration::from_secs(2)).await;
@@ -46,15 +46,15 @@ async fn idle(waiters: usize, locks: usize) {
             }
         }
     };
-    timeout(Duration::from_mins(1), settled).await.expect("they do not settle");
+    timeout(Duration::from_mins(1), quiet).await.expect("they are not quiet");
     let before = proxy.requests();
     sleep(IDLE).await;
-    let asked = proxy.requests() - before;
+    let sent = proxy.requests() - before;
     println!(
-        "{waiters} waiters on {locks} locks: {asked} requests in {IDLE:?}, {} connections",
+        "{waiters} waiters on {locks} locks: {sent} requests in {IDLE:?}, {} connections",
         proxy.connections()
     );
-    assert!(asked <= IDLE.as_secs(), "{asked} requests in {IDLE:?}");
+    assert!(sent <= IDLE.as_secs(), "{sent} requests in {IDLE:?}");
     assert!(proxy.connections() <= CONNECTIONS_MAX, "{} connections", proxy.connections());
     for lease in leases {
         theirs.release(&lease).await.unwrap();
@@ -65,17 +65,17 @@ async fn idle(waiters: usize, locks: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_thousand_waiters_on_one_lock_ask_next_to_nothing() {
+async fn a_thousand_waiters_on_one_lock_send_next_to_nothing() {
     idle(1_000, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
-async fn a_thousand_waiters_on_a_thousand_locks_ask_next_to_nothing() {
+async fn a_thousand_waiters_on_a_thousand_locks_send_next_to_nothing() {
     idle(1_000, 1_000).await;
 }
 
-/// A burst of looks opens a connection for each, and they are closed though nothing is asked any more.
+/// A burst of reads opens a connection for each. They are closed without another request, but for one.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn connections_of_a_burst_are_closed() {
@@ -116,7 +116,7 @@ async fn requests_a_hand_over(waiters: u32) -> f64 {
             }
         });
     }
-    // All are in line, and one of them is asleep.
+    // All are in the queue, and the first is asleep.
     let mut before = 0;
     while proxy.requests() != before || before == 0 {
         before = proxy.requests();
@@ -124,11 +124,11 @@ async fn requests_a_hand_over(waiters: u32) -> f64 {
     }
     held.release(&lease).await.unwrap();
     tasks.join_all().await;
-    let asked = u32::try_from(proxy.requests() - before).unwrap();
-    f64::from(asked) / f64::from(waiters * TURNS)
+    let sent = u32::try_from(proxy.requests() - before).unwrap();
+    f64::from(sent) / f64::from(waiters * TURNS)
 }
 
-/// Acquire, release, a look and an answer of the blocking query or two, however many wait.
+/// Acquire, release, a read and a reply to the blocking query or two, however many wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]
 async fn a_hand_over_costs_the_same_with_many_waiters() {

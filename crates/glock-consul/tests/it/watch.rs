@@ -42,13 +42,13 @@ async fn an_index_that_goes_back_starts_again() {
     assert!(queries[3].contains("index=7"), "{}", queries[3]);
 }
 
-/// An agent that does not block, or answers nonsense, is not hammered.
+/// An agent that does not block, or replies nonsense, is not hammered.
 #[tokio::test]
 async fn an_agent_that_does_not_block_is_not_hammered() {
-    for answer in [(200, Some(7), HELD), (200, None, "<html>"), (500, None, "No cluster leader")] {
+    for reply in [(200, Some(7), HELD), (200, None, "<html>"), (500, None, "No cluster leader")] {
         let fake = FakeServer::start(move |line| {
             let (status, index, body) =
-                if line.contains("recurse") { answer } else { (200, Some(7), HELD) };
+                if line.contains("recurse") { reply } else { (200, Some(7), HELD) };
             Some((status, index, body.into()))
         })
         .await;
@@ -56,16 +56,16 @@ async fn an_agent_that_does_not_block_is_not_hammered() {
         let until = Instant::now() + Duration::from_secs(2);
         while Instant::now() < until {
             let left = until - Instant::now();
-            // Told to look for itself, as the retry loop does with a pause.
+            // The retry loop pauses as well.
             let _ = lock.wait(&id("x"), left).await;
             sleep(Duration::from_millis(20)).await;
         }
         let queries = fake.received().iter().filter(|line| line.contains("recurse")).count();
-        assert!(queries < 40, "{queries} queries in two seconds for {answer:?}");
+        assert!(queries < 40, "{queries} queries in two seconds for {reply:?}");
     }
 }
 
-/// An agent behind a gateway that answers what is quick and refuses what blocks is not hammered.
+/// An agent behind a gateway that refuses requests that block is not hammered.
 #[tokio::test]
 async fn a_gateway_that_does_not_let_queries_block_is_not_hammered() {
     let fake = FakeServer::start(move |line| {
@@ -108,7 +108,7 @@ fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
     first.shutdown_timeout(Duration::from_secs(1));
     second.block_on(async {
         // Woken early: it looks, and waits again.
-        timeout(SLACK * 5, waiter).await.expect("not told").unwrap().unwrap();
+        timeout(SLACK * 5, waiter).await.expect("not woken").unwrap().unwrap();
         let waiter = tokio::spawn(waits("x"));
         sleep(SLACK).await;
         assert!(!waiter.is_finished());
@@ -118,7 +118,7 @@ fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
     });
 }
 
-/// An answer that never comes is given up before a lease of the shortest TTL can end.
+/// A query without a reply is given up before a lease of the shortest TTL can end.
 #[tokio::test]
 async fn a_query_that_hangs_is_given_up() {
     let mut queries = 0;
@@ -139,10 +139,10 @@ async fn a_query_that_hangs_is_given_up() {
     assert!(since.elapsed() < Duration::from_secs(9), "{:?}", since.elapsed());
 }
 
-/// Queries that fail wake whoever sleeps, so that he looks for himself; one who is just looking is told
-/// what came of that.
+/// Queries that fail wake the waiters, which then read the key themselves. A waiter that is just reading it
+/// returns the error of its own read.
 #[tokio::test]
-async fn a_waiter_is_told_of_what_its_own_look_met() {
+async fn a_waiter_returns_the_error_of_its_own_read() {
     let slow = |line: &str| if line.contains("consistent") { SLACK } else { Duration::ZERO };
     let fake = FakeServer::slow(slow, |_| Some((403, None, "Permission denied".into()))).await;
     let err = lock_at(&fake).wait(&id("x"), LONG).await.unwrap_err();
@@ -162,7 +162,7 @@ async fn another_server_is_refused() {
     }
 }
 
-/// Returns once a waiter has gone to sleep: nothing is asked any more.
+/// Returns once a waiter has gone to sleep: no requests are sent any more.
 async fn asleep(proxy: &Proxy) {
     let mut before = 0;
     while std::mem::replace(&mut before, proxy.requests()) != proxy.requests() || before < 3 {
@@ -192,15 +192,15 @@ async fn one_query_serves_waiters_of_several_locks() {
     };
     let first = wait("a");
     asleep(&proxy).await;
-    // Only its own key is watched so far: this is none of its business.
+    // Only its own key is watched so far.
     let (before, since) = (proxy.requests(), Instant::now());
     for _ in 0..20 {
         let other = theirs.acquire(&id("c"), LONG).await.unwrap();
         theirs.release(&other).await.unwrap();
     }
-    // The query begins anew every two seconds, and the try's session is given up.
-    let (asked, most) = (proxy.requests() - before, since.elapsed().as_secs() / 2 + 2);
-    assert!(asked <= most, "woken by a lock that nobody awaits: {asked} requests");
+    // The query is sent again every two seconds, and the session of the refused attempt is destroyed.
+    let (sent, most) = (proxy.requests() - before, since.elapsed().as_secs() / 2 + 2);
+    assert!(sent <= most, "woken by a lock that is not awaited: {sent} requests");
     let second = wait("b");
     asleep(&proxy).await;
     assert!(proxy.connections() <= 3, "{} connections", proxy.connections());

@@ -61,7 +61,7 @@ async fn contend(faults: impl AsyncFnOnce(&mut Cluster, Instant) -> Option<(usiz
     tasks.join_all().await;
     let summary = history.expect_sound();
     let mut grants = grants.lock().unwrap().clone();
-    assert_eq!(grants.len(), TASKS, "somebody was never served");
+    assert_eq!(grants.len(), TASKS, "a task was never served");
     let mut longest = Duration::ZERO;
     for (task, grants) in &mut grants {
         grants.insert(0, start);

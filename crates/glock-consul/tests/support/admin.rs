@@ -33,8 +33,8 @@ impl Admin {
         let token = query.trim_start_matches("token=").to_owned();
         let mut admin = Self { addr, token, ttl_min: Duration::from_secs(10) };
         let agent: Value = admin.json("GET", "agent/self", "").await;
-        let told = agent["DebugConfig"]["SessionTTLMin"].as_str().unwrap_or("0s");
-        let secs: u64 = told.trim_end_matches('s').parse().expect("whole seconds");
+        let ttl_min = agent["DebugConfig"]["SessionTTLMin"].as_str().unwrap_or("0s");
+        let secs: u64 = ttl_min.trim_end_matches('s').parse().expect("whole seconds");
         if secs > 0 {
             admin.ttl_min = Duration::from_secs(secs);
         }
@@ -55,14 +55,14 @@ impl Admin {
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.addr).await.expect("the agent is out of reach");
         let (token, len) = (&self.token, body.len());
-        // HTTP/1.0: the answer comes in one piece and ends with the connection.
+        // HTTP/1.0: the reply comes in one piece and ends with the connection.
         let request = format!(
             "{method} /v1/{path} HTTP/1.0\r\nX-Consul-Token: {token}\r\nContent-Length: {len}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        let (head, body) = reply.split_once("\r\n\r\n").expect("an HTTP reply");
         let status = head.split(' ').nth(1).expect("a status").parse().unwrap();
         (status, body.to_owned())
     }
@@ -84,13 +84,13 @@ impl Admin {
         keys.into_iter().filter(|key| key["Session"].is_string()).collect()
     }
 
-    /// The owner token of the hold on `key`: if it has moved since its grant, its value says so.
+    /// The owner token of the hold on `key`: if it was transferred since its grant, its value has it.
     pub(crate) async fn owner(&self, key: &str) -> Option<String> {
         let found = self.entry(key).await?;
         let value = STANDARD.decode(found["Value"].as_str()?).unwrap();
         let record: Value = serde_json::from_slice(&value).unwrap();
-        let moved = record["was"].as_str().map(ToOwned::to_owned);
-        moved.or_else(|| Some(format!("{}.{}", found["Session"].as_str()?, found["ModifyIndex"])))
+        let granted = record["was"].as_str().map(ToOwned::to_owned);
+        granted.or_else(|| Some(format!("{}.{}", found["Session"].as_str()?, found["ModifyIndex"])))
     }
 
     /// The session that has `key`.
