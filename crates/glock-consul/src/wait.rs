@@ -13,7 +13,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 impl Client {
     /// Returns once the lock may be free, or after `max`.
     pub(crate) async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
-        let mut release = self.watch.release(&self.keys.key(id));
+        let mut release = self.watch.on_release(&self.keys.key(id));
         let waiting = async {
             // Not together with the wake-up: the query may fail where this look tells why.
             let entry = self.read(Action::Wait, id).await?;
@@ -31,7 +31,7 @@ impl Client {
         let key = self.keys.key(id);
         loop {
             // Subscribed again each time, because the watch may have ended with its runtime.
-            self.watch.end(&key, token).woken().await;
+            self.watch.on_end(&key, token).woken().await;
             // The reply that the watch has seen may be older than the last renewal.
             loop {
                 match self.read(Action::Inspect, id).await {

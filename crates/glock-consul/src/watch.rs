@@ -80,7 +80,7 @@ impl Watch {
     }
 
     /// Is woken when `key` is free, from now on.
-    pub(crate) fn release(&self, key: &str) -> Subscription {
+    pub(crate) fn on_release(&self, key: &str) -> Subscription {
         let subscription = self.query.waiters.subscribe(key);
         self.cover(key);
         if self.query.state.lock().holders_only {
@@ -90,7 +90,7 @@ impl Watch {
     }
 
     /// Is woken when `key` is no longer held under `token`, as the query sees it.
-    pub(crate) fn end(&self, key: &str, token: &OwnerToken) -> Subscription {
+    pub(crate) fn on_end(&self, key: &str, token: &OwnerToken) -> Subscription {
         let subscription = self.query.holders.subscribe(&format!("{} {key}", token.reveal()));
         self.cover(key);
         subscription
@@ -293,7 +293,7 @@ mod tests {
         let _entered = handle.enter();
         // Each starts a task, which is dropped at once.
         for _ in 0..3 {
-            drop(watch.release("x"));
+            drop(watch.on_release("x"));
         }
     }
 }

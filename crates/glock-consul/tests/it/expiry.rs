@@ -64,7 +64,8 @@ async fn a_guard_of_ten_seconds_keeps_its_lock() {
     let store = Store::open().await;
     let ours = store.lock().with_session_ttl_min(TEN).unwrap();
     let guard = ours.hold("x", TEN, Retry::NEVER).await.unwrap();
-    tokio::time::sleep(TEN * 5 / 2).await;
+    // Without renewals its session would have ended by then.
+    tokio::time::sleep(TEN * 21 / 10).await;
     assert!(guard.is_valid() && guard.remaining() > TEN / 2);
     assert!(matches!(store.lock().acquire(&id("x"), TEN).await, Err(LockError::Held { .. })));
     guard.release().await.unwrap();

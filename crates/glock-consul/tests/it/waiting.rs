@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{LONG, Store, id};
 
-const IDLE: Duration = Duration::from_secs(20);
+const IDLE: Duration = Duration::from_secs(10);
 /// One for commands, and the blocking query's.
 const CONNECTIONS_MAX: usize = 2;
 const PATIENT: Retry = Retry::within(Duration::from_mins(5));
