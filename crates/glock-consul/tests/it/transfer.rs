@@ -48,7 +48,7 @@ impl Held {
             fault(&self.proxy);
         };
         let (transferred, ()) = tokio::join!(transferring, fails);
-        assert!(!self.proxy.is_armed(), "the fault did not strike");
+        assert!(!self.proxy.is_armed(), "the fault did not happen");
         self.proxy.delay(Duration::ZERO);
         transferred
     }

@@ -32,8 +32,8 @@ const TURN_MAX: Duration = Duration::from_secs(3);
 /// What a run saw: when each task was granted the lock.
 type Grants = Arc<Mutex<HashMap<usize, Vec<Instant>>>>;
 
-/// Twenty tasks, spread over the three servers, take one lock in turns for `RUN`, while `faults`
-/// strike. No two hold it at once, its tokens are in order, and no task waits for long, unless its own
+/// Twenty tasks, spread over the three servers, take one lock in turns for `RUN`, during `faults`.
+/// No two hold it at once, its tokens are in order, and no task waits for long, unless its own
 /// agent is gone for so long: `faults` says which, and for how long.
 async fn contend(faults: impl AsyncFnOnce(&mut Cluster, Instant) -> Option<(usize, Duration)>) {
     let _one = ONE_CLUSTER.lock().await;
