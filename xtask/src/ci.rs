@@ -17,7 +17,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     budgets::run()?;
     let strict = ["--", "--deny", "warnings"];
     run_command(cargo_in_root(&["clippy", "--workspace", "--all-targets"]).args(strict))?;
-    let containers = ["clippy", "--package", "glock-testing", "--features", "containers"];
+    let containers = ["clippy", "--package", "glock-harness", "--features", "containers"];
     run_command(cargo_in_root(&containers).arg("--all-targets").args(strict))?;
     let mut doc = cargo_in_root(&["doc", "--workspace", "--no-deps"]);
     run_command(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
@@ -42,7 +42,7 @@ fn test_servers(options: &Options) -> Result<()> {
     for server in ours.flat_map(|(_, servers)| servers) {
         let launcher = Launcher::start(&[server], options.runtime, Disk::Spared)?;
         let mut command =
-            cargo_in_root(&["test", "--package", "glock-testing", "--test", "servers"]);
+            cargo_in_root(&["test", "--package", "glock-harness", "--test", "servers"]);
         launcher.tell(server, &mut command);
         run_command(command.args(["--", "--include-ignored"]))?;
     }

@@ -133,7 +133,7 @@ pub(crate) fn command(
 /// Builds the launcher and keeps it aside: a later build of the tests may replace it by another kind.
 pub(crate) fn build(source: Source) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "glock-testing", "--bin", "glock-servers"]);
+    build.args(["build", "--quiet", "--package", "glock-harness", "--bin", "glock-servers"]);
     if source == Source::Containers {
         build.args(["--features", "containers"]);
     }

@@ -35,10 +35,13 @@ pub(crate) fn readme_is_the_front_page(tree: &Tree) -> Vec<String> {
     faults
 }
 
+/// Where the harness says how servers are started.
+const LAUNCHERS: &str = "crates/glock-harness/src/server/stores";
+
 /// A row in the README's table, and servers to test against.
 pub(crate) fn stores_are_in_the_readme(tree: &Tree) -> Vec<String> {
     let readme = tree.file("README.md").unwrap_or_default();
-    let catalog = tree.file("crates/glock-testing/src/server/catalog.rs").unwrap_or_default();
+    let launchers = tree.below(LAUNCHERS);
     let mut faults = Vec::new();
     for name in backends(tree) {
         if !readme.lines().any(|line| line.starts_with('|') && line.contains(name)) {
@@ -52,11 +55,8 @@ pub(crate) fn stores_are_in_the_readme(tree: &Tree) -> Vec<String> {
         let unknown = store
             .servers
             .iter()
-            .filter(|server| !catalog.contains(&format!("\"{}\"", server.name)));
-        faults.extend(
-            unknown
-                .map(|server| format!("catalog.rs of glock-testing: {} is missing", server.name)),
-        );
+            .filter(|server| !launchers.contains(&format!("\"{}\"", server.name)));
+        faults.extend(unknown.map(|server| format!("{LAUNCHERS}: {} is missing", server.name)));
     }
     faults
 }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     const CATALOG: (&str, &str) =
-        ("crates/glock-testing/src/server/catalog.rs", "\"redis7\" \"redis8\" \"valkey8\"");
+        ("crates/glock-harness/src/server/stores/redis.rs", "\"redis7\" \"redis8\" \"valkey8\"");
 
     #[test]
     fn a_backend_without_its_files() {

@@ -11,12 +11,19 @@ use tokio::{
 use crate::server::{
     ServerError,
     home::Home,
+    product::Product,
     recipe::{ContainerSetup, Own, Recipe, spare_disk},
 };
 
+/// The servers of this store.
+pub(super) const PRODUCTS: &[Product] = &[
+    Product { name: "postgres15", store: "postgres", image: ("postgres", "15"), recipe: &Postgres },
+    Product { name: "postgres18", store: "postgres", image: ("postgres", "18"), recipe: &Postgres },
+];
+
 /// Postgres with passwords checked by SCRAM, so that a wrong one is refused.
 #[derive(Debug)]
-pub(crate) struct Postgres;
+struct Postgres;
 
 /// `synchronous_commit` stays as it is: what was committed must survive the kill of a server.
 const UNSAFE: [&str; 2] = ["fsync=off", "full_page_writes=off"];

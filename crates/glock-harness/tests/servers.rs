@@ -5,7 +5,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use glock_testing::server::{Command, PrivateServer, Source};
+use glock_harness::server::{Command, PrivateServer, Source};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -80,7 +80,7 @@ enum Store {
 }
 
 fn store(server: &PrivateServer) -> Store {
-    let product = glock_testing::server::Product::named(&server.name).unwrap();
+    let product = glock_harness::server::Product::named(&server.name).unwrap();
     match product.store {
         "redis" => Store::Redis,
         "postgres" => Store::Postgres,

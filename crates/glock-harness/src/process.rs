@@ -7,14 +7,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::process::child::is_stopped;
+use crate::signal::{is_stopped, signal_one};
 
 /// The process of a server, for tests that start a cluster of their own.
 ///
 /// It dies with this value, and with this process however that ends; so does its directory, and the
 /// one above once it is empty.
 #[derive(Debug)]
-pub struct Kept {
+pub struct ServerProcess {
     pid: u32,
     /// A shell that kills the server once nobody holds its input.
     keeper: Child,
@@ -24,14 +24,14 @@ pub struct Kept {
 /// Runs a program until the input ends, and tells its process id; then removes what it left, unless
 /// told to keep it. The program must not have the other end of the output that its id is told by.
 const KEEPER: &str = r#"
-"$@" < /dev/null > "$KEPT_HOME/log" 2>&1 &
+"$@" < /dev/null > "$SERVER_HOME/log" 2>&1 &
 echo $!
 read -r last
 kill -9 $! 2> /dev/null
 wait
-cd / && [ "$last" = keep ] || { rm -rf "$KEPT_HOME"; rmdir "${KEPT_HOME%/*}"; } 2> /dev/null"#;
+cd / && [ "$last" = keep ] || { rm -rf "$SERVER_HOME"; rmdir "${SERVER_HOME%/*}"; } 2> /dev/null"#;
 
-impl Kept {
+impl ServerProcess {
     /// Starts `program` in its directory `home`, which is made if it is not there. What it says goes
     /// into the file `log` there.
     ///
@@ -44,7 +44,7 @@ impl Kept {
             .args(["-c", KEEPER, "keeper"])
             .arg(program)
             .args(arguments)
-            .env("KEPT_HOME", home)
+            .env("SERVER_HOME", home)
             .current_dir(home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -63,14 +63,9 @@ impl Kept {
     ///
     /// When the process has ended, or does not stop.
     pub fn signal(&self, name: &str) -> io::Result<()> {
-        let sent =
-            Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid)]).status()?;
-        if !sent.success() {
-            return Err(io::Error::other(format!("cannot send SIG{name} to {}: {sent}", self.pid)));
-        }
-        let stat = format!("/proc/{}/stat", self.pid);
+        signal_one(name, self.pid)?;
         for _ in 0..STOPS_MAX {
-            if name != "STOP" || is_stopped(&stat)? {
+            if name != "STOP" || is_stopped(self.pid) {
                 return Ok(());
             }
             std::thread::sleep(POLL);
@@ -99,7 +94,7 @@ impl Kept {
 const POLL: std::time::Duration = std::time::Duration::from_millis(1);
 const STOPS_MAX: u32 = 5_000;
 
-impl Drop for Kept {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
@@ -121,8 +116,8 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
 mod tests {
     use super::*;
 
-    fn sleeper(home: &Path) -> Kept {
-        Kept::start(Path::new("sleep"), &["600".into()], home).unwrap()
+    fn sleeping_server(home: &Path) -> ServerProcess {
+        ServerProcess::start(Path::new("sleep"), &["600".into()], home).unwrap()
     }
 
     fn lives(pid: u32) -> bool {
@@ -131,26 +126,26 @@ mod tests {
 
     #[test]
     fn a_server_and_its_directory_end_with_the_value() {
-        let dir = std::env::temp_dir().join(crate::fresh_namespace());
-        let kept = sleeper(&dir.join("n0"));
-        let pid = kept.pid;
-        kept.signal("STOP").unwrap();
-        kept.signal("CONT").unwrap();
-        assert!(lives(pid) && kept.home().join("log").exists());
-        drop(kept);
+        let dir = std::env::temp_dir().join(glock_testing::fresh_namespace());
+        let server = sleeping_server(&dir.join("n0"));
+        let pid = server.pid;
+        server.signal("STOP").unwrap();
+        server.signal("CONT").unwrap();
+        assert!(lives(pid) && server.home().join("log").exists());
+        drop(server);
         assert!(!lives(pid) && !dir.exists());
     }
 
     #[test]
     fn a_killed_server_leaves_its_data() {
-        let dir = std::env::temp_dir().join(crate::fresh_namespace());
+        let dir = std::env::temp_dir().join(glock_testing::fresh_namespace());
         let home = dir.join("n0");
-        let kept = sleeper(&home);
-        let pid = kept.pid;
+        let server = sleeping_server(&home);
+        let pid = server.pid;
         std::fs::write(home.join("data"), "x").unwrap();
-        kept.kill_9().unwrap();
+        server.kill_9().unwrap();
         assert!(!lives(pid) && home.join("data").exists());
-        drop(sleeper(&home));
+        drop(sleeping_server(&home));
         assert!(!dir.exists());
     }
 

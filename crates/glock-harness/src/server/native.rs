@@ -12,12 +12,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::server::{
-    Product, ServerError,
-    home::Home,
-    process::{has_ended, signal_one, signal_tree},
-    random,
-    recipe::{Own, version_in},
+use crate::{
+    server::{
+        Product, ServerError,
+        home::Home,
+        recipe::{Own, version_in},
+        secret::random,
+    },
+    signal::{has_ended, signal_one, signal_tree},
 };
 
 /// A local server; its process may be stopped.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::process::Command;
 
-use crate::server::{ServerError, random};
+use crate::server::{ServerError, secret::random};
 
 /// A fresh directory, removed with this value.
 #[derive(Debug)]

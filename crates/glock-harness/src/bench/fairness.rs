@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use glock_core::{Lock, LockExt, Retry};
+use glock_testing::History;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use super::{GRANTS_MIN, Line, SHARE_MAX, TTL, median};
-use crate::History;
+use crate::bench::line::{Budget, Line, TTL, median};
+
+/// The budget, which the table repeats.
+const GRANTS_MIN: f64 = 0.9;
+/// The budget, which the table repeats.
+const SHARE_MAX: f64 = 1.5;
 
 const TASKS: u32 = 16;
 const HOLD: Duration = Duration::from_millis(1);
@@ -56,16 +61,14 @@ pub(super) async fn measure<L: Lock + Clone>(lock: &L, hand_over: Duration) -> [
             raw: "-".into(),
             glock: format!("{least}..{most}"),
             ratio: as_f64(most) / as_f64(least.max(1)),
-            budget: SHARE_MAX,
-            at_most: true,
+            budget: Budget::AtMost(SHARE_MAX),
         },
         Line {
             what: "16 tasks on one lock: grants to 1/(hold+hand-over)",
             raw: format!("{ideal:.0} /s"),
             glock: format!("{grants:.0} /s"),
             ratio: grants / ideal,
-            budget: GRANTS_MIN,
-            at_most: false,
+            budget: Budget::AtLeast(GRANTS_MIN),
         },
     ]
 }
@@ -85,9 +88,9 @@ mod tests {
         Capabilities, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, async_trait,
         toolkit::LockHooks,
     };
+    use glock_testing::MemoryLock;
 
     use super::*;
-    use crate::MemoryLock;
 
     /// Grants whatever it is asked for.
     #[derive(Debug, Clone, Default)]

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use glock_testing::server::{Command, Product, Server, ServerError, Source};
+use glock_harness::server::{Command, Product, Server, ServerError, Source};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{

@@ -8,7 +8,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{HAND_OVER_MAX, Line, Raw, TTL, id, median, micros};
+use crate::bench::{
+    line::{Budget, Line, TTL, id, median, micros},
+    raw::Raw,
+};
+
+/// The budget, which the table repeats.
+const HAND_OVER_MAX: f64 = 1.30;
 
 const WARM_UP: usize = 20;
 const TURNS: usize = 300;
@@ -41,8 +47,7 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(
         raw: micros(one),
         glock: micros(other),
         ratio: other.as_secs_f64() / one.as_secs_f64(),
-        budget: HAND_OVER_MAX,
-        at_most: true,
+        budget: Budget::AtMost(HAND_OVER_MAX),
     };
     (line, other)
 }
@@ -57,7 +62,7 @@ async fn raw_turn<R: Raw>(raw: &R) -> Duration {
         async move {
             let mut listener = raw.listen(NAME).await;
             let _ = ready.send(());
-            raw.heard(&mut listener).await;
+            raw.released(&mut listener).await;
             let grant = raw.acquire(NAME).await;
             let granted_at = Instant::now();
             raw.release(NAME, grant).await;

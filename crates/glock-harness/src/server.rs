@@ -3,21 +3,16 @@
 //! [`Server`] starts one in this process. Tests of a backend use [`PrivateServer`] instead: it runs the
 //! `glock-servers` program, which outlives no test, and works for local binaries and containers alike.
 
-mod catalog;
 mod error;
+mod secret;
 mod source;
 
+mod product;
 mod recipe;
-
-mod consul;
-mod etcd;
-mod postgres;
-mod redis;
-mod zookeeper;
+mod stores;
 
 mod home;
 mod native;
-mod process;
 
 #[cfg(feature = "containers")]
 mod containers;
@@ -25,10 +20,10 @@ mod containers;
 mod command;
 mod private;
 
-pub use catalog::{PRODUCTS, Product};
 pub use command::{Command, CommandError};
 pub use error::ServerError;
 pub use private::PrivateServer;
+pub use product::Product;
 pub use source::{Runtime, Source};
 
 use std::net::SocketAddr;
@@ -104,7 +99,7 @@ impl Server {
             }
             #[cfg(not(feature = "containers"))]
             Source::Containers => Err(ServerError::new(
-                "this build has no containers: build glock-testing with the feature `containers`",
+                "this build has no containers: build glock-harness with the feature `containers`",
             )),
         }
     }
@@ -190,12 +185,4 @@ impl Server {
             Engine::Container(container) => container.close().await,
         }
     }
-}
-
-/// 128 random bits as text: a password or a name that nobody guesses.
-fn random() -> Result<String, ServerError> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits)
-        .map_err(|error| ServerError::new(format!("the system has no random bits: {error}")))?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bits)))
 }

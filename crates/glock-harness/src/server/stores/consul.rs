@@ -11,12 +11,17 @@ use tokio::{
 use crate::server::{
     ServerError,
     home::Home,
+    product::Product,
     recipe::{ContainerSetup, Own, Recipe},
 };
 
+/// The servers of this store.
+pub(super) const PRODUCTS: &[Product] =
+    &[Product { name: "consul1", store: "consul", image: ("consul", "1.8"), recipe: &Consul }];
+
 /// One server that is its own leader, with access control: without a token everything is refused.
 #[derive(Debug)]
-pub(crate) struct Consul;
+struct Consul;
 
 /// Sessions may be as short as a second, so that a suite does not wait ten for each expiry. A proxy's
 /// many clients come from one address.

@@ -10,13 +10,24 @@ use tokio::{
 
 use crate::server::{
     home::Home,
+    product::Product,
     recipe::{ContainerSetup, Own, Recipe},
 };
 
+/// The servers of this store.
+pub(super) const PRODUCTS: &[Product] = &[
+    Product { name: "redis7", store: "redis", image: ("redis", "7"), recipe: &REDIS },
+    Product { name: "redis8", store: "redis", image: ("redis", "8"), recipe: &REDIS },
+    Product { name: "valkey8", store: "redis", image: ("valkey/valkey", "8.1"), recipe: &VALKEY },
+];
+
+const REDIS: Redis = Redis { program: "redis-server" };
+const VALKEY: Redis = Redis { program: "valkey-server" };
+
 /// Redis or a descendant of it, told apart by the name of the binary.
 #[derive(Debug)]
-pub(crate) struct Redis {
-    pub(crate) program: &'static str,
+struct Redis {
+    program: &'static str,
 }
 
 /// The default user needs no password; a test makes users with fewer rights by `ACL SETUSER`.

@@ -25,6 +25,12 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     stat.map_or(true, |stat| field(&stat, 0).is_none_or(|state| ["Z", "X"].contains(&state)))
 }
 
+/// Whether the process is stopped, as by SIGSTOP.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| field(&stat, 0) == Some("T"))
+}
+
 /// Sends a signal to one process.
 pub(crate) fn signal_one(signal: &str, pid: u32) -> io::Result<()> {
     if kill(signal, &[pid])? {

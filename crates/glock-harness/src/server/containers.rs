@@ -12,7 +12,9 @@ use testcontainers::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::server::{Product, ServerError, native::free_address, random, recipe::version_in};
+use crate::server::{
+    Product, ServerError, native::free_address, recipe::version_in, secret::random,
+};
 
 /// A server in a container, which may be stopped.
 #[derive(Debug)]

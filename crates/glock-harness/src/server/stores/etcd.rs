@@ -10,12 +10,17 @@ use tokio::{
 
 use crate::server::{
     home::Home,
+    product::Product,
     recipe::{ContainerSetup, Own, Recipe, spare_disk},
 };
 
+/// The servers of this store.
+pub(super) const PRODUCTS: &[Product] =
+    &[Product { name: "etcd35", store: "etcd", image: ("etcd", "3.5"), recipe: &Etcd }];
+
 /// One member that is a cluster by itself.
 #[derive(Debug)]
-pub(crate) struct Etcd;
+struct Etcd;
 
 /// Nobody calls a cluster of one: any port will do.
 const PEERS: &str = "http://127.0.0.1:0";

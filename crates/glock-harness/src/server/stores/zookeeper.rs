@@ -10,12 +10,21 @@ use tokio::{
 
 use crate::server::{
     home::Home,
+    product::Product,
     recipe::{ContainerSetup, Own, Recipe, spare_disk},
 };
 
+/// The servers of this store.
+pub(super) const PRODUCTS: &[Product] = &[Product {
+    name: "zookeeper3",
+    store: "zookeeper",
+    image: ("zookeeper", "3.9"),
+    recipe: &ZooKeeper,
+}];
+
 /// One server that is an ensemble by itself.
 #[derive(Debug)]
-pub(crate) struct ZooKeeper;
+struct ZooKeeper;
 
 /// Short ticks, so that a suite does not wait long for a dead client's session; and sessions as long
 /// as a test wants them. A proxy's many clients come from one address.

@@ -1,0 +1,11 @@
+//! What this workspace's tests, benches and examples need around a lock: servers, processes, measurements.
+
+#![doc = include_str!("../README.md")]
+
+pub mod bench;
+mod contention;
+pub mod process;
+pub mod server;
+mod signal;
+
+pub use crate::contention::{Contention, Failure};
