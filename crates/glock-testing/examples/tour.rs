@@ -4,12 +4,11 @@
 //! `cargo run -p glock-testing --example tour`
 #![allow(clippy::print_stdout, reason = "it is there to be watched")]
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Fault, FencingToken, Lock, LockError, LockExt, LockId, Retry};
+use glock_core::{
+    Action, Fault, FencingToken, Lock, LockError, LockExt, LockId, Retry, toolkit::Mutex,
+};
 use glock_testing::MemoryLock;
 use tokio::{
     task::JoinSet,
@@ -120,7 +119,7 @@ struct Resource(Arc<Mutex<Option<FencingToken>>>);
 
 impl Resource {
     fn write(&self, fence: FencingToken) -> &'static str {
-        let mut highest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut highest = self.0.lock();
         if highest.is_some_and(|highest| fence < highest) {
             return "refused, the token is too old";
         }

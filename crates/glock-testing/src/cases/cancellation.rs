@@ -12,7 +12,7 @@ use glock_core::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, storm, take};
+use crate::cases::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, storm, take};
 use crate::{
     Fixture,
     process::{alive_tasks, settles},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use glock_core::{Lock, LockError, LockExt, Retry};
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{LONG, assert_free, assert_held, id, seen::Seen, take};
+use crate::cases::{LONG, assert_free, assert_held, id, seen::Seen, take};
 use crate::{Fixture, ttl};
 
 /// Neither another client nor the holder itself is granted a lock that is held.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use glock_core::{Lease, Lock, LockError};
 use tokio::time::{Instant, sleep};
 
-use super::{LONG, SHORT, SLACK, assert_freed, id};
+use crate::cases::{LONG, SHORT, SLACK, assert_freed, id};
 use crate::{Fixture, ttl};
 
 /// A lease that nobody renews or releases holds for its TTL, and not much longer.

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, id, seen::Seen, soon, take};
+use crate::cases::{LONG, PATIENT, SLACK, assert_free, assert_freed, id, seen::Seen, soon, take};
 use crate::{CANARY, Networked, Proxy, ttl};
 
 const LIMIT: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use glock_core::{Lock, LockError, LockExt, Retry};
 
-use super::{LONG, expiry::run_out, id, take};
+use crate::cases::{LONG, expiry::run_out, id, take};
 use crate::{Fixture, ttl};
 
 /// The holder's label, token and remaining time; nothing once the lock is free.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use glock_core::{Lock, LockError};
 use tokio::task::JoinSet;
 
-use super::{LONG, SLACK, expiry::run_out, id, take};
+use crate::cases::{LONG, SLACK, expiry::run_out, id, take};
 use crate::{
     Fixture,
     process::{alive_tasks, settles},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use glock_core::{Lock, LockExt, Retry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{PATIENT, SHORT, SLACK, assert_held, id, soon};
+use crate::cases::{PATIENT, SHORT, SLACK, assert_held, id, soon};
 use crate::{
     Fixture, Networked,
     process::{Child, role, tell},

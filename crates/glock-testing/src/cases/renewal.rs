@@ -5,7 +5,7 @@ use std::time::Duration;
 use glock_core::{Lock, LockExt, LossReason, Retry};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
+use crate::cases::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
 use crate::{Fixture, ttl};
 
 /// A renewed lease holds when the first TTL has run out.

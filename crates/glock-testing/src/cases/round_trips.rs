@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_held, id, storm, take};
+use crate::cases::{LONG, PATIENT, SLACK, assert_held, id, storm, take};
 use crate::{Networked, Proxy, ttl};
 
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);

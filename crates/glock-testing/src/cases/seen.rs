@@ -8,7 +8,7 @@ use std::{
 use glock_core::{FencingToken, Lock, LockError, LockExt, Retry};
 use tokio::time::sleep;
 
-use super::{LONG, PATIENT};
+use crate::cases::{LONG, PATIENT};
 use crate::{History, history::Summary, ttl};
 
 /// What was seen of the lock `x`.

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, SLACK, id, take};
+use crate::cases::{LONG, SLACK, id, take};
 use crate::{
     Fixture,
     process::{rests, settles},

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
+use crate::cases::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
 use crate::{
     Networked, Proxy,
     process::{eventually, settles},

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SHORT, SLACK, assert_free, assert_held, id, soon, take};
+use crate::cases::{LONG, PATIENT, SHORT, SLACK, assert_free, assert_held, id, soon, take};
 use crate::{Fixture, ttl};
 
 /// Waits in a task; when the lock was granted, and the lease.

@@ -1,8 +1,9 @@
 //! What the handle of a proxy and its connections share: the faults in force and the counters.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use glock_core::toolkit::Mutex;
 use tokio::sync::watch;
 
 use crate::proxy::counts::Counts;
@@ -82,8 +83,7 @@ impl Control {
 
     /// Counters, in one consistent state. Never held across an await.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock, and plain numbers have no broken state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

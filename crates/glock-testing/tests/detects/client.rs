@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
 use glock_core::{
     Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
-    toolkit::WaitQueue,
+    toolkit::{Mutex, WaitQueue},
 };
 use tokio::time::{Instant, sleep};
 
@@ -223,7 +223,7 @@ impl Client {
     }
 
     pub(crate) fn granted(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.granted.lock()
     }
 }
 

@@ -1,12 +1,8 @@
 //! `Ears`: a client's connection for wake-ups, and how a broken one is replaced.
 
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
-use glock_core::toolkit::Wakeups;
+use glock_core::toolkit::{Mutex, Wakeups};
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -56,7 +52,7 @@ impl Ears {
     }
 
     fn open(&self) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.task.lock();
         if task.is_none() {
             let (door, prefix) = (self.door.clone(), self.prefix.clone());
             let (wakeups, hearing) = (self.wakeups.clone(), self.hearing.clone());
@@ -68,7 +64,7 @@ impl Ears {
 
 impl Drop for Ears {
     fn drop(&mut self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self.task.lock().take();
         if let Some(task) = task.filter(|_| self.door.flaw != Flaw::ConnectionOutlivesClient) {
             task.abort();
         }

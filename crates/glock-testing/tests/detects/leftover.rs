@@ -1,8 +1,8 @@
 //! `Leftover`: what only the flawed leave behind when a wait is dropped.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize, atomic::Ordering::Relaxed};
+use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
-use glock_core::{Action, LockError};
+use glock_core::{Action, LockError, toolkit::Mutex};
 
 use crate::{client::Client, ears::listen, flaw::Flaw, keys::prefix, wire::Connection};
 
@@ -50,8 +50,7 @@ impl Drop for Leftover {
         match self.connection.take() {
             _ if self.over => {}
             Some(connection) => {
-                let connections = self.client.left.connections.lock();
-                connections.unwrap_or_else(PoisonError::into_inner).push(connection);
+                self.client.left.connections.lock().push(connection);
             }
             None => drop(tokio::spawn(std::future::pending::<()>())),
         }

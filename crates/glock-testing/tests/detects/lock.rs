@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId,
     OwnerToken, Retry, Waiting, async_trait,
-    toolkit::{BoxFuture, Call, FnAttempt, LockHooks, WaitQueue},
+    toolkit::{Attempt, BoxFuture, Call, LockHooks, WaitQueue},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -70,31 +70,26 @@ impl ToyLock {
     async fn acquire_in_time(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let call = Call::new(BACKEND, Action::Acquire, self.0.config.call_timeout);
         let attempt = || {
-            let owner = OwnerToken::random()?;
-            let undo = {
-                let (client, id, owner) = (Arc::clone(&self.0), id.clone(), owner.clone());
-                move || Arc::clone(&client).release(id.clone(), owner.clone())
-            };
-            let work = Arc::clone(&self.0).acquire(id.clone(), owner, ttl, Instant::now());
-            Ok::<_, LockError>((work, undo))
+            let (client, owner, sent_at) =
+                (Arc::clone(&self.0), OwnerToken::random()?, Instant::now());
+            Ok(AcquireAttempt { client, id: id.clone(), owner, ttl, sent_at })
         };
-        let (work, undo) = attempt()?;
         match self.0.flaw {
-            Flaw::AcquireNotUndone | Flaw::NoTimeLimit => self.call(Action::Acquire, work).await,
+            Flaw::AcquireNotUndone | Flaw::NoTimeLimit => {
+                let attempt = attempt()?;
+                self.call(Action::Acquire, async move { attempt.run().await }).await
+            }
             Flaw::UndoneOnce => {
-                let result = call.run(work).await;
+                let attempt = Arc::new(attempt()?);
+                let running = Arc::clone(&attempt);
+                let result = call.run(async move { running.run().await }).await;
                 if result.is_err() {
-                    let _ = call.run(undo()).await;
+                    let _ = call.run(async move { attempt.undo().await }).await;
                 }
                 result
             }
-            Flaw::NoRetry => call.acquire(ttl, FnAttempt::new(work, undo)).await,
-            _ => {
-                call.acquire_retrying(ttl, |_| {
-                    attempt().map(|(work, undo)| FnAttempt::new(work, undo))
-                })
-                .await
-            }
+            Flaw::NoRetry => call.acquire(ttl, attempt()?).await,
+            _ => call.acquire_retrying(ttl, |_| attempt()).await,
         }
     }
 
@@ -151,6 +146,26 @@ impl ToyLock {
     async fn look(&self, id: &LockId, action: Action) -> Result<Option<Holder>, LockError> {
         let (client, id) = (Arc::clone(&self.0), id.clone());
         self.call(action, async move { client.look(&id, action).await }).await
+    }
+}
+
+/// One attempt to take a lock.
+struct AcquireAttempt {
+    client: Arc<Client>,
+    id: LockId,
+    owner: OwnerToken,
+    ttl: Duration,
+    sent_at: Instant,
+}
+
+impl Attempt for AcquireAttempt {
+    async fn run(&self) -> Result<Lease, LockError> {
+        let Self { client, id, owner, ttl, sent_at } = self;
+        Arc::clone(client).acquire(id.clone(), owner.clone(), *ttl, *sent_at).await
+    }
+
+    async fn undo(&self) -> Result<(), LockError> {
+        Arc::clone(&self.client).release(self.id.clone(), self.owner.clone()).await
     }
 }
 

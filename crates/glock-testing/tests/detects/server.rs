@@ -16,10 +16,11 @@ use std::{
     collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use glock_core::toolkit::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
@@ -46,7 +47,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn with(flaw: Flaw) -> Self {
         static SERVERS: Mutex<BTreeMap<Flaw, Server>> = Mutex::new(BTreeMap::new());
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers = SERVERS.lock();
         servers.entry(flaw).or_insert_with(|| Self::start(flaw)).clone()
     }
 
@@ -159,7 +160,7 @@ async fn publish(
     static FIRST: Mutex<BTreeMap<String, SocketAddr>> = Mutex::new(BTreeMap::new());
     let us = replies.peer_addr()?;
     let first = {
-        let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = FIRST.lock();
         *first.entry(prefix.to_owned()).or_insert(us)
     };
     let deaf = store.flaw == Flaw::WakesOneClient && first != us;

@@ -1,12 +1,8 @@
 //! `Store`: the records of the toy, and the rules that they follow.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::MutexGuard, time::Duration};
 
-use glock_core::TTL_MAX;
+use glock_core::{TTL_MAX, toolkit::Mutex};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep},
@@ -248,7 +244,7 @@ impl Store {
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock()
     }
 }
 
