@@ -7,5 +7,7 @@ mod contention;
 pub mod process;
 pub mod server;
 mod signal;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 pub use crate::contention::{Contention, Failure};

@@ -1,4 +1,4 @@
-//! `Recorder`: what a lock told its providers, read back from exporters in memory.
+//! `Recorder`: what a lock recorded through its providers, read back from exporters in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,37 +17,43 @@ use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _
 
 /// How spans reach OpenTelemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Via {
+pub enum Via {
     /// As `tracing` spans, through the application's layer.
     Layer,
     /// On the tracer provider that the lock was given.
     Provider,
 }
 
-pub(crate) struct Recorder {
+/// Providers whose exporters keep what they get in memory.
+#[derive(Debug)]
+pub struct Recorder {
     via: Via,
     meters: SdkMeterProvider,
     metrics: InMemoryMetricExporter,
-    pub(crate) tracers: SdkTracerProvider,
+    /// The provider of [`Via::Provider`], and of the layer.
+    pub tracers: SdkTracerProvider,
     spans: InMemorySpanExporter,
-    /// The layer belongs to this thread for as long as the recorder is there.
+    /// The layer serves this thread for as long as the recorder lives.
     _layer: DefaultGuard,
 }
 
-pub(crate) type Attributes = BTreeMap<String, String>;
+/// Names and values, as text.
+pub type Attributes = BTreeMap<String, String>;
 
 /// One series of a metric.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Point {
-    pub(crate) attributes: Attributes,
+pub struct Point {
+    /// Its attributes.
+    pub attributes: Attributes,
     /// A counter's value; how often a histogram was recorded.
-    pub(crate) count: i64,
+    pub count: i64,
     /// A histogram's sum.
-    pub(crate) sum: f64,
+    pub sum: f64,
 }
 
 impl Recorder {
-    pub(crate) fn new(via: Via) -> Self {
+    /// Providers of its own; the layer serves this thread for as long as the recorder lives.
+    pub fn new(via: Via) -> Self {
         let metrics = InMemoryMetricExporter::default();
         let spans = InMemorySpanExporter::default();
         let reader = PeriodicReader::builder(metrics.clone()).build();
@@ -58,11 +64,13 @@ impl Recorder {
         Self { via, meters, metrics, tracers, spans, _layer: layer }
     }
 
-    pub(crate) fn watch<L: Lock>(&self, lock: L) -> Instrumented<L> {
+    /// Wraps `lock` so that it reports here.
+    pub fn watch<L: Lock>(&self, lock: L) -> Instrumented<L> {
         self.watch_via(self.via, lock)
     }
 
-    pub(crate) fn watch_via<L: Lock>(&self, via: Via, lock: L) -> Instrumented<L> {
+    /// Wraps `lock` so that its spans take the way `via`.
+    pub fn watch_via<L: Lock>(&self, via: Via, lock: L) -> Instrumented<L> {
         let lock = Instrumented::new(lock).with_meter_provider(&self.meters);
         match via {
             Via::Layer => lock,
@@ -71,7 +79,7 @@ impl Recorder {
     }
 
     /// Every series of the metric `name`, with all attributes in order.
-    pub(crate) fn points(&self, name: &str) -> Vec<Point> {
+    pub fn points(&self, name: &str) -> Vec<Point> {
         let collected = self.collect();
         let metrics = collected.iter().flat_map(ResourceMetrics::scope_metrics);
         let metrics = metrics.flat_map(ScopeMetrics::metrics).filter(|it| it.name() == name);
@@ -79,13 +87,13 @@ impl Recorder {
     }
 
     /// The one series of `name` with exactly these attributes.
-    pub(crate) fn point(&self, name: &str, attributes: &[(&str, &str)]) -> Option<Point> {
+    pub fn point(&self, name: &str, attributes: &[(&str, &str)]) -> Option<Point> {
         let wanted = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         self.points(name).into_iter().find(|point| point.attributes == wanted)
     }
 
     /// The names of all metrics, and how many series there are.
-    pub(crate) fn metrics(&self) -> (BTreeSet<String>, usize) {
+    pub fn metrics(&self) -> (BTreeSet<String>, usize) {
         let collected = self.collect();
         let metrics = collected.iter().flat_map(ResourceMetrics::scope_metrics);
         let metrics: Vec<_> = metrics.flat_map(ScopeMetrics::metrics).collect();
@@ -101,24 +109,25 @@ impl Recorder {
     }
 
     /// The spans that have ended, in that order.
-    pub(crate) fn spans(&self) -> Vec<SpanData> {
+    pub fn spans(&self) -> Vec<SpanData> {
         self.spans.get_finished_spans().unwrap()
     }
 
     /// The spans of that name.
-    pub(crate) fn spans_named(&self, name: &str) -> Vec<SpanData> {
+    pub fn spans_named(&self, name: &str) -> Vec<SpanData> {
         self.spans().into_iter().filter(|span| span.name == name).collect()
     }
 
     /// The one span of that name.
-    pub(crate) fn span(&self, name: &str) -> SpanData {
+    pub fn span(&self, name: &str) -> SpanData {
         let mut spans = self.spans_named(name);
         assert_eq!(spans.len(), 1, "`{name}`: {spans:#?}");
         spans.remove(0)
     }
 }
 
-pub(crate) fn attributes<'a>(of: impl IntoIterator<Item = &'a KeyValue>) -> Attributes {
+/// The attributes of a span or of a series.
+pub fn attributes<'a>(of: impl IntoIterator<Item = &'a KeyValue>) -> Attributes {
     of.into_iter().map(|kv| (kv.key.to_string(), kv.value.to_string())).collect()
 }
 

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use glock_core::{Action, Fault, Lease, Lock, LockId};
+use glock_harness::telemetry::{Recorder, Via, attributes};
 use glock_telemetry::{Instrumented, Outcome, names};
 use glock_testing::MemoryLock;
 use opentelemetry::trace::{SpanKind, Status};
 use tokio::time::timeout;
 
-use crate::{
-    odd::Odd,
-    recorder::{Recorder, Via, attributes},
-};
+use crate::odd::Odd;
 
 const TTL: Duration = Duration::from_secs(30);
 const FAULTS: [Fault; 3] = [Fault::Rejected, Fault::Unavailable, Fault::Unknown];

@@ -13,7 +13,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::time::sleep;
 use tracing::{Instrument as _, info_span};
 
-use crate::recorder::{Recorder, Via};
+use glock_harness::telemetry::{Recorder, Via};
 
 const TTL: Duration = Duration::from_secs(30);
 

@@ -6,14 +6,12 @@ use std::{
 };
 
 use glock_core::{Event, Lock, LockExt, LockId, Retry, toolkit::LockHooks};
+use glock_harness::telemetry::{Recorder, Via};
 use glock_telemetry::{Instrumented, names};
 use glock_testing::MemoryLock;
 use tokio::time::timeout;
 
-use crate::{
-    odd::Odd,
-    recorder::{Recorder, Via},
-};
+use crate::odd::Odd;
 
 const TTL: Duration = Duration::from_secs(30);
 

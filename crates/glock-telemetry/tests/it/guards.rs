@@ -7,7 +7,7 @@ use glock_telemetry::{Instrumented, names};
 use glock_testing::MemoryLock;
 use tokio::time::sleep;
 
-use crate::recorder::{Recorder, Via};
+use glock_harness::telemetry::{Recorder, Via};
 
 const TTL: Duration = Duration::from_secs(30);
 const MEMORY: (&str, &str) = (names::BACKEND, "memory");
