@@ -12,6 +12,11 @@ pub mod history;
 pub mod process;
 pub mod proxy;
 
+/// The program in `docs/FROM_GO.md` is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/FROM_GO.md")]
+mod from_go {}
+
 pub use crate::{
     fixture::{CANARY, Fixture, Networked, fresh_namespace, ttl, url_from_env},
     history::History,
