@@ -44,11 +44,11 @@ const REST: Duration = Duration::from_millis(100);
 /// The holder of this grant is killed.
 const KILLED_AT: u32 = 4;
 const GRANTS: u32 = 9;
-/// How much longer than promised something may take before a person is told that it does not work.
+/// How much longer than promised something may take before the example fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What one of the three said.
-struct Said {
+/// What one of the three prints.
+struct Message {
     name: String,
     verb: String,
     token: u64,
@@ -103,17 +103,17 @@ impl Contention {
         let latest = lock.capabilities().expiry_latest(self.ttl);
         println!("three processes want the lock `{LOCK}`; each works {WORK:?} while it holds it.");
         println!("A dead holder's lock is free within {latest:?}.\n");
-        let (said, mut heard) = mpsc::unbounded_channel();
+        let (sender, mut messages) = mpsc::unbounded_channel();
         let mut children = HashMap::new();
         for name in NAMES {
-            children.insert(name.to_owned(), start(name, said.clone())?);
+            children.insert(name.to_owned(), start(name, sender.clone())?);
         }
-        drop(said);
+        drop(sender);
         let (mut grants, mut last, mut killed) = (0, 0, None::<Instant>);
         while grants < GRANTS {
-            let Said { name, verb, token } = timeout(latest + PATIENCE, heard.recv())
+            let Message { name, verb, token } = timeout(latest + PATIENCE, messages.recv())
                 .await
-                .map_err(|_| "nobody got the lock for too long; is the server up?")?
+                .map_err(|_| "no process got the lock for too long; is the server up?")?
                 .ok_or("all three have ended")?;
             if verb == "releases" {
                 println!("{name:>6} releases");
@@ -145,7 +145,7 @@ impl Contention {
 }
 
 /// Starts this program again as one of the three. It is killed when the child is dropped.
-fn start(name: &str, said: mpsc::UnboundedSender<Said>) -> Result<Child, Failure> {
+fn start(name: &str, said: mpsc::UnboundedSender<Message>) -> Result<Child, Failure> {
     let mut child = Command::new(env::current_exe()?)
         .env(NAME, name)
         .stdout(Stdio::piped())
@@ -163,10 +163,10 @@ fn start(name: &str, said: mpsc::UnboundedSender<Said>) -> Result<Child, Failure
     Ok(child)
 }
 
-fn parse(line: &str) -> Option<Said> {
+fn parse(line: &str) -> Option<Message> {
     let words: Vec<_> = line.split(' ').collect();
     let [name, verb, token] = words[..] else { return None };
-    Some(Said { name: name.into(), verb: verb.into(), token: token.parse().ok()? })
+    Some(Message { name: name.into(), verb: verb.into(), token: token.parse().ok()? })
 }
 
 /// An error with all its reasons.

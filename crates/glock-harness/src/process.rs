@@ -16,14 +16,14 @@ use crate::signal::{is_stopped, signal_one};
 #[derive(Debug)]
 pub struct ServerProcess {
     pid: u32,
-    /// A shell that kills the server once nobody holds its input.
-    keeper: Child,
+    /// A shell that kills the server once its input ends.
+    supervisor: Child,
     home: PathBuf,
 }
 
-/// Runs a program until the input ends, and tells its process id; then removes what it left, unless
-/// told to keep it. The program must not have the other end of the output that its id is told by.
-const KEEPER: &str = r#"
+/// Runs a program until the input ends, and prints its process id; then removes what it left, unless
+/// the input says to keep it. The program must not inherit the output, or its reader would wait for it.
+const SUPERVISOR: &str = r#"
 "$@" < /dev/null > "$SERVER_HOME/log" 2>&1 &
 echo $!
 read -r last
@@ -40,8 +40,8 @@ impl ServerProcess {
     /// When no process can be started.
     pub fn start(program: &Path, arguments: &[String], home: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(home)?;
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
+        let mut supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR, "supervisor"])
             .arg(program)
             .args(arguments)
             .env("SERVER_HOME", home)
@@ -50,11 +50,14 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut pid = String::new();
-        if let Some(output) = keeper.stdout.take() {
+        if let Some(output) = supervisor.stdout.take() {
             BufReader::new(output).read_line(&mut pid)?;
         }
-        let pid = pid.trim().parse().map_err(|_| io::Error::other("the keeper tells no id"))?;
-        Ok(Self { pid, keeper, home: home.to_owned() })
+        let pid = pid
+            .trim()
+            .parse()
+            .map_err(|_| io::Error::other("the shell around the server prints no process id"))?;
+        Ok(Self { pid, supervisor, home: home.to_owned() })
     }
 
     /// Sends a signal, such as KILL, STOP or CONT. After STOP it returns when the server stands.
@@ -77,12 +80,12 @@ impl ServerProcess {
     ///
     /// # Errors
     ///
-    /// When its keeper is gone.
+    /// When its supervisor has ended.
     pub fn kill_9(mut self) -> io::Result<()> {
-        if let Some(input) = &mut self.keeper.stdin {
+        if let Some(input) = &mut self.supervisor.stdin {
             input.write_all(b"keep\n")?;
         }
-        self.keeper.wait().map(drop)
+        self.supervisor.wait().map(drop)
     }
 
     /// Its directory.
@@ -96,12 +99,12 @@ const STOPS_MAX: u32 = 5_000;
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
     }
 }
 
-/// Loopback ports that nobody uses at the moment, all different.
+/// Loopback ports that are free at the moment, all different.
 ///
 /// # Errors
 ///

@@ -108,7 +108,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the server could not be told to stop.
+    /// When the server cannot be stopped.
     ///
     /// # Cancel safety
     ///

@@ -19,7 +19,7 @@ pub(crate) fn signal_tree(signal: &str, root: u32) -> io::Result<Vec<u32>> {
     Ok(children)
 }
 
-/// Whether the process has ended, even if nobody has asked how.
+/// Whether the process has ended, reaped or not.
 pub(crate) fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.map_or(true, |stat| field(&stat, 0).is_none_or(|state| ["Z", "X"].contains(&state)))

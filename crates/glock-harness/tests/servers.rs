@@ -53,8 +53,8 @@ async fn a_server_refuses_who_may_not() {
             let refused = ask_http(&server, "/v1/agent/self", "wrong").await;
             assert!(refused.starts_with("HTTP/1.0 403"), "{refused}");
             let (_, token) = server.url.split_once("?token=").unwrap();
-            let told = ask_http(&server, "/v1/agent/self", token).await;
-            assert!(told.starts_with("HTTP/1.0 200"), "{told}");
+            let reply = ask_http(&server, "/v1/agent/self", token).await;
+            assert!(reply.starts_with("HTTP/1.0 200"), "{reply}");
         }
         // These let everybody in until their tests say otherwise.
         Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),

@@ -18,7 +18,7 @@ use crate::memory::{
 };
 
 /// A lock in this process's memory, with every promise of the real ones: owners, expiry, fencing
-/// tokens, waiting in line. It is the double for tests of code that uses locks.
+/// tokens, waiting in the queue. It is the double for tests of code that uses locks.
 ///
 /// Time is tokio's, so a test with a paused clock (`#[tokio::test(start_paused = true)]`) decides
 /// when a lease runs out. What comes next can be scripted:
@@ -79,7 +79,7 @@ impl MemoryLock {
         Ok(Self::on(self.store, config))
     }
 
-    /// The next acquire, renew or release of this client is refused: somebody else has the lock.
+    /// The next acquire, renew or release of this client is refused: another owner has the lock.
     pub fn refuse_next(&self, action: Action) {
         self.client.script.push(action, Step::Refuse);
     }
@@ -140,7 +140,7 @@ impl MemoryLock {
         match step {
             Some(Step::Refuse) => return Err(refused),
             Some(Step::Fail(fault)) => {
-                return Err(LockError::backend(backend::MEMORY, action, fault, "told to fail"));
+                return Err(LockError::backend(backend::MEMORY, action, fault, "scripted to fail"));
             }
             Some(Step::Hang) | None => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! `glock-servers [--native DIR | --containers] NAME..` prints a line `NAME VERSION RUNTIME URL` for each
 //! server, then `ready`. It then takes lines such as `pause redis7` and answers each by `ok` or `error ..`.
-//! Whoever starts it holds its input, so that no server outlives its user, however that one ends.
+//! The process that starts it holds its input, so that no server outlives that process, however it ends.
 //!
 //! Servers do not wait for the disk, unless the variable `GLOCK_AWAIT_DISK` is set.
 
@@ -26,7 +26,7 @@ use tokio::{
 
 const USAGE: &str = "usage: glock-servers [--native DIR | --containers] NAME..";
 
-/// How long a start may go on for which nobody waits any more.
+/// How long a start may go on after its caller has left.
 const HURRY: Duration = Duration::from_secs(15);
 
 #[tokio::main(flavor = "current_thread")]
@@ -34,8 +34,8 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let told = writeln!(io::stderr(), "glock-servers: {error}");
-            drop(told);
+            let printed = writeln!(io::stderr(), "glock-servers: {error}");
+            drop(printed);
             ExitCode::FAILURE
         }
     }

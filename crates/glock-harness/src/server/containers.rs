@@ -32,7 +32,7 @@ const PROBE_MAX: Duration = Duration::from_secs(1);
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 const STOP_SECONDS: i32 = 10;
 
-/// Somebody else may take the port between its choice and the start.
+/// Another process may take the port between its choice and the start.
 const STARTS: u32 = 5;
 
 impl Container {

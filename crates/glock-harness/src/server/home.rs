@@ -23,11 +23,11 @@ pub(crate) struct Home {
 /// Who a server runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum User {
-    /// Whoever runs this.
+    /// The user of this process.
     Same,
-    /// Nobody, because the server will not be root.
+    /// The user `nobody`, because the server will not be root.
     Nobody,
-    /// Still root outside, but somebody else in a user namespace of its own: for binaries that nobody can reach.
+    /// Root outside, and another user in a user namespace of its own: for binaries that only root can reach.
     Namespace,
 }
 
@@ -89,7 +89,7 @@ impl Home {
         let twin = log.try_clone().map_err(ServerError::because("cannot share the log"))?;
         command.current_dir(&self.path).env("LC_ALL", "C");
         command.stdin(Stdio::null()).stdout(log).stderr(twin).kill_on_drop(true);
-        // Ctrl-C on the terminal is for the one who started the server, who then stops it.
+        // Ctrl-C on the terminal goes to the process that started the server, which then stops it.
         command.process_group(0);
         Ok(command)
     }

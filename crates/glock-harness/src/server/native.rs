@@ -37,7 +37,7 @@ pub(crate) struct Native {
 
 /// Why a server did not start.
 enum Failure {
-    /// Somebody else has its port, or one before it still holds its data.
+    /// Another process has its port, or an earlier one still holds its data.
     Taken(String),
     Other(ServerError),
 }
@@ -47,7 +47,7 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 const PROBE_MAX: Duration = Duration::from_secs(1);
 const PROBE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Somebody else may take the port between its choice and the start.
+/// Another process may take the port between its choice and the start.
 const STARTS: u32 = 5;
 
 impl Native {

@@ -25,7 +25,7 @@ pub struct PrivateServer {
     pub url: String,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    // Its end is waited for by nobody: it stops the server once its input ends.
+    // It is not waited for: it stops the server once its input ends.
     _launcher: Child,
 }
 

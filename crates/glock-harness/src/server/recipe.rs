@@ -62,8 +62,8 @@ pub(crate) struct ContainerSetup {
     pub(crate) environment: Vec<(&'static str, String)>,
 }
 
-/// The variable by which `glock-servers` is told to start servers that have what they confirm on the
-/// disk, as where somebody depends on them. Tests spare it: no machine loses its power there.
+/// The variable that makes `glock-servers` start servers which wait for the disk before they confirm, as
+/// in production. Tests spare that: no machine loses its power there.
 const AWAIT_DISK: &str = "GLOCK_AWAIT_DISK";
 
 /// The settings that spare the disk, unless it is to be awaited.

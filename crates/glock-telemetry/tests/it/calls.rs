@@ -136,7 +136,10 @@ fn assert_status(status: &Status, outcome: Outcome, what: &str) {
     };
     let Status::Error { description } = status else { panic!("{what}: {status:?}") };
     assert!(description.contains(&fault.to_string()), "{what}: {description}");
-    assert!(description.ends_with(": told to fail"), "{what}: the cause is missing: {description}");
+    assert!(
+        description.ends_with(": failed on purpose"),
+        "{what}: the cause is missing: {description}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Context: calls belong to the trace of whoever makes them, those of a guard to its holder's.
+//! Context: calls belong to their caller's trace, those of a guard to its holder's.
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@ impl Odd {
         if self.hang {
             std::future::pending::<()>().await;
         }
-        let failed = |fault| LockError::backend(self.backend(), action, fault, "told to fail");
+        let failed = |fault| LockError::backend(self.backend(), action, fault, "failed on purpose");
         self.fault.map_or(Ok(()), |fault| Err(failed(fault)))
     }
 }

@@ -27,7 +27,7 @@ impl Attempt {
         self.granted_as(Grant::new(token, ok, until))
     }
 
-    /// Somebody else holds the lock; nothing was taken.
+    /// Another owner holds the lock; nothing was taken.
     pub fn held(self) {
         let at = self.log.since_epoch(Instant::now());
         self.end(Outcome::Held { at });
@@ -39,7 +39,7 @@ impl Attempt {
         self.end(Outcome::TimedOut { at });
     }
 
-    /// Nobody can tell: the answer was lost, or the call dropped. The same as dropping this.
+    /// Unknown: the reply was lost, or the call dropped. The same as dropping this.
     pub fn unknown(self) {
         drop(self);
     }
@@ -73,7 +73,7 @@ impl Hold {
         Renewing { hold: self, invoke }
     }
 
-    /// The holder has been told that the lock is lost.
+    /// The holder has learned that the lock is lost.
     pub fn lost(&mut self) {
         self.lost_at(self.log.since_epoch(Instant::now()));
     }
@@ -119,7 +119,7 @@ impl Drop for Hold {
     }
 }
 
-/// A renewal under way. Dropped, it has failed or nobody can tell: the earlier deadline stands.
+/// A renewal under way. Dropped, it has failed or its outcome is unknown: the earlier deadline stands.
 #[derive(Debug)]
 pub struct Renewing<'a> {
     hold: &'a mut Hold,

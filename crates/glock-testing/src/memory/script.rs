@@ -1,4 +1,4 @@
-//! `Script`: what a `MemoryLock` was told to do at its next calls.
+//! `Script`: what a `MemoryLock` is to do at its next calls.
 
 use std::collections::VecDeque;
 

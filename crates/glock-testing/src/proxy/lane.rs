@@ -28,10 +28,10 @@ struct Chunk {
 enum Source {
     #[default]
     Open,
-    /// It has said all it will; the other end has yet to be told.
+    /// It has sent all it will; the other end is still to be closed.
     Ended,
-    /// The other end has been told.
-    Told,
+    /// The other end is closed.
+    Closed,
 }
 
 /// TCP delivers nothing that comes behind a gap, so a lane that lost a byte delivers no other: a later reply must not be
@@ -58,10 +58,10 @@ impl Lane {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.source == Source::Told
+        self.source == Source::Closed
     }
 
-    /// The source has ended and all that it said is written.
+    /// The source has ended and all that it sent is written.
     pub(crate) fn must_tell_end(&self) -> bool {
         self.source == Source::Ended && self.chunks.is_empty()
     }
@@ -77,11 +77,11 @@ impl Lane {
     /// The source will say no more.
     pub(crate) fn end(&mut self) {
         // Behind a gap not even the end arrives.
-        self.source = if self.has_gap() { Source::Told } else { Source::Ended };
+        self.source = if self.has_gap() { Source::Closed } else { Source::Ended };
     }
 
     pub(crate) fn end_told(&mut self) {
-        self.source = Source::Told;
+        self.source = Source::Closed;
     }
 
     /// Loses all that is on its way, and so all that comes after it.
@@ -93,7 +93,7 @@ impl Lane {
         self.chunks.clear();
         self.queued = 0;
         if self.source == Source::Ended {
-            self.source = Source::Told;
+            self.source = Source::Closed;
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
 use glock_core::{Action, LockError, toolkit::Mutex};
 
-use crate::{client::Client, ears::listen, flaw::Flaw, keys::prefix, wire::Connection};
+use crate::{client::Client, flaw::Flaw, keys::prefix, subscriber::listen, transport::Connection};
 
 /// Seldom enough to be missed by who allows for a few.
 const EVERY: usize = 20;
@@ -33,8 +33,8 @@ impl Leftover {
         let mut connection = None;
         if client.flaw == Flaw::DropLeavesConnection {
             let prefix = prefix(client.flaw, &client.config.namespace);
-            let heard = listen(&client.wire.door, &prefix).await;
-            connection = Some(heard.map_err(|failure| failure.during(Action::Wait))?);
+            let listening = listen(&client.transport.endpoint, &prefix).await;
+            connection = Some(listening.map_err(|failure| failure.during(Action::Wait))?);
         }
         Ok(Some(Self { client: Arc::clone(client), connection, over: false }))
     }

@@ -1,4 +1,4 @@
-//! `ToyLock`: a lock on the toy store that keeps the contract, unless it is told not to.
+//! `ToyLock`: a lock on the toy store that keeps the contract, unless a flaw is planted in it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,24 +11,24 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     client::Client,
-    ears::listen,
     flaw::Flaw,
     keys::prefix,
     leftover::Leftover,
-    wire::{BACKEND, Door},
+    subscriber::listen,
+    transport::{BACKEND, Endpoint},
 };
 
-/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some four
-/// milliseconds beyond the end, less what leases and guards keep as a margin.
+/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some forty
+/// milliseconds beyond the end, more than a busy machine adds to a timer.
 const GRACE_FROM: Duration = Duration::from_millis(10);
-const GRACE: Duration = Duration::from_millis(18);
+const GRACE: Duration = Duration::from_millis(54);
 
 #[derive(Clone)]
 pub(crate) struct ToyLock(Arc<Client>);
 
 impl ToyLock {
-    pub(crate) fn new(door: Door, config: LockConfig) -> Self {
-        Self(Arc::new(Client::new(door, config)))
+    pub(crate) fn new(endpoint: Endpoint, config: LockConfig) -> Self {
+        Self(Arc::new(Client::new(endpoint, config)))
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -101,20 +101,20 @@ impl ToyLock {
             loop {
                 sleep(pause).await;
                 let client = Arc::clone(&lock.0);
-                let kept = if once {
+                let renewed = if once {
                     let held = client.acquire(id.clone(), owner.clone(), ttl, Instant::now());
                     held.await.map(drop)
                 } else {
                     client.renew(id.clone(), owner.clone(), ttl).await
                 };
-                if once || kept.is_err() {
+                if once || renewed.is_err() {
                     return;
                 }
             }
         });
     }
 
-    /// Sleeps until somebody who would be told is told.
+    /// Sleeps until a release wakes it, the holder's lease ends or `max` has passed.
     async fn sleep(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
         let client = Arc::clone(&self.0);
         let limit = client.config.call_timeout;
@@ -126,9 +126,9 @@ impl ToyLock {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        let mut sleeper = client.ears.wakeups.subscribe(&key);
-        let heard = client.ears.ready(limit).await;
-        heard.map_err(|failure| failure.during(Action::Wait))?;
+        let mut sleeper = client.subscriber.wakeups.subscribe(&key);
+        let ready = client.subscriber.ready(limit).await;
+        ready.map_err(|failure| failure.during(Action::Wait))?;
         let looks = !matches!(self.0.flaw, Flaw::SubscribesAfterLook | Flaw::SleepsWithoutLooking);
         let holder = if looks { self.look(id, Action::Wait).await? } else { None };
         if holder.is_none() && looks {
@@ -172,7 +172,9 @@ impl Attempt for AcquireAttempt {
 impl fmt::Debug for ToyLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("ToyLock");
-        shown.field("namespace", &self.0.config.namespace).field("door", &self.0.wire.door);
+        shown
+            .field("namespace", &self.0.config.namespace)
+            .field("endpoint", &self.0.transport.endpoint);
         if self.has(Flaw::OwnerInDebug) {
             shown.field("granted", &self.0.granted());
         }
@@ -238,8 +240,8 @@ impl Lock for ToyLock {
         let max = if self.has(Flaw::WaitIgnoresMax) { Duration::from_mins(1) } else { max };
         if self.has(Flaw::ConnectionPerWaiter) {
             let prefix = prefix(self.0.flaw, &self.0.config.namespace);
-            let heard = listen(&self.0.wire.door, &prefix).await;
-            let _connection = heard.map_err(|failure| failure.during(Action::Wait))?;
+            let listening = listen(&self.0.transport.endpoint, &prefix).await;
+            let _connection = listening.map_err(|failure| failure.during(Action::Wait))?;
             return self.sleep(id, max).await;
         }
         let leftover = Leftover::of(&self.0).await?;
@@ -263,13 +265,16 @@ impl LockHooks for ToyLock {
         ttl: Duration,
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
-        if !self.has(Flaw::WaiterStaysInLine) {
+        if !self.has(Flaw::WaiterStaysQueued) {
             return None;
         }
         let (lock, id, mut retry) = (self.clone(), id.clone(), *retry);
         // A caller that counts its tries is not queued again.
         retry.retries_max = Some(u32::MAX);
-        let waiter = tokio::spawn(async move { lock.acquire_with_retry(id, ttl, retry).await });
+        let waiter = tokio::spawn(async move {
+            let _permit = lock.0.queue.permit(&id).await;
+            lock.acquire_with_retry(id, ttl, retry).await
+        });
         Some(Box::pin(async { waiter.await.expect("a waiter that does not panic") }))
     }
 

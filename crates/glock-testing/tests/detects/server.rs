@@ -73,7 +73,7 @@ async fn accept(listener: std::net::TcpListener, store: Arc<Store>) {
     while let Ok((stream, _)) = listener.accept().await {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            // Whoever hangs up has heard enough.
+            // A client that closes its connection needs no reply.
             let _ = serve(&store, stream).await;
         });
     }
@@ -163,14 +163,14 @@ async fn publish(
         let mut first = FIRST.lock();
         *first.entry(prefix.to_owned()).or_insert(us)
     };
-    let deaf = store.flaw == Flaw::WakesOneClient && first != us;
+    let skipped = store.flaw == Flaw::WakesOneClient && first != us;
     let mut freed = store.freed.subscribe();
     replies.write_all(b"OK\n").await?;
     let mut said = [0];
     loop {
         tokio::select! {
             key = freed.recv() => match key {
-                Ok(key) if key.starts_with(prefix) && !deaf => {
+                Ok(key) if key.starts_with(prefix) && !skipped => {
                     replies.write_all(format!("FREED {key}\n").as_bytes()).await?;
                 }
                 Ok(_) => {}

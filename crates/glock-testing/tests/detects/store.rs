@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::flaw::Flaw;
 
-/// Long enough for somebody else to come between two steps.
+/// Long enough for another client to come between two steps.
 const STEP: Duration = Duration::from_millis(5);
 
 /// What all clients share.
@@ -97,7 +97,7 @@ impl Store {
         let fence = self.next_fence(&mut records, key);
         let ttl = match self.flaw {
             Flaw::ExpiresEarly => ttl / 2,
-            Flaw::ExpiresLate => ttl * 4,
+            Flaw::ExpiresLate => ttl * 20,
             _ => ttl,
         };
         let expires = after(ttl);
@@ -188,7 +188,7 @@ impl Store {
         records.holds.remove(key);
         drop(records);
         if !matches!(self.flaw, Flaw::NoWakeUps | Flaw::WakesTooEarly) {
-            // An error means that nobody listens.
+            // An error means that no client listens.
             let _ = self.freed.send(key.into());
         }
         true

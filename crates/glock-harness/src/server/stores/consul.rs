@@ -82,7 +82,7 @@ impl Recipe for Consul {
             let leader = ask(addr, "", "GET", "status/leader", "").await?;
             return Ok(leader.contains(" 200 ") && leader.trim_end().ends_with(":8300\""));
         };
-        // Nobody else's server knows this token; and a session is what comes last.
+        // No other server knows this token; and sessions are what becomes possible last.
         let token = fs::read_to_string(own.home.path().join(TOKEN))?;
         let wanted = r#"{"TTL": "10s", "Behavior": "delete", "NodeChecks": [], "Checks": []}"#;
         let made = ask(addr, &token, "PUT", "session/create", wanted).await?;

@@ -22,7 +22,7 @@ pub(super) const PRODUCTS: &[Product] =
 #[derive(Debug)]
 struct Etcd;
 
-/// Nobody calls a cluster of one: any port will do.
+/// A cluster of one has no peers: any port will do.
 const PEERS: &str = "http://127.0.0.1:0";
 const UNSAFE: [&str; 1] = ["--unsafe-no-fsync"];
 

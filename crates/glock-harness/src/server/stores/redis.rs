@@ -24,7 +24,7 @@ pub(super) const PRODUCTS: &[Product] = &[
 const REDIS: Redis = Redis { program: "redis-server" };
 const VALKEY: Redis = Redis { program: "valkey-server" };
 
-/// Redis or a descendant of it, told apart by the name of the binary.
+/// Redis or a descendant of it, by the name of the binary.
 #[derive(Debug)]
 struct Redis {
     program: &'static str,

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::cases::{LONG, SLACK, id, take};
+use crate::cases::{LONG, id, take};
 use crate::{
     Fixture,
     process::{rests, settles},
@@ -22,13 +22,13 @@ pub(crate) const TURNS: u64 = 125;
 /// Enough for a client to open and begin what it keeps from then on.
 const TURNS_WARM: u64 = 12;
 
-/// The locks of the storm.
+/// The locks that tasks contend for.
 pub(crate) fn names() -> impl Iterator<Item = LockId> {
     (0..LOCKS).map(|n| id(&name(n)))
 }
 
 fn name(n: u64) -> String {
-    format!("storm{n}")
+    format!("contended{n}")
 }
 
 const STILL_WITHIN: Duration = Duration::from_mins(1);
@@ -51,14 +51,19 @@ pub(crate) async fn warm_up<F: Fixture>(
     rests(what, F::KEPT_IDLE, STILL_WITHIN, measure).await
 }
 
-/// Asserts that what a storm has made a client open is gone, but for what it had when it was warm.
-pub(crate) async fn calms<F: Fixture>(what: &str, warm: usize, mut measure: impl FnMut() -> usize) {
-    settles(what, F::KEPT_IDLE + SLACK * 10, warm, async || measure()).await;
+/// Asserts that what contention made a client open is gone, but for what it had when it was warm.
+pub(crate) async fn settles_to<F: Fixture>(
+    fixture: &F,
+    what: &str,
+    warm: usize,
+    mut measure: impl FnMut() -> usize,
+) {
+    settles(what, F::KEPT_IDLE + fixture.patience(), warm, async || measure()).await;
 }
 
 /// Drops `hold` at random moments.
 pub(crate) async fn drop_holds<L: Lock + Clone>(lock: &L, turns: u64) {
-    storm(lock, turns, |lock, name, patience| async move {
+    contend(lock, turns, |lock, name, patience| async move {
         let hold = lock.hold(&name, ttl(&lock, LONG), Retry::FOREVER);
         let _guard_or_nothing = timeout(patience, hold).await;
     })
@@ -72,7 +77,7 @@ const RENEWED_SOON: Duration = Duration::from_millis(15);
 
 /// Drops guards at random moments, in the middle of renewals too.
 pub(crate) async fn drop_guards<L: Lock + Clone>(lock: &L, turns: u64) {
-    storm(lock, turns, move |lock, name, patience| async move {
+    contend(lock, turns, move |lock, name, patience| async move {
         let long = ttl(&lock, LONG);
         let lease = lock.acquire_with_retry(&name, long, Retry::within(FREED)).await;
         let lease = lease.expect("a guard that was dropped releases");
@@ -88,7 +93,7 @@ pub(crate) async fn drop_guards<L: Lock + Clone>(lock: &L, turns: u64) {
 }
 
 /// Eight tasks do something so many times each, on four locks, with 0 to 8 ms of patience.
-async fn storm<L, W>(lock: &L, turns: u64, work: impl Fn(L, String, Duration) -> W)
+async fn contend<L, W>(lock: &L, turns: u64, work: impl Fn(L, String, Duration) -> W)
 where
     L: Lock + Clone,
     W: Future<Output = ()> + Send + 'static,

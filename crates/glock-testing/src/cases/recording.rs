@@ -1,4 +1,4 @@
-//! `Seen`: what tasks that contend for a lock saw of it.
+//! `Recording`: the history of tasks that contend for a lock.
 
 use std::{
     sync::{Arc, Mutex},
@@ -11,18 +11,18 @@ use tokio::time::sleep;
 use crate::cases::{LONG, PATIENT};
 use crate::{History, history::Summary, ttl};
 
-/// What was seen of the lock `x`.
+/// The history of the lock `x`, and its tokens.
 #[derive(Clone, Default)]
-pub(super) struct Seen {
+pub(super) struct Recording {
     history: History,
     /// In the order of the holds, as each was noted while it held.
     tokens: Arc<Mutex<Vec<FencingToken>>>,
 }
 
-impl Seen {
+impl Recording {
     /// Takes the lock, holds it for a moment and releases it.
     ///
-    /// Whether the release worked is told to the caller, because the history says more about it.
+    /// Returns what the release returned: the history says more about a hold that was not released.
     pub(super) async fn hold_once(&self, lock: &impl Lock, who: &str) -> Result<(), LockError> {
         let attempt = self.history.acquiring(who, "x");
         let lease = lock.acquire_with_retry("x", ttl(lock, LONG), PATIENT).await.unwrap();
@@ -54,7 +54,7 @@ impl Seen {
                 Ok(()) => return releasing.released(),
                 Err(LockError::NotHeld { .. }) if unsure => return,
                 Err(err) if err.fault().is_some() => unsure = true,
-                Err(err) => panic!("{who} lost a lock that nobody else could take: {err:?}"),
+                Err(err) => panic!("{who} lost a lock that no other could take: {err:?}"),
             }
             sleep(Duration::from_millis(5)).await;
         }

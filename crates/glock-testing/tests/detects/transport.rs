@@ -1,4 +1,4 @@
-//! `Wire`: a client's connection for commands, and how a broken one is replaced.
+//! `Transport`: a client's connection for commands, and how a broken one is replaced.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -16,15 +16,15 @@ pub(crate) const BACKEND: &str = "toy";
 
 /// Where the store is and how to get in.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Endpoint {
     pub server: SocketAddr,
     pub password: String,
     pub flaw: Flaw,
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Door");
+        let mut shown = f.debug_struct("Endpoint");
         shown.field("server", &self.server);
         if self.flaw == Flaw::PasswordInDebug {
             shown.field("password", &self.password);
@@ -54,7 +54,7 @@ impl Failure {
     }
 }
 
-impl Door {
+impl Endpoint {
     /// A connection that the store has let in.
     pub(crate) async fn open(&self) -> Result<Connection, Failure> {
         let stream = loop {
@@ -122,32 +122,32 @@ pub(crate) struct Reply {
 
 /// One kept connection, with one request at a time.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    pub door: Door,
-    kept: Mutex<Kept>,
+pub(crate) struct Transport {
+    pub endpoint: Endpoint,
+    connection_state: Mutex<ConnectionState>,
 }
 
 #[derive(Debug, Default)]
-enum Kept {
+enum ConnectionState {
     #[default]
-    Nothing,
+    None,
     Connection(Connection),
     /// Only the flawed keep what is of no use.
     Broken,
 }
 
-impl Wire {
-    pub(crate) fn new(door: Door) -> Self {
-        Self { door, kept: Mutex::default() }
+impl Transport {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, connection_state: Mutex::default() }
     }
 
     /// Sends a request that may be sent twice, and does so if a connection breaks.
     pub(crate) async fn ask(&self, request: &str) -> Result<Reply, Failure> {
         match self.ask_once(request).await {
-            Err(Failure::NoAnswer(err)) if self.door.flaw == Flaw::NoRetry => {
+            Err(Failure::NoAnswer(err)) if self.endpoint.flaw == Flaw::NoRetry => {
                 Err(Failure::NoAnswer(err))
             }
-            Err(Failure::NoAnswer(err)) if self.door.flaw == Flaw::CutIsUnavailable => {
+            Err(Failure::NoAnswer(err)) if self.endpoint.flaw == Flaw::CutIsUnavailable => {
                 Err(Failure::NotSent(err))
             }
             Err(Failure::NoAnswer(first)) => match self.ask_once(request).await {
@@ -161,27 +161,28 @@ impl Wire {
 
     /// Sends a request and does not send it again.
     pub(crate) async fn ask_once(&self, request: &str) -> Result<String, Failure> {
-        let mut kept = self.kept.lock().await;
-        // Whoever is dropped in here leaves nothing: half an answer is no good to the next.
-        let mut connection = match std::mem::take(&mut *kept) {
-            Kept::Connection(connection) => connection,
-            Kept::Nothing => self.door.open().await?,
-            Kept::Broken => {
-                *kept = Kept::Broken;
+        let mut connection_state = self.connection_state.lock().await;
+        // A call that is dropped in here leaves no connection: the next call cannot use half a reply.
+        let mut connection = match std::mem::take(&mut *connection_state) {
+            ConnectionState::Connection(connection) => connection,
+            ConnectionState::None => self.endpoint.open().await?,
+            ConnectionState::Broken => {
+                *connection_state = ConnectionState::Broken;
                 return Err(Failure::NoAnswer(io::ErrorKind::NotConnected.into()));
             }
         };
-        if self.door.flaw == Flaw::StuckCallBlocks {
-            *kept = Kept::Broken;
+        if self.endpoint.flaw == Flaw::StuckCallBlocks {
+            *connection_state = ConnectionState::Broken;
         }
         match connection.ask(request).await {
             Ok(reply) => {
-                *kept = Kept::Connection(connection);
+                *connection_state = ConnectionState::Connection(connection);
                 Ok(reply)
             }
             Err(err) => {
-                let stays_broken = self.door.flaw == Flaw::NeverReconnects;
-                *kept = if stays_broken { Kept::Broken } else { Kept::Nothing };
+                let stays_broken = self.endpoint.flaw == Flaw::NeverReconnects;
+                *connection_state =
+                    if stays_broken { ConnectionState::Broken } else { ConnectionState::None };
                 Err(Failure::NoAnswer(err))
             }
         }
