@@ -1,4 +1,4 @@
-//! What puts a distributed lock to the test.
+//! Tests of distributed locks, and of code that uses them.
 
 #![doc = include_str!("../README.md")]
 

@@ -1,5 +1,9 @@
 //! `Flaw`: the bugs that can be planted into the toy store and its lock.
 
+/// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
+/// reason and no other. A `|` stands between words where it is a matter of time which come first.
+pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
+
 /// Writes the enum and the list of its variants.
 macro_rules! flaws {
     ($($(#[doc = $doc:literal])+ $flaw:ident,)+) => {

@@ -18,10 +18,10 @@ use crate::{
     transport::{BACKEND, Endpoint},
 };
 
-/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some forty
+/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some fifty
 /// milliseconds beyond the end, more than a busy machine adds to a timer.
-const GRACE_FROM: Duration = Duration::from_millis(10);
-const GRACE: Duration = Duration::from_millis(54);
+const GRACE_FROM: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(150);
 
 #[derive(Clone)]
 pub(crate) struct ToyLock(Arc<Client>);

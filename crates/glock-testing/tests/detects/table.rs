@@ -2,12 +2,10 @@
 
 mod networked;
 
-use self::networked::NETWORKED;
-use crate::flaw::Flaw;
-
-/// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
-/// reason and no other. A `|` stands between words where it is a matter of time which come first.
-pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
+use crate::{
+    flaw::{Flaw, Row},
+    table::networked::NETWORKED,
+};
 
 /// The bugs that a case must find, if there are any.
 pub(crate) fn flaws_of(case: &str) -> Option<&'static [(Flaw, &'static str)]> {

@@ -1,7 +1,6 @@
 //! The rows of the cases that need a proxy.
 
-use super::Row;
-use crate::flaw::Flaw;
+use crate::flaw::{Flaw, Row};
 
 /// The cases of `networked!`.
 pub(super) const NETWORKED: &[Row] = &[
