@@ -23,7 +23,7 @@
 
 mod control;
 mod counts;
-mod lane;
+mod direction;
 mod listener;
 mod relay;
 mod requests;
@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::proxy::control::{Control, Cut, Door, Faults, Mode};
+use crate::proxy::control::{Control, Cut, Faults, Mode, NewConnections};
 pub use crate::proxy::counts::Counts;
 pub use crate::proxy::requests::Framing;
 
@@ -128,12 +128,12 @@ impl Proxy {
 
     /// Resets new connections as soon as they are made, before upstream sees them. Open ones live on.
     pub fn refuse(&self) {
-        self.control.change(|faults| faults.door = Door::Shut);
+        self.control.change(|faults| faults.new_connections = NewConnections::Refuse);
     }
 
     /// Takes connections again.
     pub fn accept(&self) {
-        self.control.change(|faults| faults.door = Door::Open);
+        self.control.change(|faults| faults.new_connections = NewConnections::Accept);
     }
 
     /// At the first byte of the next request, resets its connection: nothing of it reaches upstream.

@@ -187,7 +187,7 @@ pub async fn waiters_of_two_clients_are_all_served<F: Fixture>(fixture: &F) {
     }
 }
 
-/// Who came first is served first, whichever client asked: where the store keeps the line.
+/// Who came first is served first, whichever client asked: where the store keeps the queue.
 pub async fn a_store_s_queue_is_one_queue<F: Fixture>(fixture: &F) {
     let clients = [fixture.client().await, fixture.client().await];
     let theirs = fixture.client().await;

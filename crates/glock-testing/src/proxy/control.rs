@@ -14,7 +14,7 @@ use crate::proxy::requests::Framing;
 pub(crate) struct Faults {
     pub(crate) mode: Mode,
     pub(crate) delay: Duration,
-    pub(crate) door: Door,
+    pub(crate) new_connections: NewConnections,
     /// How often all connections have been cut: one that began under a lower number is to be reset.
     pub(crate) cuts: u64,
 }
@@ -30,10 +30,10 @@ pub(crate) enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum NewConnections {
     #[default]
-    Open,
-    Shut,
+    Accept,
+    Refuse,
 }
 
 /// Where the next request that any client sends is to be cut, once.

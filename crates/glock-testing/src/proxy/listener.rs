@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::proxy::control::{Control, Door, Open};
+use crate::proxy::control::{Control, NewConnections, Open};
 use crate::proxy::relay::{End, relay};
 
 /// How long a client may take to say all of a request that is to be late.
@@ -42,7 +42,7 @@ fn admit(
     control: &Arc<Control>,
 ) {
     let faults = control.faults();
-    if faults.door == Door::Shut {
+    if faults.new_connections == NewConnections::Refuse {
         reset(client);
         return;
     }

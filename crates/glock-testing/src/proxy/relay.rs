@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::proxy::control::{Control, Cut, Faults, Mode};
-use crate::proxy::lane::Lane;
+use crate::proxy::direction::Direction;
 use crate::proxy::requests::Requests;
 use crate::proxy::turns::{Side, Turns};
 
@@ -39,8 +39,8 @@ pub(crate) async fn relay(
         control,
         faults,
         born,
-        up: Lane::default(),
-        down: Lane::default(),
+        up: Direction::default(),
+        down: Direction::default(),
         speaker: Speaker::None,
         turns: Turns::default(),
         requests: Requests::new(framing),
@@ -57,8 +57,8 @@ struct Relay {
     control: Arc<Control>,
     faults: watch::Receiver<Faults>,
     born: u64,
-    up: Lane,
-    down: Lane,
+    up: Direction,
+    down: Direction,
     speaker: Speaker,
     /// The same, for the counters.
     turns: Turns,
@@ -80,7 +80,7 @@ enum Speaker {
     Server,
 }
 
-/// What to do when a lane has written all it has; anything but going on means that nothing more is read.
+/// What to do when a direction has written all it has; anything but going on means that nothing more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
     GoOn,

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes that a lane keeps before it stops reading, so that a held peer feels back pressure and memory stays bounded.
+/// Bytes that a direction keeps before it stops reading, so that a held peer feels back pressure and memory stays bounded.
 const QUEUED_MAX: usize = 16 << 20;
 
 /// Bytes in flight in one direction, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub(crate) struct Direction {
     chunks: VecDeque<Chunk>,
     queued: usize,
     source: Source,
@@ -34,7 +34,7 @@ enum Source {
     Closed,
 }
 
-/// TCP delivers nothing that comes behind a gap, so a lane that lost a byte delivers no other: a later reply must not be
+/// TCP delivers nothing that comes behind a gap, so a direction that lost a byte delivers no other: a later reply must not be
 /// taken for the answer to an earlier request.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Gap {
@@ -43,7 +43,7 @@ enum Gap {
     Lost,
 }
 
-impl Lane {
+impl Direction {
     pub(crate) fn has_gap(&self) -> bool {
         self.gap == Gap::Lost
     }
