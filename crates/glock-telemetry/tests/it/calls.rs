@@ -137,7 +137,7 @@ fn assert_status(status: &Status, outcome: Outcome, what: &str) {
     let Status::Error { description } = status else { panic!("{what}: {status:?}") };
     assert!(description.contains(&fault.to_string()), "{what}: {description}");
     assert!(
-        description.ends_with(": failed on purpose"),
+        description.ends_with(": scripted to fail"),
         "{what}: the cause is missing: {description}"
     );
 }
