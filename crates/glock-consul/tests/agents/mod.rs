@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use glock_testing::process::{Kept, free_ports};
+use glock_harness::process::{ServerProcess, free_ports};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
@@ -25,7 +25,7 @@ pub(crate) struct Agent {
     pub(crate) http: SocketAddr,
     arguments: Vec<String>,
     home: PathBuf,
-    running: Option<Kept>,
+    running: Option<ServerProcess>,
 }
 
 /// Clusters that this process has started.
@@ -108,7 +108,7 @@ impl Agent {
     }
 
     pub(crate) fn start(&mut self) {
-        let running = Kept::start(Path::new(&program()), &self.arguments, &self.home);
+        let running = ServerProcess::start(Path::new(&program()), &self.arguments, &self.home);
         self.running = Some(running.expect("a consul binary"));
     }
 

@@ -19,5 +19,6 @@ mod leaks;
 mod moves;
 mod operator;
 mod sessions;
+mod telemetry;
 mod ttl;
 mod watch;

@@ -10,4 +10,5 @@ mod notify;
 mod races;
 mod schema;
 mod secrets;
+mod telemetry;
 mod tokens;

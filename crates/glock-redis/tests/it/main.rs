@@ -12,3 +12,4 @@ mod given;
 mod keys;
 mod scripts;
 mod secrets;
+mod telemetry;

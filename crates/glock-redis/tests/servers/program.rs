@@ -2,11 +2,9 @@
 
 use std::{fs, path::PathBuf};
 
+use glock_harness::process::{ServerProcess, free_ports};
 use glock_redis::redis::Client;
-use glock_testing::{
-    fresh_namespace,
-    process::{Kept, free_ports},
-};
+use glock_testing::fresh_namespace;
 
 use crate::support::eventually;
 
@@ -15,7 +13,7 @@ pub(crate) struct Private {
     pub(crate) port: u16,
     dir: PathBuf,
     args: Vec<String>,
-    running: Option<Kept>,
+    running: Option<ServerProcess>,
 }
 
 impl Private {
@@ -116,7 +114,7 @@ impl Private {
         );
         let program = std::path::absolute(program).unwrap();
         let local = ["--bind", "127.0.0.1"].map(ToOwned::to_owned);
-        let kept = Kept::start(&program, &[&self.args[..], &local].concat(), &self.dir);
+        let kept = ServerProcess::start(&program, &[&self.args[..], &local].concat(), &self.dir);
         self.running = Some(kept.expect("GLOCK_REDIS_SERVER cannot be started"));
     }
 

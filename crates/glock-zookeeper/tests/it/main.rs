@@ -12,6 +12,7 @@ mod queue;
 mod runtimes;
 mod secrets;
 mod sessions;
+mod telemetry;
 mod turns;
 
 /// Where the suite's servers are.
