@@ -8,7 +8,8 @@ use std::{
 };
 
 use glock_consul::{ConsulClient, ConsulLock, LockConfig};
-use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
+use glock_harness::bench::Raw;
+use glock_testing::{fresh_namespace, url_from_env};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, body::Bytes};
 use hyper_util::{
@@ -115,7 +116,7 @@ impl Raw for ByHand {
         (self.key(name), reply.index)
     }
 
-    async fn heard(&self, (key, index): &mut Self::Listener) {
+    async fn released(&self, (key, index): &mut Self::Listener) {
         loop {
             let path = format!("kv/{key}?consistent&index={index}&wait=60s");
             let reply = self.ask(Method::GET, &path, String::new()).await;
@@ -141,7 +142,7 @@ fn main() -> ExitCode {
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
         let holds =
-            glock_testing::bench::run("consul", lock, second, ByHand::new(url, token)).await;
+            glock_harness::bench::run("consul", lock, second, ByHand::new(url, token)).await;
         // The spare sessions are destroyed.
         tokio::time::sleep(Duration::from_secs(1)).await;
         holds

@@ -10,7 +10,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use glock_consul::{ConsulClient, ConsulLock};
-use glock_testing::{Contention, Failure};
+use glock_harness::{Contention, Failure};
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -10,7 +10,8 @@ use glock_etcd::{
         Txn, TxnOp, WatchFilterType, WatchOptions, WatchStream,
     },
 };
-use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
+use glock_harness::bench::Raw;
+use glock_testing::{fresh_namespace, url_from_env};
 
 /// What an engineer would type: the same transactions, all on one lease, whose id is what the keys
 /// end in.
@@ -78,7 +79,7 @@ impl Raw for ByHand {
         stream.expect("a stream")
     }
 
-    async fn heard(&self, stream: &mut WatchStream) {
+    async fn released(&self, stream: &mut WatchStream) {
         while stream.message().await.expect("a stream").expect("an event").events().is_empty() {}
     }
 }
@@ -95,7 +96,7 @@ fn main() -> std::process::ExitCode {
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
         let raw = ByHand::connect(&endpoints).await;
-        glock_testing::bench::run("etcd", lock, second, raw).await
+        glock_harness::bench::run("etcd", lock, second, raw).await
     });
     if holds { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use glock_etcd::{EtcdLock, connect_options};
-use glock_testing::{Contention, Failure};
+use glock_harness::{Contention, Failure};
 
 #[tokio::main]
 async fn main() -> ExitCode {

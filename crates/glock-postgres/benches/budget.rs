@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use glock_harness::bench::Raw;
 use glock_postgres::{
     LockConfig, PostgresLock,
     sqlx::{
@@ -17,7 +18,7 @@ use glock_postgres::{
         postgres::{PgConnectOptions, PgListener},
     },
 };
-use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
+use glock_testing::{fresh_namespace, url_from_env};
 
 /// What an engineer would type, on a pool of the same settings.
 #[derive(Clone)]
@@ -79,7 +80,7 @@ impl Raw for ByHand {
         (self.key(name), listener)
     }
 
-    async fn heard(&self, (key, listener): &mut Self::Listener) {
+    async fn released(&self, (key, listener): &mut Self::Listener) {
         while listener.recv().await.expect("a connection").payload() != key {}
     }
 }
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
             owners: Arc::default(),
             listened_to: Arc::default(),
         };
-        glock_testing::bench::run("postgres", lock, second, raw).await
+        glock_harness::bench::run("postgres", lock, second, raw).await
     });
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -6,8 +6,8 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use glock_harness::{Contention, Failure};
 use glock_postgres::PostgresLock;
-use glock_testing::{Contention, Failure};
 
 #[tokio::main]
 async fn main() -> ExitCode {

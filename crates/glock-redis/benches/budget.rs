@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use glock_harness::bench::Raw;
 use glock_redis::{
     LockConfig, RedisLock,
     redis::{
@@ -13,7 +14,7 @@ use glock_redis::{
         Script, Value, aio::MultiplexedConnection,
     },
 };
-use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
+use glock_testing::{fresh_namespace, url_from_env};
 use tokio::sync::broadcast;
 
 /// What an engineer would type: the same writes, one connection for commands and messages.
@@ -90,7 +91,7 @@ impl Raw for ByHand {
         (key, messages)
     }
 
-    async fn heard(&self, (key, messages): &mut Self::Listener) {
+    async fn released(&self, (key, messages): &mut Self::Listener) {
         loop {
             let message = messages.recv().await.expect("a connection");
             let channel = message.data.first();
@@ -113,7 +114,7 @@ fn main() -> std::process::ExitCode {
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
         let raw = ByHand::connect(&client).await;
-        glock_testing::bench::run("redis", lock, second, raw).await
+        glock_harness::bench::run("redis", lock, second, raw).await
     });
     if holds { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (web_1, web_2) =
         (Instrumented::new(store.client("web-1")?), Instrumented::new(store.client("web-2")?));
     tokio::join!(work("web-1", &web_1), work("web-2", &web_2));
-    println!("\nA holder that is stuck loses its lock, and somebody stops waiting for it:\n");
+    println!("\nA holder that is stuck loses its lock, and a waiter gives up:\n");
     tokio::join!(get_stuck("web-1", &web_1), lose_patience("web-2", &web_2));
     // A guard that was dropped releases its lock in the background.
     sleep(Duration::from_millis(100)).await;
@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// To stdout, and over OTLP if somebody listens.
+/// To stdout, and over OTLP if a collector listens.
 fn providers(
     metrics: &InMemoryMetricExporter,
 ) -> Result<(SdkMeterProvider, SdkTracerProvider), Box<dyn Error>> {

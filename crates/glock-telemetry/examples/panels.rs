@@ -17,13 +17,9 @@ mod svg;
 #[path = "support/unsteady.rs"]
 mod unsteady;
 
-use std::{
-    error::Error,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{error::Error, sync::Arc, time::Duration};
 
-use glock_core::{LockExt, Retry};
+use glock_core::{LockExt, Retry, toolkit::Mutex};
 use glock_telemetry::Instrumented;
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use serde_json::Value;
@@ -33,7 +29,7 @@ use self::{
     prometheus::Scrapes,
     store::Store,
     svg::Panel,
-    unsteady::{Unsteady, Weather},
+    unsteady::{Conditions, Unsteady},
 };
 
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/grafana.json");
@@ -46,11 +42,11 @@ const WORKERS: u64 = 4;
 const LEADERS: u64 = 2;
 
 /// Slow, fair, out of reach, fair: from which second on the store is like that.
-const SPELLS: [(u64, Weather); 4] = [
-    (9, Weather { delay: Duration::from_millis(520), lost_percent: 0 }),
-    (14, Weather { delay: Duration::ZERO, lost_percent: 0 }),
-    (19, Weather { delay: Duration::ZERO, lost_percent: 100 }),
-    (22, Weather { delay: Duration::ZERO, lost_percent: 0 }),
+const PHASES: [(u64, Conditions); 4] = [
+    (9, Conditions { delay: Duration::from_millis(520), lost_percent: 0 }),
+    (14, Conditions { delay: Duration::ZERO, lost_percent: 0 }),
+    (19, Conditions { delay: Duration::ZERO, lost_percent: 100 }),
+    (22, Conditions { delay: Duration::ZERO, lost_percent: 0 }),
 ];
 
 #[tokio::main]
@@ -58,10 +54,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
     let meters = SdkMeterProvider::builder().with_reader(reader).build();
-    let (store, weather) = (Store::from_env()?, Arc::<RwLock<Weather>>::default());
+    let (store, conditions) = (Store::from_env()?, Arc::<Mutex<Conditions>>::default());
     let backend = store.client("panels")?.backend();
     for n in 0..WORKERS + LEADERS {
-        let client = Unsteady::new(store.client(&format!("worker-{n}"))?, Arc::clone(&weather));
+        let client = Unsteady::new(store.client(&format!("worker-{n}"))?, Arc::clone(&conditions));
         let lock = Instrumented::new(client).with_meter_provider(&meters);
         if n < WORKERS {
             tokio::spawn(work(n, lock))
@@ -75,9 +71,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("running for {RUN:?} on {backend}");
     while since.elapsed() < RUN {
         let passed = since.elapsed().as_secs();
-        let now = SPELLS.iter().rfind(|(from, _)| *from <= passed);
-        *weather.write().unwrap_or_else(PoisonError::into_inner) =
-            now.map_or(Weather::default(), |(_, weather)| *weather);
+        let now = PHASES.iter().rfind(|(from, _)| *from <= passed);
+        *conditions.lock() = now.map_or(Conditions::default(), |(_, conditions)| *conditions);
         sleep(STEP).await;
         exporter.reset();
         meters.force_flush()?;

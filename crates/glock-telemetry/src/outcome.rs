@@ -10,7 +10,7 @@ use glock_core::{Fault, LockError};
 pub enum Outcome {
     /// It did what it was asked for.
     Ok,
-    /// Somebody else holds the lock. That is what locks are for, and no error.
+    /// Another owner holds the lock. That is what locks are for, and no error.
     Held,
     /// The lease was over before.
     NotHeld,

@@ -165,7 +165,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// A lock that was lost is the one thing that somebody should look at.
+/// A lost lock is what an operator should look at.
 pub(crate) fn lost(backend: &'static str, id: &LockId, held: std::time::Duration, why: LossReason) {
     let (id, reason, held) = (id.as_str(), why.as_str(), held.as_secs_f64());
     warn!(target: TARGET, backend, lock.id = id, reason, held, "lost the lock: {why}");

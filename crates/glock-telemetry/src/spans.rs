@@ -62,7 +62,7 @@ impl fmt::Debug for Spans {
 
 /// The span of one call. It ends when it is dropped.
 pub(crate) enum CallSpan {
-    /// Nobody wants it. `tracing` would still look for a logger at every step.
+    /// No subscriber wants it. `tracing` would still look for a logger at every step.
     Off,
     Tracing(Span),
     Tracer(Context),

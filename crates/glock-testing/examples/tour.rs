@@ -4,12 +4,11 @@
 //! `cargo run -p glock-testing --example tour`
 #![allow(clippy::print_stdout, reason = "it is there to be watched")]
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Fault, FencingToken, Lock, LockError, LockExt, LockId, Retry};
+use glock_core::{
+    Action, Fault, FencingToken, Lock, LockError, LockExt, LockId, Retry, toolkit::Mutex,
+};
 use glock_testing::MemoryLock;
 use tokio::{
     task::JoinSet,
@@ -38,7 +37,7 @@ fn say(started: Instant, what: &str) {
 
 /// Three workers want the same lock; it passes from one to the next as it is released.
 async fn one_at_a_time(lock: &MemoryLock, started: Instant) -> Result<(), LockError> {
-    println!("1. Three workers, one lock. Whoever waits is woken by the release, in order.");
+    println!("1. Three workers, one lock. A release wakes the waiters, in order.");
     let mut workers = JoinSet::new();
     for name in ["anna", "bert", "cleo"] {
         let lock = lock.clone();
@@ -71,7 +70,7 @@ async fn a_vanished_holder(lock: &MemoryLock, started: Instant) -> Result<(), Lo
     guard.release().await
 }
 
-/// A holder whose renewals fail is told by the deadline of its lease, so that it can stop.
+/// A holder whose renewals fail learns of it by the deadline of its lease, so that it can stop.
 async fn a_lost_lock(lock: &MemoryLock, started: Instant) -> Result<(), LockError> {
     println!(
         "\n3. A guard renews its lease at a third of the TTL. Here the store stops answering."
@@ -89,7 +88,7 @@ async fn a_lost_lock(lock: &MemoryLock, started: Instant) -> Result<(), LockErro
     );
     lock.hang_next(Action::Renew);
     let reason = guard.lost().await;
-    say(started, &format!("finn is told that the lock is lost: {reason}"));
+    say(started, &format!("finn learns that the lock is lost: {reason}"));
     match guard.release().await {
         Err(LockError::NotHeld { .. }) => Ok(()),
         other => other,
@@ -120,7 +119,7 @@ struct Resource(Arc<Mutex<Option<FencingToken>>>);
 
 impl Resource {
     fn write(&self, fence: FencingToken) -> &'static str {
-        let mut highest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut highest = self.0.lock();
         if highest.is_some_and(|highest| fence < highest) {
             return "refused, the token is too old";
         }

@@ -21,6 +21,12 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// opens again when it needs them, and keeps.
     const REOPENED: usize = 0;
 
+    /// The longest that a case waits for what happens by itself, such as a wake-up, an undo or a clean-up,
+    /// before it fails: far longer than that takes, on a busy machine too.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(8)
+    }
+
     /// Reaches the store. Panics, with a message that says how to start one, if it cannot.
     fn open(namespace: String) -> impl Future<Output = Self> + Send;
 
@@ -49,7 +55,7 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     }
 
     /// Ends the hold on `id` behind its holder's back, as an operator might. No waiter need be
-    /// told.
+    /// woken.
     fn evict(&self, id: &LockId) -> impl Future<Output = ()> + Send;
 
     /// Removes all that the store has for `id`, what is kept for fencing too.
@@ -62,18 +68,18 @@ pub trait Networked: Fixture {
     const CONNECTIONS_MAX: usize = 2;
     /// How many requests idle waiters may cause in a minute, whatever their number.
     const IDLE_REQUESTS_MAX: u64 = 0;
-    /// How the store's requests are told apart, so that those sent at once are counted.
+    /// How the store's requests are delimited, so that those sent at once are counted.
     const FRAMING: Framing;
     /// How many requests an acquire, a refused one, a renewal and a release may take. More than one
     /// are on their way together: each of the four is one round trip all the same.
     const REQUESTS_MAX: [u64; 4] = [1; 4];
     /// Whether what was sent on a lost connection can still reach the store once the client is back
     /// on another. Not where the store ends a client's old connection when it takes up the new one.
-    const HEARS_LATE_REQUESTS: bool = true;
+    const RECEIVES_LATE_REQUESTS: bool = true;
     /// Whether the store wakes waiters, so that they need not look.
     const WAKES: bool = true;
-    /// How long that minute is: shorter only for a store that is itself a test.
-    const IDLE: Duration = Duration::from_mins(1);
+    /// How long waiters are watched that have nothing to do, at that rate.
+    const IDLE: Duration = Duration::from_secs(20);
     /// The path of the test `holder_process` that the macro made, if that was not called at the
     /// root of a test binary.
     const HOLDER_TEST: &str = "holder_process";

@@ -26,6 +26,7 @@
 mod check;
 mod hold;
 mod json;
+mod log;
 mod record;
 pub mod remote;
 mod reporter;
@@ -34,13 +35,13 @@ mod violation;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub use crate::history::check::check;
 pub use crate::history::hold::{Attempt, Hold, Releasing, Renewing};
+use crate::history::log::Log;
 pub use crate::history::record::{Grant, Outcome, Record, Renewal};
 pub use crate::history::summary::Summary;
 pub use crate::history::violation::{Party, Violation};
@@ -53,30 +54,24 @@ const SHOWN_MAX: usize = 20;
 /// Its clock is tokio's, so that a test that pauses time can use it as well.
 #[derive(Clone, Debug)]
 pub struct History {
-    epoch: Instant,
-    records: Arc<Mutex<Vec<Record>>>,
+    log: Log,
 }
 
 impl History {
     /// An empty history, its time counted from now.
     pub fn new() -> Self {
-        Self { epoch: Instant::now(), records: Arc::default() }
+        Self { log: Log::new() }
     }
 
     /// Notes that `who` is about to ask for lock `id`. To be called before the request is made.
     pub fn acquiring(&self, who: &str, id: &str) -> Attempt {
-        let invoke = self.since_epoch(Instant::now());
-        let record = Record { who: who.into(), id: id.into(), invoke, outcome: Outcome::Unknown };
-        let mut records = self.lock();
-        records.push(record);
-        let index = records.len() - 1;
-        drop(records);
-        Attempt::new(self.clone(), index)
+        let index = self.log.begin(who, id);
+        Attempt::new(self.log.clone(), index)
     }
 
     /// All that has been recorded, in the order in which the tries began.
     pub fn records(&self) -> Vec<Record> {
-        self.lock().clone()
+        self.log.records()
     }
 
     /// Looks at all that has been recorded so far. See [`check`].
@@ -118,19 +113,7 @@ impl History {
 
     /// A time as the records have it; what was before the history's start counts as its start.
     pub fn since_epoch(&self, time: Instant) -> Duration {
-        time.saturating_duration_since(self.epoch)
-    }
-
-    /// Changes the record at `index`.
-    pub(crate) fn change(&self, index: usize, change: impl FnOnce(&mut Record)) {
-        if let Some(record) = self.lock().get_mut(index) {
-            change(record);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
-        // A record is replaced as a whole, so a panic elsewhere leaves none half written.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.since_epoch(time)
     }
 }
 

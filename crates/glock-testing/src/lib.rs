@@ -1,22 +1,23 @@
-//! What puts a distributed lock to the test.
+//! Tests of distributed locks, and of code that uses them.
 
 #![doc = include_str!("../README.md")]
 
 mod memory;
 
+pub mod cases;
 mod fixture;
 mod suite;
 
-pub mod bench;
-pub mod cases;
-mod contention;
 pub mod history;
 pub mod process;
 pub mod proxy;
-pub mod server;
+
+/// The program in `docs/FROM_GO.md` is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/FROM_GO.md")]
+mod from_go {}
 
 pub use crate::{
-    contention::{Contention, Failure},
     fixture::{CANARY, Fixture, Networked, fresh_namespace, ttl, url_from_env},
     history::History,
     memory::MemoryLock,

@@ -8,14 +8,17 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, OwnerToken,
     Waiting, async_trait, backend,
-    toolkit::{Call, FnAttempt, LockHooks, WaitQueue},
+    toolkit::{Attempt, Call, LockHooks, WaitQueue},
 };
 use tokio::time::{self, Instant};
 
-use self::{script::Script, store::Store};
+use crate::memory::{
+    script::{Script, Step},
+    store::Store,
+};
 
 /// A lock in this process's memory, with every promise of the real ones: owners, expiry, fencing
-/// tokens, waiting in line. It is the double for tests of code that uses locks.
+/// tokens, waiting in the queue. It is the double for tests of code that uses locks.
 ///
 /// Time is tokio's, so a test with a paused clock (`#[tokio::test(start_paused = true)]`) decides
 /// when a lease runs out. What comes next can be scripted:
@@ -76,19 +79,19 @@ impl MemoryLock {
         Ok(Self::on(self.store, config))
     }
 
-    /// The next acquire, renew or release of this client is refused: somebody else has the lock.
+    /// The next acquire, renew or release of this client is refused: another owner has the lock.
     pub fn refuse_next(&self, action: Action) {
-        self.client.script.push(action, script::Step::Refuse);
+        self.client.script.push(action, Step::Refuse);
     }
 
     /// The next call of that kind fails, and nothing happens in the store.
     pub fn fail_next(&self, action: Action, fault: glock_core::Fault) {
-        self.client.script.push(action, script::Step::Fail(fault));
+        self.client.script.push(action, Step::Fail(fault));
     }
 
     /// The next call of that kind does what it does, but its answer never comes.
     pub fn hang_next(&self, action: Action) {
-        self.client.script.push(action, script::Step::Hang);
+        self.client.script.push(action, Step::Hang);
     }
 
     /// Ends whatever hold there is on `id` behind its holder's back, as an operator might.
@@ -127,7 +130,7 @@ impl MemoryLock {
     /// Plays the next step of the script, does the work and answers, as a server would: with a
     /// point before and one after it where the caller can be gone.
     async fn serve<T>(
-        self,
+        &self,
         action: Action,
         refused: LockError,
         work: impl FnOnce(&Store) -> Result<T, LockError> + Send,
@@ -135,11 +138,11 @@ impl MemoryLock {
         tokio::task::yield_now().await;
         let step = self.client.script.next(action);
         match step {
-            Some(script::Step::Refuse) => return Err(refused),
-            Some(script::Step::Fail(fault)) => {
-                return Err(LockError::backend(backend::MEMORY, action, fault, "told to fail"));
+            Some(Step::Refuse) => return Err(refused),
+            Some(Step::Fail(fault)) => {
+                return Err(LockError::backend(backend::MEMORY, action, fault, "scripted to fail"));
             }
-            Some(script::Step::Hang) | None => {}
+            Some(Step::Hang) | None => {}
         }
         let answer = work(&self.store);
         if step.is_some() {
@@ -165,6 +168,33 @@ impl fmt::Debug for MemoryLock {
     }
 }
 
+/// One attempt to take a lock.
+struct AcquireAttempt {
+    lock: MemoryLock,
+    id: LockId,
+    key: String,
+    owner: OwnerToken,
+    ttl: Duration,
+    sent_at: Instant,
+}
+
+impl Attempt for AcquireAttempt {
+    async fn run(&self) -> Result<Lease, LockError> {
+        let Self { lock, id, key, owner, ttl, sent_at } = self;
+        let refused = LockError::Held { id: id.clone(), holder: None };
+        let label = &lock.client.config.holder;
+        lock.serve(Action::Acquire, refused, |store| {
+            let fence = store.acquire(key, id, owner, label, *ttl)?;
+            Ok(Lease::granted(id.clone(), owner.clone(), fence, *sent_at, *ttl))
+        })
+        .await
+    }
+
+    async fn undo(&self) -> Result<(), LockError> {
+        self.lock.store.release(&self.key, &self.id, &self.owner)
+    }
+}
+
 #[async_trait]
 impl Lock for MemoryLock {
     fn backend(&self) -> &'static str {
@@ -181,20 +211,9 @@ impl Lock for MemoryLock {
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let (owner, key) = (OwnerToken::random()?, self.key(id));
-        let undo = {
-            let (lock, id, owner, key) = (self.clone(), id.clone(), owner.clone(), key.clone());
-            move || std::future::ready(lock.store.release(&key, &id, &owner))
-        };
-        let work = {
-            let (id, label, sent_at) =
-                (id.clone(), self.client.config.holder.clone(), Instant::now());
-            let refused = LockError::Held { id: id.clone(), holder: None };
-            self.clone().serve(Action::Acquire, refused, move |store| {
-                let fence = store.acquire(&key, &id, &owner, &label, ttl)?;
-                Ok(Lease::granted(id, owner, fence, sent_at, ttl))
-            })
-        };
-        self.call(Action::Acquire).acquire(ttl, FnAttempt::new(work, undo)).await
+        let (lock, sent_at) = (self.clone(), Instant::now());
+        let attempt = AcquireAttempt { lock, id: id.clone(), key, owner, ttl, sent_at };
+        self.call(Action::Acquire).acquire(ttl, attempt).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -202,9 +221,11 @@ impl Lock for MemoryLock {
         let (id, owner, key) = (lease.id().clone(), lease.owner().clone(), self.key(lease.id()));
         let sent_at = Instant::now();
         let refused = LockError::NotHeld { id: id.clone() };
-        let work = self
-            .clone()
-            .serve(Action::Renew, refused, move |store| store.renew(&key, &id, &owner, ttl));
+        let lock = self.clone();
+        let work = async move {
+            let renew = |store: &Store| store.renew(&key, &id, &owner, ttl);
+            lock.serve(Action::Renew, refused, renew).await
+        };
         self.call(Action::Renew).run(work).await?;
         Ok(lease.renewed(sent_at, ttl))
     }
@@ -212,9 +233,11 @@ impl Lock for MemoryLock {
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
         let (id, owner, key) = (lease.id().clone(), lease.owner().clone(), self.key(lease.id()));
         let refused = LockError::NotHeld { id: id.clone() };
-        let work = self
-            .clone()
-            .serve(Action::Release, refused, move |store| store.release(&key, &id, &owner));
+        let lock = self.clone();
+        let work = async move {
+            let release = |store: &Store| store.release(&key, &id, &owner);
+            lock.serve(Action::Release, refused, release).await
+        };
         self.call(Action::Release).run(work).await
     }
 

@@ -5,10 +5,8 @@
 
 mod child;
 mod gauges;
-mod kept;
 mod settle;
 
 pub use crate::process::child::{Child, ToParent, role, tell};
 pub use crate::process::gauges::{alive_tasks, open_descriptors, resident_bytes};
-pub use crate::process::kept::{Kept, free_ports};
 pub use crate::process::settle::{eventually, rests, settles};

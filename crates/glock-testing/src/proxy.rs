@@ -17,13 +17,13 @@
 //! direction too, its end included, and is reset by [`Proxy::pass`].
 //!
 //! The proxy knows no protocol, but for what HTTP/2 says to itself (pings, windows), which it does not count, and for where
-//! requests end, if it is told by a [`Framing`], to count those that are sent at once. For all else a request is what a client sends until the server speaks; where requests overlap on one
+//! requests end, if a [`Framing`] says so, to count those that are sent at once. For all else a request is what a client sends until the server speaks; where requests overlap on one
 //! connection, or the server speaks unasked, a one-shot cut may meet another reply than the one meant. Cut on a
 //! connection that is connected, greeted and otherwise quiet.
 
 mod control;
 mod counts;
-mod lane;
+mod direction;
 mod listener;
 mod relay;
 mod requests;
@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::proxy::control::{Control, Cut, Door, Faults, Mode};
+use crate::proxy::control::{Control, Cut, Faults, Mode, NewConnections};
 pub use crate::proxy::counts::Counts;
 pub use crate::proxy::requests::Framing;
 
@@ -68,7 +68,7 @@ impl Proxy {
         Self::start_framed(upstream, Framing::Turns).await
     }
 
-    /// As [`start`](Self::start), and counts requests by how they are told apart, see [`Counts::asked`].
+    /// As [`start`](Self::start), and counts requests by how they are delimited, see [`Counts::asked`].
     ///
     /// # Errors
     ///
@@ -101,17 +101,17 @@ impl Proxy {
         self.control.change(|faults| faults.delay = delay);
     }
 
-    /// Keeps back what the server says, until [`pass`](Self::pass).
+    /// Keeps back what the server sends, until [`pass`](Self::pass).
     pub fn hold_replies(&self) {
         self.set(Mode::HoldReplies);
     }
 
-    /// Swallows what the server says, held replies included: requests are done, clients are never told.
+    /// Drops what the server sends, held replies included: requests are done, clients get no reply.
     pub fn drop_replies(&self) {
         self.set(Mode::DropReplies);
     }
 
-    /// Swallows what clients say: nothing is done, clients are never told.
+    /// Drops what clients send: nothing is done, clients get no reply.
     pub fn drop_requests(&self) {
         self.set(Mode::DropRequests);
     }
@@ -126,14 +126,14 @@ impl Proxy {
         self.control.change(|faults| faults.cuts += 1);
     }
 
-    /// Resets new connections as soon as they are made, before upstream hears of them. Open ones live on.
+    /// Resets new connections as soon as they are made, before upstream sees them. Open ones live on.
     pub fn refuse(&self) {
-        self.control.change(|faults| faults.door = Door::Shut);
+        self.control.change(|faults| faults.new_connections = NewConnections::Refuse);
     }
 
     /// Takes connections again.
     pub fn accept(&self) {
-        self.control.change(|faults| faults.door = Door::Open);
+        self.control.change(|faults| faults.new_connections = NewConnections::Accept);
     }
 
     /// At the first byte of the next request, resets its connection: nothing of it reaches upstream.
@@ -160,7 +160,7 @@ impl Proxy {
     }
 
     /// Resets the client that sends the next request, and forwards that request `after` later: what happens where
-    /// something between the two ends still has it. [`Counts::late`] tells once upstream has answered, to nobody.
+    /// something between the two ends still has it. [`Counts::late`] counts it once upstream has replied; no client gets that reply.
     pub fn cut_and_deliver_late(&self, after: Duration) {
         self.arm(Cut::LateRequest(after));
     }

@@ -113,7 +113,7 @@ macro_rules! contract {
                 waiters_of_one_client_are_served_in_order,
                 a_waiter_that_gives_up_leaves_no_place_behind,
                 waiters_of_two_clients_are_all_served,
-                a_store_s_line_is_one_line,
+                a_store_s_queue_is_one_queue,
             }
             cancellation {
                 an_acquire_dropped_anywhere_leaves_nothing,

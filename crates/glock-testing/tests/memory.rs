@@ -69,7 +69,7 @@ async fn the_next_call_does_what_it_was_told() {
     assert!(matches!(lock.renew(&lease, TTL).await, Err(LockError::NotHeld { .. })));
     lock.fail_next(Action::Release, Fault::Unavailable);
     assert_eq!(lock.release(&lease).await.unwrap_err().fault(), Some(Fault::Unavailable));
-    assert_eq!(lock.held(), 1, "told to fail, it did nothing");
+    assert_eq!(lock.held(), 1, "a call that is scripted to fail does nothing");
     lock.release(&lease).await.unwrap();
 }
 
@@ -82,7 +82,7 @@ async fn a_hanging_acquire_is_given_up_and_undone() {
     let result = lock.acquire(&id, TTL).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
     assert_eq!(since.elapsed(), LockConfig::default().call_timeout);
-    assert_eq!(lock.held(), 1, "it happened, and nobody was told");
+    assert_eq!(lock.held(), 1, "it happened, and its caller does not know");
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(lock.held(), 0);
 }

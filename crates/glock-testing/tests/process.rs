@@ -42,7 +42,7 @@ fn greet() {
     write!(ToParent::new(), "goodbye {name}").unwrap();
 }
 
-/// Until nobody listens any more.
+/// Until the parent reads no more.
 fn tick() {
     while tell("tick").is_ok() {
         std::thread::sleep(Duration::from_millis(1));
@@ -195,7 +195,7 @@ fn next_token(mut file: &File) -> u64 {
     token
 }
 
-/// Starts contenders and hears them out. The first is killed amid its fifth hold, if any is to be.
+/// Starts contenders and reads all that they send. The first is killed amid its fifth hold, if any is to be.
 async fn contest(name: &str, role: &str, killed: Option<usize>) -> History {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, "0").unwrap();
@@ -207,7 +207,7 @@ async fn contest(name: &str, role: &str, killed: Option<usize>) -> History {
         let mut grants = 0;
         tokio::spawn(async move {
             while let Some(line) = child.line().await.unwrap() {
-                if remote.hear(&line).unwrap() == Answer::Go {
+                if remote.receive(&line).unwrap() == Answer::Go {
                     child.say(GO).await.unwrap();
                 }
                 grants += usize::from(line.starts_with("granted"));

@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use glock_testing::{bench::Raw, fresh_namespace, url_from_env};
+use glock_harness::bench::Raw;
+use glock_testing::{fresh_namespace, url_from_env};
 use glock_zookeeper::{
     LockConfig, ZooKeeperLock,
     zookeeper_client::{Acls, Client, CreateMode, OneshotWatcher},
@@ -85,7 +86,7 @@ impl Raw for ByHand {
         Some(watcher)
     }
 
-    async fn heard(&self, listener: &mut Self::Listener) {
+    async fn released(&self, listener: &mut Self::Listener) {
         // A watch fires once; the bench listens again in each turn.
         if let Some(listener) = listener.take() {
             listener.changed().await;
@@ -122,7 +123,7 @@ fn main() -> std::process::ExitCode {
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
         let raw = ByHand::connect(&cluster).await;
-        let holds = glock_testing::bench::run("zookeeper", lock, second, raw.clone()).await;
+        let holds = glock_harness::bench::run("zookeeper", lock, second, raw.clone()).await;
         let [four, two] = queue_costs(raw).await;
         println!("a pair by hand: {four:?} with a look at the queue, {two:?} without");
         holds

@@ -6,7 +6,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use glock_testing::{Contention, Failure};
+use glock_harness::{Contention, Failure};
 use glock_zookeeper::{ZooKeeperLock, zookeeper_client::Client};
 
 /// How long the locks of a process stay that has died.

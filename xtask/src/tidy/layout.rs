@@ -105,14 +105,17 @@ pub(crate) fn locks_belong_to_stores(tree: &Tree) -> Vec<String> {
     faults
 }
 
+/// Where the harness says how each store's servers are started.
+const LAUNCHERS: &str = "crates/glock-harness/src/server/stores";
+
 /// A row in the README's table, a column in ARCHITECTURE's, and servers that the tests can start.
 pub(crate) fn stores_are_named(tree: &Tree) -> Vec<String> {
     let row_with = |file: &str, text: &str| {
         let mut lines = tree.file(file).unwrap_or_default().lines();
         lines.any(|line| line.starts_with('|') && line.contains(text))
     };
-    let catalog = tree.files().find(|(path, _)| path.ends_with("/catalog.rs"));
-    let catalog = catalog.map_or("", |(_, text)| text);
+    let launchers = tree.files().filter(|(path, _)| path.starts_with(LAUNCHERS));
+    let launchers: String = launchers.map(|(_, text)| text).collect();
     let mut faults = Vec::new();
     for (dir, store) in tree.stores() {
         let store = match store {
@@ -138,8 +141,8 @@ pub(crate) fn stores_are_named(tree: &Tree) -> Vec<String> {
         for server in &store.servers {
             let image = server.image.rsplit_once(':').unwrap_or((&server.image, ""));
             let (name, image) = (&server.name, format!("(\"{}\", \"{}\")", image.0, image.1));
-            if !catalog.contains(&format!("\"{name}\"")) || !catalog.contains(&image) {
-                faults.push(format!("catalog.rs: the launcher does not know {name} as {image}"));
+            if !launchers.contains(&format!("\"{name}\"")) || !launchers.contains(&image) {
+                faults.push(format!("{LAUNCHERS}: no launcher for {name} as {image}"));
             }
         }
     }
@@ -171,7 +174,7 @@ mod tests {
             ("README.md", "| [`glock-redis`](x) | |"),
             ("ARCHITECTURE.md", "| method | Redis | etcd |"),
             (
-                "crates/x/src/server/catalog.rs",
+                "crates/glock-harness/src/server/stores/redis.rs",
                 "\"redis8\" (\"docker.io/library/redis\", \"8.0.2\")",
             ),
         ];
@@ -247,7 +250,7 @@ mod tests {
         let ninth = ninth.replace("REDIS", "NINTH").replace("redis", "ninth");
         let tree = tree_with(&[manifest, ("crates/glock-ninth/servers.toml", &ninth)]);
         let faults = stores_are_named(&tree);
-        let places = ["README.md", "ARCHITECTURE.md", "catalog.rs"];
+        let places = ["README.md", "ARCHITECTURE.md", LAUNCHERS];
         assert_eq!(faults.len(), places.len(), "{faults:?}");
         assert!(faults.iter().zip(places).all(|(fault, place)| fault.starts_with(place)));
     }
@@ -258,7 +261,7 @@ mod tests {
         for (path, text) in [
             ("README.md", "glock-redis is one"),
             ("ARCHITECTURE.md", "Redis"),
-            ("crates/x/src/server/catalog.rs", "\"redis8\" (\"redis\", \"8\")"),
+            ("crates/glock-harness/src/server/stores/redis.rs", "\"redis8\" (\"redis\", \"8\")"),
             (SERVERS.0, "name = 1"),
             (SERVERS.0, &*REDIS.replace("GLOCK_REDIS_URL", "REDIS_URL")),
         ] {

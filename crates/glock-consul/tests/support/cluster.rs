@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use glock_testing::process::{Kept, free_ports};
+use glock_harness::process::{ServerProcess, free_ports};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
@@ -24,7 +24,7 @@ pub(crate) struct Agent {
     pub(crate) http: SocketAddr,
     arguments: Vec<String>,
     home: PathBuf,
-    running: Option<Kept>,
+    running: Option<ServerProcess>,
 }
 
 /// A test keeps it locked while it runs a cluster: two at a time are more than two cores can carry.
@@ -109,7 +109,7 @@ impl Agent {
     }
 
     pub(crate) fn start(&mut self) {
-        let running = Kept::start(Path::new(&program()), &self.arguments, &self.home);
+        let running = ServerProcess::start(Path::new(&program()), &self.arguments, &self.home);
         self.running = Some(running.expect("a consul binary"));
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use etcd_client::Client;
 use glock_etcd::{connect_options, etcd_client};
-use glock_testing::process::{Kept, free_ports};
+use glock_harness::process::{ServerProcess, free_ports};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A cluster of three. Its members die with this process, however that ends.
@@ -22,7 +22,7 @@ struct Member {
     endpoint: String,
     arguments: Vec<String>,
     home: PathBuf,
-    running: Option<Kept>,
+    running: Option<ServerProcess>,
 }
 
 const READY_MAX: Duration = Duration::from_mins(1);
@@ -102,12 +102,12 @@ impl Cluster {
 }
 
 /// By the local binary that the suite runs against.
-fn start(arguments: &[String], home: &Path) -> Kept {
+fn start(arguments: &[String], home: &Path) -> ServerProcess {
     let program = std::env::var("GLOCK_ETCD_SERVER").expect(
         "GLOCK_ETCD_SERVER is not set; run `cargo xtask integration etcd --native`, or set it to the \
          path of an etcd binary",
     );
-    Kept::start(&std::path::absolute(program).unwrap(), arguments, home).unwrap()
+    ServerProcess::start(&std::path::absolute(program).unwrap(), arguments, home).unwrap()
 }
 
 async fn is_leader(endpoint: &str) -> bool {

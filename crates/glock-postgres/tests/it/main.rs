@@ -15,6 +15,7 @@ mod races;
 mod runtimes;
 mod schema;
 mod secrets;
+mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
 mod waiting;

@@ -13,4 +13,5 @@ mod replies;
 mod runtimes;
 mod scripts;
 mod secrets;
+mod telemetry;
 mod waiting;

@@ -2,13 +2,11 @@
 
 use std::{fs, path::PathBuf};
 
+use glock_harness::process::{ServerProcess, free_ports};
 use glock_redis::redis::Client;
 #[cfg(feature = "cluster")]
 use glock_redis::{RedisLock, redis::cluster::ClusterClient};
-use glock_testing::{
-    fresh_namespace,
-    process::{Kept, eventually, free_ports},
-};
+use glock_testing::{fresh_namespace, process::eventually};
 
 use crate::support::{SOON, admin::Admin};
 
@@ -17,7 +15,7 @@ pub(crate) struct OwnServer {
     pub(crate) port: u16,
     dir: PathBuf,
     args: Vec<String>,
-    running: Option<Kept>,
+    running: Option<ServerProcess>,
 }
 
 impl OwnServer {
@@ -117,7 +115,7 @@ impl OwnServer {
         );
         let program = std::path::absolute(program).unwrap();
         let local = ["--bind", "127.0.0.1"].map(ToOwned::to_owned);
-        let kept = Kept::start(&program, &[&self.args[..], &local].concat(), &self.dir);
+        let kept = ServerProcess::start(&program, &[&self.args[..], &local].concat(), &self.dir);
         self.running = Some(kept.expect("GLOCK_REDIS_SERVER cannot be started"));
     }
 

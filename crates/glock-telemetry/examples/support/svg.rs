@@ -79,7 +79,7 @@ fn one(svg: &mut String, panel: &Panel, seconds: f64) {
         let step = width / (values.len().max(2) - 1) as f64;
         let place =
             |at: usize, value: f64| (LEFT + step * at as f64, TOP + height * (1.0 - value / top));
-        // Text is measured by nobody here: a letter takes about so much.
+        // Text is not measured here: a letter takes about so much.
         let wide = 28.0 + 6.2 * name.len() as f64;
         if x > LEFT && x + wide > WIDTH {
             (x, y) = (LEFT, y + 15.0);

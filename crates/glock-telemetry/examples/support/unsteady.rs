@@ -1,20 +1,17 @@
-//! `Unsteady`: a lock whose store has a bad time when it is told to, for pictures of that.
+//! `Unsteady`: a lock whose store becomes slow or unreachable on demand, for pictures of that.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Event, Fault, Holder, Lease, Lock, LockError, LockId, Retry,
-    toolkit::{BoxFuture, LockHooks, TaskWrapper, WaitQueue},
+    toolkit::{BoxFuture, LockHooks, Mutex, TaskWrapper, WaitQueue},
 };
 use tokio::time::sleep;
 
 /// What the store is like now.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Weather {
+pub(crate) struct Conditions {
     /// How much longer each call takes.
     pub(crate) delay: Duration,
     /// How many of a hundred calls do not reach the store.
@@ -24,25 +21,25 @@ pub(crate) struct Weather {
 #[derive(Debug, Clone)]
 pub(crate) struct Unsteady {
     inner: Arc<dyn Lock>,
-    weather: Arc<RwLock<Weather>>,
+    conditions: Arc<Mutex<Conditions>>,
     calls: Arc<Mutex<u32>>,
 }
 
 impl Unsteady {
-    pub(crate) fn new(inner: Arc<dyn Lock>, weather: Arc<RwLock<Weather>>) -> Self {
-        Self { inner, weather, calls: Arc::default() }
+    pub(crate) fn new(inner: Arc<dyn Lock>, conditions: Arc<Mutex<Conditions>>) -> Self {
+        Self { inner, conditions, calls: Arc::default() }
     }
 
     async fn pass(&self, action: Action) -> Result<(), LockError> {
-        let weather = *self.weather.read().unwrap_or_else(PoisonError::into_inner);
-        sleep(weather.delay).await;
+        let conditions = *self.conditions.lock();
+        sleep(conditions.delay).await;
         let call = {
-            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut calls = self.calls.lock();
             *calls += 1;
             *calls
         };
         // Spread evenly and the same in each run.
-        if call * 37 % 100 < weather.lost_percent {
+        if call * 37 % 100 < conditions.lost_percent {
             let (backend, fault) = (self.backend(), Fault::Unavailable);
             return Err(LockError::backend(backend, action, fault, "the cable was pulled"));
         }

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use glock_core::{Action, Fault, Lease, Lock, LockId};
+use glock_harness::telemetry::{Recorder, Via, attributes};
 use glock_telemetry::{Instrumented, Outcome, names};
 use glock_testing::MemoryLock;
 use opentelemetry::trace::{SpanKind, Status};
 use tokio::time::timeout;
 
-use crate::{
-    odd::Odd,
-    recorder::{Recorder, Via, attributes},
-};
+use crate::odd::Odd;
 
 const TTL: Duration = Duration::from_secs(30);
 const FAULTS: [Fault; 3] = [Fault::Rejected, Fault::Unavailable, Fault::Unknown];
@@ -138,7 +136,10 @@ fn assert_status(status: &Status, outcome: Outcome, what: &str) {
     };
     let Status::Error { description } = status else { panic!("{what}: {status:?}") };
     assert!(description.contains(&fault.to_string()), "{what}: {description}");
-    assert!(description.ends_with(": told to fail"), "{what}: the cause is missing: {description}");
+    assert!(
+        description.ends_with(": scripted to fail"),
+        "{what}: the cause is missing: {description}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

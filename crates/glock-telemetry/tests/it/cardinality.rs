@@ -6,7 +6,7 @@ use glock_core::{Lock, LockExt, LockId, Retry};
 use glock_telemetry::names;
 use glock_testing::MemoryLock;
 
-use crate::recorder::{Recorder, Via};
+use glock_harness::telemetry::{Recorder, Via};
 
 const IDS: usize = 100_000;
 const TTL: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Context: calls belong to the trace of whoever makes them, those of a guard to its holder's.
+//! Context: calls belong to their caller's trace, those of a guard to its holder's.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::time::sleep;
 use tracing::{Instrument as _, info_span};
 
-use crate::recorder::{Recorder, Via};
+use glock_harness::telemetry::{Recorder, Via};
 
 const TTL: Duration = Duration::from_secs(30);
 

@@ -48,7 +48,7 @@ fn the_alerts_know_every_metric_that_they_use() {
         }
     }
     for name in [names::LOST_TOTAL, names::RENEW_MARGIN_SECONDS, names::WAIT_SECONDS] {
-        assert!(ALERTS.contains(name), "nobody is told of {name}");
+        assert!(ALERTS.contains(name), "no alert and no panel uses {name}");
     }
 }
 

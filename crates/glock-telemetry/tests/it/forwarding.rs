@@ -6,14 +6,12 @@ use std::{
 };
 
 use glock_core::{Event, Lock, LockExt, LockId, Retry, toolkit::LockHooks};
+use glock_harness::telemetry::{Recorder, Via};
 use glock_telemetry::{Instrumented, names};
 use glock_testing::MemoryLock;
 use tokio::time::timeout;
 
-use crate::{
-    odd::Odd,
-    recorder::{Recorder, Via},
-};
+use crate::odd::Odd;
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -66,7 +64,7 @@ async fn two_locks_can_report_to_two_places() {
     let (one, other) = (Recorder::new(Via::Provider), Recorder::new(Via::Provider));
     let id = LockId::new("x").unwrap();
     one.watch(MemoryLock::new()).acquire(&id, TTL).await.map(drop).unwrap();
-    // Whoever names no provider reports to the global one, which nobody has set.
+    // A lock without a provider reports to the global one, which is not set here.
     Instrumented::new(MemoryLock::new()).acquire(&id, TTL).await.map(drop).unwrap();
     assert_eq!((one.metrics().1, one.spans().len()), (2, 1));
     assert_eq!(other.metrics().1, 0);

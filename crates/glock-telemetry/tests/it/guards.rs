@@ -7,7 +7,7 @@ use glock_telemetry::{Instrumented, names};
 use glock_testing::MemoryLock;
 use tokio::time::sleep;
 
-use crate::recorder::{Recorder, Via};
+use glock_harness::telemetry::{Recorder, Via};
 
 const TTL: Duration = Duration::from_secs(30);
 const MEMORY: (&str, &str) = (names::BACKEND, "memory");
@@ -19,7 +19,7 @@ async fn held(via: Via) -> (Recorder, Instrumented<MemoryLock>, Guard) {
     (recorder, lock, guard)
 }
 
-/// Lets the guard's task see what the guard was told: a pause of its own may end a moment later.
+/// Lets the guard's task act on what the guard was asked to do: its own pause may end a moment later.
 async fn settle() {
     sleep(Duration::from_millis(10)).await;
 }

@@ -1,4 +1,4 @@
-//! Logs: what is normal is `debug`, what somebody should look at is `warn`, and secrets are neither.
+//! Logs: what is normal is `debug`, what an operator should look at is `warn`, and secrets are neither.
 
 use std::{
     io,
@@ -97,7 +97,7 @@ async fn a_failing_store_is_warned_of_with_its_cause() {
     lock.acquire(&id(), TTL).await.unwrap_err();
     let logged = lines.take();
     assert!(logged.contains("WARN glock: could not acquire the lock on memory: "), "{logged}");
-    assert!(logged.contains("told to fail"), "{logged}");
+    assert!(logged.contains("scripted to fail"), "{logged}");
     assert!(logged.contains("lock.id=\"reports/nightly\""), "{logged}");
     assert!(logged.contains("outcome=\"error\" reason=\"rejected\""), "{logged}");
 }

@@ -3,8 +3,6 @@
 
 #[path = "../support/odd.rs"]
 mod odd;
-#[path = "../support/recorder.rs"]
-mod recorder;
 
 mod calls;
 mod cardinality;
@@ -13,5 +11,4 @@ mod dashboards;
 mod forwarding;
 mod guards;
 mod logs;
-mod stores;
 mod waits;

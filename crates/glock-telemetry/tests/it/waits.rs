@@ -3,14 +3,12 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use glock_core::{Action, Fault, Lock, LockError, LockExt, LockId, Retry};
+use glock_harness::telemetry::{Recorder, Via, attributes};
 use glock_telemetry::names;
 use glock_testing::MemoryLock;
 use tokio::time::{sleep, timeout};
 
-use crate::{
-    odd::Odd,
-    recorder::{Recorder, Via, attributes},
-};
+use crate::odd::Odd;
 
 const TTL: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);

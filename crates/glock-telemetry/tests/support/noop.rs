@@ -16,7 +16,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Noop;
 
-/// A lease that nobody granted.
+/// A lease that no store granted.
 pub(crate) fn lease(id: &LockId) -> Lease {
     let owner = OwnerToken::new("0123456789abcdef").expect("sixteen digits");
     Lease::granted(id.clone(), owner, FencingToken::new(1), Instant::now(), Duration::from_secs(30))

@@ -44,7 +44,7 @@ impl Odd {
         if self.hang {
             std::future::pending::<()>().await;
         }
-        let failed = |fault| LockError::backend(self.backend(), action, fault, "told to fail");
+        let failed = |fault| LockError::backend(self.backend(), action, fault, "scripted to fail");
         self.fault.map_or(Ok(()), |fault| Err(failed(fault)))
     }
 }

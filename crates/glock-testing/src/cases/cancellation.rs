@@ -12,7 +12,9 @@ use glock_core::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, assert_held, id, storm, take};
+use crate::cases::{
+    LONG, PATIENT, WATCHED, assert_free, assert_freed, assert_held, id, stress, take,
+};
 use crate::{
     Fixture,
     process::{alive_tasks, settles},
@@ -56,18 +58,19 @@ pub async fn an_acquire_dropped_anywhere_leaves_nothing<F: Fixture>(fixture: &F)
         if let Some(lease) = acquired {
             ours.release(&lease.unwrap()).await.unwrap();
             // Not only gone for now: a grant that was on its way has been taken back as well.
-            sleep(SLACK).await;
+            sleep(WATCHED).await;
             assert_eq!(fixture.live().await, 0, "dropped at some point before {point}");
             assert_free(&theirs, &id("p0")).await;
             return;
         }
+        // What was dropped may still be on its way: gone for now is not gone.
         sleep(Duration::from_millis(5)).await;
-        assert_freed(fixture, &name, SLACK * 5).await;
+        assert_freed(fixture, &name, fixture.patience()).await;
     }
     panic!("not finished after {POINTS_MAX} await points");
 }
 
-/// Dropped at each of its await points in turn, a wait leaves neither a lock nor a place in line.
+/// Dropped at each of its await points in turn, a wait leaves neither a lock nor a place in the queue.
 pub async fn a_wait_dropped_anywhere_leaves_nothing<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let held = take(&theirs, &id("x")).await;
@@ -77,9 +80,10 @@ pub async fn a_wait_dropped_anywhere_leaves_nothing<F: Fixture>(fixture: &F) {
         let cut = timeout(Duration::from_millis(30), cut_after(point, waiting)).await;
         assert!(!matches!(cut, Ok(Some(_))), "granted while held");
     }
-    assert!(ours.queue().is_none_or(WaitQueue::is_empty), "a place in line is left");
+    assert!(ours.queue().is_none_or(WaitQueue::is_empty), "a place in the queue is left");
     assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(held.owner().reveal()));
-    settles("what the store keeps", SLACK * 5, kept, async || fixture.residue().await).await;
+    let patience = fixture.patience();
+    settles("what the store keeps", patience, kept, async || fixture.residue().await).await;
     theirs.release(&held).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     assert_eq!(fixture.owner(&id("x")).await, None, "a waiter that is gone took the lock");
@@ -107,7 +111,7 @@ pub async fn a_release_dropped_anywhere_is_carried_out<F: Fixture>(fixture: &F) 
     for point in 0..POINTS_MAX {
         let lease = take(&ours, &id("x")).await;
         let released = cut_after(point, ours.release(&lease)).await;
-        assert_freed(fixture, &id("x"), SLACK * 5).await;
+        assert_freed(fixture, &id("x"), fixture.patience()).await;
         if released.is_some() {
             return;
         }
@@ -118,26 +122,27 @@ pub async fn a_release_dropped_anywhere_is_carried_out<F: Fixture>(fixture: &F) 
 /// A thousand times, `hold` is dropped at a random moment while tasks contend.
 pub async fn a_thousand_dropped_holds_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    let tasks = storm::warm_up::<F>(&ours, "tasks", alive_tasks).await;
-    storm::drop_holds(&ours, storm::TURNS).await;
+    let tasks = stress::warm_up::<F>(&ours, "tasks", alive_tasks).await;
+    stress::drop_holds(&ours, stress::TURNS).await;
     assert_nothing_is_left(fixture, &ours, tasks).await;
 }
 
 /// A thousand guards are dropped at random moments, in the middle of renewals too.
 pub async fn a_thousand_dropped_guards_leave_nothing<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
-    let tasks = storm::warm_up::<F>(&ours, "tasks", alive_tasks).await;
-    storm::drop_guards(&ours, storm::TURNS).await;
+    let tasks = stress::warm_up::<F>(&ours, "tasks", alive_tasks).await;
+    stress::drop_guards(&ours, stress::TURNS).await;
     assert_nothing_is_left(fixture, &ours, tasks).await;
 }
 
 async fn assert_nothing_is_left<F: Fixture>(fixture: &F, lock: &F::Lock, tasks: usize) {
-    for name in storm::names() {
-        assert_freed(fixture, &name, SLACK * 10).await;
+    for name in stress::names() {
+        assert_freed(fixture, &name, fixture.patience()).await;
     }
-    sleep(SLACK).await;
+    sleep(WATCHED).await;
     assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
-    assert!(lock.queue().is_none_or(WaitQueue::is_empty), "a place in line is left");
-    settles("what the store keeps", SLACK * 10, 0, async || fixture.residue().await).await;
-    storm::calms::<F>("tasks of 1,000 holds", tasks + F::REOPENED, alive_tasks).await;
+    assert!(lock.queue().is_none_or(WaitQueue::is_empty), "a place in the queue is left");
+    let patience = fixture.patience();
+    settles("what the store keeps", patience, 0, async || fixture.residue().await).await;
+    stress::settles_to(fixture, "tasks of 1,000 holds", tasks + F::REOPENED, alive_tasks).await;
 }

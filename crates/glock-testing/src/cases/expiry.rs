@@ -5,10 +5,10 @@ use std::time::Duration;
 use glock_core::{Lease, Lock, LockError};
 use tokio::time::{Instant, sleep};
 
-use super::{LONG, SHORT, SLACK, assert_freed, id};
+use crate::cases::{LONG, SHORT, SLACK, assert_freed, id};
 use crate::{Fixture, ttl};
 
-/// A lease that nobody renews or releases holds for its TTL, and not much longer.
+/// A lease that is neither renewed nor released holds for its TTL, and not much longer.
 pub async fn an_expired_lease_frees_the_lock<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let asked = Instant::now();
@@ -20,25 +20,47 @@ pub async fn an_expired_lease_frees_the_lock<F: Fixture>(fixture: &F) {
     assert!(after <= latest, "free only after {after:?} of {:?}", lease.ttl());
 }
 
-/// When the store gives the lock to somebody else, the first holder's deadline has passed.
+/// When the store grants the lock to another owner, the first holder's deadline has passed.
 pub async fn the_local_deadline_is_never_later_than_the_store_s<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
-    for renewals in [0, 1, 2] {
-        let name = id(&format!("r{renewals}"));
-        let mut lease = ours.acquire(&name, ttl(&ours, 2 * SHORT)).await.unwrap();
+    // Side by side, because each waits for the end of a lease.
+    tokio::join!(
+        passes_on_after_its_deadline(&ours, &theirs, 0),
+        passes_on_after_its_deadline(&ours, &theirs, 1),
+        passes_on_after_its_deadline(&ours, &theirs, 2),
+    );
+}
+
+/// Lets a lease run out that was renewed so many times.
+async fn passes_on_after_its_deadline(ours: &impl Lock, theirs: &impl Lock, renewals: u32) {
+    let lease = renewed(ours, renewals).await;
+    let latest = ours.capabilities().expiry_latest(lease.ttl()) + SLACK;
+    let taken_at = first_grant(theirs, &lease, Instant::now() + latest).await;
+    assert!(
+        lease.deadline() <= taken_at,
+        "the holder believed in its lease for {:?} after the lock had passed on",
+        lease.deadline() - taken_at
+    );
+}
+
+/// A lease that was renewed so many times. A busy machine may renew one too late; not five in a row.
+async fn renewed(lock: &impl Lock, renewals: u32) -> Lease {
+    let ttl = ttl(lock, 2 * SHORT);
+    'again: for attempt in 0..5 {
+        let name = id(&format!("r{renewals}.{attempt}"));
+        let mut lease = lock.acquire(&name, ttl).await.unwrap();
         for _ in 0..renewals {
             // Late enough that a renewal which did nothing is seen.
             sleep(lease.ttl() / 3).await;
-            lease = ours.renew(&lease, ttl(&ours, 2 * SHORT)).await.unwrap();
+            let in_time = !lease.is_expired();
+            lease = match lock.renew(&lease, ttl).await {
+                Err(LockError::NotHeld { .. }) if !in_time || lease.is_expired() => continue 'again,
+                renewed => renewed.unwrap(),
+            };
         }
-        let latest = ours.capabilities().expiry_latest(lease.ttl()) + SLACK;
-        let taken_at = first_grant(&theirs, &lease, Instant::now() + latest).await;
-        assert!(
-            lease.deadline() <= taken_at,
-            "the holder believed in its lease for {:?} after the lock had passed on",
-            lease.deadline() - taken_at
-        );
+        return lease;
     }
+    panic!("every renewal came too late")
 }
 
 /// Asks for the lock of `lease` until it is granted, now and then at first and all the time around
@@ -73,6 +95,6 @@ const NEAR: Duration = Duration::from_millis(30);
 pub(super) async fn run_out<F: Fixture>(fixture: &F, lock: &F::Lock, name: &str) -> Lease {
     let lease = lock.acquire(&id(name), ttl(lock, SHORT)).await.unwrap();
     sleep(lock.capabilities().expiry_latest(lease.ttl())).await;
-    assert_freed(fixture, &id(name), SLACK).await;
+    assert_freed(fixture, &id(name), fixture.patience()).await;
     lease
 }

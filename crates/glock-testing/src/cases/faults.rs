@@ -1,4 +1,4 @@
-//! What the caller is told when the store fails, and how the lock recovers.
+//! Which errors a caller gets when the store fails, and how the lock recovers.
 
 use std::{error::Error, fmt::Write, net::SocketAddr, time::Duration};
 
@@ -9,12 +9,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_free, assert_freed, id, seen::Seen, soon, take};
+use crate::cases::{
+    LONG, PATIENT, SLACK, assert_free, assert_freed, id, recording::Recording, soon, take,
+};
 use crate::{CANARY, Networked, Proxy, ttl};
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Nobody listens: told so within the time limit, and that nothing was changed.
+/// No server listens: `Unavailable` within the time limit, because nothing was changed.
 pub async fn a_closed_port_is_unavailable<F: Networked>(fixture: &F) {
     let lock =
         fixture.client_at(closed_port().await, fixture.config().with_call_timeout(LIMIT)).await;
@@ -35,7 +37,7 @@ async fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// The store refuses a password: told that it will refuse again, without showing the password.
+/// The store refuses a password: `Rejected`, because it will refuse again, without showing the password.
 pub async fn a_wrong_password_is_rejected<F: Networked>(fixture: &F) {
     let lock = fixture.stranger_at(fixture.upstream()).await;
     let err = lock.acquire(&id("x"), ttl(&lock, LONG)).await.unwrap_err();
@@ -43,7 +45,7 @@ pub async fn a_wrong_password_is_rejected<F: Networked>(fixture: &F) {
     let shown = lock.inspect(&id("x")).await.unwrap_err();
     assert_eq!(shown.fault(), Some(Fault::Rejected), "{shown:?}");
     let waiting = lock.acquire_with_retry("x", ttl(&lock, LONG), PATIENT);
-    let waited = soon("a waiter is told at once", LIMIT + SLACK, waiting).await.unwrap_err();
+    let waited = soon("a waiter fails at once", LIMIT + SLACK, waiting).await.unwrap_err();
     assert_eq!(waited.fault(), Some(Fault::Rejected), "{waited:?}");
     let mut shown = format!("{lock:?} {lock:#?} {err} {err:?} {err:#?}");
     let mut cause = err.source();
@@ -55,7 +57,7 @@ pub async fn a_wrong_password_is_rejected<F: Networked>(fixture: &F) {
     assert!(shown.contains("check credentials"), "what to do is not said: {shown}");
 }
 
-/// The store stops answering in the middle of a call: told within the time limit, and the same
+/// The store stops answering in the middle of a call: an error within the time limit, and the same
 /// client works again afterwards.
 pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
@@ -74,7 +76,7 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
         let fault = result.unwrap_err().fault();
         assert!(matches!(fault, Some(Fault::Unknown | Fault::Unavailable)), "{fault:?}");
     }
-    // It may have slept in between, as it was told to.
+    // It may have slept for its whole limit, which is no failure.
     let _awake_or_failed = timed(limit * 2, lock.wait(&id("held"), limit)).await;
     proxy.cut();
     proxy.pass();
@@ -90,7 +92,7 @@ async fn timed<T>(
     ended.expect("the call's time limit did not hold")
 }
 
-/// A connection that died while nobody used it costs the next call nothing but time.
+/// A connection that died while it was idle costs the next call nothing but time.
 pub async fn a_connection_cut_while_idle_is_not_noticed<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
@@ -132,7 +134,7 @@ pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixtu
             proxy.accept();
         }
         let what = if missed { "a release that it missed wakes it" } else { "a release wakes it" };
-        let woken = soon(what, Duration::from_secs(8), waiter).await;
+        let woken = soon(what, fixture.patience(), waiter).await;
         let lease = woken.unwrap().unwrap();
         ours.release(&lease).await.unwrap();
     }
@@ -142,18 +144,18 @@ pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixtu
 /// The connections of two clients that contend are cut again and again, in the midst of requests
 /// too: no two hold at a time, and when it is over the lock is free.
 pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
-    let (seen, until) = (Seen::default(), Instant::now() + Duration::from_secs(3));
+    let (recording, until) = (Recording::default(), Instant::now() + Duration::from_secs(3));
     let (mut proxies, mut tasks) = (Vec::new(), JoinSet::new());
     for client in 0..2 {
         let proxy = Proxy::start(fixture.upstream()).await.unwrap();
         let config = fixture.config().with_call_timeout(LIMIT);
         let lock = fixture.client_at(proxy.addr(), config).await;
         for task in 0..4 {
-            let (lock, seen) = (lock.clone(), seen.clone());
+            let (lock, recording) = (lock.clone(), recording.clone());
             let who = format!("client {client} task {task}");
             tasks.spawn(async move {
                 while Instant::now() < until {
-                    seen.hold_through_faults(&lock, &who).await;
+                    recording.hold_through_faults(&lock, &who).await;
                 }
             });
         }
@@ -176,7 +178,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
     }
     proxies.iter().for_each(Proxy::pass);
     soon("the last of them are done", LIMIT * 6, tasks.join_all()).await;
-    let grants = seen.expect_sound().grants;
+    let grants = recording.expect_sound().grants;
     assert!(grants >= 10, "{grants} grants are too few to tell");
     assert_freed(fixture, &id("x"), LIMIT * 6).await;
     assert_free(&fixture.client().await, &id("x")).await;

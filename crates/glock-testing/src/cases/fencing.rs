@@ -2,7 +2,7 @@
 
 use glock_core::{FencingToken, Lock};
 
-use super::{LONG, expiry::run_out, id, take};
+use crate::cases::{LONG, expiry::run_out, id, take};
 use crate::{Fixture, ttl};
 
 /// Two clients take turns; the token grows each time.

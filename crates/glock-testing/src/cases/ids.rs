@@ -2,7 +2,7 @@
 
 use glock_core::{Lock, LockId};
 
-use super::{LONG, assert_held, id, take};
+use crate::cases::{LONG, assert_held, id, take};
 use crate::{Fixture, fresh_namespace, ttl};
 
 /// Ids that mean something to some store's keys, paths, ranges, patterns or statements.

@@ -1,8 +1,8 @@
-//! Who holds a lock can be seen, and the owner token cannot.
+//! `inspect` shows who holds a lock, and nothing shows the owner token.
 
 use glock_core::{Lock, LockError, LockExt, Retry};
 
-use super::{LONG, expiry::run_out, id, take};
+use crate::cases::{LONG, expiry::run_out, id, take};
 use crate::{Fixture, ttl};
 
 /// The holder's label, token and remaining time; nothing once the lock is free.
@@ -29,7 +29,7 @@ pub async fn a_holder_can_be_looked_at<F: Fixture>(fixture: &F) {
     assert_eq!(theirs.inspect(&id("x")).await.unwrap(), None);
 }
 
-/// Nobody holds a lock whose lease ran out, whether or not the store has cleaned up.
+/// No holder is shown for a lock whose lease ran out, whether or not the store has cleaned up.
 pub async fn an_expired_lease_is_not_shown<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let _stale = run_out(fixture, &ours, "x").await;

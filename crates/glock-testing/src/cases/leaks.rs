@@ -1,19 +1,14 @@
 //! What is over leaves nothing in the store: neither refused tries nor holds that ended.
 
-use std::time::Duration;
-
 use glock_core::{Lock, LockError};
 use tokio::task::JoinSet;
 
-use super::{LONG, SLACK, expiry::run_out, id, take};
+use crate::cases::{LONG, SHORT, expiry::run_out, id, take};
 use crate::{
     Fixture,
     process::{alive_tasks, settles},
     ttl,
 };
-
-/// How long the store and the client may take to clear away.
-const CLEARED: Duration = Duration::from_secs(3);
 
 /// A thousand tries are refused; the store has what it had, and no task of theirs lives.
 pub async fn a_thousand_refused_tries_leave_nothing<F: Fixture>(fixture: &F) {
@@ -31,11 +26,12 @@ pub async fn a_thousand_refused_tries_leave_nothing<F: Fixture>(fixture: &F) {
         });
     }
     tries.join_all().await;
-    settles("what the store keeps", CLEARED, kept, async || fixture.residue().await).await;
+    let patience = fixture.patience();
+    settles("what the store keeps", patience, kept, async || fixture.residue().await).await;
     // A client's own tasks may have begun, but not one a try.
-    settles("tasks", CLEARED, tasks + 10, async || alive_tasks()).await;
+    settles("tasks", patience, tasks + 10, async || alive_tasks()).await;
     theirs.release(&lease).await.unwrap();
-    settles("what the store keeps", CLEARED, 0, async || fixture.residue().await).await;
+    settles("what the store keeps", patience, 0, async || fixture.residue().await).await;
 }
 
 /// Holds end in every way that there is; the store has nothing left of them.
@@ -54,6 +50,6 @@ pub async fn holds_that_ended_leave_nothing<F: Fixture>(fixture: &F) {
     fixture.evict(&id("evicted")).await;
     assert!(ours.release(&evicted).await.is_err(), "there was nothing to release");
     // A record that ran out may wait for the store's own cleaning.
-    let cleaned = ours.capabilities().expiry_latest(ttl(&ours, SLACK)) + CLEARED;
+    let cleaned = ours.capabilities().expiry_latest(ttl(&ours, SHORT)) + fixture.patience();
     settles("what the store keeps", cleaned, 0, async || fixture.residue().await).await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{Fault, Invalid, Lease, Lock, LockError};
 
-use super::{LONG, SLACK, assert_freed, id, take};
+use crate::cases::{LONG, SLACK, assert_freed, id, take};
 use crate::{Fixture, ttl};
 
 /// Zero, too short, too long and enormous: `Invalid`, and the lock is as it was.

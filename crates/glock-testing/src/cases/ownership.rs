@@ -3,7 +3,7 @@
 use glock_core::{Lease, Lock, OwnerToken};
 use tokio::time::Instant;
 
-use super::{LONG, assert_free, assert_not_held, expiry::run_out, id, take};
+use crate::cases::{LONG, assert_free, assert_not_held, expiry::run_out, id, take};
 use crate::{Fixture, MemoryLock, ttl};
 
 /// A lease that has run out is not brought back to life, and does not disturb its successor.

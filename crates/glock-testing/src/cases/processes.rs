@@ -5,7 +5,7 @@ use std::time::Duration;
 use glock_core::{Lock, LockExt, Retry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{PATIENT, SHORT, SLACK, assert_held, id, soon};
+use crate::cases::{PATIENT, SHORT, SLACK, WATCHED, assert_held, id, soon};
 use crate::{
     Fixture, Networked,
     process::{Child, role, tell},
@@ -42,8 +42,8 @@ pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
     guard.release().await.unwrap();
 }
 
-/// A holder is stopped for longer than its lease, as a paused machine is, and goes on when somebody
-/// else has the lock: it is told that it lost it, and does not disturb its successor.
+/// A holder is stopped for longer than its lease, as a paused machine is, and goes on when another
+/// owner has the lock: its guard reports the loss, and it does not disturb its successor.
 pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixture: &F) {
     let ours = fixture.client().await;
     let (mut child, token) = holder::<F>(fixture).await;
@@ -54,10 +54,10 @@ pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixtur
     let lease = soon("the lock passes on", latest, waiting).await.unwrap();
     assert!(lease.fence().get() > token);
     child.resume().await.unwrap();
-    let told = soon("the loss is told", SLACK * 5, child.line()).await.unwrap();
-    assert_eq!(told.as_deref(), Some(LOST));
+    let sent = soon("the loss is reported", fixture.patience(), child.line()).await.unwrap();
+    assert_eq!(sent.as_deref(), Some(LOST));
     // It has let go of its guard by now.
-    sleep(SLACK).await;
+    sleep(WATCHED).await;
     assert_eq!(fixture.owner(&id("x")).await.as_deref(), Some(lease.owner().reveal()));
     ours.release(&lease).await.unwrap();
 }
@@ -67,17 +67,22 @@ async fn holder<F: Networked>(fixture: &F) -> (Child, u64) {
     let namespace = fixture.config().namespace;
     let variables = [(NAMESPACE, namespace.as_str())];
     let mut child = Child::start(F::HOLDER_TEST, HOLDER_ROLE, &variables).unwrap();
-    let told = soon("the other process tells its token", PATIENT.wait_max, child.line()).await;
-    let token = told.unwrap().expect("the other process ended").parse().unwrap();
+    let sent = soon("the other process sends its token", PATIENT.wait_max, child.line()).await;
+    let token = sent.unwrap().expect("the other process ended").parse().unwrap();
     (child, token)
 }
 
-/// What the other process does: holds the lock, tells its token, and renews until it is killed; if
-/// the lock is lost, tells that and lets go of it.
+/// What the other process does: holds the lock, sends its token, and renews until it is killed; if
+/// the lock is lost, it drops the guard and sends that.
 pub fn hold_until_killed<F: Fixture>() {
     if role().as_deref() != Some(HOLDER_ROLE) {
         return;
     }
+    // It also ends with the process that started it, however that ends.
+    std::thread::spawn(|| {
+        let _end_of_input = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
     let namespace = std::env::var(NAMESPACE).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -8,10 +8,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SLACK, assert_held, id, storm, take};
+use crate::cases::{LONG, PATIENT, assert_held, id, stress, take};
 use crate::{Networked, Proxy, ttl};
 
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
+const PERIODS: usize = 3;
 
 /// A client that has made its connections and prepared what it prepares.
 async fn warm<F: Networked>(fixture: &F, proxy: &Proxy) -> F::Lock {
@@ -55,7 +56,7 @@ pub async fn warm_calls_take_one_round_trip<F: Networked>(fixture: &F) {
     }
 }
 
-/// A hundred waiters on one lock and ten on others ask the store nothing for a minute.
+/// A hundred waiters on one lock and ten on others ask the store nothing for a while, once they sleep.
 pub async fn idle_waiters_ask_nothing<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let (ours, theirs) = (warm(fixture, &proxy).await, fixture.client().await);
@@ -77,11 +78,20 @@ pub async fn idle_waiters_ask_nothing<F: Networked>(fixture: &F) {
             ours.release(&lease).await.unwrap();
         });
     }
-    sleep(Duration::from_secs(2)).await;
-    let before = proxy.requests();
-    sleep(F::IDLE).await;
-    let asked = proxy.requests() - before;
-    assert!(asked <= F::IDLE_REQUESTS_MAX, "{asked} requests in {:?} of nothing to do", F::IDLE);
+    let most = F::IDLE_REQUESTS_MAX * (F::IDLE.as_secs() + 1) / 60;
+    sleep(Duration::from_secs(1)).await;
+    // On a busy machine the last of them go to sleep later: what polls does so in every period.
+    let mut asked = [u64::MAX; PERIODS];
+    for period in &mut asked {
+        let before = proxy.requests();
+        sleep(F::IDLE).await;
+        *period = proxy.requests() - before;
+        if *period <= most {
+            break;
+        }
+    }
+    let fewest = asked.iter().min().unwrap();
+    assert!(*fewest <= most, "{asked:?} requests in {:?} of nothing to do", F::IDLE);
     for lease in leases {
         theirs.release(&lease).await.unwrap();
     }
@@ -104,9 +114,12 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
             ours.release(&lease).await.unwrap();
         });
     }
-    sleep(Duration::from_secs(1)).await;
-    let open = proxy.connections();
-    assert!(open <= F::CONNECTIONS_MAX, "{open} connections");
+    // All that the burst opens is open by then; what is above the limit stays, or it is none.
+    for _ in 0..20 {
+        sleep(Duration::from_millis(50)).await;
+        let open = proxy.connections();
+        assert!(open <= F::CONNECTIONS_MAX, "{open} connections");
+    }
     theirs.release(&held).await.unwrap();
     tasks.join_all().await;
     let open = proxy.connections();
@@ -117,7 +130,7 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let closed = timeout(SLACK * 8, closed).await;
+    let closed = timeout(fixture.patience(), closed).await;
     assert!(closed.is_ok(), "{} connections outlive their client", proxy.connections());
 }
 
@@ -125,8 +138,8 @@ pub async fn a_client_needs_few_connections<F: Networked>(fixture: &F) {
 pub async fn what_is_dropped_leaves_no_connection<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let ours = fixture.client_at(proxy.addr(), fixture.config()).await;
-    let open = storm::warm_up::<F>(&ours, "connections", || proxy.connections()).await;
-    storm::drop_holds(&ours, storm::TURNS).await;
-    storm::drop_guards(&ours, storm::TURNS).await;
-    storm::calms::<F>("connections", open, || proxy.connections()).await;
+    let open = stress::warm_up::<F>(&ours, "connections", || proxy.connections()).await;
+    stress::drop_holds(&ours, stress::TURNS).await;
+    stress::drop_guards(&ours, stress::TURNS).await;
+    stress::settles_to(fixture, "connections", open, || proxy.connections()).await;
 }

@@ -1,4 +1,4 @@
-//! Connections cut before, in and after a request: no lock is left that nobody knows of.
+//! Connections cut before, in and after a request: no hold is left without a holder.
 
 use std::time::Duration;
 
@@ -8,20 +8,19 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{LONG, SHORT, SLACK, assert_free, assert_freed, assert_held, id, soon, take};
+use crate::cases::{
+    LONG, SHORT, SLACK, WATCHED, assert_free, assert_freed, assert_held, id, soon, take,
+};
 use crate::{
     Networked, Proxy,
     process::{eventually, settles},
     ttl,
 };
 
-/// How long the library may take to undo what nobody learned of.
-const UNDONE: Duration = Duration::from_secs(8);
-
 /// How often, and so at how many places, a request or a reply is cut.
 const ROUNDS: usize = 12;
 
-/// Acquires through a proxy that was told to fail, and looks at what is left.
+/// Acquires through a proxy with a fault in force, and looks at what is left.
 async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize)) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let config = fixture.config().with_call_timeout(Duration::from_secs(3));
@@ -45,10 +44,10 @@ async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize))
             Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
             Err(err) => panic!("round {round}: {err:?}"),
         }
-        assert_freed(fixture, &name, UNDONE).await;
+        assert_freed(fixture, &name, fixture.patience()).await;
         assert_free(&lock, &id("after")).await;
     }
-    sleep(SLACK).await;
+    sleep(WATCHED).await;
     assert_eq!(fixture.live().await, 0, "a grant came late and was not taken back");
 }
 
@@ -89,18 +88,18 @@ pub async fn a_request_that_arrives_late_leaves_nothing<F: Networked>(fixture: &
             Err(err) => panic!("round {round}: {err:?}"),
         }
         assert!(!proxy.is_armed(), "the fault did not strike");
-        sleep(LATE + SLACK).await;
         let arrived = async || (proxy.counts() - before).late == 1;
-        if F::HEARS_LATE_REQUESTS {
-            eventually("it reaches the store late", UNDONE, arrived).await;
+        if F::RECEIVES_LATE_REQUESTS {
+            eventually("it reaches the store late", LATE + SLACK * 2, arrived).await;
         } else {
+            sleep(LATE + WATCHED).await;
             assert!(!arrived().await, "it reached the store");
         }
-        assert_freed(fixture, &name, UNDONE).await;
+        assert_freed(fixture, &name, fixture.patience()).await;
         assert_free(&theirs, &name).await;
     }
     assert_eq!(fixture.live().await, 0, "a request came late and was not taken back");
-    settles("what the store keeps", UNDONE, 0, async || fixture.residue().await).await;
+    settles("what the store keeps", fixture.patience(), 0, async || fixture.residue().await).await;
 }
 
 /// The reply is held back beyond the call's time limit: an error in time, and the lock is taken
@@ -116,9 +115,10 @@ pub async fn a_grant_that_arrives_too_late_is_taken_back<F: Networked>(fixture: 
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
     assert!(since.elapsed() < limit + SLACK, "{:?}", since.elapsed());
     assert!(fixture.owner(&id("x")).await.is_some(), "the store granted it");
-    sleep(Duration::from_secs(1)).await;
+    // The call has long failed, and its first undo as well.
+    sleep(limit * 2).await;
     proxy.pass();
-    assert_freed(fixture, &id("x"), UNDONE).await;
+    assert_freed(fixture, &id("x"), fixture.patience()).await;
     assert_free(&lock, &id("x")).await;
 }
 
@@ -135,7 +135,7 @@ pub async fn a_release_whose_reply_is_cut_frees_the_lock<F: Networked>(fixture: 
             other => panic!("{other:?}"),
         }
         assert!(!proxy.is_armed(), "the fault did not strike");
-        assert_freed(fixture, &id("x"), UNDONE).await;
+        assert_freed(fixture, &id("x"), fixture.patience()).await;
         assert_free(&theirs, &id("x")).await;
     }
 }
@@ -163,7 +163,7 @@ pub async fn a_release_whose_request_is_cut_is_not_called_done<F: Networked>(fix
     }
 }
 
-/// The store renews, and the answer is lost: the caller is not told that its lock is gone.
+/// The store renews, and the answer is lost: the caller does not get `NotHeld`.
 pub async fn a_renewal_whose_reply_is_cut_keeps_the_lock<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let (lock, theirs) =
@@ -217,8 +217,8 @@ pub async fn a_slow_answer_does_not_stretch_a_lease<F: Networked>(fixture: &F) {
 const GUARDS: usize = 9;
 /// Apart from each other, so that they are not late together.
 const APART: Duration = Duration::from_millis(20);
-/// How late any loss may be told on a busy machine.
-const LATE_MAX: Duration = Duration::from_millis(50);
+/// How late any loss may be reported on a busy machine.
+const LATE_MAX: Duration = Duration::from_millis(500);
 /// What a plain timer is set ahead, to be back in time in spite of its granularity and of others
 /// who have their turn first.
 const LEAD: Duration = Duration::from_millis(2);
@@ -244,21 +244,21 @@ pub async fn a_renewal_whose_reply_is_held_is_lost_by_the_deadline<F: Networked>
             late_by(deadline)
         });
         losses.spawn(async move {
-            let reason = soon("the loss is told", ttl + SLACK, guard.lost()).await;
+            let reason = soon("the loss is reported", ttl + SLACK, guard.lost()).await;
             let late = late_by(deadline);
             assert!(matches!(reason, LossReason::Expired), "{reason:?}");
             assert!(!guard.is_valid());
-            assert!(late < LATE_MAX, "told {late:?} after the deadline");
+            assert!(late < LATE_MAX, "reported {late:?} after the deadline");
             // What the machine adds, it adds to a plain timer as well.
             (late.saturating_sub(timer.await.unwrap()), guard)
         });
     }
     let (mut late, guards): (Vec<_>, Vec<_>) = losses.join_all().await.into_iter().unzip();
     late.sort_unstable();
-    assert!(late[GUARDS / 2] < TICK, "most are told after their deadlines: {late:?}");
+    assert!(late[GUARDS / 2] < TICK, "most are reported after their deadlines: {late:?}");
     proxy.pass();
     drop(guards);
-    let until = lock.capabilities().expiry_latest(ttl) + UNDONE;
+    let until = lock.capabilities().expiry_latest(ttl) + fixture.patience();
     for n in 0..GUARDS {
         assert_freed(fixture, &id(&format!("x{n}")), until).await;
     }

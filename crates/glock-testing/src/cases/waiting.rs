@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LONG, PATIENT, SHORT, SLACK, assert_free, assert_held, id, soon, take};
+use crate::cases::{LONG, PATIENT, SHORT, SLACK, assert_free, assert_held, id, soon, take};
 use crate::{Fixture, ttl};
 
 /// Waits in a task; when the lock was granted, and the lease.
@@ -29,10 +29,12 @@ fn waiter<L: Lock + Clone>(lock: &L, name: &'static str) -> JoinHandle<(Instant,
 /// Who waits for a free lock does not sleep.
 pub async fn a_free_lock_is_not_waited_for<F: Fixture>(fixture: &F) {
     let lock = fixture.client().await;
-    soon("what was never held is free", SLACK * 5, lock.wait(&id("x"), LONG)).await.unwrap();
+    soon("what was never held is free", fixture.patience(), lock.wait(&id("x"), LONG))
+        .await
+        .unwrap();
     let lease = take(&lock, &id("x")).await;
     lock.release(&lease).await.unwrap();
-    soon("what was released is free", SLACK * 5, lock.wait(&id("x"), LONG)).await.unwrap();
+    soon("what was released is free", fixture.patience(), lock.wait(&id("x"), LONG)).await.unwrap();
 }
 
 /// A release wakes a waiter of another client long before the lease would have run out.
@@ -43,11 +45,9 @@ pub async fn a_waiter_is_woken_by_a_release<F: Fixture>(fixture: &F) {
         let waiter = waiter(&ours, "x");
         sleep(SHORT).await;
         assert!(!waiter.is_finished());
-        let released_at = Instant::now();
         theirs.release(&lease).await.unwrap();
-        let granted = soon("a release wakes the waiter", SLACK * 2, waiter).await;
-        let (granted_at, lease) = granted.unwrap();
-        assert!(granted_at - released_at < SLACK, "woken after {:?}", granted_at - released_at);
+        let granted = soon("a release wakes the waiter", fixture.patience(), waiter).await;
+        let (_, lease) = granted.unwrap();
         ours.release(&lease).await.unwrap();
     }
 }
@@ -68,10 +68,11 @@ pub async fn a_wait_for_ever_is_woken<F: Fixture>(fixture: &F) {
         sleep(SHORT).await;
         assert!(!waiter.is_finished());
         theirs.release(&lease).await.unwrap();
-        let lease = soon("the waiter is served", SLACK * 2, waiter).await.unwrap().unwrap();
+        let lease =
+            soon("the waiter is served", fixture.patience(), waiter).await.unwrap().unwrap();
         ours.release(&lease).await.unwrap();
         // Last, because a client that polls may not have looked while the lock was free.
-        soon("the sleeper wakes", SLACK * 2, sleeper).await.unwrap().unwrap();
+        soon("the sleeper wakes", fixture.patience(), sleeper).await.unwrap().unwrap();
     }
 }
 
@@ -103,7 +104,7 @@ pub async fn a_release_just_before_the_sleep_is_not_missed<F: Fixture>(fixture: 
             tokio::task::yield_now().await;
         }
         theirs.release(&lease).await.unwrap();
-        let woken = timeout(SLACK * 5, sleeper).await;
+        let woken = timeout(fixture.patience(), sleeper).await;
         woken.unwrap_or_else(|_| panic!("round {round}: the release was missed")).unwrap().unwrap();
     }
 }
@@ -124,7 +125,7 @@ pub async fn a_wait_ends_in_time<F: Fixture>(fixture: &F) {
 
     let retry = Retry::times(2, Duration::from_millis(50));
     let waiting = ours.acquire_with_retry("x", ttl(&ours, LONG), retry);
-    let result = soon("three tries end", SLACK * 2, waiting).await;
+    let result = soon("three tries end", fixture.patience(), waiting).await;
     assert!(matches!(result, Err(LockError::Held { .. })), "{result:?}");
     theirs.release(&lease).await.unwrap();
 }
@@ -149,7 +150,7 @@ pub async fn waiters_of_one_client_are_served_in_order<F: Fixture>(fixture: &F) 
     assert_eq!(*served.lock().unwrap(), (0..10).collect::<Vec<_>>());
 }
 
-/// The first in line gives up; the second is served, and no place is left.
+/// The first in the queue gives up; the second is served, and no place is left.
 pub async fn a_waiter_that_gives_up_leaves_no_place_behind<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let lease = take(&theirs, &id("x")).await;
@@ -160,7 +161,8 @@ pub async fn a_waiter_that_gives_up_leaves_no_place_behind<F: Fixture>(fixture: 
     first.abort();
     let _ = first.await;
     theirs.release(&lease).await.unwrap();
-    let (_, lease) = soon("the second in line is served", SLACK * 2, second).await.unwrap();
+    let (_, lease) =
+        soon("the second in the queue is served", fixture.patience(), second).await.unwrap();
     ours.release(&lease).await.unwrap();
     assert!(ours.queue().is_none_or(WaitQueue::is_empty));
     assert_free(&theirs, &id("x")).await;
@@ -179,13 +181,14 @@ pub async fn waiters_of_two_clients_are_all_served<F: Fixture>(fixture: &F) {
         });
     }
     // However many they are: each hand-over is soon, so there is always one to come.
-    while let Some(served) = soon("no hand-over is missed", SLACK * 8, tasks.join_next()).await {
+    let patience = fixture.patience();
+    while let Some(served) = soon("no hand-over is missed", patience, tasks.join_next()).await {
         served.unwrap();
     }
 }
 
-/// Who came first is served first, whichever client asked: where the store keeps the line.
-pub async fn a_store_s_line_is_one_line<F: Fixture>(fixture: &F) {
+/// Who came first is served first, whichever client asked: where the store keeps the queue.
+pub async fn a_store_s_queue_is_one_queue<F: Fixture>(fixture: &F) {
     let clients = [fixture.client().await, fixture.client().await];
     let theirs = fixture.client().await;
     if theirs.capabilities().fairness != Fairness::Store {
@@ -193,7 +196,7 @@ pub async fn a_store_s_line_is_one_line<F: Fixture>(fixture: &F) {
     }
     let lease = take(&theirs, &id("x")).await;
     for client in &clients {
-        // Warm: what a first call takes longer is no place in line.
+        // Warm: what a first call takes longer is no place in the queue.
         assert_held(client, &id("x")).await;
     }
     let served = Arc::new(Mutex::new(Vec::new()));

@@ -73,7 +73,7 @@ fn lateness(holds: &[Held<'_>], violations: &mut Vec<Violation>) {
 }
 
 fn exclusion(holds: &mut [Held<'_>], violations: &mut Vec<Violation>) {
-    // Where two begin together, the one that held for a moment only comes first and is in nobody's way.
+    // Where two begin together, the one that held for a moment only comes first and overlaps no other.
     holds.sort_by_key(|hold| (hold.grant.ok, hold.end));
     let mut latest: Option<Held<'_>> = None;
     for hold in holds.iter().filter(|hold| hold.grant.ok <= hold.end) {

@@ -4,54 +4,54 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::history::History;
+use crate::history::log::Log;
 use crate::history::record::{Grant, Outcome, Renewal};
 
 /// A try under way. Dropped, it counts as unknown: the store may have granted it.
 #[derive(Debug)]
 #[must_use = "a try of which nothing more is said counts as unknown"]
 pub struct Attempt {
-    history: History,
+    log: Log,
     index: usize,
 }
 
 impl Attempt {
-    pub(crate) fn new(history: History, index: usize) -> Self {
-        Self { history, index }
+    pub(crate) fn new(log: Log, index: usize) -> Self {
+        Self { log, index }
     }
 
     /// It was granted with `token`, by a lease whose local deadline is `until`. To be called after the grant has come.
     pub fn granted(self, token: u64, until: Instant) -> Hold {
-        let ok = self.history.since_epoch(Instant::now());
-        let until = self.history.since_epoch(until);
+        let ok = self.log.since_epoch(Instant::now());
+        let until = self.log.since_epoch(until);
         self.granted_as(Grant::new(token, ok, until))
     }
 
-    /// Somebody else holds the lock; nothing was taken.
+    /// Another owner holds the lock; nothing was taken.
     pub fn held(self) {
-        let at = self.history.since_epoch(Instant::now());
+        let at = self.log.since_epoch(Instant::now());
         self.end(Outcome::Held { at });
     }
 
     /// It was given up after waiting; nothing was taken.
     pub fn timed_out(self) {
-        let at = self.history.since_epoch(Instant::now());
+        let at = self.log.since_epoch(Instant::now());
         self.end(Outcome::TimedOut { at });
     }
 
-    /// Nobody can tell: the answer was lost, or the call dropped. The same as dropping this.
+    /// Unknown: the reply was lost, or the call dropped. The same as dropping this.
     pub fn unknown(self) {
         drop(self);
     }
 
     pub(crate) fn granted_as(self, grant: Grant) -> Hold {
-        let Self { history, index } = self;
-        history.change(index, |record| record.outcome = Outcome::Granted(grant));
-        Hold { history, index }
+        let Self { log, index } = self;
+        log.change(index, |record| record.outcome = Outcome::Granted(grant));
+        Hold { log, index }
     }
 
     fn end(self, outcome: Outcome) {
-        self.history.change(self.index, |record| record.outcome = outcome);
+        self.log.change(self.index, |record| record.outcome = outcome);
     }
 }
 
@@ -62,25 +62,25 @@ impl Attempt {
 #[derive(Debug)]
 #[must_use = "a dropped hold is recorded as ended"]
 pub struct Hold {
-    history: History,
+    log: Log,
     index: usize,
 }
 
 impl Hold {
     /// A renewal is about to be asked for.
     pub fn renewing(&mut self) -> Renewing<'_> {
-        let invoke = self.history.since_epoch(Instant::now());
+        let invoke = self.log.since_epoch(Instant::now());
         Renewing { hold: self, invoke }
     }
 
-    /// The holder has been told that the lock is lost.
+    /// The holder has learned that the lock is lost.
     pub fn lost(&mut self) {
-        self.lost_at(self.history.since_epoch(Instant::now()));
+        self.lost_at(self.log.since_epoch(Instant::now()));
     }
 
     /// The release is about to be asked for; from here on another may hold.
     pub fn releasing(self) -> Releasing {
-        let at = self.history.since_epoch(Instant::now());
+        let at = self.log.since_epoch(Instant::now());
         self.releasing_at(at)
     }
 
@@ -100,7 +100,7 @@ impl Hold {
     }
 
     fn change(&self, change: impl FnOnce(&mut Grant)) {
-        self.history.change(self.index, |record| {
+        self.log.change(self.index, |record| {
             if let Outcome::Granted(grant) = &mut record.outcome {
                 change(grant);
             }
@@ -110,7 +110,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let at = self.history.since_epoch(Instant::now());
+        let at = self.log.since_epoch(Instant::now());
         self.change(|grant| {
             if grant.release.is_none() {
                 grant.lost.get_or_insert(at);
@@ -119,7 +119,7 @@ impl Drop for Hold {
     }
 }
 
-/// A renewal under way. Dropped, it has failed or nobody can tell: the earlier deadline stands.
+/// A renewal under way. Dropped, it has failed or its outcome is unknown: the earlier deadline stands.
 #[derive(Debug)]
 pub struct Renewing<'a> {
     hold: &'a mut Hold,
@@ -130,8 +130,8 @@ impl Renewing<'_> {
     /// The store has agreed; the lease's local deadline is now `until`.
     pub fn renewed(self, until: Instant) {
         let Self { hold, invoke } = self;
-        let ok = hold.history.since_epoch(Instant::now());
-        let until = hold.history.since_epoch(until);
+        let ok = hold.log.since_epoch(Instant::now());
+        let until = hold.log.since_epoch(until);
         hold.renewed_as(Renewal { invoke, ok, until });
     }
 }
@@ -143,7 +143,7 @@ pub struct Releasing(Hold);
 impl Releasing {
     /// The store has confirmed it.
     pub fn released(self) {
-        let at = self.0.history.since_epoch(Instant::now());
+        let at = self.0.log.since_epoch(Instant::now());
         self.0.change(|grant| grant.released = Some(at));
     }
 }

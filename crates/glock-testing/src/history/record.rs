@@ -21,7 +21,7 @@ pub struct Record {
 pub enum Outcome {
     /// Not ended, or ended without an answer: the store may have granted it.
     Unknown,
-    /// Refused, as somebody else holds the lock.
+    /// Refused, as another owner holds the lock.
     Held {
         /// When the answer came.
         at: Duration,
@@ -48,7 +48,7 @@ pub struct Grant {
     pub overdue: Duration,
     /// Renewals that the store agreed to, in order.
     pub renewals: Vec<Renewal>,
-    /// When the holder ceased to believe in it without releasing it: told of its loss, dropped or killed.
+    /// When the holder ceased to believe in it without releasing it: it learned of its loss, was dropped or killed.
     pub lost: Option<Duration>,
     /// When its release began, or earlier.
     pub release: Option<Duration>,
@@ -102,7 +102,7 @@ impl Grant {
         for renewal in &self.renewals {
             let over = given_up(until);
             // An answer may come after the deadline that it moves: the store has kept the hold all the time. It may not
-            // bring back what its holder was told is lost.
+            // bring back what its holder knows to be lost.
             let revived = self
                 .lost
                 .filter(|lost| renewal.ok > *lost)

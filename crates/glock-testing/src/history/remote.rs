@@ -6,7 +6,7 @@
 //! - The child announces a try and waits for the parent's *go*. The parent stamps it before it answers, so it is not later
 //!   than the true beginning.
 //! - A **beginning** of a hold is stamped when the line about it arrives: not earlier than it was.
-//! - An **end** (release, loss, deadline) is told as the time since the child read *go*, and counted from when the parent
+//! - An **end** (release, loss, deadline) is sent as the time since the child read *go*, and counted from when the parent
 //!   wrote it: not later than it was.
 //!
 //! So must intervals shrink by the time that a line takes through the pipe, and may intervals grow. A violation that is
@@ -19,7 +19,7 @@
 //! # async fn example(history: History, mut child: Child) -> std::io::Result<()> {
 //! let mut remote = Remote::new(&history, "child 1");
 //! while let Some(line) = child.line().await? {
-//!     if remote.hear(&line)? == Answer::Go {
+//!     if remote.receive(&line)? == Answer::Go {
 //!         child.say(GO).await?;
 //!     }
 //! }
@@ -86,7 +86,7 @@ impl Remote {
     /// # Errors
     ///
     /// `InvalidData` when no [`Reporter`] can have written it at this point.
-    pub fn hear(&mut self, line: &str) -> io::Result<Answer> {
+    pub fn receive(&mut self, line: &str) -> io::Result<Answer> {
         let arrived = self.history.since_epoch(Instant::now());
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         if word == "acquiring" {
@@ -99,7 +99,7 @@ impl Remote {
         let numbers: Option<Vec<u64>> =
             rest.split_terminator(' ').map(|text| text.parse().ok()).collect();
         let state = std::mem::replace(&mut self.state, State::Idle);
-        let heard = match (state, numbers.as_deref()) {
+        let next = match (state, numbers.as_deref()) {
             (State::Trying(attempt), Some(numbers)) => self.tried(attempt, arrived, word, numbers),
             (State::Holding(hold), Some(numbers)) => self.held(hold, word, numbers),
             (State::Releasing(release), Some([])) if word == "released" => {
@@ -108,7 +108,7 @@ impl Remote {
             }
             (state, _) => Err(state),
         };
-        match heard {
+        match next {
             Ok(state) => {
                 self.state = state;
                 Ok(Answer::Nothing)
@@ -137,8 +137,8 @@ impl Remote {
             ("timed-out", []) => attempt.timed_out(),
             ("unknown", []) => attempt.unknown(),
             ("granted", &[token, ok, until]) => {
-                self.seen = self.told(ok);
-                let mut grant = Grant::new(token, arrived, self.told(until));
+                self.seen = self.at(ok);
+                let mut grant = Grant::new(token, arrived, self.at(until));
                 // The line's way is not the lock's fault: the child's own clock decides what came too late.
                 grant.overdue = Duration::from_nanos(ok.saturating_sub(until));
                 return Ok(State::Holding(attempt.granted_as(grant)));
@@ -151,12 +151,12 @@ impl Remote {
     fn held(&mut self, mut hold: Hold, word: &str, numbers: &[u64]) -> Result<State, State> {
         match (word, numbers) {
             ("renewed", &[invoke, ok, until]) => {
-                let (invoke, ok, until) = (self.told(invoke), self.told(ok), self.told(until));
+                let (invoke, ok, until) = (self.at(invoke), self.at(ok), self.at(until));
                 self.seen = ok;
                 hold.renewed_as(Renewal { invoke, ok, until });
             }
-            ("lost", &[at]) => hold.lost_at(self.told(at)),
-            ("releasing", &[at]) => return Ok(State::Releasing(hold.releasing_at(self.told(at)))),
+            ("lost", &[at]) => hold.lost_at(self.at(at)),
+            ("releasing", &[at]) => return Ok(State::Releasing(hold.releasing_at(self.at(at)))),
             _ => return Err(State::Holding(hold)),
         }
         Ok(State::Holding(hold))
@@ -169,8 +169,8 @@ impl Remote {
         }
     }
 
-    /// A moment that the child told, at the latest.
-    fn told(&self, since_go: u64) -> Duration {
+    /// A moment that the child sent, at the latest.
+    fn at(&self, since_go: u64) -> Duration {
         self.go + Duration::from_nanos(since_go)
     }
 }

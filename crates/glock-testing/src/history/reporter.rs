@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 
 use tokio::time::Instant;
 
-/// The child's side: one try at a time, told on `to` (its standard output), with *go* awaited on `from` (its standard
+/// The child's side: one try at a time, reported on `to` (its standard output), with *go* awaited on `from` (its standard
 /// input).
 ///
 /// Its methods block for as long as the parent takes to answer.
@@ -39,7 +39,7 @@ impl<R: BufRead, W: Write> Reporter<R, W> {
         Ok(())
     }
 
-    /// The try was refused, as somebody else holds the lock.
+    /// The try was refused, as another owner holds the lock.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl<R: BufRead, W: Write> Reporter<R, W> {
         self.tell(format_args!("timed-out"))
     }
 
-    /// Nobody can tell how the try ended.
+    /// How the try ended is unknown.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl<R: BufRead, W: Write> Reporter<R, W> {
         self.tell(format_args!("renewed {invoke} {ok} {until}"))
     }
 
-    /// The holder has been told that the lock is lost.
+    /// The holder has learned that the lock is lost.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl<R: BufRead, W: Write> Reporter<R, W> {
     }
 
     fn tell(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
-        // In one write, so that nobody else's output comes between.
+        // In one write, so that no other output comes between.
         self.to.write_all(format!("{line}\n").as_bytes())?;
         self.to.flush()
     }

@@ -10,17 +10,17 @@ use std::time::Duration;
 pub struct Summary {
     /// Tries that were granted.
     pub grants: u64,
-    /// Tries refused, as somebody else held the lock.
+    /// Tries refused, as another owner held the lock.
     pub held: u64,
     /// Tries given up after waiting.
     pub timed_out: u64,
-    /// Tries of which nobody knows.
+    /// Tries whose outcome is unknown.
     pub unknown: u64,
     /// Grants of each who tried; zero for one who never got any.
     pub shares: BTreeMap<String, u64>,
     /// The longest that a granted try took.
     pub longest_wait: Duration,
-    /// From the begin of a release to the next grant of the same lock to somebody else, shortest first.
+    /// From the begin of a release to the next grant of the same lock to another owner, shortest first.
     pub hand_overs: Vec<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! What a history shows that no lock may do, told to a person.
+//! What a history shows that no lock may do, in words for a person.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,12 +1,11 @@
 //! `Store`: the records that all clients of a `MemoryLock` share.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use glock_core::{FencingToken, Holder, LockError, LockId, OwnerToken, toolkit::Wakeups};
+use glock_core::{
+    FencingToken, Holder, LockError, LockId, OwnerToken,
+    toolkit::{Mutex, Wakeups},
+};
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]
@@ -46,7 +45,7 @@ impl Store {
         label: &str,
         ttl: Duration,
     ) -> Result<FencingToken, LockError> {
-        let mut records = self.records();
+        let mut records = self.records.lock();
         if let Some(hold) = records.live(key) {
             let holder = Some(Box::new(hold.holder()));
             return Err(LockError::Held { id: id.clone(), holder });
@@ -66,7 +65,7 @@ impl Store {
         owner: &OwnerToken,
         ttl: Duration,
     ) -> Result<(), LockError> {
-        let mut records = self.records();
+        let mut records = self.records.lock();
         if records.live(key).is_none_or(|hold| hold.owner != *owner) {
             return Err(LockError::NotHeld { id: id.clone() });
         }
@@ -83,7 +82,7 @@ impl Store {
         id: &LockId,
         owner: &OwnerToken,
     ) -> Result<(), LockError> {
-        let mut records = self.records();
+        let mut records = self.records.lock();
         if records.live(key).is_none_or(|hold| hold.owner != *owner) {
             return Err(LockError::NotHeld { id: id.clone() });
         }
@@ -94,20 +93,20 @@ impl Store {
     }
 
     pub(super) fn holder(&self, key: &str) -> Option<Holder> {
-        self.records().live(key).map(Hold::holder)
+        self.records.lock().live(key).map(Hold::holder)
     }
 
     pub(super) fn owner(&self, key: &str) -> Option<OwnerToken> {
-        self.records().live(key).map(|hold| hold.owner.clone())
+        self.records.lock().live(key).map(|hold| hold.owner.clone())
     }
 
     pub(super) fn evict(&self, key: &str) {
-        self.records().by_key.remove(key);
+        self.records.lock().by_key.remove(key);
         self.wakeups.wake(key);
     }
 
     pub(super) fn held(&self, prefix: &str) -> usize {
-        let records = self.records();
+        let records = self.records.lock();
         records
             .by_key
             .keys()
@@ -117,10 +116,6 @@ impl Store {
 
     pub(super) fn wakeups(&self) -> &Wakeups {
         &self.wakeups
-    }
-
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

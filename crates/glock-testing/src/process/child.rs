@@ -30,7 +30,7 @@ use tokio::time::sleep;
 
 const ROLE: &str = "GLOCK_TESTING_ROLE";
 
-/// Precedes what a child tells, as the test harness prints to the same place.
+/// Precedes what a child sends, as the test harness prints to the same place.
 const MARK: &str = "::glock-testing:: ";
 
 const POLL: Duration = Duration::from_millis(1);
@@ -42,11 +42,11 @@ pub fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// Tells the parent a line; it comes out of [`Child::line`].
+/// Sends the parent a line; it comes out of [`Child::line`].
 ///
 /// # Errors
 ///
-/// When nobody reads any more.
+/// When the parent reads no more.
 pub fn tell(line: &str) -> io::Result<()> {
     ToParent::new().write_all(format!("{line}\n").as_bytes())
 }
@@ -70,7 +70,7 @@ impl Write for ToParent {
             self.line.extend_from_slice(bytes);
             return Ok(bytes.len());
         };
-        // As one piece, so that nobody's output comes between. Not `print!`, which the harness catches.
+        // As one piece, so that no other output comes between. Not `print!`, which the harness catches.
         let line = [MARK.as_bytes(), &self.line, &bytes[..=end]].concat();
         self.line.clear();
         let mut out = io::stdout().lock();
@@ -114,7 +114,7 @@ impl Child {
         Ok(Self { process, stdin, lines: BufReader::new(stdout).lines() })
     }
 
-    /// The next line that the child tells; nothing when it tells no more. What the harness prints is passed over.
+    /// The next line that the child sends; nothing when it sends no more. What the harness prints is passed over.
     ///
     /// # Errors
     ///
@@ -126,8 +126,8 @@ impl Child {
     pub async fn line(&mut self) -> io::Result<Option<String>> {
         while let Some(line) = self.lines.next_line().await? {
             // The harness leaves its own line open.
-            if let Some((_, told)) = line.split_once(MARK) {
-                return Ok(Some(told.to_owned()));
+            if let Some((_, sent)) = line.split_once(MARK) {
+                return Ok(Some(sent.to_owned()));
             }
         }
         Ok(None)
@@ -223,7 +223,7 @@ impl Child {
 
     /// Sends a signal, and returns where the kernel tells the child's state.
     async fn signal(&self, name: &str) -> io::Result<String> {
-        // Once reaped, its id may be somebody else's.
+        // Once reaped, its id may be another process's.
         let id = self
             .id()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the child has ended"))?;
@@ -239,7 +239,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Should it fail, there is nobody to wait for.
+        // Should it fail, there is no process to wait for.
         let _ = self.process.start_kill();
         for _ in 0..POLLS_MAX {
             match self.process.try_wait() {

@@ -99,7 +99,7 @@ pub fn settles<T: PartialOrd + Debug>(
     }
 }
 
-/// Waits until `measure` has said the same for as long as `still`, and returns that: a baseline, taken after what a burst
+/// Waits until `measure` has returned the same for as long as `still`, and returns that: a baseline, taken after what a burst
 /// has begun is over.
 ///
 /// # Panics

@@ -1,8 +1,9 @@
 //! What the handle of a proxy and its connections share: the faults in force and the counters.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use glock_core::toolkit::Mutex;
 use tokio::sync::watch;
 
 use crate::proxy::counts::Counts;
@@ -13,7 +14,7 @@ use crate::proxy::requests::Framing;
 pub(crate) struct Faults {
     pub(crate) mode: Mode,
     pub(crate) delay: Duration,
-    pub(crate) door: Door,
+    pub(crate) new_connections: NewConnections,
     /// How often all connections have been cut: one that began under a lower number is to be reset.
     pub(crate) cuts: u64,
 }
@@ -29,10 +30,10 @@ pub(crate) enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum NewConnections {
     #[default]
-    Open,
-    Shut,
+    Accept,
+    Refuse,
 }
 
 /// Where the next request that any client sends is to be cut, once.
@@ -82,8 +83,7 @@ impl Control {
 
     /// Counters, in one consistent state. Never held across an await.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock, and plain numbers have no broken state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -23,10 +23,10 @@ pub struct Counts {
     pub late: u64,
     /// Turns that a client began. Requests sent without waiting for an answer are one turn.
     pub requests: u64,
-    /// Requests, however many are sent at once, as far as the proxy was told how they are told apart:
+    /// Requests, however many are sent at once, as far as the proxy knows how they are delimited:
     /// see [`Framing`](crate::proxy::Framing).
     pub asked: u64,
-    /// Turns that a client began while nobody waited for an answer: what is on its way together, on
+    /// Turns that a client began while no client waited for a reply: what is on its way together, on
     /// whatever connections, is one.
     pub in_a_row: u64,
     /// Times that the server began to speak: after a client, or unasked on a new connection.

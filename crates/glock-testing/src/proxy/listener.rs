@@ -10,12 +10,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::proxy::control::{Control, Door, Open};
+use crate::proxy::control::{Control, NewConnections, Open};
 use crate::proxy::relay::{End, relay};
 
 /// How long a client may take to say all of a request that is to be late.
 const REST_OF_A_REQUEST: Duration = Duration::from_millis(10);
-/// For how long a server is heard out, and how long it may take to begin.
+/// How long the proxy reads a server's reply to its end, and how long that may take to begin.
 const ANSWER_TO_NOBODY: Duration = Duration::from_millis(500);
 const ANSWER_BEGINS: Duration = Duration::from_secs(3);
 /// Out of descriptors, say: trying again at once would spin.
@@ -42,7 +42,7 @@ fn admit(
     control: &Arc<Control>,
 ) {
     let faults = control.faults();
-    if faults.door == Door::Shut {
+    if faults.new_connections == NewConnections::Refuse {
         reset(client);
         return;
     }
@@ -66,13 +66,13 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control
             reset(client);
             reset(server);
         }
-        End::Late { mut said, after } => {
-            read_until(&mut client, Instant::now() + REST_OF_A_REQUEST, &mut said).await;
+        End::Late { mut sent, after } => {
+            read_until(&mut client, Instant::now() + REST_OF_A_REQUEST, &mut sent).await;
             control.state().counts.resets += 1;
             reset(client);
             drop(open);
             sleep(after).await;
-            if deliver(&said, &mut server).await.is_ok() {
+            if deliver(&sent, &mut server).await.is_ok() {
                 control.state().counts.late += 1;
             }
             reset(server);
@@ -81,18 +81,18 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control
 }
 
 /// Reads whatever comes by then.
-async fn read_until(stream: &mut TcpStream, until: Instant, said: &mut Vec<u8>) {
-    let read = async { while stream.read_buf(said).await.is_ok_and(|count| count > 0) {} };
+async fn read_until(stream: &mut TcpStream, until: Instant, sent: &mut Vec<u8>) {
+    let read = async { while stream.read_buf(sent).await.is_ok_and(|count| count > 0) {} };
     let _ = timeout_at(until, read).await;
 }
 
-/// Says it to the server, and hears it out: it may drop what it has read from whoever is gone.
-async fn deliver(said: &[u8], server: &mut TcpStream) -> io::Result<()> {
-    server.write_all(said).await?;
-    let mut heard = Vec::new();
-    let _ = timeout(ANSWER_BEGINS, server.read_buf(&mut heard)).await;
-    read_until(server, Instant::now() + ANSWER_TO_NOBODY, &mut heard).await;
-    if heard.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+/// Sends it to the server, and reads the reply to its end: a server may drop requests of a client that is gone.
+async fn deliver(sent: &[u8], server: &mut TcpStream) -> io::Result<()> {
+    server.write_all(sent).await?;
+    let mut reply = Vec::new();
+    let _ = timeout(ANSWER_BEGINS, server.read_buf(&mut reply)).await;
+    read_until(server, Instant::now() + ANSWER_TO_NOBODY, &mut reply).await;
+    if reply.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// Closes with RST instead of FIN, as a lost host or a firewall does.

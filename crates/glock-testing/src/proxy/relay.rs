@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::proxy::control::{Control, Cut, Faults, Mode};
-use crate::proxy::lane::Lane;
+use crate::proxy::direction::Direction;
 use crate::proxy::requests::Requests;
 use crate::proxy::turns::{Side, Turns};
 
@@ -19,12 +19,12 @@ const BURST_MAX: usize = 64 << 10;
 /// How a connection ended, and so how its sockets are closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Both ends have said all; both know.
+    /// Both ends have sent all; both know.
     Closed,
     /// By a fault, or by a reset of one end that the other end is to see too.
     Reset,
     /// By a fault that lets the client's last words arrive, so much later.
-    Late { said: Vec<u8>, after: Duration },
+    Late { sent: Vec<u8>, after: Duration },
 }
 
 /// Moves bytes between `client` and `server` until one of them or a fault ends it.
@@ -39,9 +39,9 @@ pub(crate) async fn relay(
         control,
         faults,
         born,
-        up: Lane::default(),
-        down: Lane::default(),
-        speaker: Speaker::Nobody,
+        up: Direction::default(),
+        down: Direction::default(),
+        speaker: Speaker::None,
         turns: Turns::default(),
         requests: Requests::new(framing),
         answers: Requests::answers(framing),
@@ -57,13 +57,13 @@ struct Relay {
     control: Arc<Control>,
     faults: watch::Receiver<Faults>,
     born: u64,
-    up: Lane,
-    down: Lane,
+    up: Direction,
+    down: Direction,
     speaker: Speaker,
     /// The same, for the counters.
     turns: Turns,
     requests: Requests,
-    /// The server's words, as far as they are told apart.
+    /// The server's messages, as far as they are delimited.
     answers: Requests,
     /// Whether the client waits for an answer.
     asks: bool,
@@ -75,12 +75,12 @@ struct Relay {
 /// Who spoke last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speaker {
-    Nobody,
+    None,
     Client,
     Server,
 }
 
-/// What to do when a lane has written all it has; anything but going on means that nothing more is read.
+/// What to do when a direction has written all it has; anything but going on means that nothing more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
     GoOn,
@@ -108,7 +108,7 @@ impl Relay {
     async fn run(mut self, client: &mut TcpStream, server: &mut TcpStream) -> io::Result<End> {
         let (mut client_reads, mut client_writes) = client.split();
         let (mut server_reads, mut server_writes) = server.split();
-        let (mut said_up, mut said_down) = (vec![0; BURST_MAX], vec![0; BURST_MAX]);
+        let (mut from_client, mut from_server) = (vec![0; BURST_MAX], vec![0; BURST_MAX]);
         loop {
             let faults = *self.faults.borrow_and_update();
             self.lose(faults.mode);
@@ -143,15 +143,15 @@ impl Relay {
                 wrote = client_writes.write(self.down.head()), if due_down.is_some_and(|due| due <= now) => {
                     self.down.wrote(wrote?);
                 }
-                read = client_reads.read(&mut said_up), if reads && self.up.may_read() => {
-                    match self.client_said(&said_up[..read?]) {
+                read = client_reads.read(&mut from_client), if reads && self.up.may_read() => {
+                    match self.client_sent(&from_client[..read?]) {
                         Next::Continue => {}
                         Next::Reset => return Ok(End::Reset),
-                        Next::Late(after) => return Ok(End::Late { said: self.up.rest(), after }),
+                        Next::Late(after) => return Ok(End::Late { sent: self.up.rest(), after }),
                     }
                 }
-                read = server_reads.read(&mut said_down), if reads && self.down.may_read() => {
-                    if self.server_said(&said_down[..read?]) == Next::Reset { return Ok(End::Reset) }
+                read = server_reads.read(&mut from_server), if reads && self.down.may_read() => {
+                    if self.server_sent(&from_server[..read?]) == Next::Reset { return Ok(End::Reset) }
                 }
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
@@ -181,21 +181,21 @@ impl Relay {
         over.then_some(if gap { End::Reset } else { End::Closed })
     }
 
-    fn client_said(&mut self, said: &[u8]) -> Next {
-        if said.is_empty() {
+    fn client_sent(&mut self, sent: &[u8]) -> Next {
+        if sent.is_empty() {
             self.up.end();
             return Next::Continue;
         }
         let mut state = self.control.state();
-        state.counts.bytes_up += said.len() as u64;
-        let heard = self.requests.hear(said);
-        if heard.pings {
-            self.up.push(said);
+        state.counts.bytes_up += sent.len() as u64;
+        let received = self.requests.receive(sent);
+        if received.pings {
+            self.up.push(sent);
             return Next::Continue;
         }
-        let said_so = self.turns.said(Side::Client, said);
-        state.counts.asked += heard.asked.unwrap_or(said_so.asked);
-        if said_so.turn {
+        let counted = self.turns.sent(Side::Client, sent);
+        state.counts.asked += received.asked.unwrap_or(counted.asked);
+        if counted.turn {
             state.counts.requests += 1;
             if !std::mem::replace(&mut self.asks, true) {
                 state.counts.in_a_row += u64::from(state.asking == 0);
@@ -216,38 +216,38 @@ impl Relay {
         match &mut self.cut {
             Some(Cut::BeforeRequest | Cut::InsideRequest(0)) => return Next::Reset,
             Some(Cut::LateRequest(after)) => {
-                self.up.push(said);
+                self.up.push(sent);
                 return Next::Late(*after);
             }
             Some(Cut::InsideRequest(left)) => {
-                let count = said.len().min(*left);
+                let count = sent.len().min(*left);
                 *left -= count;
-                self.up.push(&said[..count]);
+                self.up.push(&sent[..count]);
                 if *left == 0 {
                     self.drained = Drained::ResetAfterUp;
                 }
             }
-            Some(Cut::AfterRequest | Cut::InsideReply(_)) | None => self.up.push(said),
+            Some(Cut::AfterRequest | Cut::InsideReply(_)) | None => self.up.push(sent),
         }
         Next::Continue
     }
 
-    fn server_said(&mut self, said: &[u8]) -> Next {
-        if said.is_empty() {
+    fn server_sent(&mut self, sent: &[u8]) -> Next {
+        if sent.is_empty() {
             self.down.end();
             return Next::Continue;
         }
         let mut state = self.control.state();
-        state.counts.bytes_down += said.len() as u64;
-        if self.answers.hear(said).pings {
-            self.down.push(said);
+        state.counts.bytes_down += sent.len() as u64;
+        if self.answers.receive(sent).pings {
+            self.down.push(sent);
             return Next::Continue;
         }
-        let said_so = self.turns.said(Side::Server, said);
-        if said_so.turn {
+        let counted = self.turns.sent(Side::Server, sent);
+        if counted.turn {
             state.counts.replies += 1;
         }
-        if said_so.answer {
+        if counted.answer {
             state.counts.round_trips += 1;
         }
         if std::mem::take(&mut self.asks) {
@@ -268,14 +268,14 @@ impl Relay {
                 return Next::Reset;
             }
             Some(Cut::InsideReply(left)) => {
-                let count = said.len().min(*left);
+                let count = sent.len().min(*left);
                 *left -= count;
-                self.down.push(&said[..count]);
+                self.down.push(&sent[..count]);
                 if *left == 0 {
                     self.drained = Drained::ResetAfterDown;
                 }
             }
-            None => self.down.push(said),
+            None => self.down.push(sent),
         }
         Next::Continue
     }

@@ -1,6 +1,6 @@
-//! How many requests are in what a client says, where the proxy is told how they are told apart.
+//! How many requests are in what a client sends, where the proxy knows how they are delimited.
 
-/// How a client's requests are told apart, for [`Counts::asked`](crate::proxy::Counts::asked).
+/// How a client's requests are delimited, for [`Counts::asked`](crate::proxy::Counts::asked).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// By the server's answers, so that what is sent together is one; on HTTP/2, by its streams.
@@ -13,7 +13,7 @@ pub enum Framing {
     /// PostgreSQL's messages: a request ends by a `Sync`, or is a simple `Query`.
     Postgres,
     /// Four bytes of length and so many more are a request, as in ZooKeeper's protocol. There a ping,
-    /// which is numbered -2, is no request and nobody's turn; neither is its answer.
+    /// which is numbered -2, is no request and no turn; neither is its reply.
     Lengths,
 }
 
@@ -39,13 +39,13 @@ enum Kind {
     Request,
     /// Of a request, or of what comes before the first.
     Part,
-    /// It says no more than that somebody is there.
+    /// It says no more than that its sender is there.
     Ping,
 }
 
 /// What some bytes were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     /// How many requests end in them; nothing where that is not known.
     pub(crate) asked: Option<u64>,
     /// Nothing but pings.
@@ -57,19 +57,19 @@ impl Requests {
         Self { framing, rest: Vec::new(), greeted: false }
     }
 
-    /// For what the server says: told apart where pings are to be known by it.
+    /// For what the server sends: delimited where pings are to be known by it.
     pub(crate) fn answers(framing: Framing) -> Self {
         Self::new(if framing == Framing::Lengths { framing } else { Framing::Turns })
     }
 
-    pub(crate) fn hear(&mut self, said: &[u8]) -> Heard {
+    pub(crate) fn receive(&mut self, sent: &[u8]) -> Received {
         if self.framing == Framing::Turns {
-            return Heard::default();
+            return Received::default();
         }
         let mut bytes = std::mem::take(&mut self.rest);
-        bytes.extend_from_slice(said);
+        bytes.extend_from_slice(sent);
         let (mut at, mut asked) = (0, 0);
-        let mut pings = bytes.len() == said.len();
+        let mut pings = bytes.len() == sent.len();
         while let Some(message) = self.message(&bytes[at..]) {
             at += message.length;
             asked += u64::from(message.kind == Kind::Request);
@@ -77,7 +77,7 @@ impl Requests {
         }
         bytes.drain(..at);
         self.rest = bytes;
-        Heard { asked: Some(asked), pings: pings && self.rest.is_empty() }
+        Received { asked: Some(asked), pings: pings && self.rest.is_empty() }
     }
 
     /// The message that the bytes begin with, if they have all of it.
@@ -152,7 +152,7 @@ mod tests {
     fn counted(framing: Framing, bytes: &[u8]) -> u64 {
         let in_pieces_of = |size| {
             let mut requests = Requests::new(framing);
-            bytes.chunks(size).filter_map(|said| requests.hear(said).asked).sum::<u64>()
+            bytes.chunks(size).filter_map(|sent| requests.receive(sent).asked).sum::<u64>()
         };
         let whole = in_pieces_of(bytes.len());
         assert!((1..bytes.len()).all(|size| in_pieces_of(size) == whole), "{framing:?}");
@@ -172,12 +172,12 @@ mod tests {
         const PING: &[u8] = b"\0\0\0\x08\xff\xff\xff\xfe\0\0\0\x0b";
         const OTHER: &[u8] = b"\0\0\0\x08\0\0\0\x07\0\0\0\x0b";
         assert_eq!(counted(Framing::Lengths, &[PING, OTHER, PING, PING, OTHER].concat()), 2);
-        let pings = |said: &[u8]| Requests::new(Framing::Lengths).hear(said).pings;
+        let pings = |sent: &[u8]| Requests::new(Framing::Lengths).receive(sent).pings;
         assert!(pings(PING) && pings(&[PING, PING].concat()));
         assert!(!pings(OTHER) && !pings(&[PING, OTHER].concat()) && !pings(&PING[..9]));
         let mut requests = Requests::new(Framing::Lengths);
-        requests.hear(&OTHER[..5]);
-        assert!(!requests.hear(&[&OTHER[5..], PING].concat()).pings);
+        requests.receive(&OTHER[..5]);
+        assert!(!requests.receive(&[&OTHER[5..], PING].concat()).pings);
     }
 
     #[test]
@@ -198,6 +198,6 @@ mod tests {
                 b"\xff\xff\xff\xff*\n*-1\n$x\n\0\0\0\0\0\0\0\0\n*999999999999999999\n",
             );
         }
-        assert_eq!(Requests::new(Framing::Turns).hear(b"x"), Heard::default());
+        assert_eq!(Requests::new(Framing::Turns).receive(b"x"), Received::default());
     }
 }

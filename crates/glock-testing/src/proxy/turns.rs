@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 /// The turns of one connection.
 ///
-/// On HTTP/2, told by its first bytes, a client speaks when it opens a stream, or sends data on one
-/// that the server has spoken on; pings, windows, settings and resets are nobody's turn. So requests
+/// On HTTP/2, known by its first bytes, a client speaks when it opens a stream, or sends data on one
+/// that the server has spoken on; pings, windows, settings and resets are no turn. So requests
 /// that are sent together are one turn, whichever of their frames arrives first.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
@@ -27,7 +27,7 @@ pub(crate) enum Side {
 
 /// What bytes were to the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct Counted {
     /// A turn of the side that sent them began.
     pub(crate) turn: bool,
     /// The turn answers one of the other side.
@@ -42,20 +42,20 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
 impl Turns {
-    /// Counts what `side` has said.
-    pub(crate) fn said(&mut self, side: Side, said: &[u8]) -> Said {
-        let mut bytes = said;
+    /// Counts what `side` has sent.
+    pub(crate) fn sent(&mut self, side: Side, sent: &[u8]) -> Counted {
+        let mut bytes = sent;
         if side == Side::Client && self.http2.is_none() {
-            let http2 = said.starts_with(PREFACE);
+            let http2 = sent.starts_with(PREFACE);
             self.http2 = Some(http2);
             if http2 {
-                bytes = &said[PREFACE.len()..];
+                bytes = &sent[PREFACE.len()..];
             }
         }
         if self.http2 != Some(true) {
             return self.speaks(side);
         }
-        let mut result = Said::default();
+        let mut result = Counted::default();
         let frames = match side {
             Side::Client => self.client.read(bytes),
             Side::Server => self.server.read(bytes),
@@ -71,20 +71,20 @@ impl Turns {
                 _ => false,
             };
             if speaks {
-                let said = self.speaks(side);
-                result.turn |= said.turn;
-                result.answer |= said.answer;
+                let sent = self.speaks(side);
+                result.turn |= sent.turn;
+                result.answer |= sent.answer;
                 result.asked += u64::from(side == Side::Client);
             }
         }
         result
     }
 
-    fn speaks(&mut self, side: Side) -> Said {
+    fn speaks(&mut self, side: Side) -> Counted {
         let before = self.speaker.replace(side);
         let turn = before != Some(side);
         let asked = u64::from(turn && side == Side::Client);
-        Said { turn, answer: turn && before.is_some(), asked }
+        Counted { turn, answer: turn && before.is_some(), asked }
     }
 }
 
@@ -143,43 +143,43 @@ mod tests {
 
     fn http2() -> Turns {
         let mut turns = Turns::default();
-        assert_eq!(turns.said(Side::Client, PREFACE), Said::default());
+        assert_eq!(turns.sent(Side::Client, PREFACE), Counted::default());
         turns
     }
 
     #[test]
     fn each_byte_of_other_protocols_counts() {
         let mut turns = Turns::default();
-        let said = Said { turn: true, answer: false, asked: 1 };
-        assert_eq!(turns.said(Side::Client, b"PING"), said);
-        assert_eq!(turns.said(Side::Client, b"\r\n"), Said::default());
-        let said = Said { turn: true, answer: true, asked: 0 };
-        assert_eq!(turns.said(Side::Server, b"+PONG"), said);
-        assert_eq!(turns.said(Side::Client, b"x"), Said { asked: 1, ..said });
+        let sent = Counted { turn: true, answer: false, asked: 1 };
+        assert_eq!(turns.sent(Side::Client, b"PING"), sent);
+        assert_eq!(turns.sent(Side::Client, b"\r\n"), Counted::default());
+        let sent = Counted { turn: true, answer: true, asked: 0 };
+        assert_eq!(turns.sent(Side::Server, b"+PONG"), sent);
+        assert_eq!(turns.sent(Side::Client, b"x"), Counted { asked: 1, ..sent });
     }
 
     #[test]
     fn housekeeping_is_nobody_s_turn() {
         let mut turns = http2();
-        assert!(turns.said(Side::Client, &frame(HEADERS, 1, 5)).turn);
-        assert_eq!(turns.said(Side::Server, &frame(PING, 0, 8)), Said::default());
-        assert_eq!(turns.said(Side::Client, &frame(PING, 0, 8)), Said::default());
-        let said = Said { turn: true, answer: true, asked: 0 };
-        assert_eq!(turns.said(Side::Server, &frame(DATA, 1, 3)), said);
-        assert_eq!(turns.said(Side::Client, &frame(DATA, 1, 0)), Said::default());
-        let said = Said { asked: 1, ..said };
-        assert_eq!(turns.said(Side::Client, &frame(DATA, 1, 1)), said);
+        assert!(turns.sent(Side::Client, &frame(HEADERS, 1, 5)).turn);
+        assert_eq!(turns.sent(Side::Server, &frame(PING, 0, 8)), Counted::default());
+        assert_eq!(turns.sent(Side::Client, &frame(PING, 0, 8)), Counted::default());
+        let sent = Counted { turn: true, answer: true, asked: 0 };
+        assert_eq!(turns.sent(Side::Server, &frame(DATA, 1, 3)), sent);
+        assert_eq!(turns.sent(Side::Client, &frame(DATA, 1, 0)), Counted::default());
+        let sent = Counted { asked: 1, ..sent };
+        assert_eq!(turns.sent(Side::Client, &frame(DATA, 1, 1)), sent);
     }
 
     #[test]
     fn requests_that_are_sent_together_are_one_turn() {
         let mut turns = http2();
         let both = [frame(HEADERS, 1, 5), frame(HEADERS, 3, 5)].concat();
-        let said = Said { turn: true, answer: false, asked: 2 };
-        assert_eq!(turns.said(Side::Client, &both), said);
-        assert!(turns.said(Side::Server, &frame(HEADERS, 1, 5)).answer);
-        assert_eq!(turns.said(Side::Client, &frame(DATA, 3, 9)), Said::default());
-        assert_eq!(turns.said(Side::Server, &frame(HEADERS, 3, 5)), Said::default());
+        let sent = Counted { turn: true, answer: false, asked: 2 };
+        assert_eq!(turns.sent(Side::Client, &both), sent);
+        assert!(turns.sent(Side::Server, &frame(HEADERS, 1, 5)).answer);
+        assert_eq!(turns.sent(Side::Client, &frame(DATA, 3, 9)), Counted::default());
+        assert_eq!(turns.sent(Side::Server, &frame(HEADERS, 3, 5)), Counted::default());
     }
 
     #[test]

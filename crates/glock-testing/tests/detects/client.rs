@@ -2,32 +2,35 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
 use glock_core::{
     Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
-    toolkit::WaitQueue,
+    toolkit::{Mutex, WaitQueue},
 };
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    ears::Ears,
     flaw::Flaw,
     keys::{hex, key, prefix, unhex},
     leftover::Left,
-    wire::{BACKEND, Door, Failure, Reply, Wire},
+    subscriber::Subscriber,
+    transport::{BACKEND, Endpoint, Failure, Reply, Transport},
 };
+
+/// How often a flawed release ends whatever hold there is.
+const FORCED: u32 = 10;
 
 /// What the clones of a lock share.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub config: LockConfig,
-    pub wire: Wire,
+    pub transport: Transport,
     /// Only the flawed ask on two connections.
-    beside: Wire,
-    pub ears: Ears,
+    beside: Transport,
+    pub subscriber: Subscriber,
     pub queue: WaitQueue,
     pub flaw: Flaw,
     pub left: Left,
@@ -36,13 +39,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(door: Door, config: LockConfig) -> Self {
-        let flaw = door.flaw;
-        let ears = Ears::new(door.clone(), prefix(flaw, &config.namespace));
-        let (wire, beside) = (Wire::new(door.clone()), Wire::new(door));
+    pub(crate) fn new(endpoint: Endpoint, config: LockConfig) -> Self {
+        let flaw = endpoint.flaw;
+        let subscriber = Subscriber::new(endpoint.clone(), prefix(flaw, &config.namespace));
+        let (transport, beside) = (Transport::new(endpoint.clone()), Transport::new(endpoint));
         let queue = WaitQueue::new();
         let (left, granted) = (Left::default(), Mutex::default());
-        Self { config, wire, beside, ears, queue, flaw, left, granted }
+        Self { config, transport, beside, subscriber, queue, flaw, left, granted }
     }
 
     pub(crate) fn key(&self, id: &LockId) -> String {
@@ -65,27 +68,27 @@ impl Client {
         let (mut owner, mut request) = (owner.clone(), self.acquire_request(&id, &owner, ttl));
         let mut reply = match self.flaw {
             Flaw::SameTokenOnRetry | Flaw::CutIsUnavailable => {
-                self.wire.ask(&request).await.map(|reply| reply.text)
+                self.transport.ask(&request).await.map(|reply| reply.text)
             }
-            Flaw::LooksInOneBreath => {
+            Flaw::LooksPipelined => {
                 let both = format!("LOOK {}\n{request}", self.key(&id));
-                self.wire.ask_once(&both).await
+                self.transport.ask_once(&both).await
             }
             Flaw::LooksBesideAcquiring => {
                 let look = format!("LOOK {}", self.key(&id));
-                tokio::join!(self.wire.ask_once(&request), self.beside.ask_once(&look)).0
+                tokio::join!(self.transport.ask_once(&request), self.beside.ask_once(&look)).0
             }
-            _ => self.wire.ask_once(&request).await,
+            _ => self.transport.ask_once(&request).await,
         };
         if reply.is_err() && self.flaw == Flaw::NewTokenOnRetry {
             owner = OwnerToken::random()?;
             request = self.acquire_request(&id, &owner, ttl);
-            reply = self.wire.ask_once(&request).await;
+            reply = self.transport.ask_once(&request).await;
         }
         if reply.is_err() && self.flaw == Flaw::RetriesInBackground {
             tokio::spawn(async move {
                 sleep(Duration::from_millis(100)).await;
-                let _ = self.wire.ask(&request).await;
+                let _ = self.transport.ask(&request).await;
             });
             return Err(LockError::backend(BACKEND, Action::Acquire, Fault::Unavailable, "cut"));
         }
@@ -137,14 +140,14 @@ impl Client {
         }
         let request = format!("RENEW {} {} {}", self.key(&id), owner.reveal(), self.millis(ttl));
         if self.flaw == Flaw::RenewsBlindly {
-            tokio::spawn(async move { self.wire.ask(&request).await.map(drop) });
+            tokio::spawn(async move { self.transport.ask(&request).await.map(drop) });
             return Ok(());
         }
         if self.flaw == Flaw::CutRenewalIsNotHeld {
-            let reply = self.wire.ask_once(&request).await;
+            let reply = self.transport.ask_once(&request).await;
             return done(&reply.unwrap_or_default(), id, Action::Renew);
         }
-        let reply = self.wire.ask(&request).await;
+        let reply = self.transport.ask(&request).await;
         done(&reply.map_err(|failure| failure.during(Action::Renew))?.text, id, Action::Renew)
     }
 
@@ -163,12 +166,12 @@ impl Client {
             Flaw::CutReleaseIsOk | Flaw::CutReleaseIsForced => {
                 self.release_roughly(&id, &request).await
             }
-            _ => self.wire.ask(&request).await,
+            _ => self.transport.ask(&request).await,
         };
         let Reply { text, again } = reply.map_err(|failure| failure.during(Action::Release))?;
         self.granted().remove(owner.reveal());
         if text == "LOST" && again && self.flaw != Flaw::CutReleaseIsNotHeld {
-            // Ended by the request that was not answered, or over before: nobody can tell.
+            // Ended by the request that was not answered, or over before: which, is unknown.
             let why = "no answer came, and then there was nothing to release";
             return Err(LockError::backend(BACKEND, Action::Release, Fault::Unknown, why));
         }
@@ -177,10 +180,14 @@ impl Client {
 
     /// Takes a cut for a release, or makes it one.
     async fn release_roughly(&self, id: &LockId, request: &str) -> Result<Reply, Failure> {
-        match self.wire.ask_once(request).await {
+        match self.transport.ask_once(request).await {
             Err(_) if self.flaw == Flaw::CutReleaseIsForced => {
-                sleep(Duration::from_millis(5)).await;
-                self.wire.ask(&format!("EVICT {}", self.key(id))).await
+                // More than once, so that another owner's hold is surely met.
+                for _ in 0..FORCED {
+                    sleep(Duration::from_millis(3)).await;
+                    self.transport.ask(&format!("EVICT {}", self.key(id))).await?;
+                }
+                Ok(Reply { text: "OK".into(), again: false })
             }
             reply => Ok(Reply { text: reply.unwrap_or_else(|_| "OK".into()), again: false }),
         }
@@ -192,7 +199,7 @@ impl Client {
         id: &LockId,
         action: Action,
     ) -> Result<Option<Holder>, LockError> {
-        let reply = self.wire.ask(&format!("LOOK {}", self.key(id))).await;
+        let reply = self.transport.ask(&format!("LOOK {}", self.key(id))).await;
         let reply = reply.map_err(|failure| failure.during(action))?.text;
         if reply == "FREE" {
             return Ok(None);
@@ -223,7 +230,7 @@ impl Client {
     }
 
     pub(crate) fn granted(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.granted.lock()
     }
 }
 

@@ -49,17 +49,17 @@ fn start<C>(
 where
     C: Future<Output = ()>,
 {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let thread = thread::Builder::new().name(format!("{BROKEN}{flaw:?}"));
     let run = move || {
         plant(flaw);
         let run = panic::AssertUnwindSafe(|| glock_testing::run(name, case));
         let failed = panic::catch_unwind(run).err().map(|payload| message(&*payload));
-        // Nobody listens any more to a case that took too long.
-        let _ = tell.send(failed);
+        // The receiver is gone if the case took too long.
+        let _ = sender.send(failed);
     };
     thread.spawn(run).expect("a thread");
-    told
+    receiver
 }
 
 /// What is wrong, if the case did not fail as it should.

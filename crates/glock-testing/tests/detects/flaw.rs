@@ -1,5 +1,9 @@
 //! `Flaw`: the bugs that can be planted into the toy store and its lock.
 
+/// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
+/// reason and no other. A `|` stands between words where it is a matter of time which come first.
+pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
+
 /// Writes the enum and the list of its variants.
 macro_rules! flaws {
     ($($(#[doc = $doc:literal])+ $flaw:ident,)+) => {
@@ -20,7 +24,7 @@ macro_rules! flaws {
 
 flaws! {
     // Exclusion: the store.
-    /// Whoever has the holder's label is granted the lock again.
+    /// A client with the holder's label is granted the lock again.
     GrantsToTheSameHolder,
     /// A release answers that it was done, and keeps the record.
     ReleaseKeepsRecord,
@@ -34,7 +38,7 @@ flaws! {
     NeverExpires,
     /// A lease runs out after half its TTL.
     ExpiresEarly,
-    /// A lease runs out after four TTLs.
+    /// A lease runs out after twenty TTLs.
     ExpiresLate,
 
     // Ownership: the store, and a client that knows better than the store.
@@ -50,7 +54,7 @@ flaws! {
     OwnerCaseFolded,
     /// A renewal brings a lease back that ran out.
     RenewRevives,
-    /// A renewal takes the lock if nobody has it.
+    /// A renewal takes the lock if it is free.
     RenewRecreates,
     /// A release ends a lease that ran out, as if it still held.
     ReleaseAlwaysOk,
@@ -96,11 +100,11 @@ flaws! {
     TokenChangesOnRenewal,
 
     // Waiting.
-    /// The store tells nobody of a release.
+    /// The store notifies no client of a release.
     NoWakeUps,
-    /// The store tells of a release before it is one.
+    /// The store notifies of a release before it is one.
     WakesTooEarly,
-    /// The store tells one client of a release, always the same.
+    /// The store notifies one client of a release, always the same.
     WakesOneClient,
     /// A sleeper does not look at the lock.
     SleepsWithoutLooking,
@@ -114,13 +118,13 @@ flaws! {
     WaitIgnoresMax,
     /// All waiters of a client ask at once.
     NoQueue,
-    /// A waiter that is dropped stays in line.
-    WaiterStaysInLine,
-    /// The order of one client's waiters is sold as the order of all.
+    /// A waiter that is dropped stays in the queue.
+    WaiterStaysQueued,
+    /// The order of one client's waiters is claimed to be the order of all.
     ClaimsStoreOrder,
 
     // Cancellation and unknown outcomes: the client.
-    /// Whatever becomes of an acquire, nobody undoes it.
+    /// Whatever becomes of an acquire, it is not undone.
     AcquireNotUndone,
     /// A release whose caller goes away stops where it is.
     ReleaseStopsHalfWay,
@@ -198,7 +202,7 @@ flaws! {
     TtlCutOff,
 
     // What is shown.
-    /// Nobody is shown to hold a lock.
+    /// No holder is shown.
     HolderNotShown,
     /// The holder's label loses what is not ASCII.
     LabelInAscii,
@@ -225,16 +229,16 @@ flaws! {
     /// An acquire looks at the same time, on another connection.
     LooksBesideAcquiring,
     /// An acquire and a look are sent at once, on one connection.
-    LooksInOneBreath,
+    LooksPipelined,
     /// A sleeper looks again five times a second.
     Polls,
     /// Every sleeper has a connection.
     ConnectionPerWaiter,
     /// The wake-up connection outlives its client.
     ConnectionOutlivesClient,
-    /// Nobody listening is an unknown outcome.
+    /// A closed port is an unknown outcome.
     ClosedPortIsUnknown,
-    /// Somebody may listen soon, so why give up.
+    /// A closed port is tried again without end.
     ConnectsForEver,
     /// A wrong password may be right later.
     WrongPasswordIsUnavailable,

@@ -1,10 +1,10 @@
 //! `Leftover`: what only the flawed leave behind when a wait is dropped.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize, atomic::Ordering::Relaxed};
+use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
-use glock_core::{Action, LockError};
+use glock_core::{Action, LockError, toolkit::Mutex};
 
-use crate::{client::Client, ears::listen, flaw::Flaw, keys::prefix, wire::Connection};
+use crate::{client::Client, flaw::Flaw, keys::prefix, subscriber::listen, transport::Connection};
 
 /// Seldom enough to be missed by who allows for a few.
 const EVERY: usize = 20;
@@ -33,8 +33,8 @@ impl Leftover {
         let mut connection = None;
         if client.flaw == Flaw::DropLeavesConnection {
             let prefix = prefix(client.flaw, &client.config.namespace);
-            let heard = listen(&client.wire.door, &prefix).await;
-            connection = Some(heard.map_err(|failure| failure.during(Action::Wait))?);
+            let listening = listen(&client.transport.endpoint, &prefix).await;
+            connection = Some(listening.map_err(|failure| failure.during(Action::Wait))?);
         }
         Ok(Some(Self { client: Arc::clone(client), connection, over: false }))
     }
@@ -50,8 +50,7 @@ impl Drop for Leftover {
         match self.connection.take() {
             _ if self.over => {}
             Some(connection) => {
-                let connections = self.client.left.connections.lock();
-                connections.unwrap_or_else(PoisonError::into_inner).push(connection);
+                self.client.left.connections.lock().push(connection);
             }
             None => drop(tokio::spawn(std::future::pending::<()>())),
         }

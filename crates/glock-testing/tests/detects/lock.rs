@@ -1,34 +1,34 @@
-//! `ToyLock`: a lock on the toy store that keeps the contract, unless it is told not to.
+//! `ToyLock`: a lock on the toy store that keeps the contract, unless a flaw is planted in it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId,
     OwnerToken, Retry, Waiting, async_trait,
-    toolkit::{BoxFuture, Call, FnAttempt, LockHooks, WaitQueue},
+    toolkit::{Attempt, BoxFuture, Call, LockHooks, WaitQueue},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     client::Client,
-    ears::listen,
     flaw::Flaw,
     keys::prefix,
     leftover::Leftover,
-    wire::{BACKEND, Door},
+    subscriber::listen,
+    transport::{BACKEND, Endpoint},
 };
 
-/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some four
-/// milliseconds beyond the end, less what leases and guards keep as a margin.
-const GRACE_FROM: Duration = Duration::from_millis(10);
-const GRACE: Duration = Duration::from_millis(18);
+/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some fifty
+/// milliseconds beyond the end, more than a busy machine adds to a timer.
+const GRACE_FROM: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(150);
 
 #[derive(Clone)]
 pub(crate) struct ToyLock(Arc<Client>);
 
 impl ToyLock {
-    pub(crate) fn new(door: Door, config: LockConfig) -> Self {
-        Self(Arc::new(Client::new(door, config)))
+    pub(crate) fn new(endpoint: Endpoint, config: LockConfig) -> Self {
+        Self(Arc::new(Client::new(endpoint, config)))
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -70,31 +70,26 @@ impl ToyLock {
     async fn acquire_in_time(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let call = Call::new(BACKEND, Action::Acquire, self.0.config.call_timeout);
         let attempt = || {
-            let owner = OwnerToken::random()?;
-            let undo = {
-                let (client, id, owner) = (Arc::clone(&self.0), id.clone(), owner.clone());
-                move || Arc::clone(&client).release(id.clone(), owner.clone())
-            };
-            let work = Arc::clone(&self.0).acquire(id.clone(), owner, ttl, Instant::now());
-            Ok::<_, LockError>((work, undo))
+            let (client, owner, sent_at) =
+                (Arc::clone(&self.0), OwnerToken::random()?, Instant::now());
+            Ok(AcquireAttempt { client, id: id.clone(), owner, ttl, sent_at })
         };
-        let (work, undo) = attempt()?;
         match self.0.flaw {
-            Flaw::AcquireNotUndone | Flaw::NoTimeLimit => self.call(Action::Acquire, work).await,
+            Flaw::AcquireNotUndone | Flaw::NoTimeLimit => {
+                let attempt = attempt()?;
+                self.call(Action::Acquire, async move { attempt.run().await }).await
+            }
             Flaw::UndoneOnce => {
-                let result = call.run(work).await;
+                let attempt = Arc::new(attempt()?);
+                let running = Arc::clone(&attempt);
+                let result = call.run(async move { running.run().await }).await;
                 if result.is_err() {
-                    let _ = call.run(undo()).await;
+                    let _ = call.run(async move { attempt.undo().await }).await;
                 }
                 result
             }
-            Flaw::NoRetry => call.acquire(ttl, FnAttempt::new(work, undo)).await,
-            _ => {
-                call.acquire_retrying(ttl, |_| {
-                    attempt().map(|(work, undo)| FnAttempt::new(work, undo))
-                })
-                .await
-            }
+            Flaw::NoRetry => call.acquire(ttl, attempt()?).await,
+            _ => call.acquire_retrying(ttl, |_| attempt()).await,
         }
     }
 
@@ -106,20 +101,20 @@ impl ToyLock {
             loop {
                 sleep(pause).await;
                 let client = Arc::clone(&lock.0);
-                let kept = if once {
+                let renewed = if once {
                     let held = client.acquire(id.clone(), owner.clone(), ttl, Instant::now());
                     held.await.map(drop)
                 } else {
                     client.renew(id.clone(), owner.clone(), ttl).await
                 };
-                if once || kept.is_err() {
+                if once || renewed.is_err() {
                     return;
                 }
             }
         });
     }
 
-    /// Sleeps until somebody who would be told is told.
+    /// Sleeps until a release wakes it, the holder's lease ends or `max` has passed.
     async fn sleep(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
         let client = Arc::clone(&self.0);
         let limit = client.config.call_timeout;
@@ -131,9 +126,9 @@ impl ToyLock {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        let mut sleeper = client.ears.wakeups.subscribe(&key);
-        let heard = client.ears.ready(limit).await;
-        heard.map_err(|failure| failure.during(Action::Wait))?;
+        let mut sleeper = client.subscriber.wakeups.subscribe(&key);
+        let ready = client.subscriber.ready(limit).await;
+        ready.map_err(|failure| failure.during(Action::Wait))?;
         let looks = !matches!(self.0.flaw, Flaw::SubscribesAfterLook | Flaw::SleepsWithoutLooking);
         let holder = if looks { self.look(id, Action::Wait).await? } else { None };
         if holder.is_none() && looks {
@@ -154,10 +149,32 @@ impl ToyLock {
     }
 }
 
+/// One attempt to take a lock.
+struct AcquireAttempt {
+    client: Arc<Client>,
+    id: LockId,
+    owner: OwnerToken,
+    ttl: Duration,
+    sent_at: Instant,
+}
+
+impl Attempt for AcquireAttempt {
+    async fn run(&self) -> Result<Lease, LockError> {
+        let Self { client, id, owner, ttl, sent_at } = self;
+        Arc::clone(client).acquire(id.clone(), owner.clone(), *ttl, *sent_at).await
+    }
+
+    async fn undo(&self) -> Result<(), LockError> {
+        Arc::clone(&self.client).release(self.id.clone(), self.owner.clone()).await
+    }
+}
+
 impl fmt::Debug for ToyLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("ToyLock");
-        shown.field("namespace", &self.0.config.namespace).field("door", &self.0.wire.door);
+        shown
+            .field("namespace", &self.0.config.namespace)
+            .field("endpoint", &self.0.transport.endpoint);
         if self.has(Flaw::OwnerInDebug) {
             shown.field("granted", &self.0.granted());
         }
@@ -223,8 +240,8 @@ impl Lock for ToyLock {
         let max = if self.has(Flaw::WaitIgnoresMax) { Duration::from_mins(1) } else { max };
         if self.has(Flaw::ConnectionPerWaiter) {
             let prefix = prefix(self.0.flaw, &self.0.config.namespace);
-            let heard = listen(&self.0.wire.door, &prefix).await;
-            let _connection = heard.map_err(|failure| failure.during(Action::Wait))?;
+            let listening = listen(&self.0.transport.endpoint, &prefix).await;
+            let _connection = listening.map_err(|failure| failure.during(Action::Wait))?;
             return self.sleep(id, max).await;
         }
         let leftover = Leftover::of(&self.0).await?;
@@ -248,13 +265,16 @@ impl LockHooks for ToyLock {
         ttl: Duration,
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
-        if !self.has(Flaw::WaiterStaysInLine) {
+        if !self.has(Flaw::WaiterStaysQueued) {
             return None;
         }
         let (lock, id, mut retry) = (self.clone(), id.clone(), *retry);
         // A caller that counts its tries is not queued again.
         retry.retries_max = Some(u32::MAX);
-        let waiter = tokio::spawn(async move { lock.acquire_with_retry(id, ttl, retry).await });
+        let waiter = tokio::spawn(async move {
+            let _permit = lock.0.queue.permit(&id).await;
+            lock.acquire_with_retry(id, ttl, retry).await
+        });
         Some(Box::pin(async { waiter.await.expect("a waiter that does not panic") }))
     }
 

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a toy that fails is a failed test")]
 
 mod client;
-mod ears;
 mod fails;
 mod flaw;
 mod keys;
@@ -11,9 +10,10 @@ mod leftover;
 mod lock;
 mod server;
 mod store;
+mod subscriber;
 mod table;
 mod toy;
-mod wire;
+mod transport;
 
 /// Without a bug, every case passes.
 mod sound {

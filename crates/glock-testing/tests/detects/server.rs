@@ -16,10 +16,11 @@ use std::{
     collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use glock_core::toolkit::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
@@ -46,7 +47,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn with(flaw: Flaw) -> Self {
         static SERVERS: Mutex<BTreeMap<Flaw, Server>> = Mutex::new(BTreeMap::new());
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers = SERVERS.lock();
         servers.entry(flaw).or_insert_with(|| Self::start(flaw)).clone()
     }
 
@@ -72,7 +73,7 @@ async fn accept(listener: std::net::TcpListener, store: Arc<Store>) {
     while let Ok((stream, _)) = listener.accept().await {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            // Whoever hangs up has heard enough.
+            // A client that closes its connection needs no reply.
             let _ = serve(&store, stream).await;
         });
     }
@@ -159,17 +160,17 @@ async fn publish(
     static FIRST: Mutex<BTreeMap<String, SocketAddr>> = Mutex::new(BTreeMap::new());
     let us = replies.peer_addr()?;
     let first = {
-        let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = FIRST.lock();
         *first.entry(prefix.to_owned()).or_insert(us)
     };
-    let deaf = store.flaw == Flaw::WakesOneClient && first != us;
+    let skipped = store.flaw == Flaw::WakesOneClient && first != us;
     let mut freed = store.freed.subscribe();
     replies.write_all(b"OK\n").await?;
     let mut said = [0];
     loop {
         tokio::select! {
             key = freed.recv() => match key {
-                Ok(key) if key.starts_with(prefix) && !deaf => {
+                Ok(key) if key.starts_with(prefix) && !skipped => {
                     replies.write_all(format!("FREED {key}\n").as_bytes()).await?;
                 }
                 Ok(_) => {}

@@ -1,12 +1,8 @@
 //! `Store`: the records of the toy, and the rules that they follow.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::MutexGuard, time::Duration};
 
-use glock_core::TTL_MAX;
+use glock_core::{TTL_MAX, toolkit::Mutex};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep},
@@ -14,7 +10,7 @@ use tokio::{
 
 use crate::flaw::Flaw;
 
-/// Long enough for somebody else to come between two steps.
+/// Long enough for another client to come between two steps.
 const STEP: Duration = Duration::from_millis(5);
 
 /// What all clients share.
@@ -101,7 +97,7 @@ impl Store {
         let fence = self.next_fence(&mut records, key);
         let ttl = match self.flaw {
             Flaw::ExpiresEarly => ttl / 2,
-            Flaw::ExpiresLate => ttl * 4,
+            Flaw::ExpiresLate => ttl * 20,
             _ => ttl,
         };
         let expires = after(ttl);
@@ -192,7 +188,7 @@ impl Store {
         records.holds.remove(key);
         drop(records);
         if !matches!(self.flaw, Flaw::NoWakeUps | Flaw::WakesTooEarly) {
-            // An error means that nobody listens.
+            // An error means that no client listens.
             let _ = self.freed.send(key.into());
         }
         true
@@ -248,7 +244,7 @@ impl Store {
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock()
     }
 }
 

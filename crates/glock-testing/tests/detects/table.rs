@@ -2,12 +2,10 @@
 
 mod networked;
 
-use self::networked::NETWORKED;
-use crate::flaw::Flaw;
-
-/// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
-/// reason and no other. A `|` stands between words where it is a matter of time which come first.
-pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
+use crate::{
+    flaw::{Flaw, Row},
+    table::networked::NETWORKED,
+};
 
 /// The bugs that a case must find, if there are any.
 pub(crate) fn flaws_of(case: &str) -> Option<&'static [(Flaw, &'static str)]> {
@@ -91,8 +89,8 @@ const CONTRACT: &[Row] = &[
         &[(Flaw::RenewalRotatesOwner, "left: Some"), (Flaw::RenewShortens, "was cut short")],
     ),
     ("renewal::a_guard_keeps_its_lock", &[(Flaw::RenewsOnce, "should be held|guard.is_valid()")]),
-    ("renewal::a_stuck_holder_loses_its_lock", &[(Flaw::ClientRenews, "still held by nobody")]),
-    ("renewal::an_evicted_hold_is_lost_in_time", &[(Flaw::RenewAlwaysOk, "the loss is told")]),
+    ("renewal::a_stuck_holder_loses_its_lock", &[(Flaw::ClientRenews, "is still held")]),
+    ("renewal::an_evicted_hold_is_lost_in_time", &[(Flaw::RenewAlwaysOk, "the loss is reported")]),
     (
         "fencing::tokens_grow_across_release",
         &[
@@ -131,21 +129,24 @@ const CONTRACT: &[Row] = &[
     ("waiting::waiters_of_one_client_are_served_in_order", &[(Flaw::NoQueue, "right: [0, 1, 2")]),
     (
         "waiting::a_waiter_that_gives_up_leaves_no_place_behind",
-        &[(Flaw::WaiterStaysInLine, "the second in line is served")],
+        &[(Flaw::WaiterStaysQueued, "the second in the queue is served")],
     ),
     (
         "waiting::waiters_of_two_clients_are_all_served",
         &[(Flaw::WakesOneClient, "no hand-over is missed")],
     ),
-    ("waiting::a_store_s_line_is_one_line", &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2")]),
+    ("waiting::a_store_s_queue_is_one_queue", &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2")]),
     (
         "cancellation::an_acquire_dropped_anywhere_leaves_nothing",
-        &[(Flaw::AcquireNotUndone, "still held by nobody|dropped at some point")],
+        &[(Flaw::AcquireNotUndone, "is still held|dropped at some point")],
     ),
     (
         "cancellation::a_wait_dropped_anywhere_leaves_nothing",
         &[
-            (Flaw::WaiterStaysInLine, "a place in line is left"),
+            (
+                Flaw::WaiterStaysQueued,
+                "a place in the queue is left|a waiter that is gone took the lock",
+            ),
             (Flaw::LeaksSessions, "what the store keeps"),
         ],
     ),
@@ -155,15 +156,15 @@ const CONTRACT: &[Row] = &[
     ),
     (
         "cancellation::a_release_dropped_anywhere_is_carried_out",
-        &[(Flaw::ReleaseStopsHalfWay, "still held by nobody")],
+        &[(Flaw::ReleaseStopsHalfWay, "is still held")],
     ),
     (
         "cancellation::a_thousand_dropped_holds_leave_nothing",
         &[
-            (Flaw::AcquireNotUndone, "still held by nobody|came late"),
+            (Flaw::AcquireNotUndone, "is still held|came late"),
             (Flaw::LeaksTasks, "tasks of 1,000 holds"),
             (Flaw::DropLeavesTask, "tasks of 1,000 holds"),
-            (Flaw::WaiterStaysInLine, "still held by nobody|came late"),
+            (Flaw::WaiterStaysQueued, "is still held|came late"),
         ],
     ),
     (
@@ -171,9 +172,9 @@ const CONTRACT: &[Row] = &[
         &[
             (
                 Flaw::RenewalOutlivesRelease,
-                "a guard that was dropped releases|still held by nobody|came late",
+                "a guard that was dropped releases|is still held|came late",
             ),
-            (Flaw::RenewalRotatesOwner, "a guard that was dropped releases|still held by nobody"),
+            (Flaw::RenewalRotatesOwner, "a guard that was dropped releases|is still held"),
         ],
     ),
     (

@@ -130,7 +130,7 @@ fn a_renewal_after_the_end_is_a_violation_whatever_ended_the_hold() {
         );
         assert!(violation.to_string().contains("after the hold was over"), "{violation}");
     }
-    // It was asked for in time, but the holder was told of the loss before the answer: it is not to come back.
+    // It was asked for in time, but the holder learned of the loss before the reply: it is not to come back.
     let revived = Grant { lost: Some(at(12)), ..Grant::new(1, at(1), at(30)) };
     assert!(matches!(only(&[renewed(revived)]), Violation::RenewedLate { by, .. } if by == at(1)));
 }
@@ -191,7 +191,7 @@ fn two_hundred_thousand_holds_are_checked_in_seconds() {
     let hold = |n: u64| granted("a", "1", 10 * n, held(n, 10 * n + 1, 10 * n + 9));
     let mut records: Vec<_> = (0..200_000).map(hold).collect();
     records.reverse();
-    #[expect(clippy::disallowed_methods, reason = "what it costs, not what a lock is told")]
+    #[expect(clippy::disallowed_methods, reason = "what the check costs, not a time of a lock")]
     let start = Instant::now();
     assert!(check(&records).is_ok_and(|summary| summary.grants == 200_000));
     // An optimised build takes a fraction of a second; comparing all pairs would take hours.

@@ -41,7 +41,7 @@ async fn however_long_lines_take_a_hold_is_recorded_within_its_true_bounds() {
     let (mut child, mut remote) = (Child::new(), Remote::new(&history, "child"));
     child.acquiring("jobs");
     advance(MS).await;
-    assert_eq!(remote.hear(&child.line()).unwrap(), Answer::Go);
+    assert_eq!(remote.receive(&child.line()).unwrap(), Answer::Go);
     let go = Instant::now();
     advance(3 * MS).await;
     // The child reads the answer 3 ms after it was written.
@@ -52,21 +52,21 @@ async fn however_long_lines_take_a_hold_is_recorded_within_its_true_bounds() {
     let (ok, until) = (Instant::now(), Instant::now() + 100 * MS);
     child.reporter.granted(7, until).unwrap();
     advance(5 * MS).await;
-    assert_eq!(remote.hear(&child.line()).unwrap(), Answer::Nothing);
+    assert_eq!(remote.receive(&child.line()).unwrap(), Answer::Nothing);
 
     child.reporter.renewing();
     advance(MS).await;
     let renewed_until = Instant::now() + 200 * MS;
     child.reporter.renewed(renewed_until).unwrap();
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
 
     advance(MS).await;
     let release = Instant::now();
     child.reporter.releasing().unwrap();
     advance(20 * MS).await;
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     child.reporter.released().unwrap();
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
 
     let record = history.records().swap_remove(0);
     let grant = grant(&history, 0);
@@ -87,18 +87,18 @@ async fn a_slow_pipe_is_not_taken_for_a_late_grant() {
     let history = History::new();
     let (mut child, mut remote) = (Child::new(), Remote::new(&history, "child"));
     child.acquiring("jobs");
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     child.reporter.granted(1, Instant::now() + 10 * MS).unwrap();
     advance(50 * MS).await;
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     assert!(grant(&history, 0).end() < grant(&history, 0).ok, "nothing is sure of it");
     history.expect_sound();
 
     child.acquiring("jobs");
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     advance(50 * MS).await;
     child.reporter.granted(2, Instant::now() - 7 * MS).unwrap();
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     assert_eq!(grant(&history, 1).overdue, 7 * MS);
     assert_eq!(history.check().unwrap_err().len(), 1);
 }
@@ -110,10 +110,10 @@ async fn a_killed_child_held_until_the_kill_and_a_vanished_one_until_its_last_wo
         let (mut child, mut remote) = (Child::new(), Remote::new(&history, "child"));
         let id = format!("lock {index}");
         child.acquiring(&id);
-        remote.hear(&child.line()).unwrap();
+        remote.receive(&child.line()).unwrap();
         child.reporter.granted(1, Instant::now() + 100 * MS).unwrap();
         let last_word = history.since_epoch(Instant::now());
-        remote.hear(&child.line()).unwrap();
+        remote.receive(&child.line()).unwrap();
         advance(10 * MS).await;
         if killed {
             remote.killing();
@@ -138,16 +138,16 @@ fn tries_without_a_grant_and_losses_are_told_too() {
     ];
     for tell in tells {
         child.acquiring("jobs");
-        remote.hear(&child.line()).unwrap();
+        remote.receive(&child.line()).unwrap();
         tell(&mut child);
-        remote.hear(&child.line()).unwrap();
+        remote.receive(&child.line()).unwrap();
     }
     child.acquiring("jobs");
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     child.reporter.granted(1, Instant::now() + 100 * MS).unwrap();
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     child.reporter.lost().unwrap();
-    remote.hear(&child.line()).unwrap();
+    remote.receive(&child.line()).unwrap();
     assert!(grant(&history, 3).lost.is_some());
     let summary = history.expect_sound();
     assert_eq!((summary.held, summary.timed_out, summary.unknown, summary.grants), (1, 1, 1, 1));
@@ -161,7 +161,7 @@ fn hostile_ids_arrive_as_they_were() {
         child.acquiring(id);
         let line = child.line();
         assert!(!line.contains(['\n', '\r']), "{line:?}");
-        remote.hear(&line).unwrap();
+        remote.receive(&line).unwrap();
         assert_eq!(&*history.records()[0].id, id);
     }
 }
@@ -171,19 +171,19 @@ fn a_line_that_makes_no_sense_is_refused_and_changes_nothing() {
     let history = History::new();
     let mut remote = Remote::new(&history, "child");
     for line in ["", "granted 1 2 3", "released", "nonsense"] {
-        let error = remote.hear(line).unwrap_err();
+        let error = remote.receive(line).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     }
-    remote.hear("acquiring jobs").unwrap();
+    remote.receive("acquiring jobs").unwrap();
     for line in ["released", "granted", "granted 1 2", "granted 1 2 x", "granted 1 2 -3"] {
-        assert!(remote.hear(line).is_err(), "{line}");
+        assert!(remote.receive(line).is_err(), "{line}");
     }
-    remote.hear("granted 1 2 300000000000").unwrap();
+    remote.receive("granted 1 2 300000000000").unwrap();
     for line in ["held", "renewed 1", "lost", "releasing x"] {
-        assert!(remote.hear(line).is_err(), "{line}");
+        assert!(remote.receive(line).is_err(), "{line}");
     }
-    remote.hear("releasing 20").unwrap();
-    remote.hear("released").unwrap();
+    remote.receive("releasing 20").unwrap();
+    remote.receive("released").unwrap();
     history.expect_sound();
 }
 

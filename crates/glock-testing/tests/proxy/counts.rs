@@ -23,7 +23,7 @@ async fn what_is_on_its_way_together_is_one_in_a_row() {
         client.say("together\n").await;
     }
     for client in &mut clients {
-        client.hears("ok together\n").await;
+        client.receives("ok together\n").await;
     }
     assert_eq!((proxy.counts().in_a_row, proxy.round_trips()), (1, 2));
     for client in &mut clients {

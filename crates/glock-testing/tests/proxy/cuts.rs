@@ -139,7 +139,7 @@ async fn cut_inside_a_reply_the_client_has_as_much_as_was_let_through() {
         client.asks("warm").await;
         proxy.cut_inside_reply(count);
         client.say("a\n").await;
-        client.hears(&"ok a\n"[..count]).await;
+        client.receives(&"ok a\n"[..count]).await;
         assert_eq!(client.ends().await, End::Reset);
         until("upstream sees the end", || server.ends() == [End::Reset]).await;
         assert_eq!(server.received(), "warm\na\n");

@@ -54,7 +54,7 @@ async fn a_turn_is_counted_once_however_it_is_cut_into_pieces() {
     client.say("on").await;
     until("the first half is there", || server.received() == "on").await;
     client.say("e\ntwo\n").await;
-    client.hears("ok one\nok two\n").await;
+    client.receives("ok one\nok two\n").await;
     assert_eq!((proxy.requests(), proxy.replies(), proxy.round_trips()), (1, 1, 1));
 }
 
@@ -67,8 +67,8 @@ async fn what_the_server_says_unasked_is_no_round_trip() {
     listener.asks("subscribe").await;
     for _ in 0..3 {
         server.push("news\n");
-        listener.hears("news\n").await;
-        asker.hears("news\n").await;
+        listener.receives("news\n").await;
+        asker.receives("news\n").await;
     }
     asker.asks("b").await;
     assert_eq!((proxy.requests(), proxy.round_trips()), (3, 3));
@@ -82,7 +82,7 @@ async fn a_greeting_is_a_reply_but_no_round_trip() {
     until("it is joined", || proxy.connections() == 1).await;
     tokio::time::sleep(server::SILENCE).await;
     server.push("hello\n");
-    client.hears("hello\n").await;
+    client.receives("hello\n").await;
     assert_eq!((proxy.requests(), proxy.replies(), proxy.round_trips()), (0, 1, 0));
 }
 
@@ -98,7 +98,7 @@ async fn a_delay_lengthens_a_round_trip_twice_and_does_not_throttle() {
         client.say("x\n").await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    client.hears(&"ok x\n".repeat(5)).await;
+    client.receives(&"ok x\n".repeat(5)).await;
     let took = start.elapsed();
     assert!(took >= 2 * delay, "came back too soon: {took:?}");
     // One after the other, five would take 400 ms.
@@ -108,7 +108,7 @@ async fn a_delay_lengthens_a_round_trip_twice_and_does_not_throttle() {
     client.say("late\n").await;
     client.hears_nothing().await;
     proxy.pass();
-    client.hears("ok late\n").await;
+    client.receives("ok late\n").await;
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn held_replies_come_in_order_once_they_may_pass() {
     client.hears_nothing().await;
     assert_eq!(server.received(), "warm\na\nb\n", "requests pass");
     proxy.pass();
-    client.hears("ok a\nok b\n").await;
+    client.receives("ok a\nok b\n").await;
     client.asks("after").await;
 }
 
@@ -172,7 +172,7 @@ async fn dropped_requests_never_reach_the_server() {
     tokio::time::sleep(server::SILENCE).await;
     assert_eq!(server.ends(), [], "the end is lost too");
     proxy.pass();
-    until("the server is told", || server.ends() == [End::Reset]).await;
+    until("the server sees the reset", || server.ends() == [End::Reset]).await;
 }
 
 #[tokio::test]
@@ -190,8 +190,8 @@ async fn a_stalled_proxy_moves_nothing_and_loses_nothing() {
     assert_eq!((server.received().as_str(), server.ends().len()), ("warm\n", 0));
     assert_eq!((proxy.connections(), proxy.requests()), (2, 1));
     proxy.pass();
-    other.hears("ok b\n").await;
-    client.hears("news\nok a\n").await;
+    other.receives("ok b\n").await;
+    client.receives("news\nok a\n").await;
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_client_that_goes_is_gone_upstream() {
     let mut client = Client::connect(proxy.addr()).await;
     client.asks("hello").await;
     drop(client);
-    until("upstream is told", || server.ends() == [End::Closed]).await;
+    until("upstream sees the end", || server.ends() == [End::Closed]).await;
     until("it is off the count", || proxy.connections() == 0).await;
     assert_eq!(proxy.counts().resets, 0);
 }

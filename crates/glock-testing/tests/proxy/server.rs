@@ -123,28 +123,31 @@ impl Client {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Hears exactly `text`.
-    pub(crate) async fn hears(&mut self, text: &str) {
-        let mut heard = vec![0; text.len()];
-        timeout(LIMIT, self.0.read_exact(&mut heard)).await.expect("no reply came").unwrap();
-        assert_eq!(std::str::from_utf8(&heard).unwrap(), text);
+    /// Receives exactly `text`.
+    pub(crate) async fn receives(&mut self, text: &str) {
+        let mut received_bytes = vec![0; text.len()];
+        timeout(LIMIT, self.0.read_exact(&mut received_bytes))
+            .await
+            .expect("no reply came")
+            .unwrap();
+        assert_eq!(std::str::from_utf8(&received_bytes).unwrap(), text);
     }
 
     pub(crate) async fn asks(&mut self, line: &str) {
         self.say(&format!("{line}\n")).await;
-        self.hears(&format!("ok {line}\n")).await;
+        self.receives(&format!("ok {line}\n")).await;
     }
 
     pub(crate) async fn hears_nothing(&mut self) {
-        let heard = timeout(SILENCE, self.0.read(&mut [0])).await;
-        assert!(heard.is_err(), "expected silence, got {heard:?}");
+        let received_bytes = timeout(SILENCE, self.0.read(&mut [0])).await;
+        assert!(received_bytes.is_err(), "expected silence, got {received_bytes:?}");
     }
 
-    /// How the connection ends, with nothing heard before.
+    /// How the connection ends, with nothing received before.
     pub(crate) async fn ends(&mut self) -> End {
         match timeout(LIMIT, self.0.read(&mut [0])).await.expect("the connection stays open") {
             Ok(0) => End::Closed,
-            Ok(_) => panic!("expected the end, heard a byte"),
+            Ok(_) => panic!("expected the end, received a byte"),
             Err(_) => End::Reset,
         }
     }

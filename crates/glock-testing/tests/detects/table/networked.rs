@@ -1,7 +1,6 @@
 //! The rows of the cases that need a proxy.
 
-use super::Row;
-use crate::flaw::Flaw;
+use crate::flaw::{Flaw, Row};
 
 /// The cases of `networked!`.
 pub(super) const NETWORKED: &[Row] = &[
@@ -12,7 +11,7 @@ pub(super) const NETWORKED: &[Row] = &[
             (Flaw::LooksBeforeRenewing, "left: [1, 1, 2, 1]"),
             (Flaw::LooksBeforeReleasing, "left: [1, 1, 1, 2]"),
             (Flaw::LooksBesideAcquiring, "requests of acquire, refused, renew, release"),
-            (Flaw::LooksInOneBreath, "requests of acquire, refused, renew, release"),
+            (Flaw::LooksPipelined, "requests of acquire, refused, renew, release"),
         ],
     ),
     ("round_trips::idle_waiters_ask_nothing", &[(Flaw::Polls, "of nothing to do")]),
@@ -37,10 +36,7 @@ pub(super) const NETWORKED: &[Row] = &[
     ),
     (
         "unknown_outcome::a_cut_after_the_request_leaves_nothing",
-        &[
-            (Flaw::NewTokenOnRetry, "round 0: Held"),
-            (Flaw::CutIsUnavailable, "still held by nobody"),
-        ],
+        &[(Flaw::NewTokenOnRetry, "round 0: Held"), (Flaw::CutIsUnavailable, "is still held")],
     ),
     (
         "unknown_outcome::a_cut_inside_the_reply_leaves_nothing",
@@ -48,14 +44,11 @@ pub(super) const NETWORKED: &[Row] = &[
     ),
     (
         "unknown_outcome::a_request_that_arrives_late_leaves_nothing",
-        &[
-            (Flaw::SameTokenOnRetry, "still held by nobody"),
-            (Flaw::UndoneOnce, "still held by nobody"),
-        ],
+        &[(Flaw::SameTokenOnRetry, "is still held"), (Flaw::UndoneOnce, "is still held")],
     ),
     (
         "unknown_outcome::a_grant_that_arrives_too_late_is_taken_back",
-        &[(Flaw::AcquireNotUndone, "still held by nobody")],
+        &[(Flaw::AcquireNotUndone, "is still held")],
     ),
     (
         "unknown_outcome::a_release_whose_reply_is_cut_frees_the_lock",
@@ -79,8 +72,8 @@ pub(super) const NETWORKED: &[Row] = &[
     (
         "unknown_outcome::a_renewal_whose_reply_is_held_is_lost_by_the_deadline",
         &[
-            (Flaw::RenewsBlindly, "the loss is told"),
-            (Flaw::GraceWithoutAnswer, "told after their deadlines|after the deadline"),
+            (Flaw::RenewsBlindly, "the loss is reported"),
+            (Flaw::GraceWithoutAnswer, "reported after their deadlines|after the deadline"),
         ],
     ),
     (

@@ -1,0 +1,54 @@
+//! `Line`: one measure beside its budget, and what the measures share.
+
+use std::time::Duration;
+
+use glock_core::LockId;
+use tokio::time::Instant;
+
+/// How long a lease of the benches lasts.
+pub(super) const TTL: Duration = Duration::from_mins(1);
+
+/// One line of the table.
+pub(super) struct Line {
+    pub(super) what: &'static str,
+    pub(super) raw: String,
+    pub(super) glock: String,
+    pub(super) ratio: f64,
+    pub(super) budget: Budget,
+}
+
+/// What a ratio must keep.
+#[derive(Clone, Copy)]
+pub(super) enum Budget {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Line {
+    pub(super) fn holds(&self) -> bool {
+        match self.budget {
+            Budget::AtMost(max) => self.ratio <= max,
+            Budget::AtLeast(min) => self.ratio >= min,
+        }
+    }
+}
+
+pub(super) fn id(name: &str) -> LockId {
+    LockId::new(name).expect("a name of the benches")
+}
+
+/// Runs `work` and returns how long it took.
+pub(super) async fn timed(work: impl Future<Output = ()>) -> Duration {
+    let since = Instant::now();
+    work.await;
+    since.elapsed()
+}
+
+pub(super) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+pub(super) fn micros(time: Duration) -> String {
+    format!("{:.1} us", time.as_secs_f64() * 1e6)
+}

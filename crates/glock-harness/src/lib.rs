@@ -1,0 +1,13 @@
+//! What this workspace's tests, benches and examples need around a lock: servers, processes, measurements.
+
+#![doc = include_str!("../README.md")]
+
+pub mod bench;
+mod contention;
+pub mod process;
+pub mod server;
+mod signal;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
+
+pub use crate::contention::{Contention, Failure};
