@@ -10,12 +10,12 @@ use glock_core::{
 };
 
 use crate::{
-    attempt::acquire,
-    renew,
+    acquire::acquire,
+    client::rpc::{Store, holder},
+    client::source::Source,
+    commands, renew,
     schema::{Owner, is_of, value},
-    source::Source,
-    store::{Store, holder},
-    txns, wait,
+    wait,
 };
 
 /// A lock on etcd. Clones share its connection, its spare leases and its place to wait.
@@ -106,12 +106,12 @@ impl Lock for EtcdLock {
             loop {
                 // Made anew for each attempt: there is hardly ever a second one.
                 let ask = |client: &Client| {
-                    let (mut client, txn) = (client.kv_client(), txns::let_go(&key, &says));
+                    let (mut client, txn) = (client.kv_client(), commands::let_go(&key, &says));
                     async move { client.txn(txn).await }
                 };
                 let (answer, asked) = store.ask(Action::Release, ask).await;
                 let answer = answer?;
-                let kv = txns::kvs(&answer, 0).into_iter().next();
+                let kv = commands::kvs(&answer, 0).into_iter().next();
                 match kv {
                     Some(kv) if answer.succeeded() => {
                         store.neighbours.left(&key);
@@ -139,9 +139,11 @@ impl Lock for EtcdLock {
         let (store, range) = (Arc::clone(&self.store), self.store.range(id));
         let inspect = async move {
             let action = Action::Inspect;
-            let txn = etcd_client::Txn::new().and_then([txns::get_first(&range)]);
+            let txn = etcd_client::Txn::new().and_then([commands::get_first(&range)]);
             let (answer, _) = store.txn(action, &txn).await;
-            let Some(first) = txns::kvs(&answer?, 0).into_iter().next() else { return Ok(None) };
+            let Some(first) = commands::kvs(&answer?, 0).into_iter().next() else {
+                return Ok(None);
+            };
             let lease = first.lease();
             let (left, _) = store
                 .ask(action, |client| {

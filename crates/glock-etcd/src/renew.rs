@@ -7,13 +7,13 @@ use glock_core::{Action, Fault, Lease, LockError};
 use tokio::time::Instant;
 
 use crate::{
+    client::rpc::Store,
+    commands,
     error::is_lease_gone,
-    grant::lease,
-    leases::{Leases, Spare},
     schema::{Owner, is_of},
-    settle::Move,
-    store::Store,
-    txns,
+    session::lease::lease,
+    session::pool::{Leases, Spare},
+    session::transfer::Move,
 };
 
 /// One renewal.
@@ -100,7 +100,8 @@ impl Renew {
             let (store, key, old) = (Arc::clone(&self.store), self.key.clone(), kv.clone());
             let mut moving = Move { store, key, old, next, open: true };
             // Late requests fail: each move writes the key, and compares that nobody has meanwhile.
-            let txn = txns::move_lease(&self.key, kv.value(), kv.mod_revision(), moving.next.id);
+            let txn =
+                commands::move_lease(&self.key, kv.value(), kv.mod_revision(), moving.next.id);
             let request = self.store.txn(Action::Renew, &txn);
             let (answer, asked) =
                 Leases::freshened(&self.store, Action::Renew, &mut moving.next, request, |_| true)
@@ -121,7 +122,8 @@ impl Renew {
                 }
             }
         };
-        let there = txns::kvs(&answer, 0).into_iter().find(|kv| kv.create_revision() == self.made);
+        let there =
+            commands::kvs(&answer, 0).into_iter().find(|kv| kv.create_revision() == self.made);
         let moved = answer.succeeded() || there.as_ref().is_some_and(|kv| kv.lease() == next.id);
         if !moved {
             // Asked for more than once, it may have been moved to, and be another renewal's by now.

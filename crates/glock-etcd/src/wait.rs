@@ -7,12 +7,12 @@ use glock_core::{Action, Lease, LockError, LockId, Retry, toolkit::QueuePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
-    attempt::acquire,
-    neighbours::Neighbour,
-    place::{Place, Standing, text},
+    acquire::acquire,
+    client::rpc::{Store, revision},
+    commands,
+    queue::local_waiters::Neighbour,
+    queue::waiter::{Place, Standing, text},
     schema::Owner,
-    store::{Store, revision},
-    txns,
     watch::{Told, Watch},
 };
 
@@ -205,7 +205,7 @@ async fn in_time<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Op
 /// Sleeps until whoever is first in line is gone, and at most for `max`.
 pub(crate) async fn wait(store: &Store, id: &LockId, max: Duration) -> Result<(), LockError> {
     let range = store.range(id);
-    let first = || look(store, &range.start, txns::first(&range));
+    let first = || look(store, &range.start, commands::first(&range));
     let woken = async {
         let (Some(at_first), seen) = first().await? else { return Ok(()) };
         let mut watch = store.watcher.watch(at_first.0.clone(), seen);

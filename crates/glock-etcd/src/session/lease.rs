@@ -10,10 +10,10 @@ use glock_core::{Action, Fault, LockError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    client::rpc::Store,
     error::{fault, is_worth_repeating},
-    leases::Spare,
     schema::lease_id,
-    store::Store,
+    session::pool::Spare,
 };
 
 /// The first pause before a lease is looked for again whose grant had no answer; each later one is

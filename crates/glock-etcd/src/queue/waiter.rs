@@ -6,14 +6,14 @@ use etcd_client::Txn;
 use glock_core::{Action, Fault, Lease, LockError, LockId};
 
 use crate::{
+    client::rpc::{Store, fence, revision},
+    commands,
     error::{garbled, is_lease_gone},
-    grant::lease,
-    leases::{Leases, Spare},
+    queue::cleanup::{Cleared, Left, Unwanted},
+    queue::session::{Session, ends},
     schema::{Owner, Range, is_of, secret, value},
-    session::{Session, ends},
-    store::{Store, fence, revision},
-    txns,
-    unwanted::{Cleared, Left, Unwanted},
+    session::lease::lease,
+    session::pool::{Leases, Spare},
 };
 
 /// A waiter's place in line: a key on the session's lease, behind all keys of the same lock that
@@ -82,7 +82,7 @@ impl Place {
             let epoch = self.session.epoch();
             let compared = (self.session.in_epoch(epoch), &*self.session.epoch_key);
             let (range, key) = (&self.range, &*self.key);
-            let txn = txns::get_in_line(range, key, &value, self.session.lease, compared);
+            let txn = commands::get_in_line(range, key, &value, self.session.lease, compared);
             (self.asked, self.left) = (true, Left::Request);
             let (answer, asked) = self.store.txn(Action::Wait, &txn).await;
             if ends(&self.session, &answer) {
@@ -95,9 +95,9 @@ impl Place {
                 self.left = Left::Nothing;
             }
             let answer = answer?;
-            let own = txns::kvs(&answer, 0).into_iter().next();
+            let own = commands::kvs(&answer, 0).into_iter().next();
             if answer.succeeded() {
-                let line = txns::kvs(&answer, 1);
+                let line = commands::kvs(&answer, 1);
                 let [ours, before @ ..] = &*line else { return Err(garbled(Action::Wait)) };
                 let before = before.first().map(|kv| text(kv.key()));
                 self.joined(ours.create_revision(), asked).await?;
@@ -114,7 +114,7 @@ impl Place {
                 self.joined(ours.create_revision(), asked.max(2)).await?;
                 return self.move_up().await;
             }
-            let told = txns::kvs(&answer, 1).first().map(etcd_client::KeyValue::mod_revision);
+            let told = commands::kvs(&answer, 1).first().map(etcd_client::KeyValue::mod_revision);
             // It goes back only if etcd was restored from a backup.
             let Some(told) = told.filter(|told| *told >= epoch) else {
                 self.session.end();
@@ -142,13 +142,13 @@ impl Place {
     /// Looks where it stands, and takes the lock only if nobody is before it: for whoever comes
     /// without a reason to think so.
     pub(crate) async fn look(&mut self) -> Result<Standing, LockError> {
-        let look = Txn::new().and_then(txns::look(&self.range, &self.key, self.created));
+        let look = Txn::new().and_then(commands::look(&self.range, &self.key, self.created));
         let (answer, _) = self.store.txn(Action::Wait, &look).await;
         let answer = answer?;
-        if txns::kvs(&answer, 0).is_empty() {
+        if commands::kvs(&answer, 0).is_empty() {
             return Ok(Standing::Nowhere);
         }
-        match txns::kvs(&answer, 1).first() {
+        match commands::kvs(&answer, 1).first() {
             Some(before) => Ok(Standing::Behind(text(before.key()), revision(answer.header()))),
             None => self.move_up().await,
         }
@@ -165,7 +165,7 @@ impl Place {
                 continue;
             };
             let leases = (self.session.lease, own.id);
-            let txn = txns::move_up(&self.range, &self.key, &value, self.created, leases);
+            let txn = commands::move_up(&self.range, &self.key, &value, self.created, leases);
             let request = self.store.txn(action, &txn);
             let (answer, _) = Leases::freshened(&self.store, action, own, request, |_| true).await;
             let answer = match answer {
@@ -175,8 +175,8 @@ impl Place {
                 }
                 answer => answer?,
             };
-            let ours = txns::kvs(&answer, 0).into_iter().next();
-            let before = txns::kvs(&answer, 1).into_iter().next();
+            let ours = commands::kvs(&answer, 0).into_iter().next();
+            let before = commands::kvs(&answer, 1).into_iter().next();
             // Moved by a request whose answer was lost.
             let moved = ours.as_ref().is_some_and(|kv| kv.lease() == own.id);
             if answer.succeeded() || moved && before.is_none() {

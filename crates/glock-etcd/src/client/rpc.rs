@@ -14,15 +14,15 @@ use glock_core::{
 use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 
 use crate::{
+    client::hedge::hedged,
+    client::source::Source,
+    client::suffix_pool::Seats,
+    client::watch_stream::Watcher,
     error::{failed, is_lease_gone, is_token_old},
-    hedge::hedged,
-    leases::Leases,
-    neighbours::Neighbours,
+    queue::local_waiters::Neighbours,
+    queue::session::Sessions,
     schema::{Range, label},
-    seats::Seats,
-    session::Sessions,
-    source::Source,
-    watcher::Watcher,
+    session::pool::Leases,
 };
 
 /// What all clones of one lock share. No lock state: only what is at hand and who waits.

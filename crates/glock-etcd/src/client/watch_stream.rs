@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    source::Source,
-    store::revision,
+    client::rpc::revision,
+    client::source::Source,
     watch::{Entry, Order, Told, Watch},
 };
 

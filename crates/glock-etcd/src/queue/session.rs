@@ -18,10 +18,10 @@ use tokio::{
 };
 
 use crate::{
+    client::rpc::{Store, revision},
     error::is_lease_gone,
-    grant::grant,
     schema::{epoch_key, secret},
-    store::{Store, revision},
+    session::lease::grant,
 };
 
 /// How long a place in line outlives a client that died; also what a client may be cut off for

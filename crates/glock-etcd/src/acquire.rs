@@ -16,12 +16,12 @@ use glock_core::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    client::rpc::{Store, fence, holder, revision},
+    commands,
     error::{is_lease_gone, is_worth_repeating, silent},
-    grant::lease,
-    leases::{Leases, Spare},
     schema::{Owner, secret, value},
-    store::{Store, fence, holder, revision},
-    txns,
+    session::lease::lease,
+    session::pool::{Leases, Spare},
 };
 
 /// No attempt begins after so many quarters of the call's time limit.
@@ -119,7 +119,8 @@ impl Try {
         let owner = Owner { lease: spare.id, seat: store.seats.take(&self.id)?, secret: secret()? };
         let range = store.range(&self.id);
         let key = range.key(&owner.seat);
-        let txn = txns::take(&range, &key, &value(&owner.secret, &store.config.holder), spare.id);
+        let txn =
+            commands::take(&range, &key, &value(&owner.secret, &store.config.holder), spare.id);
         // The driver's futures are large.
         let request = Box::pin(store.ask_once(action, |client| {
             let mut client = client.kv_client();
@@ -156,7 +157,7 @@ impl Try {
             return Ok(Lease::granted(id, owner, fence, spare.since, spare.ttl));
         }
         self.leave(spare, owner.seat);
-        let holder = txns::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
+        let holder = commands::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
         Err(LockError::Held { id: self.id.clone(), holder })
     }
 

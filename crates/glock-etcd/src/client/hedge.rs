@@ -91,7 +91,7 @@ mod tests {
     use glock_core::{LockConfig, backend};
 
     use super::*;
-    use crate::{source::Source, store::Store};
+    use crate::{client::rpc::Store, client::source::Source};
 
     const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 

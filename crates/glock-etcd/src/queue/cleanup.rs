@@ -6,10 +6,10 @@ use glock_core::Action;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    client::rpc::{Store, revision},
+    commands,
     error::is_lease_gone,
-    session::Session,
-    store::{Store, revision},
-    txns,
+    queue::session::Session,
 };
 
 /// The key of a place that was given up. Should it go before the key has, with a runtime that ends,
@@ -38,7 +38,7 @@ impl Unwanted {
         let mut asked = 0;
         loop {
             let new_epoch = (self.left == Left::Request).then(|| self.session.new_epoch());
-            let step_out = txns::step_out(&self.key, new_epoch);
+            let step_out = commands::step_out(&self.key, new_epoch);
             let (cleared, times) = self.store.txn(Action::Wait, &step_out).await;
             asked += times;
             match cleared {

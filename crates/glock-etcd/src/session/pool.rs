@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    grant::{end_unheard, grant},
-    store::Store,
+    client::rpc::Store,
+    session::lease::{end_unheard, grant},
 };
 
 /// A lease that no lock uses.

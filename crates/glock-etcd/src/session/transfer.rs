@@ -6,7 +6,7 @@ use etcd_client::KeyValue;
 use glock_core::Action;
 use tokio::time::{Instant, sleep};
 
-use crate::{leases::Spare, store::Store, txns};
+use crate::{client::rpc::Store, commands, session::pool::Spare};
 
 /// A move that was asked for. One that is given up before the answer came is settled in the
 /// background.
@@ -34,7 +34,7 @@ impl Drop for Move {
 /// A renewal or release of the same hold may find the key on the next lease before this does, and
 /// then that lease is theirs: so it is left to run out wherever they may have.
 async fn settle(store: Arc<Store>, key: String, old: KeyValue, next: Spare) {
-    let again = txns::move_lease(&key, old.value(), old.mod_revision(), old.lease());
+    let again = commands::move_lease(&key, old.value(), old.mod_revision(), old.lease());
     let began = Instant::now();
     let (mut kept_at, settled_by) = (began, next.ttl.max(store.limit() * 2));
     while kept_at.elapsed() < next.ttl && began.elapsed() < settled_by {
@@ -44,7 +44,7 @@ async fn settle(store: Arc<Store>, key: String, old: KeyValue, next: Spare) {
         }
         // Written once more, or gone: either way the revision that the move compares is history.
         if let Ok(answer) = store.txn(Action::Renew, &again).await.0 {
-            let there = txns::kvs(&answer, 0).into_iter().next();
+            let there = commands::kvs(&answer, 0).into_iter().next();
             let same = there.filter(|kv| kv.create_revision() == old.create_revision());
             if answer.succeeded() {
                 // It has not happened, so nobody has seen that lease.

@@ -1,0 +1,5 @@
+//! Leases granted ahead.
+
+pub(crate) mod lease;
+pub(crate) mod pool;
+pub(crate) mod transfer;
