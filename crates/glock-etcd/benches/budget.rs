@@ -89,8 +89,9 @@ fn main() -> std::process::ExitCode {
     let config = LockConfig::default()
         .with_namespace(fresh_namespace())
         .with_call_timeout(Duration::from_secs(20));
-    let lock =
-        || EtcdLock::connect(endpoints.clone(), connect_options()).with_config(config.clone());
+    let lock = || {
+        EtcdLock::from_endpoints(endpoints.clone(), connect_options()).with_config(config.clone())
+    };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));

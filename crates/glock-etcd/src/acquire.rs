@@ -1,4 +1,4 @@
-//! `acquire`: one try to take a lock.
+//! `acquire`: one attempt to take a lock, and its undo.
 
 use std::{
     sync::{
@@ -8,163 +8,131 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::TxnResponse;
 use glock_core::{
-    Action, Fault, Lease, LockError, LockId, backend,
-    toolkit::{Call, FnAttempt},
+    Action, Fault, Lease, LockError, LockId,
+    toolkit::{Attempt, Backoff},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
-    client::rpc::{Store, fence, holder, revision},
-    commands,
-    error::{is_lease_gone, is_worth_repeating, silent},
-    schema::{Owner, secret, value},
-    session::lease::lease,
-    session::pool::{Leases, Spare},
+    client::Client,
+    commands::{self, AcquireReply},
+    error::{is_lease_gone, silent},
+    schema::{Owner, secret},
+    session::lease::SpareLease,
 };
 
-/// No attempt begins after so many quarters of the call's time limit.
-const ATTEMPTS_QUARTERS: u32 = 3;
-/// Before the second attempt, where the first has done nothing; each later one is twice as long. All
-/// together are as long as one member may take to answer.
+/// The first pause after a request that had no effect. All pauses together take at most as long as one
+/// member may take to reply.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Tries once to take the lock for `ttl`, which is one that etcd counts in.
 pub(crate) async fn acquire(
-    store: &Arc<Store>,
+    client: &Arc<Client>,
     id: &LockId,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
-    // The lease whose requests may have taken the lock: revoking it undoes them all.
-    let in_use = Arc::new(AtomicI64::new(0));
-    let work = {
-        let (store, id, in_use) = (Arc::clone(store), id.clone(), Arc::clone(&in_use));
-        async move { Try { store, id, ttl, in_use }.run().await }
+    let attempt = |tries| {
+        // If all members are slow, another one is no faster.
+        let patience = client.rpc.attempt_max() * 2_u32.pow(tries);
+        let (client, id, lease_in_use) = (Arc::clone(client), id.clone(), AtomicI64::new(NO_LEASE));
+        Ok(Acquire { client, id, ttl, patience, lease_in_use })
     };
-    let undo = {
-        let store = Arc::clone(store);
-        move || {
-            let (store, lease) = (Arc::clone(&store), in_use.load(Ordering::Acquire));
-            async move { undo(&store, lease).await }
-        }
-    };
-    Call::new(backend::ETCD, Action::Acquire, store.limit())
-        .acquire(ttl, FnAttempt::new(work, undo))
-        .await
+    client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
 
-/// Takes back whatever was done on the lease.
-async fn undo(store: &Store, lease: i64) -> Result<(), LockError> {
-    // Without a lease, nothing was asked for; and of one that is gone, nothing comes any more.
-    if lease != 0 {
-        store.revoke(Action::Acquire, lease).await?;
-    }
-    Ok(())
-}
-
-/// One try, which may take several requests where connections break.
-struct Try {
-    store: Arc<Store>,
+/// An attempt to take a lock, on a lease of its own.
+struct Acquire {
+    client: Arc<Client>,
     id: LockId,
     ttl: Duration,
-    in_use: Arc<AtomicI64>,
+    /// How long to wait for one member if there are others.
+    patience: Duration,
+    /// The lease whose request may have taken the lock: revoking it undoes that.
+    lease_in_use: AtomicI64,
 }
 
-impl Try {
-    async fn run(self) -> Result<Lease, LockError> {
-        let (since, store) = (Instant::now(), &self.store);
-        let until = store.limit() / 4 * ATTEMPTS_QUARTERS;
-        let (mut patience, mut pause, mut paused) = (store.attempt(), PAUSE, Duration::ZERO);
+const NO_LEASE: i64 = 0;
+
+impl Attempt for Acquire {
+    async fn run(&self) -> Result<Lease, LockError> {
+        let (mut backoff, mut paused) = (Backoff::new(PAUSE, Duration::MAX), Duration::ZERO);
         loop {
-            let began = Instant::now();
-            let result = self.once(patience).await;
-            let Err(err) = &result else { return result };
-            let late = since.elapsed() > until;
-            if is_lease_gone(err) && !late {
-                // A spare one that had run out, or was revoked by an operator.
-                continue;
-            }
-            if late || !is_worth_repeating(err) {
-                return result;
-            }
-            let lease = self.in_use.load(Ordering::Acquire);
-            if lease == 0 {
-                // Nothing happened: no member can be reached, or none has a leader.
-                paused += pause;
-                if paused > store.attempt() || since.elapsed() + pause > until {
-                    return result;
+            match self.send().await {
+                // A spare lease that had run out, or was revoked by an operator.
+                Err(err) if is_lease_gone(&err) => {}
+                // It had no effect: no member can be reached, or none has a leader.
+                Err(err) if err.fault() == Some(Fault::Unavailable) => {
+                    paused += backoff.peek();
+                    if paused > self.client.rpc.attempt_max() {
+                        return Err(err);
+                    }
+                    backoff.sleep().await;
                 }
-                sleep(pause).await;
-                pause *= 2;
-                continue;
-            }
-            // It may have happened, or happen yet. Without its lease it has not, and never will.
-            if store.revoke(Action::Acquire, lease).await.is_err() {
-                return result;
-            }
-            self.in_use.store(0, Ordering::Release);
-            if began.elapsed() >= patience {
-                // If all are slow, another one is no faster.
-                patience = (patience * 2).min(store.limit());
+                result => return result,
             }
         }
     }
 
-    /// Asks one member, for so long if there are others.
-    async fn once(&self, patience: Duration) -> Result<Lease, LockError> {
-        let (store, action) = (&*self.store, Action::Acquire);
-        let mut spare = lease(store, action, self.ttl).await?;
-        self.in_use.store(spare.id, Ordering::Release);
-        let owner = Owner { lease: spare.id, seat: store.seats.take(&self.id)?, secret: secret()? };
-        let range = store.range(&self.id);
-        let key = range.key(&owner.seat);
-        let txn =
-            commands::take(&range, &key, &value(&owner.secret, &store.config.holder), spare.id);
-        // The driver's futures are large.
-        let request = Box::pin(store.ask_once(action, |client| {
+    async fn undo(&self) -> Result<(), LockError> {
+        match self.lease_in_use.load(Ordering::Acquire) {
+            NO_LEASE => Ok(()),
+            // Nor can a request in flight use a lease that is gone.
+            lease => self.client.rpc.revoke(Action::Acquire, lease).await.map(drop),
+        }
+    }
+}
+
+impl Acquire {
+    /// Sends the request to one member.
+    async fn send(&self) -> Result<Lease, LockError> {
+        let (client, action) = (&*self.client, Action::Acquire);
+        let mut lease = client.leases.take(action, self.ttl).await?;
+        self.lease_in_use.store(lease.id, Ordering::Release);
+        let suffix = client.suffixes.take(&self.id)?;
+        let owner = Owner { lease: lease.id, suffix, secret: secret()? };
+        let range = client.range(&self.id);
+        let (key, value) = (range.key(&owner.suffix), client.value(&owner.secret));
+        let txn = commands::acquire(&range, &key, &value, lease.id);
+        // In a box, because the driver's futures are large.
+        let request = Box::pin(client.rpc.send_once(action, |client| {
             let mut client = client.kv_client();
-            async move { client.txn(txn).await }
+            async move { client.txn(txn).await.map(|reply| AcquireReply::of(&reply)) }
         }));
-        // A member that is silent is given up for another, if there is one. Else the call's own
-        // limit is what ends it.
+        // Another member is tried if this one is silent. If there is none, the call's own limit ends
+        // the request.
         let request = async {
-            if store.source.has_others() {
-                timeout(patience, request).await.unwrap_or_else(|_| Err(silent(action)))
+            if client.rpc.source.has_others() {
+                timeout(self.patience, request).await.unwrap_or_else(|_| Err(silent(action)))
             } else {
                 request.await
             }
         };
-        let succeeded = |answer: &Result<TxnResponse, LockError>| {
-            answer.as_ref().is_ok_and(TxnResponse::succeeded)
-        };
-        let answer = Leases::freshened(store, action, &mut spare, request, succeeded).await;
-        let answer = match answer {
-            // Nobody has done anything with them.
-            Err(err) if err.fault().is_some_and(|fault| fault != Fault::Unknown) => {
-                if is_lease_gone(&err) {
-                    store.seats.give_back(&self.id, owner.seat);
-                } else {
-                    self.leave(spare, owner.seat);
-                }
-                return Err(err);
+        let granted = |reply: &Result<_, LockError>| matches!(reply, Ok(AcquireReply::Granted(_)));
+        match lease.send(&client.rpc, action, request, granted).await {
+            Ok(AcquireReply::Granted(fence)) => {
+                let (id, owner) = (self.id.clone(), owner.token()?);
+                Ok(Lease::granted(id, owner, fence, lease.since, lease.ttl))
             }
-            answer => answer?,
-        };
-        if answer.succeeded() {
-            let fence = fence(revision(answer.header()));
-            let (id, owner) = (self.id.clone(), owner.token()?);
-            return Ok(Lease::granted(id, owner, fence, spare.since, spare.ttl));
+            Ok(AcquireReply::Held(holder)) => {
+                self.give_back(Some(lease), owner.suffix);
+                Err(LockError::Held { id: self.id.clone(), holder })
+            }
+            Err(err) => {
+                if err.fault().is_some_and(|fault| fault != Fault::Unknown) {
+                    self.give_back(Some(lease).filter(|_| !is_lease_gone(&err)), owner.suffix);
+                }
+                Err(err)
+            }
         }
-        self.leave(spare, owner.seat);
-        let holder = commands::kvs(&answer, 0).first().map(|kv| Box::new(holder(kv)));
-        Err(LockError::Held { id: self.id.clone(), holder })
     }
 
     /// Gives back what a request did not use. There is nothing to undo any more.
-    fn leave(&self, spare: Spare, seat: String) {
-        self.in_use.store(0, Ordering::Release);
-        self.store.leases.give_back(spare);
-        self.store.seats.give_back(&self.id, seat);
+    fn give_back(&self, lease: Option<SpareLease>, suffix: String) {
+        if let Some(lease) = lease {
+            self.lease_in_use.store(NO_LEASE, Ordering::Release);
+            self.client.leases.put(lease);
+        }
+        self.client.suffixes.give_back(&self.id, suffix);
     }
 }

@@ -1,80 +1,79 @@
-//! `Watch`: one key that somebody watches, and what there is to say of it.
+//! `Watcher`: the keys that this client's waiters watch, all on one stream.
 
-use std::fmt;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
-use etcd_client::{WatchFilterType, WatchOptions};
+use glock_core::toolkit::Mutex;
 use tokio::sync::{mpsc, watch};
+
+use crate::client::{
+    rpc::Rpc,
+    watch_stream::{Entry, WatchCommand, WatchEvent, WatchTask},
+};
+
+/// One stream on which etcd notifies a client of all the keys that its waiters watch. It is opened when
+/// there is a waiter, and closed a while after the last one has gone.
+pub(crate) struct Watcher {
+    rpc: Arc<Rpc>,
+    /// To the task that reads the stream, while there is one.
+    commands: Mutex<Option<mpsc::UnboundedSender<WatchCommand>>>,
+    last_id: AtomicI64,
+}
 
 /// One watched key. Dropping it ends the watch.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    pub(crate) id: i64,
-    pub(crate) told: watch::Receiver<Told>,
-    pub(crate) orders: mpsc::UnboundedSender<Order>,
+    id: i64,
+    events: watch::Receiver<WatchEvent>,
+    commands: mpsc::UnboundedSender<WatchCommand>,
 }
 
-/// What a watch has to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    Nothing,
-    /// It has begun, but after the revision that was seen: the key may have gone in between.
-    Look,
-    /// The key is gone, or the watch is.
-    Gone,
-}
+impl Watcher {
+    pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
+        Self { rpc, commands: Mutex::default(), last_id: AtomicI64::new(0) }
+    }
 
-/// What a watcher is asked for.
-pub(crate) enum Order {
-    Watch(i64, Entry),
-    Forget(i64),
-}
+    /// Watches `key`, which was there at revision `seen`. The first event may be
+    /// [`WatchEvent::Started`].
+    pub(crate) fn watch(&self, key: String, seen: i64) -> Watch {
+        let commands = self.task();
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (events, receiver) = watch::channel(WatchEvent::None);
+        let entry = Entry { key, from: seen + 1, from_now: true, begun: false, events };
+        // If the task has ended with its runtime, the waiter is woken and looks.
+        let _ = commands.send(WatchCommand::Watch(id, entry));
+        Watch { id, events: receiver, commands }
+    }
 
-/// What a watcher knows of a watch.
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    /// The first revision that counts. Asked for again after a break, so that nothing is missed.
-    pub(crate) from: i64,
-    /// Whether the stream tells of what happens from now on. etcd is slow to begin with history:
-    /// it looks for watches that want some ten times a second.
-    pub(crate) from_now: bool,
-    pub(crate) begun: bool,
-    pub(crate) tell: watch::Sender<Told>,
+    fn task(&self) -> mpsc::UnboundedSender<WatchCommand> {
+        let mut commands = self.commands.lock();
+        if let Some(commands) = commands.as_ref().filter(|commands| !commands.is_closed()) {
+            return commands.clone();
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(WatchTask::new(Arc::clone(&self.rpc), receiver).run());
+        commands.insert(sender).clone()
+    }
 }
-
-/// What etcd takes for the revision to come.
-const NOW: i64 = 0;
 
 impl Watch {
-    /// Returns once there is something to say.
+    /// Returns the next event.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(crate) async fn told(&mut self) -> Told {
-        match self.told.changed().await {
-            Ok(()) => *self.told.borrow_and_update(),
-            Err(_) => Told::Gone,
+    pub(crate) async fn event(&mut self) -> WatchEvent {
+        match self.events.changed().await {
+            Ok(()) => *self.events.borrow_and_update(),
+            Err(_) => WatchEvent::Gone,
         }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let _ = self.orders.send(Order::Forget(self.id));
-    }
-}
-
-impl Entry {
-    pub(crate) fn options(&self, id: i64) -> WatchOptions {
-        WatchOptions::new()
-            .with_watch_id(id)
-            .with_start_revision(if self.from_now { NOW } else { self.from })
-            .with_filters([WatchFilterType::NoPut])
-    }
-}
-
-impl fmt::Debug for Order {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Order(..)")
+        let _ = self.commands.send(WatchCommand::Forget(self.id));
     }
 }

@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// ```
 /// let options = glock_etcd::connect_options().with_user("locker", "password");
-/// let lock = glock_etcd::EtcdLock::connect(["127.0.0.1:2379"], options);
+/// let lock = glock_etcd::EtcdLock::from_endpoints(["127.0.0.1:2379"], options);
 /// ```
 pub fn connect_options() -> ConnectOptions {
     ConnectOptions::new()

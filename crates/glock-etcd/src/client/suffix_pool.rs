@@ -1,77 +1,69 @@
-//! `Seats`: what the keys of a client end in, used again and again.
+//! `SuffixPool`: recycled key suffixes. Until compaction, etcd scans every historical key of a range.
 
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use glock_core::{LockError, LockId};
+use glock_core::{LockError, LockId, toolkit::Mutex};
 
-use crate::schema::seat;
+use crate::schema::suffix;
 
-/// The last parts of keys that this client may use. Until its history is compacted, etcd looks at
-/// every key that ever was in a lock's range to say whether there is one now: if each hold had a
-/// key of its own, each would take longer than the one before. So a lock gets the seats back that
-/// it had; if any lock could have any, each would have had all of them in time.
+/// Key suffixes that this client may use. Until compaction, etcd scans every historical key of a range
+/// to find the present ones: with a fresh key for each hold, each acquire would take longer than the
+/// one before. So each lock uses its own few suffixes again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Seats {
+pub(crate) struct SuffixPool {
     free: Mutex<Free>,
 }
 
 #[derive(Debug, Default)]
 struct Free {
-    /// In each set, the last was used last.
+    /// In each set, the last one was used last.
     sets: HashMap<u64, Vec<String>>,
-    seats: usize,
+    suffixes: usize,
 }
 
-/// Each lock has one of so many sets, so that a client that has had a million locks has not as many
-/// seats.
+/// Locks are hashed to this many sets of suffixes, so that a client that has used a million locks does
+/// not keep as many suffixes.
 const SETS: u64 = 1_024;
-/// How many seats are kept: a client with more holds and waiters at a time makes others.
-const SEATS_MAX: usize = 8_192;
+/// How many suffixes are kept. A client with more holds and waiters at a time makes fresh ones.
+const SUFFIXES_MAX: usize = 8_192;
 
-impl Seats {
-    /// One that no key of this client ends in.
+impl SuffixPool {
+    /// A suffix that no key of this client has.
     pub(crate) fn take(&self, id: &LockId) -> Result<String, LockError> {
-        let free = self.free().take(set(id));
-        free.map_or_else(seat, Ok)
+        let free = self.free.lock().take(set(id));
+        free.map_or_else(suffix, Ok)
     }
 
-    /// Takes back one whose key is gone. No request that could make or delete a key of that name,
-    /// whoever made it, may be on its way.
-    pub(crate) fn give_back(&self, id: &LockId, seat: String) {
-        self.free().give_back(set(id), seat);
-    }
-
-    fn free(&self) -> MutexGuard<'_, Free> {
-        // No code that could panic runs under this lock, so what it holds is whole.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes back a suffix whose key is gone. No request in flight may create or delete that key.
+    pub(crate) fn give_back(&self, id: &LockId, suffix: String) {
+        self.free.lock().give_back(set(id), suffix);
     }
 }
 
 impl Free {
-    fn take(&mut self, of: u64) -> Option<String> {
-        let seat = self.sets.get_mut(&of)?.pop()?;
-        self.seats -= 1;
-        Some(seat)
+    fn take(&mut self, set: u64) -> Option<String> {
+        let suffix = self.sets.get_mut(&set)?.pop()?;
+        self.suffixes -= 1;
+        Some(suffix)
     }
 
-    fn give_back(&mut self, of: u64, seat: String) {
-        if self.seats >= SEATS_MAX {
+    fn give_back(&mut self, set: u64, suffix: String) {
+        if self.suffixes >= SUFFIXES_MAX {
             self.drop_one();
         }
-        self.sets.entry(of).or_default().push(seat);
-        self.seats += 1;
+        self.sets.entry(set).or_default().push(suffix);
+        self.suffixes += 1;
     }
 
-    /// Makes room, where there is most.
+    /// Drops the oldest suffix of the largest set.
     fn drop_one(&mut self) {
-        let largest = self.sets.values_mut().max_by_key(|seats| seats.len());
-        if let Some(seats) = largest.filter(|seats| !seats.is_empty()) {
-            drop(seats.remove(0));
-            self.seats -= 1;
+        let largest = self.sets.values_mut().max_by_key(|suffixes| suffixes.len());
+        if let Some(suffixes) = largest.filter(|suffixes| !suffixes.is_empty()) {
+            drop(suffixes.remove(0));
+            self.suffixes -= 1;
         }
     }
 }
@@ -91,38 +83,38 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_gets_back_the_seat_that_it_had_and_no_two_have_one_at_a_time() {
-        let seats = Seats::default();
+    fn a_lock_gets_its_suffix_back_and_no_two_keys_share_one() {
+        let suffixes = SuffixPool::default();
         // Two of all that share no set.
         let (one, other) =
             (id(0), (1..99).map(id).find(|other| set(other) != set(&id(0))).unwrap());
-        let (first, second) = (seats.take(&one).unwrap(), seats.take(&one).unwrap());
+        let (first, second) = (suffixes.take(&one).unwrap(), suffixes.take(&one).unwrap());
         assert_ne!(first, second);
-        seats.give_back(&one, second.clone());
-        seats.give_back(&one, first.clone());
-        let third = seats.take(&other).unwrap();
+        suffixes.give_back(&one, second.clone());
+        suffixes.give_back(&one, first.clone());
+        let third = suffixes.take(&other).unwrap();
         assert!(third != first && third != second);
-        assert_eq!((seats.take(&one).unwrap(), seats.take(&one).unwrap()), (first, second));
+        assert_eq!((suffixes.take(&one).unwrap(), suffixes.take(&one).unwrap()), (first, second));
     }
 
     #[test]
-    fn seats_do_not_pile_up_and_no_lock_is_denied_its_own() {
-        let seats = Seats::default();
+    fn suffixes_do_not_pile_up_and_every_lock_keeps_some() {
+        let suffixes = SuffixPool::default();
         // A crowd for one lock, and more locks than there are sets.
-        for _ in 0..2 * SEATS_MAX {
-            seats.give_back(&id(0), seat().unwrap());
+        for _ in 0..2 * SUFFIXES_MAX {
+            suffixes.give_back(&id(0), suffix().unwrap());
         }
         for n in 1..10_000 {
-            let taken = seats.take(&id(n)).unwrap();
-            seats.give_back(&id(n), taken);
+            let taken = suffixes.take(&id(n)).unwrap();
+            suffixes.give_back(&id(n), taken);
         }
-        let kept: usize = seats.free().sets.values().map(Vec::len).sum();
-        assert_eq!((kept, seats.free().seats), (SEATS_MAX, SEATS_MAX));
-        let pair = [seats.take(&id(1)).unwrap(), seats.take(&id(1)).unwrap()];
-        for seat in &pair {
-            seats.give_back(&id(1), seat.clone());
+        let kept: usize = suffixes.free.lock().sets.values().map(Vec::len).sum();
+        assert_eq!((kept, suffixes.free.lock().suffixes), (SUFFIXES_MAX, SUFFIXES_MAX));
+        let pair = [suffixes.take(&id(1)).unwrap(), suffixes.take(&id(1)).unwrap()];
+        for suffix in &pair {
+            suffixes.give_back(&id(1), suffix.clone());
         }
-        assert_eq!(seats.take(&id(1)).unwrap(), pair[1]);
-        assert_eq!(seats.take(&id(1)).unwrap(), pair[0]);
+        assert_eq!(suffixes.take(&id(1)).unwrap(), pair[1]);
+        assert_eq!(suffixes.take(&id(1)).unwrap(), pair[0]);
     }
 }

@@ -1,75 +1,84 @@
-//! `Watcher`: one stream on which etcd tells a client of all the keys that its waiters watch.
+//! `WatchTask`: reads the stream on which etcd notifies a client of the keys that it watches.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    fmt,
+    sync::Arc,
     time::Duration,
 };
 
-use etcd_client::{Error, WatchRequestSender, WatchResponse, WatchResponseStream};
+use etcd_client::{
+    Error, WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
+};
+use glock_core::toolkit::Backoff;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 
-use crate::{
-    client::rpc::revision,
-    client::source::Source,
-    watch::{Entry, Order, Told, Watch},
-};
+use crate::{client::rpc::Rpc, commands::revision};
 
-/// One stream on which etcd tells a client of all the keys that its waiters watch. It is opened
-/// when somebody waits, and closed a while after nobody does.
-pub(crate) struct Watcher {
-    source: Arc<Source>,
-    /// To the task that reads the stream, while there is one.
-    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
-    last_id: AtomicI64,
+/// What a watch reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WatchEvent {
+    /// Nothing yet.
+    None,
+    /// It has started, but after the revision that the waiter saw: the key may have gone in between.
+    Started,
+    /// The key is gone, or the watch is.
+    Gone,
 }
 
-/// How long a stream is kept that nobody needs.
+/// What a task is told to do.
+pub(crate) enum WatchCommand {
+    Watch(i64, Entry),
+    Forget(i64),
+}
+
+/// A watched key.
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    /// The first revision that counts. The watch starts from it after an interruption, so that no event
+    /// is missed.
+    pub(crate) from: i64,
+    /// Whether the stream sends only what happens from now on. etcd is slow to start with history: it
+    /// looks for such watches some ten times a second.
+    pub(crate) from_now: bool,
+    pub(crate) begun: bool,
+    pub(crate) events: watch::Sender<WatchEvent>,
+}
+
+/// The revision that etcd takes for the next one.
+const NOW: i64 = 0;
+
+impl Entry {
+    fn options(&self, id: i64) -> WatchOptions {
+        WatchOptions::new()
+            .with_watch_id(id)
+            .with_start_revision(if self.from_now { NOW } else { self.from })
+            .with_filters([WatchFilterType::NoPut])
+    }
+}
+
+impl fmt::Debug for WatchCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WatchCommand(..)")
+    }
+}
+
+/// How long a stream is kept without a watch.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
-/// The first and the longest pause between two tries to open a stream.
-const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pauses between two attempts to open a stream.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), PAUSE_MAX);
 
-impl Watcher {
-    pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self { source, orders: Mutex::default(), last_id: AtomicI64::new(0) }
-    }
-
-    /// Watches `key`, which was there at revision `seen`. It may say [`Told::Look`] first.
-    pub(crate) fn watch(&self, key: String, seen: i64) -> Watch {
-        let orders = self.task();
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let (tell, told) = watch::channel(Told::Nothing);
-        let entry = Entry { key, from: seen + 1, from_now: true, begun: false, tell };
-        // Should the task have ended with its runtime, whoever waits is woken, and looks.
-        let _ = orders.send(Order::Watch(id, entry));
-        Watch { id, told, orders }
-    }
-
-    fn task(&self) -> mpsc::UnboundedSender<Order> {
-        // No code that could panic runs under this lock, so what it holds is whole.
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(orders) = orders.as_ref().filter(|orders| !orders.is_closed()) {
-            return orders.clone();
-        }
-        let (sent, received) = mpsc::unbounded_channel();
-        tokio::spawn(Task::new(Arc::clone(&self.source), received).run());
-        orders.insert(sent).clone()
-    }
-}
-
-struct Task {
-    source: Arc<Source>,
-    orders: mpsc::UnboundedReceiver<Order>,
+/// Reads the stream while there are watches.
+pub(crate) struct WatchTask {
+    rpc: Arc<Rpc>,
+    commands: mpsc::UnboundedReceiver<WatchCommand>,
     watched: HashMap<i64, Entry>,
-    /// What the stream has not been told yet.
+    /// Requests that were not sent yet.
     unsent: VecDeque<Request>,
 }
 
@@ -81,24 +90,24 @@ enum Request {
 
 /// Why the task stopped reading a stream.
 enum Stop {
-    /// Nobody will watch any more.
+    /// The client is gone.
     Over,
-    /// Nobody has watched for a while.
+    /// There was no watch for a while.
     Idle,
     Broken,
 }
 
-impl Task {
-    fn new(source: Arc<Source>, orders: mpsc::UnboundedReceiver<Order>) -> Self {
-        Self { source, orders, watched: HashMap::new(), unsent: VecDeque::new() }
+impl WatchTask {
+    pub(crate) fn new(rpc: Arc<Rpc>, commands: mpsc::UnboundedReceiver<WatchCommand>) -> Self {
+        Self { rpc, commands, watched: HashMap::new(), unsent: VecDeque::new() }
     }
 
-    async fn run(mut self) {
-        let mut pause = PAUSE;
+    pub(crate) async fn run(mut self) {
+        let mut backoff = BACKOFF;
         loop {
             while self.watched.is_empty() {
-                let Some(order) = self.orders.recv().await else { return };
-                self.take(order);
+                let Some(command) = self.commands.recv().await else { return };
+                self.take(command);
             }
             let opened = timeout(OPEN_TIMEOUT, self.open()).await;
             if let Ok(Ok((sender, stream))) = opened {
@@ -106,25 +115,24 @@ impl Task {
                 match self.serve(sender, stream).await {
                     Stop::Over => return,
                     Stop::Idle => continue,
-                    Stop::Broken if since.elapsed() > PAUSE_MAX => pause = PAUSE,
+                    Stop::Broken if since.elapsed() > PAUSE_MAX => backoff.reset(),
                     Stop::Broken => {}
                 }
             }
-            if self.rest(pause).await.is_none() {
+            if self.rest(backoff.next_pause()).await.is_none() {
                 return;
             }
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// Opens a stream and has everything watched again, each from the revision where it began.
+    /// Opens a stream and watches every key again, each from its first revision.
     async fn open(&mut self) -> Result<(WatchRequestSender, WatchResponseStream), Error> {
         self.unsent = self.watched.keys().copied().map(Request::Watch).collect();
         for entry in self.watched.values_mut().filter(|entry| entry.begun) {
-            // What happened since is history now.
+            // What has happened since is history.
             entry.from_now = false;
         }
-        let mut client = self.source.client().await?.watch_client();
+        let mut client = self.rpc.source.client().await?.watch_client();
         // The first watch opens the stream.
         while let Some(Request::Watch(id)) = self.unsent.pop_front() {
             if let Some(entry) = self.watched.get(&id) {
@@ -142,16 +150,16 @@ impl Task {
     ) -> Stop {
         loop {
             tokio::select! {
-                order = self.orders.recv() => match order {
-                    Some(order) => self.take(order),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.take(command),
                     None => return Stop::Over,
                 },
-                told = stream.message() => match told {
-                    Ok(Some(told)) if is_refusal(&told) => {
+                message = stream.message() => match message {
+                    Ok(Some(message)) if is_refusal(&message) => {
                         self.refused();
                         return Stop::Broken;
                     }
-                    Ok(Some(told)) => self.told(&told),
+                    Ok(Some(message)) => self.received(&message),
                     Ok(None) | Err(_) => return Stop::Broken,
                 },
                 sent = send(&mut sender, &self.watched, self.unsent.front()), if !self.unsent.is_empty() => {
@@ -165,41 +173,41 @@ impl Task {
         }
     }
 
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Watch(id, entry) => {
+    fn take(&mut self, command: WatchCommand) {
+        match command {
+            WatchCommand::Watch(id, entry) => {
                 self.watched.insert(id, entry);
                 self.unsent.push_back(Request::Watch(id));
             }
-            // One that is not there was woken, and cancelled then.
-            Order::Forget(id) => self.forget(id),
+            // One that is not there has had its event, and was cancelled then.
+            WatchCommand::Forget(id) => self.forget(id),
         }
     }
 
-    /// etcd does not say which watch it refuses. Those that have not begun end: whoever wakes asks
-    /// etcd for something else, which logs in again or tells what is wrong. A stream keeps the
-    /// access token that it was opened with, so another is needed.
+    /// etcd does not say which watch it refuses. Those that have not begun end: their waiters send
+    /// another request, which logs in again or returns what is wrong. A stream keeps the access token
+    /// that it was opened with, so another stream is needed.
     fn refused(&mut self) {
         self.watched.retain(|_, entry| entry.begun);
     }
 
-    fn told(&mut self, told: &WatchResponse) {
-        let id = told.watch_id();
-        // A watch is over once it has told of something. Where it was cancelled, by compaction or
-        // for want of a permission, something may have been missed: whoever wakes looks.
-        if told.canceled() {
+    fn received(&mut self, message: &WatchResponse) {
+        let id = message.watch_id();
+        // A watch is over with its first event. If it was cancelled, by compaction or for want of a
+        // permission, an event may have been missed: the waiter wakes and looks.
+        if message.canceled() {
             self.watched.remove(&id);
-        } else if !told.events().is_empty() {
+        } else if !message.events().is_empty() {
             if let Some(entry) = self.watched.remove(&id) {
-                entry.tell.send_replace(Told::Gone);
+                entry.events.send_replace(WatchEvent::Gone);
                 self.unsent.push_back(Request::Cancel(id));
             }
-        } else if told.created()
+        } else if message.created()
             && let Some(entry) = self.watched.get_mut(&id)
         {
             entry.begun = true;
-            if entry.from_now && revision(told.header()) >= entry.from {
-                entry.tell.send_replace(Told::Look);
+            if entry.from_now && revision(message.header()) >= entry.from {
+                entry.events.send_replace(WatchEvent::Started);
             }
         }
     }
@@ -210,26 +218,26 @@ impl Task {
         }
     }
 
-    /// Takes orders for a while; `None` once nobody will watch any more.
+    /// Takes commands for a while; `None` once the client is gone.
     async fn rest(&mut self, pause: Duration) -> Option<()> {
-        let orders = async {
+        let commands = async {
             loop {
-                match self.orders.recv().await {
-                    Some(order) => self.take(order),
+                match self.commands.recv().await {
+                    Some(command) => self.take(command),
                     None => return,
                 }
             }
         };
-        timeout(pause, orders).await.is_err().then_some(())
+        timeout(pause, commands).await.is_err().then_some(())
     }
 }
 
-/// Whether a watch was not begun: for want of a permission or of an access token that is good.
-fn is_refusal(told: &WatchResponse) -> bool {
-    told.created() && told.canceled()
+/// Whether a watch was refused: for want of a permission or of a valid access token.
+fn is_refusal(message: &WatchResponse) -> bool {
+    message.created() && message.canceled()
 }
 
-/// Sends a request. Dropped before its end, it has sent nothing.
+/// Sends a request. Dropped early, it has sent nothing.
 async fn send(
     sender: &mut WatchRequestSender,
     watched: &HashMap<i64, Entry>,

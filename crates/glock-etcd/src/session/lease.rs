@@ -1,136 +1,185 @@
-//! `grant`: new leases, of which none is left behind.
+//! `SpareLease`: a lease that no lock uses, and how it is granted.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use etcd_client::{Client, LeaseGrantOptions};
-use glock_core::{Action, Fault, LockError};
-use tokio::time::{Instant, sleep};
+use glock_core::{
+    Action, Fault, LockError,
+    toolkit::{LateRequestProbe, Spare},
+};
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    client::rpc::Store,
+    client::rpc::Rpc,
     error::{fault, is_worth_repeating},
     schema::lease_id,
-    session::pool::Spare,
 };
 
-/// The first pause before a lease is looked for again whose grant had no answer; each later one is
-/// twice as long.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// A lease that no lock uses.
+#[derive(Debug, Clone)]
+pub(crate) struct SpareLease {
+    pub(crate) id: i64,
+    /// As granted.
+    pub(crate) ttl: Duration,
+    /// When its time started: before its grant or its last keep-alive was sent.
+    pub(crate) since: Instant,
+}
 
-/// A lease of that TTL for a lock: a spare one, or a new one if there is none.
-///
-/// # Cancel safety
-///
-/// Cancel safe, as [`grant`] is.
-pub(crate) async fn lease(
-    store: &Store,
-    action: Action,
-    ttl: Duration,
-) -> Result<Spare, LockError> {
-    match store.leases.take(ttl) {
-        Some(spare) => Ok(spare),
-        None => grant(store, action, ttl).await,
+/// A lease is used as it is while less than this part of its time is gone; else it is kept alive in the
+/// same round trip.
+const FRESH_PART: u32 = 20;
+/// A lease is not used once this part of its time is gone: it may run out on the way.
+const STALE_PART: u32 = 2;
+
+impl Spare for SpareLease {
+    fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    fn is_usable(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < self.ttl / STALE_PART
+    }
+
+    fn has_run_out(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= self.ttl
     }
 }
 
-/// A new lease.
+impl SpareLease {
+    /// Sends a request that uses the lease. If much of the lease's time is gone, restarts its time in
+    /// the same round trip. If that fails, or has no reply long after a request whose reply is `wanted`,
+    /// the lease's time is as it was.
+    pub(crate) async fn send<T>(
+        &mut self,
+        rpc: &Rpc,
+        action: Action,
+        request: impl Future<Output = T>,
+        wanted: impl FnOnce(&T) -> bool,
+    ) -> T {
+        if self.since.elapsed() < self.ttl / FRESH_PART {
+            return request.await;
+        }
+        let sent_at = Instant::now();
+        let mut kept = pin!(rpc.keep_alive(action, self.id, self.ttl));
+        let mut request = pin!(request);
+        let (kept, reply) = tokio::select! {
+            kept = &mut kept => (Some(kept), request.await),
+            reply = &mut request => {
+                let wait = wanted(&reply);
+                (if wait { timeout(rpc.attempt_max(), kept).await.ok() } else { None }, reply)
+            }
+        };
+        if matches!(kept, Some(Ok(true))) {
+            self.since = sent_at;
+        }
+        reply
+    }
+}
+
+/// Grants a lease. Its TTL is the server's choice, and at least `ttl`.
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: a lease that nobody learns of is looked for and revoked.
+/// Cancel safe: a lease that is granted after the future was dropped is revoked.
 pub(crate) async fn grant(
-    store: &Store,
+    rpc: &Arc<Rpc>,
     action: Action,
     ttl: Duration,
-) -> Result<Spare, LockError> {
+) -> Result<SpareLease, LockError> {
     let secs = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let since = Instant::now();
-    let asked =
-        Asked { store, first: lease_id()?, count: AtomicU32::new(0), open: AtomicU32::new(0) };
-    let ask = |client: &Client| {
-        let (mut client, id, asked) = (client.lease_client(), asked.another(), &asked);
+    let pending = PendingGrants::new(rpc)?;
+    let request = |client: &Client| {
+        let (mut client, id, pending) = (client.lease_client(), pending.next(), &pending);
         async move {
             let granted = client.grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await;
             if granted.as_ref().is_err_and(|err| fault(err) != Fault::Unknown) {
-                asked.forget(id);
+                pending.settled(id);
             }
             granted
         }
     };
-    let (granted, _) = store.ask(action, ask).await;
-    let granted = granted?;
-    asked.forget(granted.id());
-    let longer = Duration::from_secs(granted.ttl().unsigned_abs());
-    if longer > ttl {
-        store.leases.grants_at_least(longer);
-    }
-    Ok(Spare::new(granted.id(), longer, since))
+    let granted = rpc.send(action, request).await.0?;
+    pending.settled(granted.id());
+    let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
+    Ok(SpareLease { id: granted.id(), ttl, since })
 }
 
-/// The leases that were asked for: another one each time, because a request that comes late would
-/// else make one again that was revoked. Those of which nothing was heard when this is dropped are
-/// looked for.
-struct Asked<'a> {
-    store: &'a Store,
-    /// The others follow it.
+/// The ids of the grants that one call sends. Each attempt has another id: a late duplicate must not
+/// recreate a lease that was revoked. Dropped, it revokes those whose fate is unknown.
+struct PendingGrants<'a> {
+    rpc: &'a Arc<Rpc>,
+    /// The other ids follow it.
     first: i64,
     count: AtomicU32,
-    /// A bit for each that may be there or come yet.
+    /// A bit for each id whose lease may exist or still arrive.
     open: AtomicU32,
 }
 
-impl Asked<'_> {
-    fn another(&self) -> i64 {
+impl<'a> PendingGrants<'a> {
+    fn new(rpc: &'a Arc<Rpc>) -> Result<Self, LockError> {
+        let first = lease_id()?;
+        Ok(Self { rpc, first, count: AtomicU32::new(0), open: AtomicU32::new(0) })
+    }
+
+    fn next(&self) -> i64 {
         let at = self.count.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_or(bit(at), Ordering::Relaxed);
         self.first + i64::from(at)
     }
 
-    /// It is the caller's, or was never granted.
-    fn forget(&self, id: i64) {
+    /// The lease is the caller's, or was surely not granted.
+    fn settled(&self, id: i64) {
         let at = u32::try_from(id - self.first).unwrap_or(u32::MAX);
         self.open.fetch_and(!bit(at), Ordering::Relaxed);
     }
 }
 
-/// Nothing is asked for as often as a number has bits.
+/// No request is repeated as often as a number has bits.
 fn bit(at: u32) -> u32 {
     1_u32.checked_shl(at).unwrap_or_default()
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PendingGrants<'_> {
     fn drop(&mut self) {
         let open = *self.open.get_mut();
         let ids = (0..u32::BITS).filter(|at| open & bit(*at) != 0);
         let ids: Vec<_> = ids.map(|at| self.first + i64::from(at)).collect();
         if !ids.is_empty() {
-            self.store.leases.end_unheard(ids);
+            self.rpc.spawn(revoke_late(Arc::clone(self.rpc), ids));
         }
     }
 }
 
-/// Revokes leases whose grants had no answer: they may be on their way, and are looked for as long
-/// as they can be. Those that cannot be revoked run out.
-pub(crate) async fn end_unheard(store: &Store, mut ids: Vec<i64>) {
-    let (since, mut pause) = (Instant::now(), LOOK_AGAIN);
+/// Revokes leases whose grants had no reply, and keeps checking for those that may still arrive. Those
+/// that cannot be revoked run out.
+async fn revoke_late(rpc: Arc<Rpc>, mut ids: Vec<i64>) {
+    let (since, mut probe) = (Instant::now(), LateRequestProbe::new(rpc.limit()));
     loop {
-        let late = since.elapsed() > store.limit();
-        let mut left = Vec::new();
+        let sent_at = Instant::now();
+        let (mut left, mut replied) = (Vec::new(), true);
         for id in ids {
-            let revoked = store.revoke(Action::Release, id).await;
-            let refused = revoked.as_ref().is_err_and(|err| !is_worth_repeating(err));
-            if !matches!(revoked, Ok(true)) && !refused {
-                left.push(id);
+            match rpc.revoke(Action::Release, id).await {
+                Ok(true) => {}
+                Err(err) if !is_worth_repeating(&err) => {}
+                revoked => {
+                    replied &= revoked.is_ok();
+                    left.push(id);
+                }
             }
         }
-        if left.is_empty() || late {
+        let last = replied && probe.found_nothing(sent_at) || since.elapsed() > rpc.limit() * 2;
+        if left.is_empty() || last {
             return;
         }
         ids = left;
-        sleep(pause).await;
-        pause *= 2;
+        probe.pause().await;
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Etcd<S> {
 
 impl<S: Servers> Etcd<S> {
     fn lock(endpoints: Vec<String>, config: LockConfig) -> EtcdLock {
-        EtcdLock::connect(endpoints, connect_options()).with_config(config).unwrap()
+        EtcdLock::from_endpoints(endpoints, connect_options()).with_config(config).unwrap()
     }
 
     async fn key_of(&self, id: &LockId) -> Option<Owned> {
@@ -98,7 +98,7 @@ impl<S: Servers> Networked for Etcd<S> {
 
     async fn stranger_at(&self, server: SocketAddr) -> EtcdLock {
         let options = connect_options().with_user("stranger", CANARY);
-        let lock = EtcdLock::connect([server.to_string()], options);
+        let lock = EtcdLock::from_endpoints([server.to_string()], options);
         lock.with_config(self.config().with_call_timeout(Duration::from_secs(2))).unwrap()
     }
 }

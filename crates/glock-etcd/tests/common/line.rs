@@ -18,7 +18,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 pub(crate) fn lock(endpoints: &[String], namespace: &str) -> EtcdLock {
     let config = LockConfig::default().with_namespace(namespace);
-    EtcdLock::connect(endpoints.to_vec(), connect_options()).with_config(config).unwrap()
+    EtcdLock::from_endpoints(endpoints.to_vec(), connect_options()).with_config(config).unwrap()
 }
 
 pub(crate) fn id(name: &str) -> LockId {

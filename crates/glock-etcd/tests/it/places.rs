@@ -227,7 +227,7 @@ async fn a_hold_is_released_by_a_client_of_another_name() {
     let namespace = fresh_namespace();
     let named = |name: &str| {
         let config = LockConfig::default().with_namespace(&namespace).with_holder(name);
-        EtcdLock::connect(url(), connect_options()).with_config(config).unwrap()
+        EtcdLock::from_endpoints(url(), connect_options()).with_config(config).unwrap()
     };
     let (one, other) = (named("one"), named("another"));
     let lease = one.acquire(&id("x"), TTL).await.unwrap();

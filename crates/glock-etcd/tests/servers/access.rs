@@ -15,7 +15,7 @@ const TTL: Duration = Duration::from_secs(30);
 pub(crate) fn lock_of(cluster: &Cluster, user: &str, password: &str, namespace: &str) -> EtcdLock {
     let options = connect_options().with_user(user, password);
     let config = LockConfig::default().with_namespace(namespace);
-    EtcdLock::connect(cluster.endpoints(), options).with_config(config).unwrap()
+    EtcdLock::from_endpoints(cluster.endpoints(), options).with_config(config).unwrap()
 }
 
 /// A user `locker` who may read and write below one namespace, and no more.

@@ -63,7 +63,9 @@ async fn run(disturb: impl AsyncFnOnce(&mut Cluster)) {
     let clients: Vec<_> = (0..2)
         .map(|_| {
             let config = LockConfig::default().with_namespace(&namespace);
-            EtcdLock::connect(cluster.endpoints(), connect_options()).with_config(config).unwrap()
+            EtcdLock::from_endpoints(cluster.endpoints(), connect_options())
+                .with_config(config)
+                .unwrap()
         })
         .collect();
     for n in 0..TASKS {

@@ -20,7 +20,7 @@ const SLACK: Duration = Duration::from_millis(600);
 async fn without_a_majority_calls_fail_in_time() {
     let mut cluster = Cluster::start().await;
     let config = LockConfig::default().with_namespace(fresh_namespace()).with_call_timeout(LIMIT);
-    let lock = EtcdLock::connect(cluster.endpoints(), connect_options());
+    let lock = EtcdLock::from_endpoints(cluster.endpoints(), connect_options());
     let lock = lock.with_config(config).unwrap();
     let held = lock.acquire(&id("held"), TTL).await.unwrap();
     let leader = cluster.leader().await;

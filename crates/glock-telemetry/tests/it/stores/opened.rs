@@ -54,7 +54,7 @@ pub(crate) async fn postgres(
 pub(crate) async fn etcd(url: &str, server: Option<SocketAddr>, namespace: &str) -> EtcdLock {
     let given: Vec<_> = url.split(',').map(ToOwned::to_owned).collect();
     let endpoints = server.map_or(given, |server| vec![server.to_string()]);
-    EtcdLock::connect(endpoints, connect_options()).with_config(config(namespace)).unwrap()
+    EtcdLock::from_endpoints(endpoints, connect_options()).with_config(config(namespace)).unwrap()
 }
 
 pub(crate) async fn consul(url: &str, server: Option<SocketAddr>, namespace: &str) -> ConsulLock {
