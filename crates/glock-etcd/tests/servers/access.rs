@@ -8,7 +8,7 @@ use glock_etcd::{EtcdLock, LockConfig, connect_options, etcd_client};
 use glock_testing::{CANARY, fresh_namespace};
 use tokio::time::sleep;
 
-use crate::{common::cluster::Cluster, id};
+use crate::support::{cluster::Cluster, id};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -61,7 +61,7 @@ async fn a_user_needs_the_right_password_and_a_range_of_keys() {
 
     let elsewhere = lock_of(&cluster, "locker", "secret", &fresh_namespace());
     let stranger = lock_of(&cluster, "locker", CANARY, &namespace);
-    let nobody = crate::lock(&cluster.endpoints(), &namespace);
+    let nobody = crate::support::lock(&cluster.endpoints(), &namespace);
     for lock in [elsewhere, stranger, nobody] {
         let err = lock.acquire(&id("x"), TTL).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");

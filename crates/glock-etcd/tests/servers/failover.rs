@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::common::cluster::Cluster;
+use crate::support::cluster::Cluster;
 
 const RUN: Duration = Duration::from_mins(1);
 const TASKS: usize = 20;

@@ -2,17 +2,15 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it measured")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod access;
 mod compaction;
 mod failover;
 mod leaks;
 mod members;
-mod moves;
 mod quorum;
 mod runtimes;
-mod waiters;
-
-use common::line::{id, lock};
+mod transfer;
+mod waiting;

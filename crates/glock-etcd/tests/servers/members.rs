@@ -5,7 +5,7 @@ use std::time::Duration;
 use etcd_client::{Client, GetOptions};
 use glock_core::{Lock, LockExt, Retry};
 use glock_etcd::{connect_options, etcd_client};
-use glock_testing::{Proxy, fresh_namespace};
+use glock_testing::fresh_namespace;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -13,11 +13,11 @@ use tokio::{
 
 use crate::{
     access::{enable_auth, lock_of},
-    common::{
-        Bare,
+    support::{
+        SOON, TTL,
+        admin::{Admin, get},
         cluster::Cluster,
-        line::{SOON, TTL, id, line, lock, wait_for_x},
-        url,
+        id, lock, queue, wait_for_x,
     },
 };
 
@@ -59,7 +59,7 @@ async fn calls_go_to_another_member_if_one_stands_still() {
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn guards_and_places_outlive_a_member_that_stands_still() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     // With a time limit this long, one attempt could take as long as the waiters' lease lives.
     let config = glock_etcd::LockConfig::default()
         .with_namespace(&namespace)
@@ -72,13 +72,13 @@ async fn guards_and_places_outlive_a_member_that_stands_still() {
     }
     let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
     let waiter = wait_for_x(&lock);
-    let place = line(&bare, &namespace, 2).await.swap_remove(1);
+    let place = queue(&admin, &namespace, 2).await.swap_remove(1);
     let paused = pause_one(&cluster).await;
     sleep(Duration::from_secs(12)).await;
     let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
     cluster.signal(paused, "CONT");
     assert_eq!(lost, 0, "guards that were lost");
-    assert_eq!(line(&bare, &namespace, 2).await.swap_remove(1).secret, place.secret);
+    assert_eq!(queue(&admin, &namespace, 2).await.swap_remove(1).secret, place.secret);
     held.release().await.unwrap();
     lock.release(&waiter.await.unwrap()).await.unwrap();
     for guard in guards {
@@ -133,31 +133,10 @@ async fn in_line(cluster: &Cluster, namespace: &str, name: &str) -> usize {
 async fn watched(cluster: &Cluster) -> usize {
     let mut watched = 0;
     for endpoint in cluster.endpoints() {
-        let metrics = crate::common::get(&endpoint, "/metrics").await;
+        let metrics = get(&endpoint, "/metrics").await;
         let mut lines = metrics.lines();
         let count = lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
         watched += count.unwrap().parse::<usize>().unwrap();
     }
     watched
-}
-
-/// A client that is cut off for longer than its places live gets in line again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a server: run `cargo xtask integration etcd`"]
-async fn a_client_that_was_cut_off_for_long_gets_in_line_again() {
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&url()).await);
-    let upstream = url()[0].trim_start_matches("http://").parse().unwrap();
-    let proxy = Proxy::start(upstream).await.unwrap();
-    let (ours, theirs) = (lock(&[proxy.addr().to_string()], &namespace), lock(&url(), &namespace));
-    let held = theirs.acquire(&id("x"), TTL * 2).await.unwrap();
-    let waiter = wait_for_x(&ours);
-    let place = line(&bare, &namespace, 2).await.swap_remove(1);
-    proxy.stall();
-    // Its lease of 6 s runs out.
-    line(&bare, &namespace, 1).await;
-    proxy.pass();
-    assert_ne!(line(&bare, &namespace, 2).await.swap_remove(1).secret, place.secret);
-    theirs.release(&held).await.unwrap();
-    let lease = timeout(SOON, waiter).await.expect("it was forgotten").unwrap();
-    ours.release(&lease).await.unwrap();
 }

@@ -7,7 +7,7 @@ use glock_etcd::{EtcdLock, LockConfig, connect_options};
 use glock_testing::fresh_namespace;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{common::cluster::Cluster, id};
+use crate::support::{cluster::Cluster, id};
 
 const TTL: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(3);

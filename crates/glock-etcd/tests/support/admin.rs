@@ -1,10 +1,4 @@
-//! The bare driver, to ask etcd past the lock.
-#![allow(dead_code, reason = "each test program uses a part")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-pub(crate) mod cluster;
-pub(crate) mod fixture;
-pub(crate) mod line;
+//! `Admin`: the raw driver, to look at etcd past the lock.
 
 use std::time::Duration;
 
@@ -16,14 +10,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The endpoints to test against.
-pub(crate) fn url() -> Vec<String> {
-    let url = glock_testing::url_from_env("GLOCK_ETCD_URL", "etcd");
-    url.split(',').map(ToOwned::to_owned).collect()
-}
-
 /// A client of the driver, past the lock.
-pub(crate) struct Bare {
+pub(crate) struct Admin {
     pub(crate) client: Client,
 }
 
@@ -31,13 +19,13 @@ pub(crate) struct Bare {
 #[derive(Debug, Clone)]
 pub(crate) struct Owned {
     pub(crate) key: String,
-    pub(crate) seat: String,
+    pub(crate) suffix: String,
     pub(crate) secret: String,
     pub(crate) lease: i64,
     pub(crate) created: i64,
 }
 
-impl Bare {
+impl Admin {
     pub(crate) async fn connect(endpoints: &[String]) -> Self {
         let mut client = Client::connect(endpoints, Some(connect_options())).await.unwrap();
         client.status().await.expect("no etcd answers there: look at GLOCK_ETCD_URL");
@@ -46,11 +34,11 @@ impl Bare {
 
     /// Who is first in line for a lock.
     pub(crate) async fn first(&self, namespace: &str, id: &LockId) -> Option<Owned> {
-        self.line(namespace, id).await.into_iter().next()
+        self.queue(namespace, id).await.into_iter().next()
     }
 
     /// Everybody in line for a lock.
-    pub(crate) async fn line(&self, namespace: &str, id: &LockId) -> Vec<Owned> {
+    pub(crate) async fn queue(&self, namespace: &str, id: &LockId) -> Vec<Owned> {
         let id = id.as_str().replace('%', "%25").replace('/', "%2F");
         self.under(&format!("{namespace}/{id}/")).await
     }
@@ -68,10 +56,10 @@ impl Bare {
         let found = self.client.kv_client().get(prefix, Some(options)).await.unwrap();
         let owned = found.kvs().iter().map(|kv| {
             let key = kv.key_str().unwrap().to_owned();
-            let seat = key.rsplit('/').next().unwrap().to_owned();
+            let suffix = key.rsplit('/').next().unwrap().to_owned();
             let value = kv.value_str().unwrap();
             let secret = value.split(' ').next().unwrap().to_owned();
-            Owned { key, seat, secret, lease: kv.lease(), created: kv.create_revision() }
+            Owned { key, suffix, secret, lease: kv.lease(), created: kv.create_revision() }
         });
         owned.collect()
     }

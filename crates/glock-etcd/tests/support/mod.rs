@@ -1,4 +1,10 @@
-//! Locks for tests, and who is in line for them.
+//! Locks for tests, and their queues.
+#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub(crate) mod admin;
+pub(crate) mod cluster;
+pub(crate) mod fixture;
 
 use std::time::Duration;
 
@@ -9,7 +15,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Bare, Owned};
+use self::admin::{Admin, Owned};
+
+/// The endpoints to test against.
+pub(crate) fn url() -> Vec<String> {
+    let url = glock_testing::url_from_env("GLOCK_ETCD_URL", "etcd");
+    url.split(',').map(ToOwned::to_owned).collect()
+}
 
 /// A TTL that does not run out during a test.
 pub(crate) const TTL: Duration = Duration::from_secs(30);
@@ -34,10 +46,10 @@ pub(crate) fn wait_for_x(lock: &EtcdLock) -> JoinHandle<Lease> {
 }
 
 /// The line for `x`, once there are so many in it.
-pub(crate) async fn line(bare: &Bare, namespace: &str, wanted: usize) -> Vec<Owned> {
+pub(crate) async fn queue(admin: &Admin, namespace: &str, wanted: usize) -> Vec<Owned> {
     let since = Instant::now();
     loop {
-        let line = bare.line(namespace, &id("x")).await;
+        let line = admin.queue(namespace, &id("x")).await;
         if line.len() == wanted {
             return line;
         }

@@ -7,10 +7,7 @@ use glock_etcd::EtcdLock;
 use glock_testing::{Proxy, fresh_namespace, process::settles};
 use tokio::time::sleep;
 
-use crate::{
-    common::{Bare, cluster::Cluster},
-    id, lock,
-};
+use crate::support::{admin::Admin, cluster::Cluster, id, lock};
 
 /// The longer TTL: the settling of a lost move looks again after a quarter of it.
 const LONG: Duration = Duration::from_secs(8);
@@ -20,7 +17,7 @@ const DELAY: Duration = Duration::from_millis(150);
 
 struct Scene {
     namespace: String,
-    bare: Bare,
+    admin: Admin,
     proxy: Proxy,
     ours: EtcdLock,
     _cluster: Cluster,
@@ -29,11 +26,11 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let cluster = Cluster::start().await;
-        let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+        let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
         let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
         let proxy = Proxy::start(first).await.unwrap();
         let ours = lock(&[proxy.addr().to_string()], &namespace);
-        Self { namespace, bare, proxy, ours, _cluster: cluster }
+        Self { namespace, admin, proxy, ours, _cluster: cluster }
     }
 
     /// A hold that has moved to a longer lease, without an answer that says so.
@@ -42,7 +39,7 @@ impl Scene {
         let other = self.ours.acquire(&id("other"), LONG).await.unwrap();
         self.ours.release(&other).await.unwrap();
         let held = self.ours.acquire(&id("x"), SHORT).await.unwrap();
-        let before = self.bare.keys(&self.namespace).await.swap_remove(0);
+        let before = self.admin.keys(&self.namespace).await.swap_remove(0);
         self.proxy.delay(DELAY);
         let (asked, ours) = (self.proxy.requests(), self.ours.clone());
         let renewal = tokio::spawn(async move { (ours.renew(&held, LONG).await, held) });
@@ -52,7 +49,7 @@ impl Scene {
         // The keep-alive and the look have been answered, and the move is on its way.
         self.proxy.drop_replies();
         let moved = async || {
-            let now = self.bare.keys(&self.namespace).await.swap_remove(0);
+            let now = self.admin.keys(&self.namespace).await.swap_remove(0);
             usize::from(now.created == before.created && now.lease == before.lease)
         };
         settles("holds that did not move", LONG, 0, moved).await;
@@ -71,7 +68,7 @@ async fn a_move_without_an_answer_is_settled() {
     let scene = Scene::new().await;
     let held = scene.moved_unheard().await;
     scene.proxy.pass();
-    let leases = async || scene.bare.leases().await;
+    let leases = async || scene.admin.leases().await;
     settles("the lease that it was on", LONG / 2, 1, leases).await;
     let longer = scene.ours.renew(&held, LONG).await.unwrap();
     assert_eq!((longer.ttl(), longer.fence()), (LONG, held.fence()));
@@ -98,7 +95,7 @@ async fn settling_a_move_leaves_the_next_hold_alone() {
             assert!(kept.is_ok(), "{next}: the settling has ended it: {kept:?}");
         }
         let mut leases: Vec<_> =
-            scene.bare.keys(&scene.namespace).await.iter().map(|key| key.lease).collect();
+            scene.admin.keys(&scene.namespace).await.iter().map(|key| key.lease).collect();
         leases.dedup();
         assert_eq!(leases.len(), 2, "{next}: two holds are on one lease");
         scene.ours.release(&another).await.unwrap();

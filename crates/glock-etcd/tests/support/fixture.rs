@@ -6,7 +6,7 @@ use glock_core::LockConfig;
 use glock_etcd::{EtcdLock, LockId, connect_options};
 use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
 
-use super::{Bare, Owned};
+use crate::support::admin::{Admin, Owned};
 
 /// Where the servers of a suite are.
 pub(crate) trait Servers: Send + Sync + 'static {
@@ -18,7 +18,7 @@ pub(crate) trait Servers: Send + Sync + 'static {
 /// The store, seen from one case.
 pub(crate) struct Etcd<S> {
     namespace: String,
-    bare: Bare,
+    admin: Admin,
     endpoints: Vec<String>,
     servers: PhantomData<S>,
 }
@@ -29,7 +29,7 @@ impl<S: Servers> Etcd<S> {
     }
 
     async fn key_of(&self, id: &LockId) -> Option<Owned> {
-        self.bare.first(&self.namespace, id).await
+        self.admin.first(&self.namespace, id).await
     }
 }
 
@@ -43,8 +43,8 @@ impl<S: Servers> Fixture for Etcd<S> {
 
     async fn open(namespace: String) -> Self {
         let endpoints = S::endpoints().await;
-        let bare = Bare::connect(&endpoints).await;
-        Self { namespace, bare, endpoints, servers: PhantomData }
+        let admin = Admin::connect(&endpoints).await;
+        Self { namespace, admin, endpoints, servers: PhantomData }
     }
 
     fn config(&self) -> LockConfig {
@@ -57,16 +57,16 @@ impl<S: Servers> Fixture for Etcd<S> {
 
     async fn owner(&self, id: &LockId) -> Option<String> {
         let owned = self.key_of(id).await?;
-        Some(format!("{:x}-{}-{}", owned.lease, owned.seat, owned.secret))
+        Some(format!("{:x}-{}-{}", owned.lease, owned.suffix, owned.secret))
     }
 
     async fn live(&self) -> usize {
-        self.bare.keys(&self.namespace).await.len()
+        self.admin.keys(&self.namespace).await.len()
     }
 
     async fn evict(&self, id: &LockId) {
         if let Some(owned) = self.key_of(id).await {
-            self.bare.delete(&owned.key).await;
+            self.admin.delete(&owned.key).await;
         }
     }
 
