@@ -12,12 +12,11 @@ use glock_core::{
     Action, Fault, Lease, LockError, LockId,
     toolkit::{Attempt, Backoff},
 };
-use tokio::time::timeout;
 
 use crate::{
     client::Client,
     commands::{self, AcquireReply},
-    error::{is_lease_gone, silent},
+    error::is_lease_gone,
     schema::{Owner, secret},
     session::lease::SpareLease,
 };
@@ -95,19 +94,10 @@ impl Acquire {
         let (key, value) = (range.key(&owner.suffix), client.value(&owner.secret));
         let txn = commands::acquire(&range, &key, &value, lease.id);
         // In a box, because the driver's futures are large.
-        let request = Box::pin(client.rpc.send_once(action, |client| {
+        let request = Box::pin(client.rpc.send_once(action, self.patience, |client| {
             let mut client = client.kv_client();
             async move { client.txn(txn).await.map(|reply| AcquireReply::of(&reply)) }
         }));
-        // Another member is tried if this one is silent. If there is none, the call's own limit ends
-        // the request.
-        let request = async {
-            if client.rpc.source.has_others() {
-                timeout(self.patience, request).await.unwrap_or_else(|_| Err(silent(action)))
-            } else {
-                request.await
-            }
-        };
         let granted = |reply: &Result<_, LockError>| matches!(reply, Ok(AcquireReply::Granted(_)));
         match lease.send(&client.rpc, action, request, granted).await {
             Ok(AcquireReply::Granted(fence)) => {

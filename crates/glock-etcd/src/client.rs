@@ -1,8 +1,8 @@
 //! `Client`: what all clones of one lock share.
 
 pub(crate) mod hedge;
+pub(crate) mod members;
 pub(crate) mod rpc;
-pub(crate) mod source;
 pub(crate) mod suffix_pool;
 pub(crate) mod watch_stream;
 
@@ -15,7 +15,7 @@ use glock_core::{
 };
 
 use crate::{
-    client::{rpc::Rpc, source::Source, suffix_pool::SuffixPool},
+    client::{members::Members, rpc::Rpc, suffix_pool::SuffixPool},
     commands::{self, ReleaseReply},
     queue::session::QueueSessions,
     schema::{Owner, Range, value},
@@ -44,8 +44,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(source: Arc<Source>, config: LockConfig) -> Arc<Self> {
-        let rpc = Rpc::new(source, config.call_timeout);
+    pub(crate) fn new(members: Arc<Members>, config: LockConfig) -> Arc<Self> {
+        let rpc = Rpc::new(members, config.call_timeout);
         Arc::new(Self {
             leases: LeasePool::new(Arc::clone(&rpc)),
             suffixes: SuffixPool::default(),

@@ -11,7 +11,7 @@ use glock_core::{
 
 use crate::{
     acquire::acquire,
-    client::{Client, source::Source},
+    client::{Client, members::Members},
     renew::Renew,
     schema::Owner,
     wait,
@@ -33,24 +33,28 @@ impl EtcdLock {
     /// Locks through a client of the application. No I/O.
     ///
     /// Its settings are the application's: [`connect_options`](crate::connect_options) are those
-    /// that locks need, and all of them are off by default.
+    /// that locks need, and all of them are off by default. It hides its members and sends each request
+    /// to one that it takes by chance, so a call may meet a silent member several times, and fail. A
+    /// lock made by [`from_endpoints`](Self::from_endpoints) avoids silent members.
     pub fn new(client: etcd_client::Client) -> Self {
-        Self::with_source(Source::Given(client))
+        Self::with_members(Members::given(client))
     }
 
-    /// Locks through a client that is made when it is first needed, and logs in then if `options`
-    /// name a user. No I/O. Begin with [`connect_options`](crate::connect_options). The client
-    /// belongs to the runtime that it is made on, and its connection ends with that.
+    /// Locks on the cluster that has these members. No I/O: the connection to a member is made when it
+    /// is first needed, and logs in then if `options` name a user. Begin with
+    /// [`connect_options`](crate::connect_options).
+    ///
+    /// A connection belongs to the runtime that it is made on, and ends with that.
     pub fn from_endpoints(
         endpoints: impl IntoIterator<Item = impl Into<String>>,
         options: ConnectOptions,
     ) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        Self::with_source(Source::endpoints(endpoints, options))
+        Self::with_members(Members::of(endpoints, &options))
     }
 
-    fn with_source(source: Source) -> Self {
-        Self { client: Client::new(Arc::new(source), LockConfig::default()) }
+    fn with_members(members: Members) -> Self {
+        Self { client: Client::new(Arc::new(members), LockConfig::default()) }
     }
 
     /// Takes other settings. `namespace`, `call_timeout` and `holder` are read.
@@ -60,7 +64,7 @@ impl EtcdLock {
     /// [`LockError::Invalid`] for settings that cannot work.
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
-        Ok(Self { client: Client::new(Arc::clone(&self.client.rpc.source), config) })
+        Ok(Self { client: Client::new(Arc::clone(&self.client.rpc.members), config) })
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 use glock_core::{Action, Fault, LockError, toolkit::Backoff};
 use tokio::time::{Instant, timeout};
 
-use crate::error::{is_lease_gone, is_worth_repeating, silent};
+use crate::{
+    client::members::Members,
+    error::{is_lease_gone, is_worth_repeating, silent},
+};
 
 /// How often a request is sent.
 const ATTEMPTS_MAX: u32 = 12;
@@ -18,25 +21,29 @@ const ATTEMPTS_MAX: u32 = 12;
 const FAILURES_MAX: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Sends a request again each time no reply came for `late`, and goes on waiting for the earlier
-/// replies: the first one counts. So a silent member costs no more than `late`, and a slow one counts.
+/// Sends a request to another member each time no reply came for `late`, and goes on waiting for the
+/// earlier replies: the first one counts. So a silent member costs no more than `late`, and the reply of
+/// a slow one counts.
 /// For requests that are safe to repeat. Also returns how often it was sent.
 pub(crate) async fn hedged<T, F>(
+    members: &Members,
     action: Action,
     (late, limit): (Duration, Duration),
-    request: impl Fn() -> F + Send + Sync,
+    request: impl Fn(usize) -> F + Send + Sync,
 ) -> (Result<T, LockError>, u32)
 where
     T: Send,
     F: Future<Output = Result<T, LockError>> + Send,
 {
     let until = Instant::now() + limit;
-    let (mut open, mut sent, mut failed) = (Vec::new(), 0, 0);
+    let (mut open, mut tried, mut sent, mut failed) = (Vec::new(), Vec::new(), 0, 0);
     let (mut ambiguous, mut backoff) = (None, Backoff::new(PAUSE, Duration::MAX));
     loop {
         if sent < ATTEMPTS_MAX {
             // In a box each: the driver's futures are large, and each waiter has some.
-            open.push(Box::pin(request()));
+            let member = members.pick(&tried);
+            open.push(Box::pin(request(member)));
+            tried.push(member);
             sent += 1;
         }
         let left = until.saturating_duration_since(Instant::now());
@@ -60,7 +67,11 @@ where
                 ambiguous = Some(err).filter(|err| err.fault() == Some(Fault::Unknown));
                 backoff.sleep().await;
             }
-            Err(_) if late < left => {}
+            Err(_) if late < left => {
+                if let Some(member) = tried.last() {
+                    members.silent(*member);
+                }
+            }
             Err(_) => return (Err(silent(action)), sent),
         }
     }
@@ -92,14 +103,19 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::client::{rpc::Rpc, source::Source};
+    use crate::client::rpc::Rpc;
 
     const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+    fn members() -> Members {
+        let endpoints = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
+        Members::of(endpoints.into(), &ConnectOptions::new())
+    }
 
     /// After how many milliseconds each attempt has its reply, in turn; `None` and the others: never.
     async fn sent(replies: &[Option<u64>]) -> (Result<u64, LockError>, u32, Duration) {
         let (sent, since) = (AtomicUsize::new(0), Instant::now());
-        let (reply, count) = hedged(Action::Renew, TIMES, || {
+        let (reply, count) = hedged(&members(), Action::Renew, TIMES, |_| {
             let at = sent.fetch_add(1, Relaxed);
             let after = replies.get(at).copied().flatten();
             async move {
@@ -133,7 +149,7 @@ mod tests {
             [(Fault::Unknown, Fault::Unknown), (Fault::Unavailable, Fault::Unavailable)]
         {
             let sent = AtomicU32::new(0);
-            let (reply, _) = hedged(Action::Release, TIMES, || {
+            let (reply, _) = hedged(&members(), Action::Release, TIMES, |_| {
                 let fault =
                     if sent.fetch_add(1, Relaxed) == 0 { first } else { Fault::Unavailable };
                 ready(Err::<(), _>(LockError::backend(backend::ETCD, Action::Release, fault, "x")))
@@ -145,10 +161,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lone_member_is_sent_the_request_once() {
-        for (name, others) in [("one", false), ("one,other", true)] {
+        for (name, others) in [("127.0.0.1:1", false), ("127.0.0.1:1,127.0.0.1:2", true)] {
             let endpoints = name.split(',').map(str::to_owned).collect();
-            let source = Source::endpoints(endpoints, ConnectOptions::new());
-            let rpc = Rpc::new(Arc::new(source), TIMES.1);
+            let members = Arc::new(Members::of(endpoints, &ConnectOptions::new()));
+            let rpc = Rpc::new(members, TIMES.1);
             let sent = AtomicU32::new(0);
             let reply = rpc.send_within(Action::Renew, Duration::from_secs(6), |_| {
                 sent.fetch_add(1, Relaxed);
@@ -164,7 +180,25 @@ mod tests {
         let (reply, _, took) = sent(&[]).await;
         assert_eq!((reply.is_err(), took), (true, TIMES.1));
         let since = Instant::now();
-        let failed = hedged(Action::Renew, TIMES, || ready(Err::<(), _>(silent(Action::Renew))));
+        let members = members();
+        let failed =
+            hedged(&members, Action::Renew, TIMES, |_| ready(Err::<(), _>(silent(Action::Renew))));
         assert!(failed.await.0.is_err() && since.elapsed() < Duration::from_millis(700));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_member_costs_one_attempt_and_later_calls_none() {
+        let (members, silent_one) = (members(), 1);
+        for call in 0..9 {
+            let (reply, sent) = hedged(&members, Action::Renew, TIMES, async |member| {
+                if member == silent_one {
+                    pending::<()>().await;
+                }
+                Ok(member)
+            })
+            .await;
+            assert_ne!(reply.unwrap(), silent_one);
+            assert_eq!(sent, if call == 1 { 2 } else { 1 }, "call {call}");
+        }
     }
 }

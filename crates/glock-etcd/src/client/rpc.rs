@@ -13,13 +13,13 @@ use glock_core::{Action, Fault, LockError, backend};
 use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 
 use crate::{
-    client::{hedge::hedged, source::Source},
-    error::{failed, is_lease_gone, is_token_old},
+    client::{hedge::hedged, members::Members},
+    error::{failed, fault, is_lease_gone, is_token_old, silent},
 };
 
 /// Sends requests to etcd. It knows nothing of locks.
 pub(crate) struct Rpc {
-    pub(crate) source: Arc<Source>,
+    pub(crate) members: Arc<Members>,
     limit: Duration,
     runtime: OnceLock<Handle>,
 }
@@ -31,8 +31,8 @@ const ATTEMPT_PART: u32 = 8;
 const KEEP_ALIVE_PART: u32 = 24;
 
 impl Rpc {
-    pub(crate) fn new(source: Arc<Source>, limit: Duration) -> Arc<Self> {
-        Arc::new(Self { source, limit, runtime: OnceLock::new() })
+    pub(crate) fn new(members: Arc<Members>, limit: Duration) -> Arc<Self> {
+        Arc::new(Self { members, limit, runtime: OnceLock::new() })
     }
 
     /// How long a call may take.
@@ -57,9 +57,32 @@ impl Rpc {
         Ok(())
     }
 
-    /// Sends a request once. The caller bounds it in time.
+    /// Sends a request once, to a member that is not silent, and waits for `patience` if there are
+    /// others. If there are none, the caller bounds it in time.
     pub(crate) async fn send_once<T, F>(
         &self,
+        action: Action,
+        patience: Duration,
+        request: impl FnOnce(&Client) -> F + Send,
+    ) -> Result<T, LockError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        let member = self.members.pick(&[]);
+        let sent = self.send_to(member, action, request);
+        if !self.members.has_others() {
+            return sent.await;
+        }
+        timeout(patience, sent).await.unwrap_or_else(|_| {
+            self.members.silent(member);
+            Err(silent(action))
+        })
+    }
+
+    async fn send_to<T, F>(
+        &self,
+        member: usize,
         action: Action,
         request: impl FnOnce(&Client) -> F + Send,
     ) -> Result<T, LockError>
@@ -68,12 +91,23 @@ impl Rpc {
         F: Future<Output = Result<T, Error>> + Send,
     {
         self.enter(action)?;
-        let client = self.source.client().await.map_err(|err| failed(action, err))?;
-        let reply = request(client).await;
-        if reply.as_ref().is_err_and(is_token_old) {
-            // The driver logs in again when a token has run out, and not when the users' rights have
-            // changed since. If this fails, the next attempt returns why.
-            let _ = client.refresh_token().await;
+        let reply = match self.members.client(member).await {
+            Ok(client) => {
+                let reply = request(client).await;
+                if reply.as_ref().is_err_and(is_token_old) {
+                    // The driver logs in again when a token has run out, and not when the users'
+                    // rights have changed since. If this fails, the next attempt returns why.
+                    let _ = client.refresh_token().await;
+                }
+                reply
+            }
+            Err(err) => Err(err),
+        };
+        match &reply {
+            Err(err) if is_token_old(err) => {}
+            // It cannot be reached, or knows of no leader.
+            Err(err) if fault(err) != Fault::Rejected => self.members.silent(member),
+            _ => self.members.replied(member),
         }
         reply.map_err(|err| failed(action, err))
     }
@@ -91,7 +125,7 @@ impl Rpc {
         F: Future<Output = Result<T, Error>> + Send,
     {
         let times = (self.patience(self.attempt_max()), self.limit);
-        hedged(action, times, || self.send_once(action, &request)).await
+        hedged(&self.members, action, times, |member| self.send_to(member, action, &request)).await
     }
 
     /// Does what [`send`](Self::send) does for a request that keeps a lease of this TTL alive, and does
@@ -108,12 +142,13 @@ impl Rpc {
     {
         let patience = self.patience(self.attempt_max().min(ttl / KEEP_ALIVE_PART));
         let times = (patience, self.limit.min(ttl));
-        hedged(action, times, || self.send_once(action, &request)).await.0
+        let send = |member| self.send_to(member, action, &request);
+        hedged(&self.members, action, times, send).await.0
     }
 
     /// How long to wait for one member: without end, if there is no other.
     fn patience(&self, patience: Duration) -> Duration {
-        if self.source.has_others() { patience } else { Duration::MAX }
+        if self.members.has_others() { patience } else { Duration::MAX }
     }
 
     /// Sends a transaction that is safe to repeat. Also returns how often it was sent.
@@ -220,6 +255,6 @@ fn was_there(reply: Result<(), LockError>) -> Result<bool, LockError> {
 
 impl fmt::Debug for Rpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rpc").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Rpc").field("members", &self.members).finish_non_exhaustive()
     }
 }

@@ -10,13 +10,13 @@ use std::{
 use etcd_client::{
     Error, WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
-use glock_core::toolkit::Backoff;
+use glock_core::{Fault, toolkit::Backoff};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 
-use crate::{client::rpc::Rpc, commands::revision};
+use crate::{client::rpc::Rpc, commands::revision, error::fault};
 
 /// What a watch reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,8 @@ enum Stop {
     Over,
     /// There was no watch for a while.
     Idle,
+    /// A watch was refused.
+    Refused,
     Broken,
 }
 
@@ -104,19 +106,29 @@ impl WatchTask {
 
     pub(crate) async fn run(mut self) {
         let mut backoff = BACKOFF;
+        let mut member = self.rpc.members.pick(&[]);
         loop {
             while self.watched.is_empty() {
                 let Some(command) = self.commands.recv().await else { return };
                 self.take(command);
             }
-            let opened = timeout(OPEN_TIMEOUT, self.open()).await;
-            if let Ok(Ok((sender, stream))) = opened {
-                let since = Instant::now();
-                match self.serve(sender, stream).await {
-                    Stop::Over => return,
-                    Stop::Idle => continue,
-                    Stop::Broken if since.elapsed() > PAUSE_MAX => backoff.reset(),
-                    Stop::Broken => {}
+            let since = Instant::now();
+            let stop = match timeout(OPEN_TIMEOUT, self.open(member)).await {
+                Ok(Ok(Some((sender, stream)))) => self.serve(member, sender, stream).await,
+                Ok(Ok(None)) => Stop::Idle,
+                Ok(Err(err)) if fault(&err) == Fault::Rejected => Stop::Refused,
+                Ok(Err(_)) | Err(_) => Stop::Broken,
+            };
+            match stop {
+                Stop::Over => return,
+                Stop::Idle => continue,
+                Stop::Refused => self.log_in_again(member).await,
+                Stop::Broken => {
+                    self.rpc.members.silent(member);
+                    member = self.rpc.members.pick(&[member]);
+                    if since.elapsed() > PAUSE_MAX {
+                        backoff.reset();
+                    }
                 }
             }
             if self.rest(backoff.next_pause()).await.is_none() {
@@ -125,26 +137,31 @@ impl WatchTask {
         }
     }
 
-    /// Opens a stream and watches every key again, each from its first revision.
-    async fn open(&mut self) -> Result<(WatchRequestSender, WatchResponseStream), Error> {
+    /// Opens a stream and watches every key again, each from its first revision. `None` if there is no
+    /// key to watch any more.
+    async fn open(
+        &mut self,
+        member: usize,
+    ) -> Result<Option<(WatchRequestSender, WatchResponseStream)>, Error> {
         self.unsent = self.watched.keys().copied().map(Request::Watch).collect();
         for entry in self.watched.values_mut().filter(|entry| entry.begun) {
             // What has happened since is history.
             entry.from_now = false;
         }
-        let mut client = self.rpc.source.client().await?.watch_client();
+        let mut client = self.rpc.members.client(member).await?.watch_client();
         // The first watch opens the stream.
         while let Some(Request::Watch(id)) = self.unsent.pop_front() {
             if let Some(entry) = self.watched.get(&id) {
                 let stream = client.watch(entry.key.clone(), Some(entry.options(id))).await?;
-                return Ok(stream.split());
+                return Ok(Some(stream.split()));
             }
         }
-        Err(Error::WatchError("nothing to watch".into()))
+        Ok(None)
     }
 
     async fn serve(
         &mut self,
+        member: usize,
         mut sender: WatchRequestSender,
         mut stream: WatchResponseStream,
     ) -> Stop {
@@ -155,10 +172,7 @@ impl WatchTask {
                     None => return Stop::Over,
                 },
                 message = stream.message() => match message {
-                    Ok(Some(message)) if is_refusal(&message) => {
-                        self.refused();
-                        return Stop::Broken;
-                    }
+                    Ok(Some(message)) if is_refusal(&message) => return Stop::Refused,
                     Ok(Some(message)) => self.received(&message),
                     Ok(None) | Err(_) => return Stop::Broken,
                 },
@@ -168,6 +182,7 @@ impl WatchTask {
                     }
                     self.unsent.pop_front();
                 }
+                () = self.rpc.members.fell_silent(member) => return Stop::Broken,
                 () = sleep(IDLE_MAX), if self.watched.is_empty() => return Stop::Idle,
             }
         }
@@ -185,10 +200,13 @@ impl WatchTask {
     }
 
     /// etcd does not say which watch it refuses. Those that have not begun end: their waiters send
-    /// another request, which logs in again or returns what is wrong. A stream keeps the access token
-    /// that it was opened with, so another stream is needed.
-    fn refused(&mut self) {
+    /// another request, which returns what is wrong. A stream keeps the access token that it was opened
+    /// with, so another stream is needed.
+    async fn log_in_again(&mut self, member: usize) {
         self.watched.retain(|_, entry| entry.begun);
+        if let Ok(Ok(client)) = timeout(OPEN_TIMEOUT, self.rpc.members.client(member)).await {
+            let _ = timeout(OPEN_TIMEOUT, client.refresh_token()).await;
+        }
     }
 
     fn received(&mut self, message: &WatchResponse) {

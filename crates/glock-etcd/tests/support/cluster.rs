@@ -51,6 +51,8 @@ impl Cluster {
                 ["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint],
                 ["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer],
                 ["--initial-cluster", &all, "--log-level", "error"],
+                // The least: a test is not about how long a password takes.
+                ["--auth-token", "simple", "--bcrypt-cost", "4"],
             ];
             let arguments = arguments.iter().flatten().map(ToString::to_string);
             let arguments: Vec<_> =
