@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{TTL, admin::Admin, id, lock, queue, url};
 
-/// A guard hears of it when its key or its lease is taken away, long before its deadline.
+/// A guard is lost at once when its key or its lease is taken away, long before its deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
-async fn a_guard_is_told_at_once_that_its_hold_was_ended() {
+async fn a_guard_is_lost_at_once_when_its_hold_is_ended() {
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&url()).await);
     let ours = lock(&url(), &namespace);
     for by_lease in [true, false] {
@@ -23,12 +23,13 @@ async fn a_guard_is_told_at_once_that_its_hold_was_ended() {
         } else {
             admin.delete(&hold.key).await;
         }
-        let reason = timeout(Duration::from_secs(1), guard.lost()).await.expect("not told");
+        let reason =
+            timeout(Duration::from_secs(1), guard.lost()).await.expect("the guard does not know");
         assert_eq!(reason, LossReason::TakenAway);
     }
 }
 
-/// A lease that is gone is not asked for again and again: whoever renews it hears so at once.
+/// A renewal of a lease that is gone is not repeated: it fails at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
 async fn a_renewal_of_a_lease_that_is_gone_is_refused_at_once() {

@@ -34,7 +34,7 @@ async fn keys_are_used_again_and_owner_tokens_are_not() {
         waiters.spawn(async move {
             let mut tokens = Vec::new();
             for _ in 0..ALONE {
-                // One that leaves the line, and one that does not.
+                // A waiter that leaves the queue, and one that does not.
                 let _ = ours.hold("x", TTL, Retry::within(Duration::from_millis(1))).await;
                 let lease = ours.acquire_with_retry("x", TTL, Retry::FOREVER).await.unwrap();
                 tokens.push(lease.owner().reveal().to_owned());
@@ -53,7 +53,7 @@ async fn keys_are_used_again_and_owner_tokens_are_not() {
         }
     }
     assert!(holds >= tokens.len(), "{holds} keys seen of {}", tokens.len());
-    // Who leaves the line in the background has its key a little longer.
+    // A waiter that leaves the queue in the background has its key a little longer.
     assert!(keys.len() <= 3 * TASKS, "{} keys for {holds} holds", keys.len());
 }
 

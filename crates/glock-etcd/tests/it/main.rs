@@ -1,5 +1,5 @@
 //! What only etcd can get wrong.
-#![allow(clippy::print_stdout, reason = "a test tells what it measured")]
+#![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]

@@ -13,49 +13,49 @@ use crate::support::{SOON, TTL, admin::Admin, id, lock, queue, url, wait_for_x};
 
 const PATIENT: Retry = Retry::within(Duration::from_mins(2));
 
-/// etcd issue 11456: a waiter whose lease is gone is not granted the lock on it. It gets in line
-/// again, and what it is granted is on record.
+/// etcd issue 11456: a waiter whose lease is gone is not granted the lock on it. It joins
+/// the queue again, and what it is granted is on record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
-async fn a_waiter_whose_lease_is_gone_gets_in_line_again() {
+async fn a_waiter_whose_lease_is_gone_joins_the_queue_again() {
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&url()).await);
     let (ours, theirs) = (lock(&url(), &namespace), lock(&url(), &namespace));
     for by_lease in [true, false] {
         let held = theirs.acquire(&id("x"), TTL).await.unwrap();
         let waiter = wait_for_x(&ours);
-        let place = queue(&admin, &namespace, 2).await.swap_remove(1);
+        let waiting = queue(&admin, &namespace, 2).await.swap_remove(1);
         if by_lease {
-            admin.client.lease_client().revoke(place.lease).await.unwrap();
+            admin.client.lease_client().revoke(waiting.lease).await.unwrap();
         } else {
-            admin.delete(&place.key).await;
+            admin.delete(&waiting.key).await;
         }
         sleep(Duration::from_millis(100)).await;
         theirs.release(&held).await.unwrap();
         let lease = timeout(SOON * 3, waiter).await.expect("it was forgotten").unwrap();
         let on_record = queue(&admin, &namespace, 1).await.swap_remove(0);
-        assert_ne!(on_record.secret, place.secret);
+        assert_ne!(on_record.secret, waiting.secret);
         assert_eq!(u64::try_from(on_record.created).unwrap(), lease.fence().get());
-        assert_ne!(on_record.lease, place.lease, "a lock is on the lease that waiters share");
+        assert_ne!(on_record.lease, waiting.lease, "a lock is on the lease that waiters share");
         ours.release(&lease).await.unwrap();
     }
 }
 
-/// A client that is cut off for longer than its places live gets in line again.
+/// A client that is cut off for longer than its waiters' lease lives joins the queue again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
-async fn a_client_that_was_cut_off_for_long_gets_in_line_again() {
+async fn a_client_that_was_cut_off_for_long_joins_the_queue_again() {
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&url()).await);
     let upstream = url()[0].trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(upstream).await.unwrap();
     let (ours, theirs) = (lock(&[proxy.addr().to_string()], &namespace), lock(&url(), &namespace));
     let held = theirs.acquire(&id("x"), TTL * 2).await.unwrap();
     let waiter = wait_for_x(&ours);
-    let place = queue(&admin, &namespace, 2).await.swap_remove(1);
+    let waiting = queue(&admin, &namespace, 2).await.swap_remove(1);
     proxy.stall();
     // Its lease of 6 s runs out.
     queue(&admin, &namespace, 1).await;
     proxy.pass();
-    assert_ne!(queue(&admin, &namespace, 2).await.swap_remove(1).secret, place.secret);
+    assert_ne!(queue(&admin, &namespace, 2).await.swap_remove(1).secret, waiting.secret);
     theirs.release(&held).await.unwrap();
     let lease = timeout(SOON, waiter).await.expect("it was forgotten").unwrap();
     ours.release(&lease).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_client_that_was_cut_off_for_long_gets_in_line_again() {
 /// A key that may be deleted once more, by a request that comes late, is not used again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
-async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() {
+async fn the_key_of_a_waiter_is_not_used_again_if_its_deletion_was_sent_twice() {
     const STILL: Duration = Duration::from_millis(500);
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&url()).await);
     let theirs = lock(&url(), &namespace);
@@ -76,7 +76,7 @@ async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() 
     for cut in [false, true, false] {
         let waiter = wait_for_x(&ours);
         suffixs.push(queue(&admin, &namespace, 2).await.swap_remove(1).suffix);
-        // What it asks for beside has been answered by then.
+        // All its other requests have their replies by then.
         rests("requests", STILL, SOON, || proxy.requests()).await;
         if cut {
             proxy.cut_after_request();
@@ -84,7 +84,7 @@ async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() 
         waiter.abort();
         queue(&admin, &namespace, 1).await;
         assert!(!proxy.is_armed());
-        // The place is given up in the background.
+        // The waiter leaves the queue in the background.
         rests("requests", STILL, SOON, || proxy.requests()).await;
     }
     assert_eq!(suffixs[0], suffixs[1], "one that is free is used again");
@@ -96,7 +96,7 @@ async fn the_key_of_a_waiter_is_not_used_again_if_its_end_was_asked_for_twice() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]
 async fn a_thousand_idle_waiters_cost_one_request_a_second_at_most() {
-    const IDLE_SECS: u64 = 20;
+    const IDLE_SECS: u64 = 12;
     let namespace = fresh_namespace();
     let upstream = url()[0].trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(upstream).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_thousand_idle_waiters_cost_one_request_a_second_at_most() {
     while admin.keys(&namespace).await.len() < 1_010 {
         sleep(Duration::from_millis(100)).await;
     }
-    settled(&admin).await;
+    leases_rest(&admin).await;
     let before = proxy.counts();
     sleep(Duration::from_secs(IDLE_SECS)).await;
     let asked = proxy.counts() - before;
@@ -136,7 +136,7 @@ async fn a_thousand_idle_waiters_cost_one_request_a_second_at_most() {
 }
 
 /// Waits until the spare leases that the tries have left are given back.
-async fn settled(admin: &Admin) {
+async fn leases_rest(admin: &Admin) {
     let (since, mut changed, mut leases) = (Instant::now(), Instant::now(), 0);
     while changed.elapsed() < Duration::from_secs(6) {
         assert!(since.elapsed() < Duration::from_mins(1), "the number of leases goes on changing");

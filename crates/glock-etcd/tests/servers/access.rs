@@ -32,10 +32,10 @@ pub(crate) async fn enable_auth(cluster: &Cluster, namespace: &str) {
     auth.user_add("root", "secret", None).await.unwrap();
     auth.user_grant_role("root", "root").await.unwrap();
     auth.auth_enable().await.unwrap();
-    // Until every member asks who is there, and not only the one that was told.
+    // Until every member refuses clients that have not logged in, and not only the first one.
     for endpoint in cluster.endpoints() {
-        let mut nobody = Client::connect([&endpoint], Some(connect_options())).await.unwrap();
-        while nobody.get(format!("{namespace}/"), None).await.is_ok() {
+        let mut anonymous = Client::connect([&endpoint], Some(connect_options())).await.unwrap();
+        while anonymous.get(format!("{namespace}/"), None).await.is_ok() {
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -61,8 +61,8 @@ async fn a_user_needs_the_right_password_and_a_range_of_keys() {
 
     let elsewhere = lock_of(&cluster, "locker", "secret", &fresh_namespace());
     let stranger = lock_of(&cluster, "locker", CANARY, &namespace);
-    let nobody = crate::support::lock(&cluster.endpoints(), &namespace);
-    for lock in [elsewhere, stranger, nobody] {
+    let anonymous = crate::support::lock(&cluster.endpoints(), &namespace);
+    for lock in [elsewhere, stranger, anonymous] {
         let err = lock.acquire(&id("x"), TTL).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
         let later = lock.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap_err();

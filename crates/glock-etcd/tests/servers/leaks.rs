@@ -73,12 +73,12 @@ async fn a_thousand_dropped_futures_leave_nothing() {
     assert_clean(&admin, &namespace, Duration::from_secs(20)).await;
 }
 
-/// A longer renewal whose lease is asked for on a connection that is cut, and granted that much later.
-/// Whether the fault struck there: on a busy machine it may meet what was said before.
+/// A longer renewal whose grant is sent on a connection that is cut, and arrives that much later.
+/// Returns whether the fault struck there: on a busy machine it may meet an earlier request.
 async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool {
     let ours = lock(&[proxy.addr().to_string()], namespace);
     let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
-    // A renewal asks for a keep-alive, and then for a lease: there is time to get in between.
+    // A renewal sends a keep-alive, and then a grant: there is time to get in between.
     proxy.delay(Duration::from_millis(150));
     let before = proxy.counts();
     let renewal = tokio::spawn({
@@ -88,7 +88,7 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
     while proxy.requests() == before.requests {
         tokio::task::yield_now().await;
     }
-    // All of it is said by then, and none of it answered.
+    // All of it is sent by then, and none of it has a reply.
     sleep(Duration::from_millis(100)).await;
     proxy.cut_and_deliver_late(late);
     proxy.refuse();
@@ -102,7 +102,7 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
     (proxy.counts() - before).late == 1
 }
 
-/// A lease that is granted long after it was asked for, and by then is not needed, is given back.
+/// A lease that is granted long after its request, and by then is not needed, is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_lease_that_is_granted_late_is_given_back() {
@@ -121,7 +121,7 @@ async fn a_lease_that_is_granted_late_is_given_back() {
             break;
         }
     }
-    assert!(struck, "no lease was asked for late");
+    assert!(struck, "no grant was late");
 }
 
 /// Waits until there are at most so many leases.
@@ -169,7 +169,7 @@ async fn a_spare_lease_outlives_servers_that_are_gone() {
     assert_leases(&Admin::connect(&cluster.endpoints()).await, 1, Duration::from_secs(15)).await;
 }
 
-/// Callers that leave before they are in line make one session together, not one each.
+/// Callers that leave before they have joined the queue make one session together, not one each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn impatient_callers_leave_no_leases() {
@@ -189,10 +189,10 @@ async fn impatient_callers_leave_no_leases() {
     ours.release(&held).await.unwrap();
 }
 
-/// Answers that are lost, holds that move, and holds that are taken away.
+/// Replies that are lost, holds that move, and holds that are taken away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn lost_answers_leave_no_leases() {
+async fn lost_replies_leave_no_leases() {
     let cluster = Cluster::start().await;
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
@@ -257,7 +257,7 @@ async fn holder_process() {
     for n in 0..HOLDS {
         let name = format!("{}-{n}", std::process::id());
         guards.push(lock.hold(&name, TTL, Retry::NEVER).await.unwrap());
-        // And somebody who waits for it.
+        // And a waiter for it.
         let lock = lock.clone();
         tokio::spawn(async move { lock.hold(name, TTL, Retry::FOREVER).await });
     }

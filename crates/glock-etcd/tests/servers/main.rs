@@ -1,5 +1,5 @@
 //! What takes servers of our own, by the program that `GLOCK_ETCD_SERVER` names.
-#![allow(clippy::print_stdout, reason = "a test tells what it measured")]
+#![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]

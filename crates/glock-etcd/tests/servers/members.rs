@@ -1,4 +1,4 @@
-//! Members that stand still or forget who is logged in, and connections that do.
+//! Members that are silent, and members that forget who has logged in.
 
 use std::time::Duration;
 
@@ -134,10 +134,10 @@ async fn a_member_is_used_again_once_it_replies() {
     }
 }
 
-/// Holds of the shortest TTL live on while a member stands still, and so does a place in line.
+/// Holds of the shortest TTL live on while a member is silent, and so does a waiter's key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn guards_and_places_outlive_a_member_that_stands_still() {
+async fn guards_and_waiters_outlive_a_silent_member() {
     let cluster = Cluster::start().await;
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     // With a time limit this long, one attempt could take as long as the waiters' lease lives.
@@ -151,13 +151,13 @@ async fn guards_and_places_outlive_a_member_that_stands_still() {
     }
     let held = lock.hold("x", TTL, Retry::NEVER).await.unwrap();
     let waiter = wait_for_x(&lock);
-    let place = queue(&admin, &namespace, 2).await.swap_remove(1);
+    let waiting = queue(&admin, &namespace, 2).await.swap_remove(1);
     let paused = pause_one(&cluster).await;
     sleep(Duration::from_secs(12)).await;
     let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
     cluster.signal(paused, "CONT");
     assert_eq!(lost, 0, "guards that were lost");
-    assert_eq!(queue(&admin, &namespace, 2).await.swap_remove(1).secret, place.secret);
+    assert_eq!(queue(&admin, &namespace, 2).await.swap_remove(1).secret, waiting.secret);
     held.release().await.unwrap();
     lock.release(&waiter.await.unwrap()).await.unwrap();
     for guard in guards {
@@ -166,7 +166,7 @@ async fn guards_and_places_outlive_a_member_that_stands_still() {
 }
 
 /// A stream of watches keeps the access token that it was opened with. A watch that is refused
-/// for it is begun again on another, and so are those that were there.
+/// for it is begun again on another stream, and so are those that were there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_watch_that_is_refused_for_an_old_login_is_begun_again() {
@@ -181,13 +181,13 @@ async fn a_watch_that_is_refused_for_an_old_login_is_begun_again() {
         held.push(theirs.acquire(&id(name), TTL * 2).await.unwrap());
         let ours = ours.clone();
         waiters.push(tokio::spawn(async move { ours.hold(name, TTL, Retry::within(TTL)).await }));
-        while in_line(&cluster, &namespace, name).await < 2
+        while keys_of(&cluster, &namespace, name).await < 2
             || n == 0 && watched(&cluster).await == 0
         {
             sleep(Duration::from_millis(20)).await;
         }
         if n == 0 {
-            // Whoever is logged in has to log in again.
+            // All clients of this user have to log in again.
             let root = connect_options().with_user("root", "secret");
             let root = Client::connect(cluster.endpoints(), Some(root)).await.unwrap();
             root.auth_client().user_change_password("locker", "secret").await.unwrap();
@@ -195,13 +195,13 @@ async fn a_watch_that_is_refused_for_an_old_login_is_begun_again() {
     }
     for (held, waiter) in held.iter().zip(waiters).rev() {
         theirs.release(held).await.unwrap();
-        let guard = timeout(SOON, waiter).await.expect("it was not told of the release").unwrap();
+        let guard = timeout(SOON, waiter).await.expect("it missed the release").unwrap();
         guard.unwrap().release().await.unwrap();
     }
 }
 
-/// How many are in line for a lock, as a user may ask who is logged in.
-async fn in_line(cluster: &Cluster, namespace: &str, name: &str) -> usize {
+/// How many keys a lock has, read by a user who has logged in.
+async fn keys_of(cluster: &Cluster, namespace: &str, name: &str) -> usize {
     let root = connect_options().with_user("root", "secret");
     let mut root = Client::connect(cluster.endpoints(), Some(root)).await.unwrap();
     let all = GetOptions::new().with_prefix();

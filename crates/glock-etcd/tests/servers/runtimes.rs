@@ -37,7 +37,7 @@ async fn hold(lock: &EtcdLock, count: usize) {
 
 #[test]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-fn spare_leases_are_looked_after_once_the_first_runtime_has_ended() {
+fn spare_leases_are_revoked_once_the_first_runtime_has_ended() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let (_cluster, admin, lock) = second.block_on(start(&fresh_namespace()));
     first.block_on(hold(&lock, 1));
@@ -70,11 +70,11 @@ fn waiters_get_another_session_once_the_first_runtime_has_ended() {
     });
     second.block_on(async {
         let waiter = wait_for_x(&lock);
-        let place = queue(&admin, &namespace, 2).await.swap_remove(1);
+        let waiting = queue(&admin, &namespace, 2).await.swap_remove(1);
         first.shutdown_background();
         sleep(Duration::from_secs(3)).await;
         let other = queue(&admin, &namespace, 2).await.swap_remove(1);
-        assert_ne!(place.lease, other.lease, "nobody keeps it alive");
+        assert_ne!(waiting.lease, other.lease, "its lease is not kept alive");
         lock.release(&held).await.unwrap();
         lock.release(&waiter.await.unwrap()).await.unwrap();
     });
@@ -83,7 +83,7 @@ fn waiters_get_another_session_once_the_first_runtime_has_ended() {
 /// A waiter that goes with its runtime leaves no key for those behind it to wait for.
 #[test]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-fn a_waiter_that_goes_with_its_runtime_leaves_the_line() {
+fn a_waiter_that_goes_with_its_runtime_leaves_the_queue() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let namespace = fresh_namespace();
     let (_cluster, admin, lock) = second.block_on(start(&namespace));

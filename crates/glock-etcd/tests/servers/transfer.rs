@@ -1,4 +1,4 @@
-//! Moves of a hold to another lease whose answers are lost.
+//! Transfers of a hold to another lease whose replies are lost.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::support::{admin::Admin, cluster::Cluster, id, lock};
 
-/// The longer TTL: the settling of a lost move looks again after a quarter of it.
+/// The longer TTL: a lost transfer is looked for again after a quarter of it.
 const LONG: Duration = Duration::from_secs(8);
 const SHORT: Duration = Duration::from_secs(6);
 /// There is time to get in between two requests.
@@ -33,8 +33,8 @@ impl Scene {
         Self { namespace, admin, proxy, ours, _cluster: cluster }
     }
 
-    /// A hold that has moved to a longer lease, without an answer that says so.
-    async fn moved_unheard(&self) -> Lease {
+    /// A hold that has moved to a longer lease, and whose reply was lost.
+    async fn moved_unacknowledged(&self) -> Lease {
         // Leaves a lease for the move.
         let other = self.ours.acquire(&id("other"), LONG).await.unwrap();
         self.ours.release(&other).await.unwrap();
@@ -46,7 +46,7 @@ impl Scene {
         while self.proxy.requests() < asked + 2 {
             tokio::task::yield_now().await;
         }
-        // The keep-alive and the look have been answered, and the move is on its way.
+        // The keep-alive and the read have their replies, and the transfer is in flight.
         self.proxy.drop_replies();
         let moved = async || {
             let now = self.admin.keys(&self.namespace).await.swap_remove(0);
@@ -64,9 +64,9 @@ impl Scene {
 /// It is found where it is, and the lease that it was on is given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn a_move_without_an_answer_is_settled() {
+async fn a_transfer_without_a_reply_is_resolved() {
     let scene = Scene::new().await;
-    let held = scene.moved_unheard().await;
+    let held = scene.moved_unacknowledged().await;
     scene.proxy.pass();
     let leases = async || scene.admin.leases().await;
     settles("the lease that it was on", LONG / 2, 1, leases).await;
@@ -75,14 +75,14 @@ async fn a_move_without_an_answer_is_settled() {
     scene.ours.release(&longer).await.unwrap();
 }
 
-/// The lease that it moved to may have been given back and be another hold's when it is settled.
+/// The lease that it moved to may have been given back and be another hold's when it is resolved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn settling_a_move_leaves_the_next_hold_alone() {
+async fn resolving_a_transfer_leaves_the_next_hold_alone() {
     let scene = Scene::new().await;
     for next in ["x", "y"] {
-        let held = scene.moved_unheard().await;
-        // The first look of the settling fails.
+        let held = scene.moved_unacknowledged().await;
+        // The first look of the resolution fails.
         sleep(Duration::from_millis(600)).await;
         scene.proxy.pass();
         let longer = scene.ours.renew(&held, LONG).await.unwrap();
@@ -92,7 +92,7 @@ async fn settling_a_move_leaves_the_next_hold_alone() {
         sleep(LONG / 2).await;
         for hold in [&another, &again] {
             let kept = scene.ours.renew(hold, LONG).await;
-            assert!(kept.is_ok(), "{next}: the settling has ended it: {kept:?}");
+            assert!(kept.is_ok(), "{next}: the resolution has ended it: {kept:?}");
         }
         let mut leases: Vec<_> =
             scene.admin.keys(&scene.namespace).await.iter().map(|key| key.lease).collect();

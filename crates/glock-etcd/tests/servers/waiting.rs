@@ -15,7 +15,7 @@ use crate::support::{
 const TTL: Duration = Duration::from_mins(1);
 const PATIENT: Retry = Retry::within(Duration::from_mins(2));
 
-/// What all members have been sent: requests and messages of streams.
+/// What all members have received: requests and messages of streams.
 async fn messages(cluster: &Cluster) -> f64 {
     metric(&cluster.endpoints(), |line| {
         line.starts_with("grpc_server_msg_received_total") && !line.contains("Maintenance")
@@ -37,7 +37,7 @@ async fn requests_a_hand_over(cluster: &Cluster, waiting: u16) -> f64 {
             ours.release(&lease).await.unwrap();
         });
     }
-    // Those too that stand behind one of their own client, who have asked for it a second later.
+    // Also those behind a waiter of their own client, which set up a watch a second later.
     watched(&cluster.endpoints(), waiting).await;
     let before = messages(cluster).await;
     holder.release(&lease).await.unwrap();

@@ -15,7 +15,7 @@ pub(crate) struct Admin {
     pub(crate) client: Client,
 }
 
-/// A key of somebody who holds or waits.
+/// A key of a holder or a waiter.
 #[derive(Debug, Clone)]
 pub(crate) struct Owned {
     pub(crate) key: String,
@@ -28,16 +28,16 @@ pub(crate) struct Owned {
 impl Admin {
     pub(crate) async fn connect(endpoints: &[String]) -> Self {
         let mut client = Client::connect(endpoints, Some(connect_options())).await.unwrap();
-        client.status().await.expect("no etcd answers there: look at GLOCK_ETCD_URL");
+        client.status().await.expect("no etcd replies there: look at GLOCK_ETCD_URL");
         Self { client }
     }
 
-    /// Who is first in line for a lock.
+    /// The first key of a lock: the holder's.
     pub(crate) async fn first(&self, namespace: &str, id: &LockId) -> Option<Owned> {
         self.queue(namespace, id).await.into_iter().next()
     }
 
-    /// Everybody in line for a lock.
+    /// The keys of a lock, in the queue's order.
     pub(crate) async fn queue(&self, namespace: &str, id: &LockId) -> Vec<Owned> {
         let id = id.as_str().replace('%', "%25").replace('/', "%2F");
         self.under(&format!("{namespace}/{id}/")).await
@@ -68,7 +68,7 @@ impl Admin {
         self.client.kv_client().delete(key, None::<DeleteOptions>).await.unwrap();
     }
 
-    /// How many leases the server has, whoever made them.
+    /// How many leases the server has, of all clients.
     pub(crate) async fn leases(&self) -> usize {
         self.client.lease_client().leases().await.unwrap().leases().len()
     }
@@ -96,13 +96,13 @@ pub(crate) async fn watched(endpoints: &[String], at_least: u16) {
     }
 }
 
-/// What a server answers to a plain HTTP request.
+/// A server's reply to a plain HTTP request.
 pub(crate) async fn get(endpoint: &str, path: &str) -> String {
     let host = endpoint.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).await.unwrap();
     let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).await.unwrap();
+    String::from_utf8_lossy(&reply).into_owned()
 }

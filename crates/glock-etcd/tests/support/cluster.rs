@@ -113,11 +113,11 @@ fn start(arguments: &[String], home: &Path) -> Kept {
 }
 
 async fn is_leader(endpoint: &str) -> bool {
-    let ask = async {
+    let status = async {
         let client = Client::connect([endpoint], Some(connect_options())).await?;
         let status = client.maintenance_client().status().await?;
         let own = status.header().map(etcd_client::ResponseHeader::member_id);
         Ok::<_, etcd_client::Error>(status.leader() != 0 && own == Some(status.leader()))
     };
-    matches!(timeout(Duration::from_secs(1), ask).await, Ok(Ok(true)))
+    matches!(timeout(Duration::from_secs(1), status).await, Ok(Ok(true)))
 }

@@ -1,4 +1,4 @@
-//! What the suite asks of etcd, for whichever servers.
+//! What the suite needs of etcd, on one server or several.
 
 use std::{marker::PhantomData, net::SocketAddr, time::Duration};
 
@@ -37,8 +37,8 @@ impl<S: Servers> Fixture for Etcd<S> {
     type Lock = EtcdLock;
     /// The lease that waiters share is given up after a sixth keep-alive without one, 12 s.
     const KEPT_IDLE: Duration = Duration::from_secs(15);
-    /// The driver has two for its connection to each member, which it makes when it first asks that
-    /// one, and again after it was lost. With one member there is nothing to spare.
+    /// The driver has two tasks for its connection to each member, which it makes for the first request
+    /// to that member, and again after it was lost. With one member there is nothing to spare.
     const REOPENED: usize = 2 * (S::MEMBERS - 1);
 
     async fn open(namespace: String) -> Self {

@@ -45,15 +45,15 @@ pub(crate) fn wait_for_x(lock: &EtcdLock) -> JoinHandle<Lease> {
     })
 }
 
-/// The line for `x`, once there are so many in it.
+/// The queue for `x`, holder included, once it has so many keys.
 pub(crate) async fn queue(admin: &Admin, namespace: &str, wanted: usize) -> Vec<Owned> {
     let since = Instant::now();
     loop {
-        let line = admin.queue(namespace, &id("x")).await;
-        if line.len() == wanted {
-            return line;
+        let queue = admin.queue(namespace, &id("x")).await;
+        if queue.len() == wanted {
+            return queue;
         }
-        assert!(since.elapsed() < Duration::from_secs(20), "{} in line", line.len());
+        assert!(since.elapsed() < Duration::from_secs(20), "{} in the queue", queue.len());
         sleep(Duration::from_millis(20)).await;
     }
 }
