@@ -4,7 +4,7 @@ pub(crate) mod hedge;
 pub(crate) mod members;
 pub(crate) mod rpc;
 pub(crate) mod suffix_pool;
-pub(crate) mod watch_stream;
+pub(crate) mod watch_list;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ pub(crate) struct Client {
     pub(crate) suffixes: SuffixPool,
     /// The lease that this client's waiters share.
     pub(crate) sessions: Arc<QueueSessions>,
-    pub(crate) watcher: Watcher,
+    pub(crate) watcher: Arc<Watcher>,
     /// Which keys in queues are this client's.
     pub(crate) local: LocalWaiters,
     /// For which locks this client has waiters in the queue.
@@ -114,6 +114,12 @@ impl Client {
         // Below zero: it has run out since.
         let left = u64::try_from(left).ok().map(Duration::from_secs);
         Ok(left.map(|left| commands::holder(&first).with_remaining(Some(left))))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.watcher.close();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the driver's errors mean for the lock, in one place.
+//! What the driver's errors mean for the lock.
 
 use std::{error::Error as StdError, io};
 

@@ -17,7 +17,7 @@ use crate::{
     wait,
 };
 
-/// A lock on etcd. Clones share its connections, its spare leases and its place to wait.
+/// A lock on etcd. Clones share its connections, its spare leases and its waiters' session.
 #[derive(Debug, Clone)]
 pub struct EtcdLock {
     client: Arc<Client>,
@@ -50,7 +50,7 @@ impl EtcdLock {
         options: ConnectOptions,
     ) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        Self::with_members(Members::of(endpoints, &options))
+        Self::with_members(Members::of(endpoints, options))
     }
 
     fn with_members(members: Members) -> Self {

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Renew {
     client: Arc<Client>,
     lease: Lease,
-    /// Whether etcd has told this process the lease's TTL.
+    /// Whether the lease's TTL is one that etcd has granted to this process.
     ttl_known: bool,
     ttl: Duration,
     owner: Owner,
@@ -79,7 +79,7 @@ impl Renew {
             let (mut client, key) = (client.kv_client(), self.key.clone());
             async move { client.get(key, None::<GetOptions>).await }
         };
-        let mut reply = self.client.rpc.send_within(Action::Renew, ttl, request).await?;
+        let mut reply = self.client.rpc.send(Action::Renew, Some(ttl), request).await.0?;
         let ours = |kv: &KeyValue| {
             kv.create_revision() == self.created && is_of(kv.value(), &self.owner.secret)
         };

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     acquire::acquire,
-    client::{Client, watch_stream::WatchEvent},
+    client::{Client, watch_list::WatchEvent},
     commands::{self, revision, text},
     queue::{
         predecessor::PredecessorWatch,
@@ -75,8 +75,8 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Goes to sleep at the new position; at the same one, with the watch that is there.
-    async fn settle(
+    /// What a waiter does at `position`: at the same one, it sleeps with the watch that is there.
+    async fn moved(
         &self,
         position: QueuePosition,
         predecessor: PredecessorWatch,
@@ -137,7 +137,7 @@ impl ServerQueue for Queue<'_> {
                     WatchEvent::None | WatchEvent::Started => waiter.look().await,
                 };
                 match position {
-                    Ok(position) => self.settle(position, predecessor, event).await,
+                    Ok(position) => self.moved(position, predecessor, event).await,
                     Err(err) => {
                         // The waiter keeps its position, and looks again.
                         entry.step = Step::Look(predecessor, event);
@@ -186,8 +186,8 @@ pub(crate) async fn ended(client: &Client, lease: &Lease) {
                 Ok(Ok((Some((_, created)), now))) if created == made => {
                     if event == WatchEvent::Gone {
                         // The watch is gone and not the key.
-                        watch = client.watcher.watch(key.clone(), now);
                         sleep(LOOK_PAUSE).await;
+                        watch = client.watcher.watch(key.clone(), now);
                     }
                     break;
                 }

@@ -109,7 +109,7 @@ mod tests {
 
     fn members() -> Members {
         let endpoints = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
-        Members::of(endpoints.into(), &ConnectOptions::new())
+        Members::of(endpoints.into(), ConnectOptions::new())
     }
 
     /// After how many milliseconds each attempt has its reply, in turn; `None` and the others: never.
@@ -163,14 +163,14 @@ mod tests {
     async fn a_lone_member_is_sent_the_request_once() {
         for (name, others) in [("127.0.0.1:1", false), ("127.0.0.1:1,127.0.0.1:2", true)] {
             let endpoints = name.split(',').map(str::to_owned).collect();
-            let members = Arc::new(Members::of(endpoints, &ConnectOptions::new()));
+            let members = Arc::new(Members::of(endpoints, ConnectOptions::new()));
             let rpc = Rpc::new(members, TIMES.1);
             let sent = AtomicU32::new(0);
-            let reply = rpc.send_within(Action::Renew, Duration::from_secs(6), |_| {
+            let reply = rpc.send(Action::Renew, Some(Duration::from_secs(6)), |_| {
                 sent.fetch_add(1, Relaxed);
                 pending::<Result<(), _>>()
             });
-            assert!(reply.await.is_err());
+            assert!(reply.await.0.is_err());
             assert_eq!(sent.into_inner() > 1, others);
         }
     }

@@ -24,7 +24,7 @@ use crate::error::fault;
 /// The members of the cluster, and which of them are silent. A request goes to a member that is not;
 /// a silent one is probed in the background until it replies.
 pub(crate) struct Members {
-    members: Vec<Arc<Member>>,
+    all: Vec<Arc<Member>>,
     /// Where the next search for a member begins: they take turns.
     next: AtomicUsize,
     /// Whether the application made the client, which hides its members and takes one by chance.
@@ -33,7 +33,7 @@ pub(crate) struct Members {
 
 struct Member {
     endpoint: String,
-    options: ConnectOptions,
+    options: Arc<ConnectOptions>,
     /// Made when it is first needed.
     client: OnceCell<Client>,
     silent: watch::Sender<bool>,
@@ -79,36 +79,38 @@ impl Members {
     /// The members of a client that the application made.
     pub(crate) fn given(client: Client) -> Self {
         let client = OnceCell::new_with(Some(client));
-        let member = Member::new(String::new(), ConnectOptions::new(), client);
-        Self { members: vec![Arc::new(member)], next: AtomicUsize::new(0), given: true }
+        let member = Member::new(String::new(), Arc::default(), client);
+        Self { all: vec![Arc::new(member)], next: AtomicUsize::new(0), given: true }
     }
 
-    pub(crate) fn of(endpoints: Vec<String>, options: &ConnectOptions) -> Self {
-        let member = |endpoint| Arc::new(Member::new(endpoint, options.clone(), OnceCell::new()));
-        let members = endpoints.into_iter().map(member).collect();
-        Self { members, next: AtomicUsize::new(0), given: false }
+    pub(crate) fn of(endpoints: Vec<String>, options: ConnectOptions) -> Self {
+        let options = Arc::new(options);
+        let member =
+            |endpoint| Arc::new(Member::new(endpoint, Arc::clone(&options), OnceCell::new()));
+        let all = endpoints.into_iter().map(member).collect();
+        Self { all, next: AtomicUsize::new(0), given: false }
     }
 
     /// Whether a request that has no reply may be sent to another member.
     pub(crate) fn has_others(&self) -> bool {
-        self.given || self.members.len() > 1
+        self.given || self.all.len() > 1
     }
 
     /// The member to send a request to that was sent to `tried` before: not to a silent one, nor to the
     /// same one again, unless there is no other.
     pub(crate) fn pick(&self, tried: &[usize]) -> usize {
-        let (count, first) = (self.members.len(), self.next.fetch_add(1, Relaxed));
+        let (count, first) = (self.all.len(), self.next.fetch_add(1, Relaxed));
         let turns = (0..count).map(|turn| first.wrapping_add(turn) % count);
         let rank = |member: &usize| {
             let times = tried.iter().filter(|tried| *tried == member).count();
-            (self.members[*member].is_silent(), times)
+            (self.all[*member].is_silent(), times)
         };
         turns.min_by_key(rank).unwrap_or_default()
     }
 
     /// The client of a member. Without a user this does no I/O; with one it logs in, once.
     pub(crate) async fn client(&self, member: usize) -> Result<&Client, Error> {
-        match self.members.get(member) {
+        match self.all.get(member) {
             Some(member) => member.client().await,
             None => Err(Error::InvalidArgs("no endpoints".into())),
         }
@@ -116,7 +118,7 @@ impl Members {
 
     /// Notes that a member has replied.
     pub(crate) fn replied(&self, member: usize) {
-        if let Some(member) = self.members.get(member) {
+        if let Some(member) = self.all.get(member) {
             member.note(false);
         }
     }
@@ -124,7 +126,7 @@ impl Members {
     /// Notes that a member did not reply in its time, or cannot be reached.
     pub(crate) fn silent(&self, member: usize) {
         // One that is alone receives every request anyway.
-        if let Some(member) = self.members.get(member).filter(|_| self.members.len() > 1) {
+        if let Some(member) = self.all.get(member).filter(|_| self.all.len() > 1) {
             member.note(true);
             member.probe.start(member);
         }
@@ -132,7 +134,7 @@ impl Members {
 
     /// Returns once a member has been silent for a while.
     pub(crate) async fn fell_silent(&self, member: usize) {
-        let Some(member) = self.members.get(member) else { return };
+        let Some(member) = self.all.get(member) else { return };
         let mut silent = member.silent.subscribe();
         // No error: the sender lives as long as `self`.
         while silent.wait_for(|silent| *silent).await.is_ok() {
@@ -144,13 +146,13 @@ impl Members {
 }
 
 impl Member {
-    fn new(endpoint: String, options: ConnectOptions, client: OnceCell<Client>) -> Self {
+    fn new(endpoint: String, options: Arc<ConnectOptions>, client: OnceCell<Client>) -> Self {
         let (silent, probe) = (watch::Sender::new(false), BackgroundTask::new());
         Self { endpoint, options, client, silent, probe }
     }
 
     async fn client(&self) -> Result<&Client, Error> {
-        let connect = || Client::connect([&self.endpoint], Some(self.options.clone()));
+        let connect = || Client::connect([&self.endpoint], Some((*self.options).clone()));
         self.client.get_or_try_init(connect).await
     }
 
@@ -187,8 +189,8 @@ impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Members")
             .field("given", &self.given)
-            .field("members", &self.members.len())
-            .finish()
+            .field("members", &self.all.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -198,14 +200,14 @@ mod tests {
 
     fn members() -> Members {
         let endpoints = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
-        Members::of(endpoints.into(), &ConnectOptions::new())
+        Members::of(endpoints.into(), ConnectOptions::new())
     }
 
     #[test]
     fn members_take_turns_and_a_silent_one_is_left_out() {
         let members = members();
         assert_eq!([0, 1, 2, 0], [(); 4].map(|()| members.pick(&[])));
-        members.members[1].note(true);
+        members.all[1].note(true);
         assert!((0..9).all(|_| members.pick(&[]) != 1));
         members.replied(1);
         assert!((0..3).any(|_| members.pick(&[]) == 1));
@@ -215,9 +217,9 @@ mod tests {
     fn a_request_goes_to_a_member_that_it_was_not_sent_to() {
         let members = members();
         assert!((0..9).all(|_| members.pick(&[0, 2]) == 1));
-        members.members[1].note(true);
+        members.all[1].note(true);
         assert!((0..9).all(|_| members.pick(&[0]) == 2), "not to the silent one");
-        members.members.iter().for_each(|member| member.note(true));
+        members.all.iter().for_each(|member| member.note(true));
         assert!((0..9).all(|_| members.pick(&[0, 2]) == 1), "if all are silent, any may reply");
     }
 }

@@ -113,42 +113,25 @@ impl Rpc {
     }
 
     /// Sends a request that is safe to repeat, and sends it again while no reply comes or the next one
-    /// may differ. Also returns how often it was sent: after the second time, the others may still
-    /// take effect.
+    /// may differ. Does not wait long for a member if the request keeps a lease of `ttl` alive. Also
+    /// returns how often it was sent: after the second time, the others may still take effect.
     pub(crate) async fn send<T, F>(
         &self,
         action: Action,
+        ttl: Option<Duration>,
         request: impl Fn(&Client) -> F + Send + Sync,
     ) -> (Result<T, LockError>, u32)
     where
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
-        let times = (self.patience(self.attempt_max()), self.limit);
-        hedged(&self.members, action, times, |member| self.send_to(member, action, &request)).await
-    }
-
-    /// Does what [`send`](Self::send) does for a request that keeps a lease of this TTL alive, and does
-    /// not wait long for a member.
-    pub(crate) async fn send_within<T, F>(
-        &self,
-        action: Action,
-        ttl: Duration,
-        request: impl Fn(&Client) -> F + Send + Sync,
-    ) -> Result<T, LockError>
-    where
-        T: Send,
-        F: Future<Output = Result<T, Error>> + Send,
-    {
-        let patience = self.patience(self.attempt_max().min(ttl / KEEP_ALIVE_PART));
-        let times = (patience, self.limit.min(ttl));
+        let keep_alive_max = ttl.map_or(Duration::MAX, |ttl| ttl / KEEP_ALIVE_PART);
+        let patience = self.attempt_max().min(keep_alive_max);
+        // Without end, if there is no other member.
+        let patience = if self.members.has_others() { patience } else { Duration::MAX };
+        let times = (patience, self.limit.min(ttl.unwrap_or(Duration::MAX)));
         let send = |member| self.send_to(member, action, &request);
-        hedged(&self.members, action, times, send).await.0
-    }
-
-    /// How long to wait for one member: without end, if there is no other.
-    fn patience(&self, patience: Duration) -> Duration {
-        if self.members.has_others() { patience } else { Duration::MAX }
+        hedged(&self.members, action, times, send).await
     }
 
     /// Sends a transaction that is safe to repeat. Also returns how often it was sent.
@@ -157,7 +140,7 @@ impl Rpc {
         action: Action,
         txn: &Txn,
     ) -> (Result<TxnResponse, LockError>, u32) {
-        self.send(action, |client| {
+        self.send(action, None, |client| {
             let (mut client, txn) = (client.kv_client(), txn.clone());
             async move { client.txn(txn).await }
         })
@@ -175,7 +158,7 @@ impl Rpc {
             let (mut client, key, options) = (client.kv_client(), key.to_owned(), options.clone());
             async move { client.get(key, Some(options)).await }
         };
-        self.send(action, request).await.0
+        self.send(action, None, request).await.0
     }
 
     /// Reads how long a lease was granted for, and what is left of it.
@@ -188,7 +171,7 @@ impl Rpc {
             let mut client = client.lease_client();
             async move { client.time_to_live(lease, None).await }
         };
-        self.send(action, request).await.0
+        self.send(action, None, request).await.0
     }
 
     /// Ends a lease and deletes its keys. Once this has succeeded, no request in flight can use the
@@ -198,7 +181,7 @@ impl Rpc {
             let mut client = client.lease_client();
             async move { client.revoke(lease).await.map(drop) }
         };
-        was_there(self.send(action, request).await.0)
+        was_there(self.send(action, None, request).await.0)
     }
 
     /// Restarts the time of a lease of this TTL; `false` if the lease is gone.
@@ -213,7 +196,7 @@ impl Rpc {
             let mut client = client.lease_client();
             async move { client.keep_alive(lease).await.map(drop) }
         };
-        was_there(self.send_within(action, ttl, request).await)
+        was_there(self.send(action, Some(ttl), request).await.0)
     }
 
     /// Runs `work` in the background, from inside or outside of a runtime. It ends with its runtime.

@@ -1,4 +1,4 @@
-//! `PredecessorWatch`: tells a waiter that the key before its own is gone.
+//! `PredecessorWatch`: wakes a waiter when the key before its own is gone.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use glock_core::toolkit::LocalPredecessor;
 use tokio::time::timeout;
 
 use crate::{
-    client::{Client, watch_stream::WatchEvent},
+    client::{Client, watch_list::WatchEvent},
     commands::Predecessor,
     schema::Range,
     watch::Watch,
 };
 
-/// The key before a waiter's, and what tells of its end.
+/// The key before a waiter's, and how its end is noticed.
 pub(crate) struct PredecessorWatch {
     pub(crate) predecessor: Predecessor,
     /// If the key is this client's, it may be released here, which takes no watch.
@@ -36,7 +36,7 @@ impl PredecessorWatch {
         if let (None, Some(local)) = (&self.watch, &mut self.local) {
             match timeout(WATCH_AFTER, local.gone()).await {
                 Ok(true) => return WatchEvent::Gone,
-                // Its fate is unknown: the watch will tell.
+                // Its fate is unknown: the watch finds it out.
                 Ok(false) => self.local = None,
                 Err(_) => {}
             }

@@ -2,7 +2,6 @@
 //! keep-alive. A waiter that is granted its lock moves its key to a lease of its own.
 
 use std::{
-    fmt,
     sync::{
         Arc, Weak,
         atomic::{AtomicI64, Ordering},
@@ -211,11 +210,5 @@ impl Drop for EndOnDrop {
         if let Some(session) = self.0.upgrade() {
             session.end();
         }
-    }
-}
-
-impl fmt::Debug for QueueSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueSession").field("ended", &self.has_ended()).finish_non_exhaustive()
     }
 }

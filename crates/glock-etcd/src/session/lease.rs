@@ -1,18 +1,11 @@
 //! `SpareLease`: a lease that no lock uses, and how it is granted.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use etcd_client::{Client, LeaseGrantOptions};
 use glock_core::{
     Action, Fault, LockError,
-    toolkit::{LateRequestProbe, Spare},
+    toolkit::{LateRequestProbe, Mutex, Spare},
 };
 use tokio::time::{Instant, timeout};
 
@@ -95,19 +88,19 @@ pub(crate) async fn grant(
 ) -> Result<SpareLease, LockError> {
     let secs = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let since = Instant::now();
-    let pending = PendingGrants::new(rpc)?;
+    let pending = PendingGrants { rpc, ids: Mutex::new((lease_id()?, Vec::new())) };
     let request = |client: &Client| {
         let (mut client, id, pending) = (client.lease_client(), pending.next(), &pending);
         async move {
             let granted = client.grant(secs, Some(LeaseGrantOptions::new().with_id(id))).await;
             if granted.as_ref().is_err_and(|err| fault(err) != Fault::Unknown) {
-                pending.settled(id);
+                pending.resolved(id);
             }
             granted
         }
     };
-    let granted = rpc.send(action, request).await.0?;
-    pending.settled(granted.id());
+    let granted = rpc.send(action, None, request).await.0?;
+    pending.resolved(granted.id());
     let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
     Ok(SpareLease { id: granted.id(), ttl, since })
 }
@@ -116,42 +109,27 @@ pub(crate) async fn grant(
 /// recreate a lease that was revoked. Dropped, it revokes those whose fate is unknown.
 struct PendingGrants<'a> {
     rpc: &'a Arc<Rpc>,
-    /// The other ids follow it.
-    first: i64,
-    count: AtomicU32,
-    /// A bit for each id whose lease may exist or still arrive.
-    open: AtomicU32,
+    /// The next id, and those whose leases may exist or still arrive.
+    ids: Mutex<(i64, Vec<i64>)>,
 }
 
-impl<'a> PendingGrants<'a> {
-    fn new(rpc: &'a Arc<Rpc>) -> Result<Self, LockError> {
-        let first = lease_id()?;
-        Ok(Self { rpc, first, count: AtomicU32::new(0), open: AtomicU32::new(0) })
-    }
-
+impl PendingGrants<'_> {
     fn next(&self) -> i64 {
-        let at = self.count.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_or(bit(at), Ordering::Relaxed);
-        self.first + i64::from(at)
+        let (next, pending) = &mut *self.ids.lock();
+        pending.push(*next);
+        *next += 1;
+        *next - 1
     }
 
     /// The lease is the caller's, or was surely not granted.
-    fn settled(&self, id: i64) {
-        let at = u32::try_from(id - self.first).unwrap_or(u32::MAX);
-        self.open.fetch_and(!bit(at), Ordering::Relaxed);
+    fn resolved(&self, id: i64) {
+        self.ids.lock().1.retain(|pending| *pending != id);
     }
-}
-
-/// No request is repeated as often as a number has bits.
-fn bit(at: u32) -> u32 {
-    1_u32.checked_shl(at).unwrap_or_default()
 }
 
 impl Drop for PendingGrants<'_> {
     fn drop(&mut self) {
-        let open = *self.open.get_mut();
-        let ids = (0..u32::BITS).filter(|at| open & bit(*at) != 0);
-        let ids: Vec<_> = ids.map(|at| self.first + i64::from(at)).collect();
+        let (_, ids) = std::mem::take(self.ids.get_mut());
         if !ids.is_empty() {
             self.rpc.spawn(revoke_late(Arc::clone(self.rpc), ids));
         }

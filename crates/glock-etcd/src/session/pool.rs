@@ -142,6 +142,6 @@ impl Drop for LeasePool {
 
 impl fmt::Debug for LeasePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LeasePool").field("spares", &self.spares.len()).finish()
+        f.debug_struct("LeasePool").field("spares", &self.spares).finish_non_exhaustive()
     }
 }
