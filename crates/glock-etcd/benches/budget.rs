@@ -51,14 +51,14 @@ impl Raw for ByHand {
             .with_sort(SortTarget::Create, SortOrder::Ascend)
             .with_limit(1);
         let put = PutOptions::new().with_lease(self.lease);
-        let nobody = Compare::create_revision(start.clone(), CompareOp::Equal, 0).with_range(end);
+        let empty = Compare::create_revision(start.clone(), CompareOp::Equal, 0).with_range(end);
         let txn = Txn::new()
-            .when([nobody])
+            .when([empty])
             .and_then([TxnOp::put(key.clone(), "bench", Some(put))])
             .or_else([TxnOp::get(start, Some(first))]);
-        let answer = self.client.kv_client().txn(txn).await.expect("an answer");
-        assert!(answer.succeeded(), "a lock that is free");
-        (key, answer.header().expect("a revision").revision())
+        let reply = self.client.kv_client().txn(txn).await.expect("a reply");
+        assert!(reply.succeeded(), "a lock that is free");
+        (key, reply.header().expect("a revision").revision())
     }
 
     async fn release(&self, _name: &str, (key, made): (String, i64)) {
@@ -66,8 +66,8 @@ impl Raw for ByHand {
         let txn = Txn::new()
             .when([Compare::create_revision(key.clone(), CompareOp::Equal, made)])
             .and_then([TxnOp::delete(key, Some(delete))]);
-        let answer = self.client.kv_client().txn(txn).await.expect("an answer");
-        assert!(answer.succeeded(), "a lock that is held");
+        let reply = self.client.kv_client().txn(txn).await.expect("a reply");
+        assert!(reply.succeeded(), "a lock that is held");
     }
 
     async fn listen(&self, name: &str) -> WatchStream {
@@ -75,7 +75,7 @@ impl Raw for ByHand {
         let options = WatchOptions::new().with_range(end).with_filters([WatchFilterType::NoPut]);
         let mut stream = self.client.watch_client().watch(start, Some(options)).await;
         let created = stream.as_mut().expect("a stream").message().await;
-        assert!(created.expect("an answer").expect("an answer").created());
+        assert!(created.expect("a reply").expect("a reply").created());
         stream.expect("a stream")
     }
 
@@ -90,8 +90,9 @@ fn main() -> std::process::ExitCode {
     let config = LockConfig::default()
         .with_namespace(fresh_namespace())
         .with_call_timeout(Duration::from_secs(20));
-    let lock =
-        || EtcdLock::connect(endpoints.clone(), connect_options()).with_config(config.clone());
+    let lock = || {
+        EtcdLock::from_endpoints(endpoints.clone(), connect_options()).with_config(config.clone())
+    };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));

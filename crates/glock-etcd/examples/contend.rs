@@ -20,5 +20,5 @@ async fn main() -> ExitCode {
 }
 
 async fn open(url: String) -> Result<EtcdLock, Failure> {
-    Ok(EtcdLock::connect(url.split(','), connect_options()))
+    Ok(EtcdLock::from_endpoints(url.split(','), connect_options()))
 }

@@ -1,4 +1,4 @@
-//! What the driver's errors mean for the lock, in one place.
+//! What the driver's errors mean for the lock.
 
 use std::{error::Error as StdError, io};
 
@@ -11,18 +11,18 @@ pub(crate) fn failed(action: Action, err: Error) -> LockError {
     LockError::backend(backend::ETCD, action, fault(&err), err)
 }
 
-/// An answer that etcd does not give to what was asked.
-pub(crate) fn garbled(action: Action) -> LockError {
-    let why = "the server's answer is not one to this request; is there a proxy in between?";
+/// A reply that etcd does not send to this request.
+pub(crate) fn unexpected_reply(action: Action) -> LockError {
+    let why = "the server's reply is not one to this request; is there a proxy in between?";
     LockError::backend(backend::ETCD, action, Fault::Unknown, why)
 }
 
-/// No answer came from this server in its share of the time.
+/// No reply came from this member in its share of the time.
 pub(crate) fn silent(action: Action) -> LockError {
-    LockError::backend(backend::ETCD, action, Fault::Unknown, "the server does not answer")
+    LockError::backend(backend::ETCD, action, Fault::Unknown, "the server does not reply")
 }
 
-/// What an error means that came instead of an answer.
+/// What an error means that came instead of a reply.
 pub(crate) fn fault(err: &Error) -> Fault {
     match err {
         Error::GRpcStatus(status) => status_fault(status),
@@ -32,7 +32,7 @@ pub(crate) fn fault(err: &Error) -> Fault {
         | Error::EndpointsNotManaged
         // The endpoint's settings, a certificate among them.
         | Error::TransportError(_)
-        // How the driver says that there is no such lease.
+        // The driver's error for a lease that does not exist.
         | Error::LeaseKeepAliveError(_) => Fault::Rejected,
         Error::EndpointError(_) | Error::Internal(_) => Fault::Unavailable,
         _ => Fault::Unknown,
@@ -49,24 +49,25 @@ fn status_fault(status: &Status) -> Fault {
         | Code::NotFound
         | Code::OutOfRange
         | Code::Unimplemented => Fault::Rejected,
-        // Too many requests, or no space left: refused before it was proposed. In other words, the
-        // driver says that its connection is over.
+        // Too many requests, or no space left: refused before it was proposed. With another message,
+        // it is the driver's error for a connection that was closed.
         Code::ResourceExhausted if status.message().starts_with(ETCD) => Fault::Unavailable,
         Code::Unavailable if was_not_sent(status) => Fault::Unavailable,
         _ => Fault::Unknown,
     }
 }
 
-/// How what a member says begins.
+/// What the messages of a member begin with.
 const ETCD: &str = "etcdserver: ";
 
-/// What a member says that knows of no leader, and so has proposed nothing.
+/// The message of a member that knows of no leader, and so has proposed nothing.
 const NO_LEADER: &str = "etcdserver: no leader";
 
-/// What a member says to a token from before the users' rights were changed. It does nothing then.
+/// The reply to a token that is older than the last change of the users' rights. The request had no
+/// effect.
 const TOKEN_OLD: &str = "etcdserver: revision of auth store is old";
 
-/// Whether logging in again is what the request lacks.
+/// Whether the client has to log in again.
 pub(crate) fn is_token_old(err: &Error) -> bool {
     matches!(err, Error::GRpcStatus(status) if status.message() == TOKEN_OLD)
 }
@@ -75,8 +76,7 @@ fn was_not_sent(status: &Status) -> bool {
     status.message() == NO_LEADER || could_not_connect(status)
 }
 
-/// Whether there is a failure to connect among the causes, or in their texts where a cause is not
-/// public.
+/// Whether a failure to connect is among the causes, or in their texts where a cause is not public.
 fn could_not_connect(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(err) = cause {
@@ -93,15 +93,15 @@ fn could_not_connect(status: &Status) -> bool {
     false
 }
 
-/// How hyper-util names the steps of connecting.
+/// The names that hyper-util has for the steps of connecting.
 const CONNECTING: &[&str] = &["tcp connect error", "dns error", "tcp open error"];
 
-/// Whether the same request may fare better at once, on another connection or at another member.
+/// Whether the same request may succeed at once on another connection or at another member.
 pub(crate) fn is_worth_repeating(err: &LockError) -> bool {
     err.fault().is_some_and(|fault| fault != Fault::Rejected)
 }
 
-/// The lease that a request named does not exist: it ran out or was revoked. Nothing was done.
+/// Whether the request's lease does not exist: it ran out or was revoked. The request had no effect.
 pub(crate) fn is_lease_gone(err: &LockError) -> bool {
     match driver(err) {
         Some(Error::GRpcStatus(status)) => status.code() == Code::NotFound,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_did_not_happen() {
+    fn a_refused_request_had_no_effect() {
         let fault = |code| of(code, "etcdserver: x").fault().unwrap();
         assert_eq!(fault(Code::PermissionDenied), Fault::Rejected);
         assert_eq!(fault(Code::InvalidArgument), Fault::Rejected);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_may_have_happened() {
+    fn a_request_that_was_cut_off_may_have_had_an_effect() {
         for text in
             ["etcdserver: request timed out", "etcdserver: leader changed", "transport error"]
         {
@@ -146,16 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_is_gone_is_told() {
+    fn a_lease_that_is_gone_is_recognised() {
         assert!(is_lease_gone(&of(Code::NotFound, "etcdserver: requested lease not found")));
         let gone = Error::LeaseKeepAliveError("lease not found".into());
         let gone = failed(Action::Renew, gone);
         assert!(
             is_lease_gone(&gone) && !is_worth_repeating(&gone),
-            "there is no use in asking again"
+            "it will not be there the next time"
         );
         assert!(
-            !is_lease_gone(&of(Code::Unavailable, "x")) && !is_lease_gone(&garbled(Action::Renew))
+            !is_lease_gone(&of(Code::Unavailable, "x"))
+                && !is_lease_gone(&unexpected_reply(Action::Renew))
         );
     }
 }

@@ -2,19 +2,19 @@
 
 use glock_core::{LockError, LockId, OwnerToken};
 
-/// The keys of one lock: its holder and everybody in line. No other lock's key is among them.
+/// The keys of one lock: that of its holder and those of its waiters. No other lock's key is among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Range {
-    /// The beginning of every key.
+    /// What every key begins with.
     pub(crate) start: String,
-    /// The first key behind them.
+    /// The first key after them.
     pub(crate) end: String,
 }
 
 impl Range {
     /// `<namespace>/<id>/`. Neither part has a `/` of its own, so ranges do not overlap.
     pub(crate) fn new(namespace: &str, id: &LockId) -> Self {
-        // With room for what is escaped, and for the rest of a key.
+        // With room for escapes, and for the rest of a key.
         let mut start = String::with_capacity(namespace.len() + 3 * id.as_str().len() + 2);
         start.push_str(namespace);
         start.push('/');
@@ -31,47 +31,48 @@ impl Range {
         Self { end: format!("{start}0"), start: start + "/" }
     }
 
-    /// The key that ends in `seat`.
-    pub(crate) fn key(&self, seat: &str) -> String {
-        [&*self.start, seat].concat()
+    /// The key that ends in `suffix`.
+    pub(crate) fn key(&self, suffix: &str) -> String {
+        [&*self.start, suffix].concat()
     }
 }
 
-/// The key that shuts out late requests of a session. An id is not empty, so it is no lock's.
+/// The key whose revision late requests of a session fail on. No lock has it, because an id is not
+/// empty.
 pub(crate) fn epoch_key(namespace: &str, secret: &str) -> String {
     format!("{namespace}//{secret}")
 }
 
-/// Which key is ours, and on which lease: what an owner token is made of.
+/// Which key is ours, and on which lease: the parts of an owner token.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Saves the look for the lease when it is renewed; the key's own lease counts.
+    /// Saves a renewal the search for the lease; the lease that the key is on counts.
     pub(crate) lease: i64,
     /// The last part of the key.
-    pub(crate) seat: String,
-    /// What the value begins with: 128 random bits, new for each hold.
+    pub(crate) suffix: String,
+    /// What the value begins with: 128 random bits, fresh for each hold.
     pub(crate) secret: String,
 }
 
-/// How long a seat is: 64 random bits.
-const SEAT_LEN: usize = 16;
+/// The length of a suffix: 64 random bits.
+const SUFFIX_LEN: usize = 16;
 
 impl Owner {
     pub(crate) fn token(&self) -> Result<OwnerToken, LockError> {
-        OwnerToken::new(format!("{:x}-{}-{}", self.lease, self.seat, self.secret))
+        OwnerToken::new(format!("{:x}-{}-{}", self.lease, self.suffix, self.secret))
     }
 
-    /// `None` for what no etcd lock has made.
+    /// `None` for a token that no etcd lock has made.
     pub(crate) fn of(token: &OwnerToken) -> Option<Self> {
         let mut parts = token.reveal().splitn(3, '-');
-        let (lease, seat, secret) = (parts.next()?, parts.next()?, parts.next()?);
+        let (lease, suffix, secret) = (parts.next()?, parts.next()?, parts.next()?);
         let number = i64::from_str_radix(lease, 16).ok().filter(|lease| *lease > 0)?;
-        // As we write it, and in no other way.
-        let canonical = !lease.starts_with('0') && [lease, seat, secret].into_iter().all(is_hex);
-        let lengths = (seat.len(), secret.len()) == (SEAT_LEN, SECRET_LEN);
+        // Only the form that `token` writes.
+        let canonical = !lease.starts_with('0') && [lease, suffix, secret].into_iter().all(is_hex);
+        let lengths = (suffix.len(), secret.len()) == (SUFFIX_LEN, SECRET_LEN);
         (canonical && lengths).then(|| Self {
             lease: number,
-            seat: seat.into(),
+            suffix: suffix.into(),
             secret: secret.into(),
         })
     }
@@ -81,12 +82,12 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What a key of this holder says.
+/// The value of a holder's or waiter's key.
 pub(crate) fn value(secret: &str, label: &str) -> String {
     [secret, " ", label].concat()
 }
 
-/// Whether a value was written by whoever knows `secret`.
+/// Whether a value was written with `secret`.
 pub(crate) fn is_of(value: &[u8], secret: &str) -> bool {
     value.strip_prefix(secret.as_bytes()).is_some_and(|rest| rest.starts_with(b" "))
 }
@@ -97,12 +98,12 @@ pub(crate) fn label(value: &[u8]) -> String {
     text.split_once(' ').map_or("", |(_, label)| label).to_owned()
 }
 
-/// A seat that nobody has.
-pub(crate) fn seat() -> Result<String, LockError> {
-    Ok(secret()?[..SEAT_LEN].to_owned())
+/// A suffix that no key has.
+pub(crate) fn suffix() -> Result<String, LockError> {
+    Ok(secret()?[..SUFFIX_LEN].to_owned())
 }
 
-/// How long 128 bits are as text.
+/// The length of 128 bits as text.
 const SECRET_LEN: usize = 32;
 
 /// 128 random bits as text.
@@ -110,10 +111,10 @@ pub(crate) fn secret() -> Result<String, LockError> {
     Ok(OwnerToken::random()?.reveal().to_owned())
 }
 
-/// An id for a lease, chosen here so that a grant can be asked for twice and taken back unseen.
+/// An id for a lease, chosen here so that a grant without a reply can be revoked.
 pub(crate) fn lease_id() -> Result<i64, LockError> {
     let random = secret()?;
-    // 60 bits: positive, and never zero, which would leave the choice to the server.
+    // 60 bits: positive, and never zero, by which the server would choose an id.
     Ok(i64::from_str_radix(&random[..15], 16).unwrap_or_default() | 1)
 }
 
@@ -144,15 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_it_was_made_of() {
+    fn a_token_can_be_read_back() {
         let (lease, secret) = (lease_id().unwrap(), secret().unwrap());
-        let owner = Owner { lease, seat: seat().unwrap(), secret };
+        let owner = Owner { lease, suffix: suffix().unwrap(), secret };
         assert!(owner.lease > 0);
         assert!(Owner::of(&owner.token().unwrap()).is_some_and(|back| back == owner));
     }
 
     #[test]
-    fn a_value_says_whose_it_is() {
+    fn a_value_names_its_owner() {
         for name in ["web-3:17", "", "a b"] {
             let value = value("0f", name);
             assert!(is_of(value.as_bytes(), "0f") && label(value.as_bytes()) == name);
@@ -162,18 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_others_are_not_ours() {
-        let (seat, secret) = (seat().unwrap(), secret().unwrap());
+    fn tokens_of_another_form_are_refused() {
+        let (suffix, secret) = (suffix().unwrap(), secret().unwrap());
         for token in [
             secret.clone(),
             format!("ab-{secret}"),
-            format!("AB-{seat}-{secret}"),
-            format!("0ab-{seat}-{secret}"),
-            format!("-1-{seat}-{secret}"),
-            format!("0-{seat}-{secret}"),
-            format!("ab-{}-{secret}", &seat[1..]),
-            format!("ab-{seat}-{}", &secret[1..]),
-            format!("ab-{seat}-{secret}-"),
+            format!("AB-{suffix}-{secret}"),
+            format!("0ab-{suffix}-{secret}"),
+            format!("-1-{suffix}-{secret}"),
+            format!("0-{suffix}-{secret}"),
+            format!("ab-{}-{secret}", &suffix[1..]),
+            format!("ab-{suffix}-{}", &secret[1..]),
+            format!("ab-{suffix}-{secret}-"),
         ] {
             assert!(Owner::of(&OwnerToken::new(token.clone()).unwrap()).is_none(), "{token}");
         }

@@ -1,8 +1,8 @@
 //! What a lock must do, on a real etcd.
 
-mod common;
+mod support;
 
-use common::fixture::{Etcd, Servers};
+use support::fixture::{Etcd, Servers};
 
 /// The server that the run was given.
 struct Given;
@@ -11,7 +11,7 @@ impl Servers for Given {
     const MEMBERS: usize = 1;
 
     async fn endpoints() -> Vec<String> {
-        common::url()
+        support::url()
     }
 }
 

@@ -1,15 +1,15 @@
 //! What a lock must do, on a cluster of three.
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
-mod common;
+mod support;
 
 use std::{fs, os::unix::process::parent_id};
 
-use common::{
+use glock_testing::process::role;
+use support::{
     cluster::{self, Cluster},
     fixture::{Etcd, Servers},
 };
-use glock_testing::process::role;
 use tokio::sync::OnceCell;
 
 /// One cluster for all cases.

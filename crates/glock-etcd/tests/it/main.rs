@@ -1,8 +1,13 @@
 //! What only etcd can get wrong.
+#![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../support/mod.rs"]
+mod support;
 
-mod places;
+mod expiry;
+mod keys;
+mod leases;
 mod telemetry;
+mod transfer;
+mod waiting;

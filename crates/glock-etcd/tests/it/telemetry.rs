@@ -10,5 +10,5 @@ async fn open(url: &str, proxy: Option<SocketAddr>, namespace: &str) -> EtcdLock
     let given: Vec<_> = url.split(',').map(ToOwned::to_owned).collect();
     let endpoints = proxy.map_or(given, |proxy| vec![proxy.to_string()]);
     let config = LockConfig::default().with_namespace(namespace);
-    EtcdLock::connect(endpoints, connect_options()).with_config(config).unwrap()
+    EtcdLock::from_endpoints(endpoints, connect_options()).with_config(config).unwrap()
 }

@@ -8,14 +8,14 @@ use glock_etcd::{EtcdLock, LockConfig, connect_options, etcd_client};
 use glock_testing::{CANARY, fresh_namespace};
 use tokio::time::sleep;
 
-use crate::{common::cluster::Cluster, id};
+use crate::support::{cluster::Cluster, id};
 
 const TTL: Duration = Duration::from_secs(30);
 
 pub(crate) fn lock_of(cluster: &Cluster, user: &str, password: &str, namespace: &str) -> EtcdLock {
     let options = connect_options().with_user(user, password);
     let config = LockConfig::default().with_namespace(namespace);
-    EtcdLock::connect(cluster.endpoints(), options).with_config(config).unwrap()
+    EtcdLock::from_endpoints(cluster.endpoints(), options).with_config(config).unwrap()
 }
 
 /// A user `locker` who may read and write below one namespace, and no more.
@@ -32,10 +32,10 @@ pub(crate) async fn enable_auth(cluster: &Cluster, namespace: &str) {
     auth.user_add("root", "secret", None).await.unwrap();
     auth.user_grant_role("root", "root").await.unwrap();
     auth.auth_enable().await.unwrap();
-    // Until every member asks who is there, and not only the one that was told.
+    // Until every member refuses clients that have not logged in, and not only the first one.
     for endpoint in cluster.endpoints() {
-        let mut nobody = Client::connect([&endpoint], Some(connect_options())).await.unwrap();
-        while nobody.get(format!("{namespace}/"), None).await.is_ok() {
+        let mut anonymous = Client::connect([&endpoint], Some(connect_options())).await.unwrap();
+        while anonymous.get(format!("{namespace}/"), None).await.is_ok() {
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -61,8 +61,8 @@ async fn a_user_needs_the_right_password_and_a_range_of_keys() {
 
     let elsewhere = lock_of(&cluster, "locker", "secret", &fresh_namespace());
     let stranger = lock_of(&cluster, "locker", CANARY, &namespace);
-    let nobody = crate::lock(&cluster.endpoints(), &namespace);
-    for lock in [elsewhere, stranger, nobody] {
+    let anonymous = crate::support::lock(&cluster.endpoints(), &namespace);
+    for lock in [elsewhere, stranger, anonymous] {
         let err = lock.acquire(&id("x"), TTL).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
         let later = lock.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap_err();

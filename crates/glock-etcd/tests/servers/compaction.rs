@@ -6,11 +6,11 @@ use glock_core::Lock;
 use glock_testing::{Proxy, fresh_namespace};
 use tokio::time::{sleep, timeout};
 
-use crate::common::{
-    Bare,
+use crate::support::{
+    SOON, TTL,
+    admin::{Admin, watched},
     cluster::Cluster,
-    line::{SOON, TTL, id, line, lock, wait_for_x},
-    watched,
+    id, lock, queue, wait_for_x,
 };
 
 /// The watch begins at a revision that is compacted away while the connection is down.
@@ -18,7 +18,7 @@ use crate::common::{
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_watch_that_is_cut_off_by_compaction_is_begun_again() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(first).await.unwrap();
     let ours = lock(&[proxy.addr().to_string()], &namespace);
@@ -26,11 +26,11 @@ async fn a_watch_that_is_cut_off_by_compaction_is_begun_again() {
     for released_meanwhile in [false, true] {
         let held = theirs.acquire(&id("x"), TTL).await.unwrap();
         let waiter = wait_for_x(&ours);
-        line(&bare, &namespace, 2).await;
+        queue(&admin, &namespace, 2).await;
         watched(&cluster.endpoints()[..1], 1).await;
         proxy.refuse();
         proxy.cut();
-        let mut kv = bare.client.kv_client();
+        let mut kv = admin.client.kv_client();
         let mut revision = 0;
         for _ in 0..20 {
             let put = kv.put(format!("{namespace}.noise"), "", None).await.unwrap();

@@ -12,10 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{
-    common::{Bare, cluster::Cluster},
-    id, lock,
-};
+use crate::support::{admin::Admin, cluster::Cluster, id, lock};
 
 const TTL: Duration = Duration::from_secs(3);
 const ENDPOINTS: &str = "GLOCK_TESTING_ENDPOINTS";
@@ -24,10 +21,10 @@ const PROCESSES: usize = 10;
 const HOLDS: usize = 20;
 
 /// Waits until the servers have neither leases nor keys.
-async fn assert_clean(bare: &Bare, namespace: &str, within: Duration) {
+async fn assert_clean(admin: &Admin, namespace: &str, within: Duration) {
     let since = Instant::now();
     loop {
-        let (leases, keys) = (bare.leases().await, bare.keys(namespace).await.len());
+        let (leases, keys) = (admin.leases().await, admin.keys(namespace).await.len());
         if (leases, keys) == (0, 0) {
             return;
         }
@@ -40,7 +37,7 @@ async fn assert_clean(bare: &Bare, namespace: &str, within: Duration) {
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_thousand_failed_tries_leave_one_spare_lease_and_a_client_none() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let (ours, theirs) =
         (lock(&cluster.endpoints(), &namespace), lock(&cluster.endpoints(), &namespace));
     let held = theirs.acquire(&id("x"), TTL * 20).await.unwrap();
@@ -48,17 +45,17 @@ async fn a_thousand_failed_tries_leave_one_spare_lease_and_a_client_none() {
         let refused = ours.acquire(&id("x"), TTL * 20).await;
         assert!(matches!(refused, Err(LockError::Held { .. })), "{refused:?}");
     }
-    assert_eq!(bare.leases().await, 2, "the holder's, and one to try with");
+    assert_eq!(admin.leases().await, 2, "the holder's, and one to try with");
     theirs.release(&held).await.unwrap();
     drop((ours, theirs));
-    assert_clean(&bare, &namespace, Duration::from_secs(5)).await;
+    assert_clean(&admin, &namespace, Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_thousand_dropped_futures_leave_nothing() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let clients = [0, 1].map(|_| lock(&cluster.endpoints(), &namespace));
     let mut tasks = JoinSet::new();
     for task in 0..8_u64 {
@@ -73,15 +70,15 @@ async fn a_thousand_dropped_futures_leave_nothing() {
     }
     tasks.join_all().await;
     drop(clients);
-    assert_clean(&bare, &namespace, Duration::from_secs(20)).await;
+    assert_clean(&admin, &namespace, Duration::from_secs(20)).await;
 }
 
-/// A longer renewal whose lease is asked for on a connection that is cut, and granted that much later.
-/// Whether the fault struck there: on a busy machine it may meet what was said before.
+/// A longer renewal whose grant is sent on a connection that is cut, and arrives that much later.
+/// Returns whether the fault struck there: on a busy machine it may meet an earlier request.
 async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool {
     let ours = lock(&[proxy.addr().to_string()], namespace);
     let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
-    // A renewal asks for a keep-alive, and then for a lease: there is time to get in between.
+    // A renewal sends a keep-alive, and then a grant: there is time to get in between.
     proxy.delay(Duration::from_millis(150));
     let before = proxy.counts();
     let renewal = tokio::spawn({
@@ -91,7 +88,7 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
     while proxy.requests() == before.requests {
         tokio::task::yield_now().await;
     }
-    // All of it is said by then, and none of it answered.
+    // All of it is sent by then, and none of it has a reply.
     sleep(Duration::from_millis(100)).await;
     proxy.cut_and_deliver_late(late);
     proxy.refuse();
@@ -105,33 +102,33 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
     (proxy.counts() - before).late == 1
 }
 
-/// A lease that is granted long after it was asked for, and by then is not needed, is given back.
+/// A lease that is granted long after its request, and by then is not needed, is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_lease_that_is_granted_late_is_given_back() {
     const LATE: Duration = Duration::from_millis(1_200);
     const ROUNDS: usize = 8;
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(first).await.unwrap();
     let mut struck = false;
     for _ in 0..ROUNDS {
         struck = is_granted_late(&proxy, &namespace, LATE).await;
         // By itself it would run out after 90 s.
-        assert_clean(&bare, &namespace, Duration::from_secs(10)).await;
+        assert_clean(&admin, &namespace, Duration::from_secs(10)).await;
         if struck {
             break;
         }
     }
-    assert!(struck, "no lease was asked for late");
+    assert!(struck, "no grant was late");
 }
 
 /// Waits until there are at most so many leases.
-async fn assert_leases(bare: &Bare, at_most: usize, within: Duration) {
+async fn assert_leases(admin: &Admin, at_most: usize, within: Duration) {
     let since = Instant::now();
-    while bare.leases().await > at_most {
-        assert!(since.elapsed() < within, "{} leases, not {at_most}", bare.leases().await);
+    while admin.leases().await > at_most {
+        assert!(since.elapsed() < within, "{} leases, not {at_most}", admin.leases().await);
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -141,14 +138,14 @@ async fn assert_leases(bare: &Bare, at_most: usize, within: Duration) {
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_stale_spare_lease_is_given_back() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let ours = lock(&cluster.endpoints(), &namespace);
     let lease = ours.acquire(&id("x"), TTL * 2).await.unwrap();
     ours.release(&lease).await.unwrap();
     sleep(TTL).await;
     let lease = ours.acquire(&id("x"), TTL * 2).await.unwrap();
     // By itself it would run out in three seconds.
-    assert_leases(&bare, 1, Duration::from_secs(1)).await;
+    assert_leases(&admin, 1, Duration::from_secs(1)).await;
     ours.release(&lease).await.unwrap();
 }
 
@@ -169,15 +166,15 @@ async fn a_spare_lease_outlives_servers_that_are_gone() {
     let retry = Retry::within(Duration::from_secs(30));
     let lease = ours.acquire_with_retry("x", TTL * 100, retry).await.unwrap();
     ours.release(&lease).await.unwrap();
-    assert_leases(&Bare::connect(&cluster.endpoints()).await, 1, Duration::from_secs(15)).await;
+    assert_leases(&Admin::connect(&cluster.endpoints()).await, 1, Duration::from_secs(15)).await;
 }
 
-/// Callers that leave before they are in line make one session together, not one each.
+/// Callers that leave before they have joined the queue make one session together, not one each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn impatient_callers_leave_no_leases() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let ours = lock(&cluster.endpoints(), &namespace);
     let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
     for n in 0..100_u64 {
@@ -186,18 +183,18 @@ async fn impatient_callers_leave_no_leases() {
         assert!(matches!(refused, Err(LockError::Timeout { .. })), "{refused:?}");
     }
     // How many tries were on their way at a time is chance; they were not a hundred.
-    assert_leases(&bare, 10, Duration::from_secs(1)).await;
+    assert_leases(&admin, 10, Duration::from_secs(1)).await;
     // The hold's, the waiters', and a spare one.
-    assert_leases(&bare, 3, Duration::from_secs(15)).await;
+    assert_leases(&admin, 3, Duration::from_secs(15)).await;
     ours.release(&held).await.unwrap();
 }
 
-/// Answers that are lost, holds that move, and holds that are taken away.
+/// Replies that are lost, holds that move, and holds that are taken away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-async fn lost_answers_leave_no_leases() {
+async fn lost_replies_leave_no_leases() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(first).await.unwrap();
     let ours = lock(&[proxy.addr().to_string()], &namespace);
@@ -219,14 +216,14 @@ async fn lost_answers_leave_no_leases() {
         proxy.pass();
         renewed += u32::from(moved.is_ok());
         if n % 3 == 0 {
-            let hold = bare.first(&namespace, lease.id()).await.unwrap();
-            bare.client.lease_client().revoke(hold.lease).await.unwrap();
+            let hold = admin.first(&namespace, lease.id()).await.unwrap();
+            admin.client.lease_client().revoke(hold.lease).await.unwrap();
         }
         let _may_be_gone = ours.release(&moved.unwrap_or(lease)).await;
     }
     assert!(renewed > 0, "nothing came through");
     drop(ours);
-    assert_clean(&bare, &namespace, Duration::from_secs(30)).await;
+    assert_clean(&admin, &namespace, Duration::from_secs(30)).await;
 }
 
 /// Holders and waiters of processes that are killed are gone when their leases are.
@@ -234,7 +231,7 @@ async fn lost_answers_leave_no_leases() {
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn two_hundred_killed_holders_leave_nothing() {
     let cluster = Cluster::start().await;
-    let (namespace, bare) = (fresh_namespace(), Bare::connect(&cluster.endpoints()).await);
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let endpoints = cluster.endpoints().join(",");
     let variables = [(ENDPOINTS, &*endpoints), (NAMESPACE, &*namespace)];
     for _ in 0..PROCESSES {
@@ -242,8 +239,8 @@ async fn two_hundred_killed_holders_leave_nothing() {
         assert_eq!(child.line().await.unwrap().as_deref(), Some("held"));
         child.kill_9().await.unwrap();
     }
-    assert!(!bare.keys(&namespace).await.is_empty(), "nothing was held");
-    assert_clean(&bare, &namespace, Duration::from_secs(30)).await;
+    assert!(!admin.keys(&namespace).await.is_empty(), "nothing was held");
+    assert_clean(&admin, &namespace, Duration::from_secs(30)).await;
 }
 
 /// Not a test: what `two_hundred_killed_holders_leave_nothing` runs in other processes.
@@ -260,7 +257,7 @@ async fn holder_process() {
     for n in 0..HOLDS {
         let name = format!("{}-{n}", std::process::id());
         guards.push(lock.hold(&name, TTL, Retry::NEVER).await.unwrap());
-        // And somebody who waits for it.
+        // And a waiter for it.
         let lock = lock.clone();
         tokio::spawn(async move { lock.hold(name, TTL, Retry::FOREVER).await });
     }

@@ -7,7 +7,7 @@ use glock_etcd::{EtcdLock, LockConfig, connect_options};
 use glock_testing::fresh_namespace;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{common::cluster::Cluster, id};
+use crate::support::{cluster::Cluster, id};
 
 const TTL: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ const SLACK: Duration = Duration::from_millis(600);
 async fn without_a_majority_calls_fail_in_time() {
     let mut cluster = Cluster::start().await;
     let config = LockConfig::default().with_namespace(fresh_namespace()).with_call_timeout(LIMIT);
-    let lock = EtcdLock::connect(cluster.endpoints(), connect_options());
+    let lock = EtcdLock::from_endpoints(cluster.endpoints(), connect_options());
     let lock = lock.with_config(config).unwrap();
     let held = lock.acquire(&id("held"), TTL).await.unwrap();
     let leader = cluster.leader().await;

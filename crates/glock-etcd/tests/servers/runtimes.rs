@@ -10,22 +10,18 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::common::{
-    Bare,
-    cluster::Cluster,
-    line::{id, line, wait_for_x},
-};
+use crate::support::{admin::Admin, cluster::Cluster, id, queue, wait_for_x};
 
 const TTL: Duration = Duration::from_mins(10);
 const SOON: Duration = Duration::from_secs(20);
 
 /// A lock whose driver's client belongs to the runtime that goes on.
-async fn start(namespace: &str) -> (Cluster, Bare, EtcdLock) {
+async fn start(namespace: &str) -> (Cluster, Admin, EtcdLock) {
     let cluster = Cluster::start().await;
     let client = Client::connect(cluster.endpoints(), Some(connect_options())).await.unwrap();
     let config = LockConfig::default().with_namespace(namespace);
-    let bare = Bare::connect(&cluster.endpoints()).await;
-    (cluster, bare, EtcdLock::new(client).with_config(config).unwrap())
+    let admin = Admin::connect(&cluster.endpoints()).await;
+    (cluster, admin, EtcdLock::new(client).with_config(config).unwrap())
 }
 
 /// Holds so many locks at once, so that as many leases are left.
@@ -41,17 +37,17 @@ async fn hold(lock: &EtcdLock, count: usize) {
 
 #[test]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-fn spare_leases_are_looked_after_once_the_first_runtime_has_ended() {
+fn spare_leases_are_revoked_once_the_first_runtime_has_ended() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
-    let (_cluster, bare, lock) = second.block_on(start(&fresh_namespace()));
+    let (_cluster, admin, lock) = second.block_on(start(&fresh_namespace()));
     first.block_on(hold(&lock, 1));
     first.shutdown_timeout(SOON);
     second.block_on(async {
         hold(&lock, 4).await;
-        assert!(bare.leases().await >= 4);
+        assert!(admin.leases().await >= 4);
         let since = Instant::now();
-        while bare.leases().await > 1 {
-            assert!(since.elapsed() < SOON, "{} leases", bare.leases().await);
+        while admin.leases().await > 1 {
+            assert!(since.elapsed() < SOON, "{} leases", admin.leases().await);
             sleep(Duration::from_millis(100)).await;
         }
     });
@@ -64,21 +60,21 @@ fn spare_leases_are_looked_after_once_the_first_runtime_has_ended() {
 fn waiters_get_another_session_once_the_first_runtime_has_ended() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let namespace = fresh_namespace();
-    let (_cluster, bare, lock) = second.block_on(start(&namespace));
+    let (_cluster, admin, lock) = second.block_on(start(&namespace));
     let held = first.block_on(async {
         let held = lock.acquire(&id("x"), TTL).await.unwrap();
         let waited = Retry::within(Duration::from_millis(300));
         assert!(lock.acquire_with_retry("x", TTL, waited).await.is_err());
-        line(&bare, &namespace, 1).await;
+        queue(&admin, &namespace, 1).await;
         held
     });
     second.block_on(async {
         let waiter = wait_for_x(&lock);
-        let place = line(&bare, &namespace, 2).await.swap_remove(1);
+        let waiting = queue(&admin, &namespace, 2).await.swap_remove(1);
         first.shutdown_background();
         sleep(Duration::from_secs(3)).await;
-        let other = line(&bare, &namespace, 2).await.swap_remove(1);
-        assert_ne!(place.lease, other.lease, "nobody keeps it alive");
+        let other = queue(&admin, &namespace, 2).await.swap_remove(1);
+        assert_ne!(waiting.lease, other.lease, "its lease is not kept alive");
         lock.release(&held).await.unwrap();
         lock.release(&waiter.await.unwrap()).await.unwrap();
     });
@@ -87,10 +83,10 @@ fn waiters_get_another_session_once_the_first_runtime_has_ended() {
 /// A waiter that goes with its runtime leaves no key for those behind it to wait for.
 #[test]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
-fn a_waiter_that_goes_with_its_runtime_leaves_the_line() {
+fn a_waiter_that_goes_with_its_runtime_leaves_the_queue() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let namespace = fresh_namespace();
-    let (_cluster, bare, lock) = second.block_on(start(&namespace));
+    let (_cluster, admin, lock) = second.block_on(start(&namespace));
     second.block_on(async {
         let (held, other) =
             (lock.acquire(&id("x"), TTL).await, lock.acquire(&id("other"), TTL).await);
@@ -102,9 +98,9 @@ fn a_waiter_that_goes_with_its_runtime_leaves_the_line() {
         sleep(Duration::from_millis(300)).await;
         let ours = lock.clone();
         first.spawn(async move { ours.acquire_with_retry("x", TTL, Retry::FOREVER).await });
-        line(&bare, &namespace, 2).await;
+        queue(&admin, &namespace, 2).await;
         first.shutdown_background();
-        line(&bare, &namespace, 1).await;
+        queue(&admin, &namespace, 1).await;
         lock.release(&held.unwrap()).await.unwrap();
         lock.release(&other.unwrap()).await.unwrap();
         lock.release(&waiter.await.unwrap().unwrap()).await.unwrap();

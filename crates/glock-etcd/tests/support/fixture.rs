@@ -1,4 +1,4 @@
-//! What the suite asks of etcd, for whichever servers.
+//! What the suite needs of etcd, on one server or several.
 
 use std::{marker::PhantomData, net::SocketAddr, time::Duration};
 
@@ -6,7 +6,7 @@ use glock_core::LockConfig;
 use glock_etcd::{EtcdLock, LockId, connect_options};
 use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
 
-use super::{Bare, Owned};
+use crate::support::admin::{Admin, Owned};
 
 /// Where the servers of a suite are.
 pub(crate) trait Servers: Send + Sync + 'static {
@@ -18,18 +18,18 @@ pub(crate) trait Servers: Send + Sync + 'static {
 /// The store, seen from one case.
 pub(crate) struct Etcd<S> {
     namespace: String,
-    bare: Bare,
+    admin: Admin,
     endpoints: Vec<String>,
     servers: PhantomData<S>,
 }
 
 impl<S: Servers> Etcd<S> {
     fn lock(endpoints: Vec<String>, config: LockConfig) -> EtcdLock {
-        EtcdLock::connect(endpoints, connect_options()).with_config(config).unwrap()
+        EtcdLock::from_endpoints(endpoints, connect_options()).with_config(config).unwrap()
     }
 
     async fn key_of(&self, id: &LockId) -> Option<Owned> {
-        self.bare.first(&self.namespace, id).await
+        self.admin.first(&self.namespace, id).await
     }
 }
 
@@ -37,14 +37,14 @@ impl<S: Servers> Fixture for Etcd<S> {
     type Lock = EtcdLock;
     /// The lease that waiters share is given up after a sixth keep-alive without one, 12 s.
     const KEPT_IDLE: Duration = Duration::from_secs(15);
-    /// The driver has two for its connection to each member, which it makes when it first asks that
-    /// one, and again after it was lost. With one member there is nothing to spare.
+    /// The driver has two tasks for its connection to each member, which it makes for the first request
+    /// to that member, and again after it was lost. With one member there is nothing to spare.
     const REOPENED: usize = 2 * (S::MEMBERS - 1);
 
     async fn open(namespace: String) -> Self {
         let endpoints = S::endpoints().await;
-        let bare = Bare::connect(&endpoints).await;
-        Self { namespace, bare, endpoints, servers: PhantomData }
+        let admin = Admin::connect(&endpoints).await;
+        Self { namespace, admin, endpoints, servers: PhantomData }
     }
 
     fn config(&self) -> LockConfig {
@@ -57,16 +57,16 @@ impl<S: Servers> Fixture for Etcd<S> {
 
     async fn owner(&self, id: &LockId) -> Option<String> {
         let owned = self.key_of(id).await?;
-        Some(format!("{:x}-{}-{}", owned.lease, owned.seat, owned.secret))
+        Some(format!("{:x}-{}-{}", owned.lease, owned.suffix, owned.secret))
     }
 
     async fn live(&self) -> usize {
-        self.bare.keys(&self.namespace).await.len()
+        self.admin.keys(&self.namespace).await.len()
     }
 
     async fn evict(&self, id: &LockId) {
         if let Some(owned) = self.key_of(id).await {
-            self.bare.delete(&owned.key).await;
+            self.admin.delete(&owned.key).await;
         }
     }
 
@@ -98,7 +98,7 @@ impl<S: Servers> Networked for Etcd<S> {
 
     async fn stranger_at(&self, server: SocketAddr) -> EtcdLock {
         let options = connect_options().with_user("stranger", CANARY);
-        let lock = EtcdLock::connect([server.to_string()], options);
+        let lock = EtcdLock::from_endpoints([server.to_string()], options);
         lock.with_config(self.config().with_call_timeout(Duration::from_secs(2))).unwrap()
     }
 }

@@ -1,10 +1,4 @@
-//! The bare driver, to ask etcd past the lock.
-#![allow(dead_code, reason = "each test program uses a part")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-pub(crate) mod cluster;
-pub(crate) mod fixture;
-pub(crate) mod line;
+//! `Admin`: the raw driver, to look at etcd past the lock.
 
 use std::time::Duration;
 
@@ -16,41 +10,35 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The endpoints to test against.
-pub(crate) fn url() -> Vec<String> {
-    let url = glock_testing::url_from_env("GLOCK_ETCD_URL", "etcd");
-    url.split(',').map(ToOwned::to_owned).collect()
-}
-
 /// A client of the driver, past the lock.
-pub(crate) struct Bare {
+pub(crate) struct Admin {
     pub(crate) client: Client,
 }
 
-/// A key of somebody who holds or waits.
+/// A key of a holder or a waiter.
 #[derive(Debug, Clone)]
 pub(crate) struct Owned {
     pub(crate) key: String,
-    pub(crate) seat: String,
+    pub(crate) suffix: String,
     pub(crate) secret: String,
     pub(crate) lease: i64,
     pub(crate) created: i64,
 }
 
-impl Bare {
+impl Admin {
     pub(crate) async fn connect(endpoints: &[String]) -> Self {
         let mut client = Client::connect(endpoints, Some(connect_options())).await.unwrap();
-        client.status().await.expect("no etcd answers there: look at GLOCK_ETCD_URL");
+        client.status().await.expect("no etcd replies there: look at GLOCK_ETCD_URL");
         Self { client }
     }
 
-    /// Who is first in line for a lock.
+    /// The first key of a lock: the holder's.
     pub(crate) async fn first(&self, namespace: &str, id: &LockId) -> Option<Owned> {
-        self.line(namespace, id).await.into_iter().next()
+        self.queue(namespace, id).await.into_iter().next()
     }
 
-    /// Everybody in line for a lock.
-    pub(crate) async fn line(&self, namespace: &str, id: &LockId) -> Vec<Owned> {
+    /// The keys of a lock, in the queue's order.
+    pub(crate) async fn queue(&self, namespace: &str, id: &LockId) -> Vec<Owned> {
         let id = id.as_str().replace('%', "%25").replace('/', "%2F");
         self.under(&format!("{namespace}/{id}/")).await
     }
@@ -68,10 +56,10 @@ impl Bare {
         let found = self.client.kv_client().get(prefix, Some(options)).await.unwrap();
         let owned = found.kvs().iter().map(|kv| {
             let key = kv.key_str().unwrap().to_owned();
-            let seat = key.rsplit('/').next().unwrap().to_owned();
+            let suffix = key.rsplit('/').next().unwrap().to_owned();
             let value = kv.value_str().unwrap();
             let secret = value.split(' ').next().unwrap().to_owned();
-            Owned { key, seat, secret, lease: kv.lease(), created: kv.create_revision() }
+            Owned { key, suffix, secret, lease: kv.lease(), created: kv.create_revision() }
         });
         owned.collect()
     }
@@ -80,7 +68,7 @@ impl Bare {
         self.client.kv_client().delete(key, None::<DeleteOptions>).await.unwrap();
     }
 
-    /// How many leases the server has, whoever made them.
+    /// How many leases the server has, of all clients.
     pub(crate) async fn leases(&self) -> usize {
         self.client.lease_client().leases().await.unwrap().leases().len()
     }
@@ -108,13 +96,13 @@ pub(crate) async fn watched(endpoints: &[String], at_least: u16) {
     }
 }
 
-/// What a server answers to a plain HTTP request.
+/// A server's reply to a plain HTTP request.
 pub(crate) async fn get(endpoint: &str, path: &str) -> String {
     let host = endpoint.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).await.unwrap();
     let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).await.unwrap();
+    String::from_utf8_lossy(&reply).into_owned()
 }

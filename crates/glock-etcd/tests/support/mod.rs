@@ -1,4 +1,10 @@
-//! Locks for tests, and who is in line for them.
+//! Locks for tests, and their queues.
+#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub(crate) mod admin;
+pub(crate) mod cluster;
+pub(crate) mod fixture;
 
 use std::time::Duration;
 
@@ -9,7 +15,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Bare, Owned};
+use self::admin::{Admin, Owned};
+
+/// The endpoints to test against.
+pub(crate) fn url() -> Vec<String> {
+    let url = glock_testing::url_from_env("GLOCK_ETCD_URL", "etcd");
+    url.split(',').map(ToOwned::to_owned).collect()
+}
 
 /// A TTL that does not run out during a test.
 pub(crate) const TTL: Duration = Duration::from_secs(30);
@@ -18,7 +30,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 pub(crate) fn lock(endpoints: &[String], namespace: &str) -> EtcdLock {
     let config = LockConfig::default().with_namespace(namespace);
-    EtcdLock::connect(endpoints.to_vec(), connect_options()).with_config(config).unwrap()
+    EtcdLock::from_endpoints(endpoints.to_vec(), connect_options()).with_config(config).unwrap()
 }
 
 pub(crate) fn id(name: &str) -> LockId {
@@ -33,15 +45,15 @@ pub(crate) fn wait_for_x(lock: &EtcdLock) -> JoinHandle<Lease> {
     })
 }
 
-/// The line for `x`, once there are so many in it.
-pub(crate) async fn line(bare: &Bare, namespace: &str, wanted: usize) -> Vec<Owned> {
+/// The queue for `x`, holder included, once it has so many keys.
+pub(crate) async fn queue(admin: &Admin, namespace: &str, wanted: usize) -> Vec<Owned> {
     let since = Instant::now();
     loop {
-        let line = bare.line(namespace, &id("x")).await;
-        if line.len() == wanted {
-            return line;
+        let queue = admin.queue(namespace, &id("x")).await;
+        if queue.len() == wanted {
+            return queue;
         }
-        assert!(since.elapsed() < Duration::from_secs(20), "{} in line", line.len());
+        assert!(since.elapsed() < Duration::from_secs(20), "{} in the queue", queue.len());
         sleep(Duration::from_millis(20)).await;
     }
 }

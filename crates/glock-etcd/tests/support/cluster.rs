@@ -51,6 +51,8 @@ impl Cluster {
                 ["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint],
                 ["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer],
                 ["--initial-cluster", &all, "--log-level", "error"],
+                // The least: a test is not about how long a password takes.
+                ["--auth-token", "simple", "--bcrypt-cost", "4"],
             ];
             let arguments = arguments.iter().flatten().map(ToString::to_string);
             let arguments: Vec<_> =
@@ -111,11 +113,11 @@ fn start(arguments: &[String], home: &Path) -> ServerProcess {
 }
 
 async fn is_leader(endpoint: &str) -> bool {
-    let ask = async {
+    let status = async {
         let client = Client::connect([endpoint], Some(connect_options())).await?;
         let status = client.maintenance_client().status().await?;
         let own = status.header().map(etcd_client::ResponseHeader::member_id);
         Ok::<_, etcd_client::Error>(status.leader() != 0 && own == Some(status.leader()))
     };
-    matches!(timeout(Duration::from_secs(1), ask).await, Ok(Ok(true)))
+    matches!(timeout(Duration::from_secs(1), status).await, Ok(Ok(true)))
 }

@@ -1,0 +1,239 @@
+//! `WaiterKey`: a waiter's key in etcd's queue. Dropping it leaves the queue.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use etcd_client::Txn;
+use glock_core::{Action, Fault, Lease, LockError, LockId, toolkit::LocalWaiter};
+
+use crate::{
+    client::Client,
+    commands::{self, JoinReply, PositionReply, Predecessor, fence},
+    error::{is_lease_gone, unexpected_reply},
+    queue::{
+        cleanup::{Residue, WaiterCleanup},
+        session::QueueSession,
+    },
+    schema::{Owner, Range, secret},
+    session::lease::SpareLease,
+};
+
+/// A waiter's key on the session's lease, behind all keys of the same lock that were created before it.
+pub(crate) struct WaiterKey {
+    client: Arc<Client>,
+    session: Arc<QueueSession>,
+    id: LockId,
+    ttl: Duration,
+    range: Range,
+    suffix: String,
+    secret: String,
+    key: String,
+    /// The revision that created the key, once it is known: the fencing token to come.
+    created: i64,
+    /// The lease that the hold will be on. It stays with the waiter, because a request that uses it may
+    /// be in flight.
+    own: Option<SpareLease>,
+    /// Whether the key may be there, or may have been.
+    sent: bool,
+    /// What has to be undone when the waiter is gone.
+    residue: Residue,
+    local: Option<LocalWaiter>,
+}
+
+/// Where a waiter is in the queue.
+#[derive(Debug)]
+pub(crate) enum QueuePosition {
+    /// It was the first, and has the lock.
+    First(Lease),
+    /// This key is before it.
+    Behind(Predecessor),
+    /// Its key is gone: its session has ended, or an operator deleted the key.
+    Lost,
+}
+
+impl WaiterKey {
+    /// A waiter that is not in the queue yet.
+    pub(crate) fn new(
+        client: &Arc<Client>,
+        session: Arc<QueueSession>,
+        id: &LockId,
+        ttl: Duration,
+    ) -> Result<Self, LockError> {
+        let (range, suffix, secret) = (client.range(id), client.suffixes.take(id)?, secret()?);
+        Ok(Self {
+            key: range.key(&suffix),
+            suffix,
+            client: Arc::clone(client),
+            session,
+            id: id.clone(),
+            ttl,
+            range,
+            secret,
+            created: 0,
+            own: None,
+            sent: false,
+            residue: Residue::None,
+            local: None,
+        })
+    }
+
+    /// Joins the queue behind all others.
+    pub(crate) async fn join(&mut self) -> Result<QueuePosition, LockError> {
+        let value = self.client.value(&self.secret);
+        loop {
+            let epoch = self.session.epoch();
+            let compared = (self.session.in_epoch(epoch), &*self.session.epoch_key);
+            let lease = self.session.lease;
+            let txn = commands::join(&self.range, &self.key, &value, lease, compared);
+            (self.sent, self.residue) = (true, Residue::Request);
+            let (reply, sent) = self.client.rpc.txn(Action::Wait, &txn).await;
+            if self.session.ends_with(&reply) {
+                return Ok(self.lost());
+            }
+            let refused = reply.as_ref().is_err_and(|err| err.fault() == Some(Fault::Rejected));
+            if refused && sent == 1 {
+                // Else an earlier attempt may still create the key.
+                self.residue = Residue::None;
+            }
+            match JoinReply::of(&reply?, &self.secret) {
+                JoinReply::Joined(created, predecessor) => {
+                    self.joined(created, sent).await?;
+                    return match predecessor {
+                        Some(predecessor) => Ok(QueuePosition::Behind(predecessor)),
+                        None => self.promote().await,
+                    };
+                }
+                JoinReply::JoinedBefore(created) => {
+                    self.joined(created, sent.max(2)).await?;
+                    return self.promote().await;
+                }
+                JoinReply::Foreign => return Ok(self.lost()),
+                // It goes back only if etcd was restored from a backup.
+                JoinReply::OtherEpoch(Some(now)) if now >= epoch => self.session.note_epoch(now),
+                JoinReply::OtherEpoch(_) => {
+                    self.session.end();
+                    return Ok(self.lost());
+                }
+                JoinReply::Malformed => return Err(unexpected_reply(Action::Wait)),
+            }
+        }
+    }
+
+    fn lost(&mut self) -> QueuePosition {
+        self.residue = Residue::None;
+        QueuePosition::Lost
+    }
+
+    /// The key is there. If it was requested twice, no request in flight may create it again.
+    async fn joined(&mut self, created: i64, sent: u32) -> Result<(), LockError> {
+        self.created = created;
+        self.local = Some(self.client.local.enter(&self.range.start, &self.key));
+        if sent > 1 {
+            let begun = self.session.begin_epoch(&self.client.rpc).await;
+            if !self.session.ends_with(&begun) {
+                begun?;
+            }
+        }
+        self.residue = Residue::Key;
+        Ok(())
+    }
+
+    /// Reads the position, and takes the lock only if no key is before this one: for a waiter that has no
+    /// reason to expect so.
+    pub(crate) async fn look(&mut self) -> Result<QueuePosition, LockError> {
+        let txn = Txn::new().and_then(commands::position(&self.range, &self.key, self.created));
+        let reply = self.client.rpc.txn(Action::Wait, &txn).await.0?;
+        match PositionReply::of(&reply, self.created) {
+            PositionReply { own: None, .. } => Ok(QueuePosition::Lost),
+            PositionReply { predecessor: Some(before), .. } => Ok(QueuePosition::Behind(before)),
+            PositionReply { predecessor: None, .. } => self.promote().await,
+        }
+    }
+
+    /// Takes the lock if no key is before this one, or else reads the position: in one transaction, which
+    /// also compares that the key and its lease are still there.
+    pub(crate) async fn promote(&mut self) -> Result<QueuePosition, LockError> {
+        let (action, rpc) = (Action::Acquire, &self.client.rpc);
+        let value = self.client.value(&self.secret);
+        loop {
+            let Some(own) = &mut self.own else {
+                self.own = Some(self.client.leases.take(action, self.ttl).await?);
+                continue;
+            };
+            let leases = (self.session.lease, own.id);
+            let txn = commands::promote(&self.range, &self.key, &value, self.created, leases);
+            let (reply, _) = own.send(rpc, action, rpc.txn(action, &txn), |_| true).await;
+            let reply = match reply {
+                Err(err) if is_lease_gone(&err) => {
+                    self.own = None;
+                    continue;
+                }
+                reply => PositionReply::of(&reply?, self.created),
+            };
+            let lease = reply.own.map(|own| own.lease());
+            return match reply.predecessor {
+                _ if reply.promoted => self.first(),
+                // By an earlier request, whose reply was lost.
+                None if lease == Some(own.id) => self.first(),
+                Some(predecessor) if lease.is_some() => Ok(QueuePosition::Behind(predecessor)),
+                // The queue moved between two attempts.
+                None if lease == Some(self.session.lease) => continue,
+                _ => Ok(QueuePosition::Lost),
+            };
+        }
+    }
+
+    fn first(&mut self) -> Result<QueuePosition, LockError> {
+        let Some(own) = &self.own else { return Err(unexpected_reply(Action::Acquire)) };
+        let (suffix, secret) = (self.suffix.clone(), self.secret.clone());
+        let owner = Owner { lease: own.id, suffix, secret }.token()?;
+        let (since, ttl) = (own.since, own.ttl);
+        let lease = Lease::granted(self.id.clone(), owner, fence(self.created), since, ttl);
+        if lease.is_expired() {
+            // The reply took too long.
+            return Ok(QueuePosition::Lost);
+        }
+        self.own = None;
+        self.residue = Residue::None;
+        if let Some(local) = self.local.take() {
+            local.became_hold();
+        }
+        Ok(QueuePosition::First(lease))
+    }
+
+    /// Whether the session, and this key with it, has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.session.has_ended()
+    }
+
+    /// Returns once the session has ended.
+    pub(crate) async fn session_ended(&self) {
+        self.session.ended().await;
+    }
+}
+
+impl Drop for WaiterKey {
+    fn drop(&mut self) {
+        let client = Arc::clone(&self.client);
+        let suffix = mem::take(&mut self.suffix);
+        if self.residue == Residue::None {
+            if let Some(own) = self.own.take() {
+                client.leases.put(own);
+            }
+            if !self.sent {
+                client.suffixes.give_back(&self.id, suffix);
+            }
+            return;
+        }
+        let cleanup = WaiterCleanup {
+            client: Arc::clone(&client),
+            session: Arc::clone(&self.session),
+            id: self.id.clone(),
+            key: mem::take(&mut self.key),
+            suffix,
+            residue: self.residue,
+            local: self.local.take(),
+            own: self.own.take(),
+        };
+        client.rpc.spawn(cleanup.run());
+    }
+}

@@ -1,0 +1,4 @@
+//! Leases granted ahead.
+
+pub(crate) mod lease;
+pub(crate) mod pool;
