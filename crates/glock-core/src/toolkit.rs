@@ -36,7 +36,7 @@ mod mutex;
 
 pub use self::{
     acquire_queued::{QueueStep, ServerQueue, acquire_queued},
-    attempt::{Attempt, FnAttempt},
+    attempt::Attempt,
     background_task::{BackgroundTask, Worker},
     backoff::Backoff,
     call::Call,

@@ -56,7 +56,7 @@ impl Subscriptions {
         // After the request, so that the task cannot end without it.
         self.task.start(self);
         let Some(confirmed) = requested else { return Ok(()) };
-        self.task.hurry();
+        self.task.wake();
         let ended = || RedisError::from((ErrorKind::Io, "the task of the subscriptions has ended"));
         confirmed.await.unwrap_or_else(|_| Err(ended()))
     }

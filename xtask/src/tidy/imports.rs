@@ -4,12 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::tidy::{
     modules::{Edges, Modules},
-    tree::{SETTLED, Tree},
+    tree::Tree,
 };
 
 pub(crate) fn files_import_in_no_circle(tree: &Tree) -> Vec<String> {
-    let settled = tree.members().map(|(dir, _)| dir).filter(|dir| SETTLED.contains(dir));
-    settled.flat_map(|dir| circles_in(tree, dir)).collect()
+    tree.members().flat_map(|(dir, _)| circles_in(tree, dir)).collect()
 }
 
 fn circles_in(tree: &Tree, dir: &str) -> Vec<String> {

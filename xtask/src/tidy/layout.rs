@@ -1,9 +1,6 @@
 //! Rules of the layout: who knows one store knows all, and each is named where readers look.
 
-use crate::{
-    stores::Store,
-    tidy::tree::{SETTLED, Tree},
-};
+use crate::{stores::Store, tidy::tree::Tree};
 
 /// What a file of a store does is what it is called.
 const ROLES: [&str; 10] =
@@ -33,9 +30,7 @@ pub(crate) fn stores_look_alike(tree: &Tree) -> Vec<String> {
         faults.extend(
             needed.map(|name| format!("{dir}: src/{name}.rs is missing, every store has it")),
         );
-        if SETTLED.contains(&dir) {
-            faults.extend(names_that_are_no_role(tree, dir, &store));
-        }
+        faults.extend(names_that_are_no_role(tree, dir, &store));
     }
     faults
 }
@@ -60,8 +55,7 @@ fn names_that_are_no_role(tree: &Tree, dir: &str, store: &Store) -> Vec<String> 
 }
 
 pub(crate) fn tests_look_alike(tree: &Tree) -> Vec<String> {
-    let settled = tree.stores().filter(|(dir, _)| SETTLED.contains(dir));
-    settled.flat_map(|(dir, _)| tests_with_odd_names(tree, dir)).collect()
+    tree.stores().flat_map(|(dir, _)| tests_with_odd_names(tree, dir)).collect()
 }
 
 fn tests_with_odd_names(tree: &Tree, dir: &str) -> Vec<String> {

@@ -191,7 +191,8 @@ impl Visit<'_> for Reader<'_> {
     }
 
     fn visit_macro(&mut self, item: &Macro) {
-        let text = item.tokens.to_string().replace(" :: ", "::");
+        // What a macro's expansion names is needed where it is used, and `$crate::m!` is in no file.
+        let text = item.tokens.to_string().replace(" :: ", "::").replace("$ crate::", "");
         let words = text.split(|letter: char| !letter.is_alphanumeric() && !"_:".contains(letter));
         for word in words.filter(|word| word.contains("::")) {
             let names = word.split("::").filter(|name| !name.is_empty()).map(ToOwned::to_owned);

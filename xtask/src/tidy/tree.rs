@@ -10,9 +10,6 @@ use crate::{
     stores::{self, Store},
 };
 
-/// The crates that have the layout by role, and no circle of imports; the others are on their way.
-pub(crate) const SETTLED: &[&str] = &["xtask"];
-
 /// Paths from the root, with `/`, and what is in the files.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {

@@ -86,7 +86,7 @@ impl Cleanup {
 
     pub(crate) fn keep_spare(self: &Arc<Self>, session: Session) {
         match self.spares.put(session) {
-            Ok(()) => self.task.start_to_the_end(self),
+            Ok(()) => self.task.start_until_done(self),
             Err(session) => self.start(Job::Destroy(session.id)),
         }
     }
@@ -102,24 +102,24 @@ impl Cleanup {
         jobs.queue.push_back((job, 0));
         let is_failing = jobs.pauses.peek() > PAUSES.peek();
         drop(jobs);
-        self.task.start_to_the_end(self);
+        self.task.start_until_done(self);
         if !is_failing {
-            self.task.hurry();
+            self.task.wake();
         }
     }
 
     /// Looks for a session of this name, and destroys it.
     pub(crate) fn find_lost(&self, name: String) {
         self.lost.add(name);
-        self.lost_task.start_to_the_end(&self.lost);
+        self.lost_task.start_until_done(&self.lost);
     }
 
     /// Ends the spares, now and from now on.
     pub(crate) fn close(self: &Arc<Self>) {
         self.closed.store(true, Relaxed);
         if !self.spares.is_empty() {
-            self.task.start_to_the_end(self);
-            self.task.hurry();
+            self.task.start_until_done(self);
+            self.task.wake();
         }
     }
 

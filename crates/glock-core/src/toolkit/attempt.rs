@@ -30,36 +30,3 @@ pub trait Attempt: Send + Sync + 'static {
     /// Need not be cancel safe, as [`run`](Self::run).
     fn undo(&self) -> impl Future<Output = Result<(), LockError>> + Send;
 }
-
-/// An attempt made of two closures.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct FnAttempt<W, U> {
-    work: super::mutex::Mutex<Option<W>>,
-    undo: U,
-}
-
-impl<W, U> FnAttempt<W, U> {
-    pub const fn new(work: W, undo: U) -> Self {
-        Self { work: super::mutex::Mutex::new(Some(work)), undo }
-    }
-}
-
-impl<W, U, F> Attempt for FnAttempt<W, U>
-where
-    W: Future<Output = Result<Lease, LockError>> + Send + 'static,
-    U: Fn() -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), LockError>> + Send + 'static,
-{
-    async fn run(&self) -> Result<Lease, LockError> {
-        let work = self.work.lock().take();
-        match work {
-            Some(work) => work.await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn undo(&self) -> Result<(), LockError> {
-        (self.undo)().await
-    }
-}

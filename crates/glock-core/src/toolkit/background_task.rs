@@ -28,7 +28,7 @@ pub trait Worker: Send + Sync + 'static {
 /// none was started, the last one has ended, or its runtime was shut down. A start that falls into the
 /// last round of a running task is not lost. Outside of a runtime nothing starts; the next call does.
 ///
-/// A start does not end a rest: call [`hurry`](Self::hurry) as well if the new work is due before the
+/// A start does not end a rest: call [`wake`](Self::wake) as well if the new work is due before the
 /// rest ends. Make the task a field of its worker, or declare it after its worker: then it ends as soon
 /// as the worker is dropped, and not after its rest.
 #[derive(Default)]
@@ -40,7 +40,7 @@ pub struct BackgroundTask {
 struct Shared {
     state: Mutex<State>,
     /// Ends a rest early.
-    hurry: Notify,
+    wake: Notify,
 }
 
 #[derive(Default)]
@@ -63,13 +63,13 @@ impl BackgroundTask {
 
     /// Makes sure that the task runs, and keeps `worker` until no work is left. A task that runs goes on
     /// as it was started: use either this or [`start`](Self::start), not both.
-    pub fn start_to_the_end<W: Worker>(&self, worker: &Arc<W>) {
+    pub fn start_until_done<W: Worker>(&self, worker: &Arc<W>) {
         self.start_with(|shared| run_strong(shared, Arc::clone(worker)));
     }
 
     /// Ends the rest between two rounds: some work is due now.
-    pub fn hurry(&self) {
-        self.shared.hurry.notify_one();
+    pub fn wake(&self) {
+        self.shared.wake.notify_one();
     }
 
     fn start_with<F>(&self, run: impl FnOnce(Arc<Shared>) -> F)
@@ -91,7 +91,7 @@ impl BackgroundTask {
 /// A worker that is dropped takes its task along.
 impl Drop for BackgroundTask {
     fn drop(&mut self) {
-        self.shared.hurry.notify_one();
+        self.shared.wake.notify_one();
     }
 }
 
@@ -118,7 +118,7 @@ impl Shared {
     }
 
     async fn rest(&self, pause: Duration) {
-        let _ = time::timeout(pause, self.hurry.notified()).await;
+        let _ = time::timeout(pause, self.wake.notified()).await;
     }
 }
 
@@ -211,7 +211,7 @@ mod tests {
         let (began, rounds) = (time::Instant::now(), Arc::new(Rounds::default()));
         rounds.add(2);
         yield_now().await;
-        rounds.task.hurry();
+        rounds.task.wake();
         rounds.finished().await;
         assert!(began.elapsed() < PAUSE, "{:?}", began.elapsed());
     }
@@ -232,7 +232,7 @@ mod tests {
     async fn work_may_outlast_its_owner() {
         let rounds = Arc::new(Rounds::default());
         rounds.left.store(3, SeqCst);
-        rounds.task.start_to_the_end(&rounds);
+        rounds.task.start_until_done(&rounds);
         let kept = Arc::downgrade(&rounds);
         drop(rounds);
         while let Some(rounds) = kept.upgrade() {

@@ -9,10 +9,11 @@ use std::{
 };
 
 use glock_core::{
-    Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, FnAttempt},
+    Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend, toolkit::Call,
 };
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::fn_attempt::FnAttempt;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_mins(1);

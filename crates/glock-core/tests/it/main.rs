@@ -4,6 +4,7 @@
 
 mod call;
 mod ext;
+mod fn_attempt;
 mod renewal;
 mod scripted;
 mod server_queue;

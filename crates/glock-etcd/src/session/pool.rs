@@ -96,7 +96,7 @@ impl LeasePool {
         }
         drop(prefetch);
         self.task.start(self);
-        self.task.hurry();
+        self.task.wake();
     }
 
     async fn grant(&self, action: Action, ttl: Duration) -> Result<SpareLease, LockError> {

@@ -27,7 +27,7 @@ impl Cleanup {
         let _on_the_drivers_runtime = session.runtime.enter();
         let (session, heartbeat) = (Arc::clone(session), Mutex::default());
         let holds = Arc::clone(&session.holds);
-        holds.cleanup.start_to_the_end(&Arc::new(Self { session, heartbeat }));
+        holds.cleanup.start_until_done(&Arc::new(Self { session, heartbeat }));
         pending
     }
 
@@ -83,7 +83,7 @@ async fn delete(session: Arc<Session>, Due { node, was_granted }: Due) {
         probe.pause().await;
     }
     session.holds.remove(&node);
-    session.holds.cleanup.hurry();
+    session.holds.cleanup.wake();
 }
 
 #[cfg(test)]

@@ -68,6 +68,6 @@ impl Session {
     pub(crate) fn expire(&self) {
         self.liveness.deadline().expire();
         // The clean-up keeps the session until it has seen that no hold is left.
-        self.holds.cleanup.hurry();
+        self.holds.cleanup.wake();
     }
 }

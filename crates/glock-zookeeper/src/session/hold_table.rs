@@ -121,7 +121,7 @@ impl HoldTable {
         let mut state = self.state.lock();
         let Some(hold) = state.find(node) else { return };
         (hold.stage, hold.end) = (Stage::Requested, Instant::now());
-        self.cleanup.hurry();
+        self.cleanup.wake();
     }
 
     /// Removes a hold that is known to be gone. One that was moved back here meanwhile is another.
@@ -163,7 +163,7 @@ impl HoldTable {
     /// Hurries the clean-up if it would look too late.
     fn look_by(&self, state: &State, end: Instant) {
         if state.next_look.is_none_or(|at| end < at) {
-            self.cleanup.hurry();
+            self.cleanup.wake();
         }
     }
 }

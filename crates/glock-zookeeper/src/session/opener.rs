@@ -177,7 +177,7 @@ fn in_flight_max(limit: Duration) -> Duration {
 impl Drop for Sessions {
     fn drop(&mut self) {
         if let Some(session) = self.opened() {
-            session.holds.cleanup.hurry();
+            session.holds.cleanup.wake();
         }
     }
 }
