@@ -156,11 +156,12 @@ impl<L: Lock> Renewal<L> {
                 Err(LockError::NotHeld { .. }) => return Err(End::Lost(LossReason::TakenAway)),
                 Err(_) => {}
             }
-            let again_at = Instant::now() + pauses.next_pause().min(self.lease.remaining());
+            let again_at = Instant::now() + pauses.next_pause();
             tokio::select! {
                 biased;
                 request = &mut self.requests => return Err(End::Released(request.ok())),
                 () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
+                () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 () = time::sleep_until(hold_until.map_or(again_at, |until| until.min(again_at))) => {}
             }
         }
