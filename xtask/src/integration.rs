@@ -29,8 +29,6 @@ pub(crate) enum Extent {
 /// own (a cluster, TLS): they take the path of its program, and are left out where there is none.
 const SHARED: [&str; 3] = ["lib", "conformance", "it"];
 
-const TELEMETRY: &str = "glock-telemetry";
-
 /// About how many seconds tests take that need no server.
 const UNITS: u32 = 60;
 
@@ -147,13 +145,12 @@ impl<'a> Plan<'a> {
         for suite in self.shared_suites(store) {
             outcome.add(suite.run(&self.selection(), env, log)?);
         }
-        outcome.add(self.run_telemetry(store, env, log)?);
         Ok(Done { version: "-".to_owned(), runtime: "given".to_owned(), outcome })
     }
 
     /// Against a server that is gone at the end.
     fn run_server(&self, target: Target<'a>, suite: Option<&'a Suite>, log: &Path) -> Result<Done> {
-        let Target { store, server, age } = target;
+        let Target { store, server, .. } = target;
         let launcher =
             self.servers.start((store, server), Disk::Spared, &log.with_extension("launcher"))?;
         let Launcher { running, source, .. } = &launcher;
@@ -185,25 +182,8 @@ impl<'a> Plan<'a> {
                 outcome.add(suite.run(&selection, env, log)?);
             }
         }
-        if suite.is_none() && age == Age::Newest {
-            outcome.add(self.run_telemetry(store, env, log)?);
-        }
         let version = format!("{} {}", server.title, running.version);
         Ok(Done { version, runtime: running.runtime.clone(), outcome })
-    }
-
-    /// What telemetry reports of a real lock on this store.
-    fn run_telemetry(
-        &self,
-        store: &Store,
-        env: impl Fn(Expression) -> Expression,
-        log: &Path,
-    ) -> Result<Outcome> {
-        let only = vec![format!("{}_is_reported_on", store.name)];
-        let Some(suite) = self.suites.iter().find(|suite| suite.is(TELEMETRY, "it")) else {
-            bail!("{TELEMETRY} has no tests");
-        };
-        suite.run(&Selection { only, ..self.selection() }, env, log)
     }
 
     fn env(&self, command: &Expression, target: Target<'_>, source: Source) -> Expression {
@@ -264,6 +244,11 @@ enum Age {
 
 impl Target<'_> {
     fn runs(&self, suite: &Suite) -> bool {
-        self.age == Age::Newest || self.store.older_runs.contains_key(&suite.name)
+        let lacks = |only: &String| self.server.lacks.contains(only);
+        self.age == Age::Newest
+            || self.store.older_runs.get(&suite.name).is_some_and(|only| {
+                // Nothing is left where the build lacks all that may differ.
+                only.is_empty() || !only.iter().all(lacks)
+            })
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn watch() -> io::Result<()> {
 }
 
 /// Once the end has begun, waits for it: failures that it causes are not worth a word.
-pub(crate) fn settle() {
+pub(crate) fn finish() {
     while groups().is_none() {
         thread::park();
     }

@@ -97,7 +97,7 @@ fn run_one(lane: Lane<'_>, logs: &Path) -> Row {
         }
         Err(error) => (Done::default(), Some(format!("{error:#}"))),
     };
-    interrupt::settle();
+    interrupt::finish();
     let time = since.elapsed();
     let cases = done.outcome.cases();
     match &fault {

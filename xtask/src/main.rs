@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            interrupt::settle();
+            interrupt::finish();
             shell::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }

@@ -8,12 +8,15 @@ use glock_testing::url_from_env;
 use crate::support::fixture::{Agent, Consul};
 
 /// The agent that the run was given.
-struct Given;
+struct GivenServer;
 
-impl Agent for Given {
+impl Agent for GivenServer {
     async fn url() -> String {
         url_from_env("GLOCK_CONSUL_URL", "consul")
     }
 }
 
-glock_testing::conformance!(Consul<Given>, "needs a server: run `cargo xtask integration consul`");
+glock_testing::conformance!(
+    Consul<GivenServer>,
+    "needs a server: run `cargo xtask integration consul`"
+);

@@ -45,7 +45,7 @@ pub use self::{
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     session_deadline::SessionDeadline,
-    spare_pool::{Spare, SpareLimits, SparePool, Sweep},
+    spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},
     wakeups::{Subscription, Wakeups},
 };

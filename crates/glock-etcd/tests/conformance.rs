@@ -5,9 +5,9 @@ mod support;
 use support::fixture::{Etcd, Servers};
 
 /// The server that the run was given.
-struct Given;
+struct GivenServer;
 
-impl Servers for Given {
+impl Servers for GivenServer {
     const MEMBERS: usize = 1;
 
     async fn endpoints() -> Vec<String> {
@@ -15,4 +15,7 @@ impl Servers for Given {
     }
 }
 
-glock_testing::conformance!(Etcd<Given>, "needs a server: run `cargo xtask integration etcd`");
+glock_testing::conformance!(
+    Etcd<GivenServer>,
+    "needs a server: run `cargo xtask integration etcd`"
+);

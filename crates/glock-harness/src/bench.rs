@@ -2,7 +2,7 @@
 //!
 //! A store's `benches/budget.rs` implements [`Raw`] with the bare driver and calls [`run`].
 
-mod line;
+mod measure;
 mod raw;
 
 mod fairness;
@@ -15,37 +15,37 @@ use std::fmt::Write;
 
 use glock_core::Lock;
 
-use crate::bench::line::{Budget, Line};
+use crate::bench::measure::{Budget, Measure};
 pub use crate::bench::raw::Raw;
 
 /// Measures `lock` and a second client of the same store beside `raw`, and prints a table.
 /// Returns whether every budget holds.
 pub async fn run<L: Lock + Clone, R: Raw>(store: &str, lock: L, second: L, raw: R) -> bool {
-    let mut lines = vec![pairs::measure(&lock, &raw).await];
-    lines.push(throughput::measure(&lock, &raw).await);
-    let (line, hand_over) = hand_over::measure(&lock, &second, &raw).await;
-    lines.push(line);
-    lines.extend(fairness::measure(&lock, hand_over).await);
-    lines.push(looks::measure(&lock).await);
+    let mut measures = vec![pairs::measure(&lock, &raw).await];
+    measures.push(throughput::measure(&lock, &raw).await);
+    let (measure, hand_over) = hand_over::measure(&lock, &second, &raw).await;
+    measures.push(measure);
+    measures.extend(fairness::measure(&lock, hand_over).await);
+    measures.push(looks::measure(&lock).await);
     let mut table = format!(
         "{:<10} {:<44} {:>12} {:>12} {:>7}  budget\n",
         store, "what", "raw driver", "glock", "ratio"
     );
-    for line in &lines {
-        let (bound, budget) = match line.budget {
+    for measure in &measures {
+        let (bound, budget) = match measure.budget {
             Budget::AtMost(max) => ("<=", max),
             Budget::AtLeast(min) => (">=", min),
         };
-        let verdict = if line.holds() { "holds" } else { "FAILS" };
+        let verdict = if measure.holds() { "holds" } else { "FAILS" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
             "{:<10} {:<44} {:>12} {:>12} {:>7.3}  {bound} {budget:.2} {verdict}",
-            store, line.what, line.raw, line.glock, line.ratio
+            store, measure.what, measure.raw, measure.glock, measure.ratio
         );
     }
     print(&table);
-    lines.iter().all(Line::holds)
+    measures.iter().all(Measure::holds)
 }
 
 #[expect(clippy::print_stdout, reason = "a bench prints its result")]

@@ -4,9 +4,9 @@
 //! side in one process, so a test that compares such counts belongs into a [`Child`], or into a test binary of its own.
 
 mod child;
+mod eventually;
 mod gauges;
-mod settle;
 
 pub use crate::process::child::{Child, ToParent, role, tell};
+pub use crate::process::eventually::{eventually, rests, settles};
 pub use crate::process::gauges::{alive_tasks, open_descriptors, resident_bytes};
-pub use crate::process::settle::{eventually, rests, settles};

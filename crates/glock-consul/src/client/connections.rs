@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use glock_core::{
     BoxError,
-    toolkit::{BackgroundTask, Spare, SpareLimits, SparePool, Worker},
+    toolkit::{BackgroundTask, Reusable, SpareLimits, SparePool, Worker},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -120,7 +120,7 @@ impl Connections {
     }
 }
 
-impl Spare for Connection {
+impl Reusable for Connection {
     /// One serves any request.
     fn ttl(&self) -> Duration {
         Duration::MAX

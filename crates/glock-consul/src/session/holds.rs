@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::MutexGuard};
 
 use glock_core::{
     OwnerToken,
-    toolkit::{Mutex, Spare},
+    toolkit::{Mutex, Reusable},
 };
 use tokio::time::Instant;
 

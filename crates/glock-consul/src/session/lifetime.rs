@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::toolkit::Spare;
+use glock_core::toolkit::Reusable;
 use tokio::time::Instant;
 
 /// A session, and until when it is known to live.
@@ -37,7 +37,7 @@ impl Session {
     }
 }
 
-impl Spare for Session {
+impl Reusable for Session {
     fn ttl(&self) -> Duration {
         self.ttl
     }

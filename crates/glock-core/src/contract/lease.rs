@@ -119,8 +119,8 @@ impl Lease {
 
     /// The lease as text, so that another process may renew or release it.
     ///
-    /// The text holds the owner token: a client that reads it can end the hold. Time does not travel
-    /// between processes, so a lease made from text counts as expired until it is renewed.
+    /// The text holds the owner token: a client that reads it can end the hold. The time left does not
+    /// carry over between processes, so a lease made from text counts as expired until it is renewed.
     pub fn to_secret_text(&self) -> String {
         let body =
             format!("{}:{}:{}:{}", self.fence, self.ttl.as_millis(), self.owner.reveal(), self.id);
@@ -250,7 +250,7 @@ mod tests {
                 (lease.id(), lease.owner(), lease.fence())
             );
             assert_eq!(back.ttl(), lease.ttl());
-            assert!(back.is_expired(), "time does not travel");
+            assert!(back.is_expired(), "time does not carry over");
         }
     }
 

@@ -8,7 +8,7 @@ use super::mutex::Mutex;
 
 /// A session or lease that no lock uses. The pool calls these methods while it is locked: they must not
 /// use the pool.
-pub trait Spare: Send + 'static {
+pub trait Reusable: Send + 'static {
     /// Its TTL, as the store granted it.
     fn ttl(&self) -> Duration;
 
@@ -49,7 +49,7 @@ pub struct Sweep<T> {
     pub next_in: Option<Duration>,
 }
 
-impl<T: Spare> SparePool<T> {
+impl<T: Reusable> SparePool<T> {
     /// An empty pool.
     pub const fn new(limits: SpareLimits) -> Self {
         Self { limits, spares: Mutex::new(Vec::new()) }
@@ -180,7 +180,7 @@ mod tests {
         since: Instant,
     }
 
-    impl Spare for Session {
+    impl Reusable for Session {
         fn ttl(&self) -> Duration {
             self.ttl
         }
@@ -256,7 +256,7 @@ mod tests {
     /// As a session whose end changes what the pool's owner keeps.
     struct UsesPool(Arc<SparePool<Self>>, Instant);
 
-    impl Spare for UsesPool {
+    impl Reusable for UsesPool {
         fn ttl(&self) -> Duration {
             SECOND
         }

@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use etcd_client::{Client, LeaseGrantOptions};
 use glock_core::{
     Action, Fault, LockError,
-    toolkit::{LateRequestProbe, Mutex, Spare},
+    toolkit::{LateRequestProbe, Mutex, Reusable},
 };
 use tokio::time::{Instant, timeout};
 
@@ -31,7 +31,7 @@ const FRESH_PART: u32 = 20;
 /// A lease is not used once this part of its time is gone: it may run out on the way.
 const STALE_PART: u32 = 2;
 
-impl Spare for SpareLease {
+impl Reusable for SpareLease {
     fn ttl(&self) -> Duration {
         self.ttl
     }

@@ -94,7 +94,7 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
     proxy.refuse();
     let (renewed, held) = renewal.await.unwrap();
     assert!(renewed.is_err());
-    assert!(!proxy.is_armed(), "the fault did not strike");
+    assert!(!proxy.is_armed(), "the fault did not happen");
     proxy.pass();
     ours.release(&held).await.unwrap();
     drop(ours);

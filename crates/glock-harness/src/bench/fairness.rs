@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::bench::line::{Budget, Line, TTL, median};
+use crate::bench::measure::{Budget, Measure, TTL, median};
 
 /// The budget, which the table repeats.
 const GRANTS_MIN: f64 = 0.9;
@@ -23,7 +23,7 @@ const RUN: Duration = Duration::from_secs(10);
 /// The largest share against the smallest, and the grants a second against what one hand-over
 /// after another would give. `hand_over` is the measured one. Panics if two held at a time: grants
 /// that overlap are no speed.
-pub(super) async fn measure<L: Lock + Clone>(lock: &L, hand_over: Duration) -> [Line; 2] {
+pub(super) async fn measure<L: Lock + Clone>(lock: &L, hand_over: Duration) -> [Measure; 2] {
     let (history, until) = (History::new(), Instant::now() + RUN);
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
@@ -56,14 +56,14 @@ pub(super) async fn measure<L: Lock + Clone>(lock: &L, hand_over: Duration) -> [
     let ideal = 1.0 / (hold + hand_over).as_secs_f64();
     let grants = grants / RUN.as_secs_f64();
     [
-        Line {
+        Measure {
             what: "16 tasks on one lock: largest to smallest share",
             raw: "-".into(),
             glock: format!("{least}..{most}"),
             ratio: as_f64(most) / as_f64(least.max(1)),
             budget: Budget::AtMost(SHARE_MAX),
         },
-        Line {
+        Measure {
             what: "16 tasks on one lock: grants to 1/(hold+hand-over)",
             raw: format!("{ideal:.0} /s"),
             glock: format!("{grants:.0} /s"),

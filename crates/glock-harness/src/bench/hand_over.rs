@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::bench::{
-    line::{Budget, Line, TTL, id, median, micros},
+    measure::{Budget, Measure, TTL, id, median, micros},
     raw::Raw,
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(
     lock: &L,
     second: &L,
     raw: &R,
-) -> (Line, Duration) {
+) -> (Measure, Duration) {
     let (mut by_hand, mut by_glock) = (Vec::new(), Vec::new());
     for turn in 0..WARM_UP + TURNS {
         let (one, other) = if turn % 2 == 0 {
@@ -42,14 +42,14 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(
         }
     }
     let (one, other) = (median(by_hand), median(by_glock));
-    let line = Line {
+    let measure = Measure {
         what: "hand-over to a waiter of another client, median",
         raw: micros(one),
         glock: micros(other),
         ratio: other.as_secs_f64() / one.as_secs_f64(),
         budget: Budget::AtMost(HAND_OVER_MAX),
     };
-    (line, other)
+    (measure, other)
 }
 
 /// Raw release, raw notification, raw acquire.

@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Duration};
 use glock_core::{Lock, LockExt, Retry};
 use tokio::time::Instant;
 
-use crate::bench::line::{Budget, Line, TTL};
+use crate::bench::measure::{Budget, Measure, TTL};
 
 /// The budget, which the table repeats.
 const LOOK_NANOS_MAX: f64 = 25.0;
@@ -17,7 +17,7 @@ const ROUNDS: usize = 5;
 ///
 /// A look reads the clock, and a machine on which that alone takes longer than the budget cannot
 /// keep it: there, a look may take a quarter longer than the bare reading.
-pub(super) async fn measure<L: Lock + Clone>(lock: &L) -> Line {
+pub(super) async fn measure<L: Lock + Clone>(lock: &L) -> Measure {
     let guard = lock.hold("look", TTL, Retry::NEVER).await.expect("a free lock");
     let clock = best_of(|| {
         black_box(Instant::now());
@@ -26,7 +26,7 @@ pub(super) async fn measure<L: Lock + Clone>(lock: &L) -> Line {
         black_box(black_box(&guard).is_valid() && black_box(&guard).fence().get() > 0);
     });
     guard.release().await.expect("a lease that holds");
-    Line {
+    Measure {
         what: "is_valid() and fence(), ns, beside the clock",
         raw: format!("{clock:.1} ns"),
         glock: format!("{nanos:.1} ns"),

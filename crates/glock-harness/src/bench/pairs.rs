@@ -3,7 +3,7 @@
 use glock_core::Lock;
 
 use crate::bench::{
-    line::{Budget, Line, TTL, id, median, micros, timed},
+    measure::{Budget, Measure, TTL, id, median, micros, timed},
     raw::Raw,
 };
 
@@ -14,7 +14,7 @@ const WARM_UP: usize = 500;
 const PAIRS: usize = 4_000;
 
 /// Raw and glock take turns pair by pair, so that both see the same machine.
-pub(super) async fn measure<L: Lock, R: Raw>(lock: &L, raw: &R) -> Line {
+pub(super) async fn measure<L: Lock, R: Raw>(lock: &L, raw: &R) -> Measure {
     let (mut by_hand, mut by_glock) = (Vec::new(), Vec::new());
     let id = id("pair");
     for turn in 0..WARM_UP + PAIRS {
@@ -40,7 +40,7 @@ pub(super) async fn measure<L: Lock, R: Raw>(lock: &L, raw: &R) -> Line {
         }
     }
     let (one, other) = (median(by_hand), median(by_glock));
-    Line {
+    Measure {
         what: "acquire + release, median",
         raw: micros(one),
         glock: micros(other),

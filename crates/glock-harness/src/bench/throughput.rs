@@ -6,7 +6,7 @@ use glock_core::Lock;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::bench::{
-    line::{Budget, Line, TTL, id},
+    measure::{Budget, Measure, TTL, id},
     raw::Raw,
 };
 
@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 7;
 
 /// Rounds of raw and glock alternate; the ratio is the median of the rounds' ratios.
-pub(super) async fn measure<L: Lock + Clone, R: Raw>(lock: &L, raw: &R) -> Line {
+pub(super) async fn measure<L: Lock + Clone, R: Raw>(lock: &L, raw: &R) -> Measure {
     let (mut by_hand, mut by_glock, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     // The first round warms up.
     for round in 0..=ROUNDS {
@@ -35,7 +35,7 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(lock: &L, raw: &R) -> Line 
             ratios.push(other / one);
         }
     }
-    Line {
+    Measure {
         what: "throughput, 64 tasks on distinct locks",
         raw: format!("{:.0} /s", middle(by_hand)),
         glock: format!("{:.0} /s", middle(by_glock)),

@@ -11,6 +11,8 @@ use tokio::time::{sleep, timeout};
 use crate::support::{LONG, SOON, cluster::OwnServer, id};
 
 fn lock(port: u16, authority: Vec<u8>) -> RedisLock {
+    // Other crates of a test build bring a second provider. An error says that one is installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = format!("rediss://127.0.0.1:{port}/");
     let certificates = TlsCertificates { client_tls: None, root_cert: Some(authority) };
     let client = Client::build_with_tls(url, certificates).unwrap();

@@ -20,7 +20,7 @@ async fn held(via: Via) -> (Recorder, Instrumented<MemoryLock>, Guard) {
 }
 
 /// Lets the guard's task act on what the guard was asked to do: its own pause may end a moment later.
-async fn settle() {
+async fn let_tasks_run() {
     sleep(Duration::from_millis(10)).await;
 }
 
@@ -59,7 +59,7 @@ async fn a_hold_is_counted_while_it_lasts() {
         recorder.point(names::HOLD_SECONDS, &[MEMORY, (names::OUTCOME, "released")]).unwrap();
         assert_eq!(holds(&recorder), 1);
         drop(guard);
-        settle().await;
+        let_tasks_run().await;
         assert_eq!(holds(&recorder), 0);
         assert_lost(&recorder, None);
     }
@@ -85,7 +85,7 @@ async fn a_lock_that_was_taken_away_is_lost() {
     let (recorder, lock, guard) = held(Via::Layer).await;
     lock.get_ref().lose("x").unwrap();
     assert_eq!(guard.lost().await, LossReason::TakenAway);
-    settle().await;
+    let_tasks_run().await;
     assert_lost(&recorder, Some(LossReason::TakenAway));
     assert_ended(&recorder, names::LOST, 9.9);
     let not_held = [MEMORY, (names::OUTCOME, "not_held"), (names::SUCCESS, "false")];
@@ -99,7 +99,7 @@ async fn a_lock_that_cannot_be_renewed_is_lost_when_it_runs_out() {
         lock.get_ref().fail_next(Action::Renew, Fault::Unavailable);
     }
     assert_eq!(guard.lost().await, LossReason::Expired);
-    settle().await;
+    let_tasks_run().await;
     assert_lost(&recorder, Some(LossReason::Expired));
     assert_ended(&recorder, names::LOST, 29.7);
     let failed = recorder.points(names::RENEW_TOTAL);
@@ -115,7 +115,7 @@ async fn a_renewal_that_hangs_is_recorded_as_cancelled() {
     }
     sleep(Duration::from_secs(12)).await;
     drop(guard);
-    settle().await;
+    let_tasks_run().await;
     let cancelled = [MEMORY, (names::OUTCOME, "cancelled"), (names::SUCCESS, "false")];
     assert_eq!(recorder.point(names::RENEW_TOTAL, &cancelled).unwrap().count, 1);
     assert_ended(&recorder, names::RELEASED, 12.0);
@@ -126,7 +126,7 @@ async fn a_holder_that_is_stuck_is_lost_to_its_limit() {
     let (recorder, _lock, guard) = held(Via::Layer).await;
     let guard = guard.with_max_hold(Duration::from_secs(5));
     assert_eq!(guard.lost().await, LossReason::MaxHold);
-    settle().await;
+    let_tasks_run().await;
     assert_lost(&recorder, Some(LossReason::MaxHold));
     assert_ended(&recorder, names::LOST, 29.7);
 }

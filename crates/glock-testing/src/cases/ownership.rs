@@ -122,7 +122,7 @@ pub async fn a_lease_travels_as_text<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let text = take(&ours, &id("x")).await.to_secret_text();
     let lease: Lease = text.parse().unwrap();
-    assert!(lease.is_expired(), "time does not travel");
+    assert!(lease.is_expired(), "time does not carry over");
     let lease = theirs.renew(&lease, ttl(&theirs, LONG)).await.unwrap();
     assert!(!lease.is_expired());
     theirs.release(&lease).await.unwrap();

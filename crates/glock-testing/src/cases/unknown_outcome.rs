@@ -32,7 +32,7 @@ async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize))
         let since = Instant::now();
         let result = lock.acquire(&name, ttl(&lock, LONG)).await;
         assert!(since.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", since.elapsed());
-        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert!(!proxy.is_armed(), "the fault did not happen");
         match result {
             // It was asked for again: a grant like any other.
             Ok(lease) => {
@@ -87,7 +87,7 @@ pub async fn a_request_that_arrives_late_leaves_nothing<F: Networked>(fixture: &
             Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
             Err(err) => panic!("round {round}: {err:?}"),
         }
-        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert!(!proxy.is_armed(), "the fault did not happen");
         let arrived = async || (proxy.counts() - before).late == 1;
         if F::RECEIVES_LATE_REQUESTS {
             eventually("it reaches the store late", LATE + SLACK * 2, arrived).await;
@@ -134,7 +134,7 @@ pub async fn a_release_whose_reply_is_cut_frees_the_lock<F: Networked>(fixture: 
             Ok(()) | Err(LockError::Backend { fault: Fault::Unknown, .. }) => {}
             other => panic!("{other:?}"),
         }
-        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert!(!proxy.is_armed(), "the fault did not happen");
         assert_freed(fixture, &id("x"), fixture.patience()).await;
         assert_free(&theirs, &id("x")).await;
     }
@@ -158,7 +158,7 @@ pub async fn a_release_whose_request_is_cut_is_not_called_done<F: Networked>(fix
             }
             other => panic!("{other:?}"),
         }
-        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert!(!proxy.is_armed(), "the fault did not happen");
         assert_free(&theirs, &id("x")).await;
     }
 }
@@ -180,7 +180,7 @@ pub async fn a_renewal_whose_reply_is_cut_keeps_the_lock<F: Networked>(fixture: 
             Err(LockError::Backend { fault: Fault::Unknown | Fault::Unavailable, .. }) => {}
             other => panic!("round {round}: {other:?}"),
         }
-        assert!(!proxy.is_armed(), "the fault did not strike");
+        assert!(!proxy.is_armed(), "the fault did not happen");
         assert_held(&theirs, &id("x")).await;
         lease = lock.renew(&lease, ttl(&lock, LONG)).await.expect("the lease is as good as ever");
     }

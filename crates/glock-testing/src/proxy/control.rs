@@ -59,7 +59,7 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     pub(crate) open: usize,
     /// Connections whose client waits for an answer.
-    pub(crate) asking: usize,
+    pub(crate) open_requests: usize,
     pub(crate) armed: Option<Cut>,
 }
 

@@ -99,7 +99,7 @@ enum Next {
 impl Drop for Relay {
     fn drop(&mut self) {
         if self.asks {
-            self.control.state().asking -= 1;
+            self.control.state().open_requests -= 1;
         }
     }
 }
@@ -198,8 +198,8 @@ impl Relay {
         if counted.turn {
             state.counts.requests += 1;
             if !std::mem::replace(&mut self.asks, true) {
-                state.counts.in_a_row += u64::from(state.asking == 0);
-                state.asking += 1;
+                state.counts.in_a_row += u64::from(state.open_requests == 0);
+                state.open_requests += 1;
             }
         }
         let armed = state.armed.take();
@@ -251,7 +251,7 @@ impl Relay {
             state.counts.round_trips += 1;
         }
         if std::mem::take(&mut self.asks) {
-            state.asking -= 1;
+            state.open_requests -= 1;
         }
         drop(state);
 

@@ -37,7 +37,7 @@ pub(crate) struct WaiterNode {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Queue {
     Exists,
-    Missing,
+    Absent,
 }
 
 /// The outcome of creating a waiter node.
@@ -133,8 +133,8 @@ impl WaiterNode {
                 Err(MultiWriteError::RequestFailed { source }) => (usize::MAX, source),
             };
             match err {
-                Error::NoNode if queue == Queue::Exists => queue = Queue::Missing,
-                Error::NodeExists if queue == Queue::Missing && index == 0 => queue = Queue::Exists,
+                Error::NoNode if queue == Queue::Exists => queue = Queue::Absent,
+                Error::NodeExists if queue == Queue::Absent && index == 0 => queue = Queue::Exists,
                 Error::NoNode if index == 0 => create_namespace(&self.session, &self.paths).await?,
                 err if self.session.node_options.adapt_to(&err) => last = err,
                 err if is_unknown(&err) && !self.session.is_over() => {
@@ -158,7 +158,7 @@ impl WaiterNode {
     async fn request(&self, queue: Queue) -> Result<String, MultiWriteError> {
         let node_options = &self.session.node_options;
         let results = commit(&self.session, |writer| {
-            if queue == Queue::Missing {
+            if queue == Queue::Absent {
                 writer.add_create(&self.paths.queue(), b"", &node_options.create_queue())?;
             }
             let options = node_options.create(CreateMode::EphemeralSequential);

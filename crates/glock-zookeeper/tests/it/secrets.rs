@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
 use glock_testing::{Fixture, Networked, Proxy, fresh_namespace};
 use glock_zookeeper::{Lease, Lock, LockExt, LockId, Retry};
-use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, subscriber::DefaultGuard};
 use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
 use crate::support::{admin::in_queue, fixture::ZooKeeper};
@@ -21,6 +21,10 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn read(level: LevelFilter) -> (Self, DefaultGuard) {
+        // While there is one subscriber alone, `tracing` asks that of the thread which first reaches a
+        // message, and remembers the answer for all threads: another test's thread has none.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| tracing_subscriber::fmt().with_writer(io::sink).finish().into());
         let log = Self::default();
         let writer = log.clone();
         let logged = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);

@@ -1,4 +1,4 @@
-//! `Line`: one measure beside its budget, and what the measures share.
+//! `Measure`: one measure beside its budget, and what the measures share.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub(super) const TTL: Duration = Duration::from_mins(1);
 
 /// One line of the table.
-pub(super) struct Line {
+pub(super) struct Measure {
     pub(super) what: &'static str,
     pub(super) raw: String,
     pub(super) glock: String,
@@ -24,7 +24,7 @@ pub(super) enum Budget {
     AtLeast(f64),
 }
 
-impl Line {
+impl Measure {
     pub(super) fn holds(&self) -> bool {
         match self.budget {
             Budget::AtMost(max) => self.ratio <= max,
