@@ -61,7 +61,7 @@ pub(crate) enum Source {
     Containers,
 }
 
-/// Whether servers wait until what they confirm is on the disk, as where somebody depends on them.
+/// Whether servers write to the disk before they confirm, as in production.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disk {
     Spared,

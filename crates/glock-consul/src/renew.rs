@@ -12,7 +12,7 @@ use crate::{
     session::{Hold, Session, Transfer},
 };
 
-/// How often a hold is followed that others transfer meanwhile.
+/// How many transfers by other renewals one renewal or release follows.
 pub(crate) const TRANSFERS_MAX: usize = 4;
 
 /// A renewal of the hold on `key` that was granted under `token`.

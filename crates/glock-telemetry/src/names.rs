@@ -14,7 +14,7 @@ pub const RELEASE_TOTAL: &str = "lock_release_total";
 pub const RENEW_TOTAL: &str = "lock_renew_total";
 
 /// Histogram: how long one try to acquire took, by [`BACKEND`], [`SUCCESS`] and [`OUTCOME`]. A
-/// call that stands in a store's own queue is not in it: see [`WAIT_SECONDS`].
+/// call that waits in a store's own queue is not in it: see [`WAIT_SECONDS`].
 pub const ACQUIRE_LATENCY_SECONDS: &str = "lock_acquire_latency_seconds";
 /// Histogram: how long a release took, by the same attributes.
 pub const RELEASE_LATENCY_SECONDS: &str = "lock_release_latency_seconds";
@@ -82,7 +82,7 @@ pub const FIELDS: [&str; 5] = [LOCK_ID, BACKEND, OUTCOME, FENCE, FAULT];
 /// default time limit of a call.
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-/// Bounds of [`WAIT_SECONDS`]: from a lock that was free to a quarter of an hour in line.
+/// Bounds of [`WAIT_SECONDS`]: from a lock that was free to a quarter of an hour in the queue.
 pub const WAIT_BOUNDS: [f64; 14] =
     [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0];
 /// Bounds of [`HOLD_SECONDS`]: from a critical section to a leader of a day.

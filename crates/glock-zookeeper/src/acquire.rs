@@ -33,7 +33,8 @@ pub(crate) struct AcquireAttempt {
 
 /// How many requests one attempt sends while replies are lost.
 const TRIES_MAX: u32 = 12;
-/// More often than servers, other clients and the deletion of empty queues get in each other's way.
+/// More rounds than servers, other clients and the deletion of empty queues can make fail one after
+/// another.
 const ROUNDS_MAX: u32 = 12;
 
 /// The reply to an acquire.

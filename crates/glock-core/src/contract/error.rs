@@ -104,7 +104,7 @@ pub enum Fault {
     Rejected,
     /// The store could not be reached, or was not ready. Nothing changed.
     Unavailable,
-    /// The request was sent and no answer came: it may have happened. An acquire of that kind is
+    /// The request was sent and no reply came: it may have happened. An acquire of that kind is
     /// undone in the background.
     Unknown,
 }

@@ -23,7 +23,7 @@ use crate::{
 ///   [`LockError::NotHeld`] and changes nothing.
 /// - *Fenced.* Every later grant of an id carries a greater [`FencingToken`](crate::FencingToken).
 /// - *Timely.* No call takes longer than [`LockConfig::call_timeout`](crate::LockConfig).
-/// - *Clean.* A call that was dropped, or whose answer never came, leaves no lock behind.
+/// - *Clean.* A call that was dropped, or whose reply never came, leaves no lock behind.
 ///
 /// `glock-testing` checks each clause against every backend.
 #[async_trait]

@@ -18,7 +18,7 @@ pub async fn a_second_owner_is_refused<F: Fixture>(fixture: &F) {
     ours.release(&lease).await.unwrap();
 }
 
-/// A released lock is free for anybody, and the store has nothing on record.
+/// A released lock is free for every client, and the store has nothing on record.
 pub async fn a_released_lock_is_free<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     let lease = take(&ours, &id("x")).await;

@@ -43,7 +43,7 @@ async fn what_is_on_its_way_together_is_one_in_a_row() {
     assert_eq!(proxy.counts().in_a_row, 5);
 }
 
-/// ZooKeeper's pings come when they will: neither they nor their answers are anybody's turn, and none takes
+/// ZooKeeper's pings come when they will: neither they nor their replies are a turn, and none takes
 /// a cut that is meant for a request.
 #[tokio::test]
 async fn pings_are_nobody_s_turn() {
