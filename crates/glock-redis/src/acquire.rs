@@ -40,8 +40,8 @@ impl Attempt for AcquireAttempt {
         }
     }
 
-    /// Runs `release.lua` with this attempt's owner token. Core calls it when the caller did not learn
-    /// of a grant, as after a lost reply.
+    /// Runs `release.lua` with this attempt's owner token. Core calls it when the caller did not
+    /// learn of a grant, as after a lost reply.
     async fn undo(&self) -> Result<(), LockError> {
         Arc::clone(&self.client).release(self.id.clone(), self.owner.clone(), None).await
     }

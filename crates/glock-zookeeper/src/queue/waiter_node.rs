@@ -49,7 +49,7 @@ enum Created {
     Ambiguous(Error),
 }
 
-/// More rounds than other waiters, and the deletion of empty queues, can make fail one after another.
+/// More rounds than other waiters and the deletion of empty queues can make fail one after another.
 const ROUNDS_MAX: u32 = 12;
 
 impl WaiterNode {
