@@ -101,8 +101,16 @@ fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
         let lock = ours.clone();
         async move { lock.wait(&id(name), LONG).await }
     };
-    first.spawn(waits("y"));
-    second.block_on(asleep_on(1, &ours));
+    // Polled here, so that the query has begun on this runtime once the waiter is seen.
+    let mut of_first = Box::pin(waits("y"));
+    first.block_on(async {
+        tokio::select! {
+            biased;
+            woken = &mut of_first => panic!("woken without a release: {woken:?}"),
+            () = asleep_on(1, &ours) => {}
+        }
+    });
+    first.spawn(of_first);
     let waiter = second.spawn(waits("x"));
     second.block_on(asleep_on(2, &ours));
     first.shutdown_timeout(Duration::from_secs(1));
