@@ -78,8 +78,9 @@ pub trait Networked: Fixture {
     const RECEIVES_LATE_REQUESTS: bool = true;
     /// Whether the store wakes waiters, so that they need not look.
     const WAKES: bool = true;
-    /// How long waiters are watched that have nothing to do, at that rate.
-    const IDLE: Duration = Duration::from_secs(20);
+    /// How long waiters are watched that have nothing to do, at that rate, without a break: longer than
+    /// the half minute after which a client that polls seldom asks again.
+    const IDLE: Duration = Duration::from_secs(32);
     /// The path of the test `holder_process` that the macro made, if that was not called at the
     /// root of a test binary.
     const HOLDER_TEST: &str = "holder_process";

@@ -9,7 +9,7 @@ use std::{
 };
 
 use glock_redis::{Fault, Lock, LockError, LockExt, RedisLock, Retry, Waiting};
-use glock_testing::process::eventually;
+use glock_testing::process::{eventually, rests};
 use tokio::time::timeout;
 
 use crate::support::{
@@ -106,6 +106,25 @@ async fn with_a_subscriber_it_is_woken() {
         timeout(SOON, waiter).await.expect("not woken").unwrap().unwrap();
         hand_over(&ours, &theirs).await;
     }
+}
+
+/// Its connection leads to a server whose every reply is that the lock is held: a message alone can end
+/// the wait.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration redis`"]
+async fn with_a_subscriber_it_does_not_poll() {
+    let admin = Admin::open().await;
+    let (fake, ours) = poller(|_| 7).await;
+    let ours = ours.with_subscriber(admin.client.clone()).with_config(admin.config()).unwrap();
+    let theirs = admin.lock();
+    let lease = theirs.acquire(&id("x"), LONG).await.unwrap();
+    let waiter = tokio::spawn(async move { ours.wait(&id("x"), LONG).await });
+    eventually("a look", SOON, async || fake.count(Purpose::Inspect) > 0).await;
+    // A poller looks again within a quarter of a second.
+    rests("looks", Duration::from_secs(1), SOON, || fake.count(Purpose::Inspect)).await;
+    assert!(!waiter.is_finished(), "it does not wait");
+    theirs.release(&lease).await.unwrap();
+    timeout(SOON, waiter).await.expect("not woken").unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -2,15 +2,15 @@
 
 use std::{error::Error, fmt::Write, net::SocketAddr, time::Duration};
 
-use glock_core::{Fault, Lock, LockError, LockExt, Retry};
+use glock_core::{Fault, Lock, LockExt, Retry};
 use tokio::{
     net::TcpListener,
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::cases::{
-    LONG, PATIENT, SLACK, assert_free, assert_freed, id, recording::Recording, soon, take,
+    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, within,
 };
 use crate::{CANARY, Networked, Proxy, ttl};
 
@@ -20,15 +20,16 @@ const LIMIT: Duration = Duration::from_secs(2);
 pub async fn a_closed_port_is_unavailable<F: Networked>(fixture: &F) {
     let lock =
         fixture.client_at(closed_port().await, fixture.config().with_call_timeout(LIMIT)).await;
-    let result = timed(LIMIT, lock.acquire(&id("x"), ttl(&lock, LONG))).await;
+    let clock = fixture.client().await;
+    let result = timed(&clock, LIMIT, lock.acquire(&id("x"), ttl(&lock, LONG))).await;
     let err = result.unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Unavailable), "{err:?}");
     assert!(err.source().is_some(), "the driver's error is out of reach: {err:?}");
-    let shown = timed(LIMIT, lock.inspect(&id("x"))).await;
+    let shown = timed(&clock, LIMIT, lock.inspect(&id("x"))).await;
     assert_eq!(shown.unwrap_err().fault(), Some(Fault::Unavailable));
     let since = Instant::now();
     let waiting = lock.acquire_with_retry("x", ttl(&lock, LONG), Retry::within(LIMIT));
-    let result = timed(LIMIT * 2, waiting).await;
+    let result = timed(&clock, LIMIT * 2, waiting).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unavailable), "said instead of a timeout");
     assert!(since.elapsed() >= LIMIT / 2, "gave up after {:?}", since.elapsed());
 }
@@ -45,7 +46,8 @@ pub async fn a_wrong_password_is_rejected<F: Networked>(fixture: &F) {
     let shown = lock.inspect(&id("x")).await.unwrap_err();
     assert_eq!(shown.fault(), Some(Fault::Rejected), "{shown:?}");
     let waiting = lock.acquire_with_retry("x", ttl(&lock, LONG), PATIENT);
-    let waited = soon("a waiter fails at once", LIMIT + SLACK, waiting).await.unwrap_err();
+    let clock = fixture.client().await;
+    let waited = within(&clock, "a waiter fails at once", LIMIT, waiting).await.unwrap_err();
     assert_eq!(waited.fault(), Some(Fault::Rejected), "{waited:?}");
     let mut shown = format!("{lock:?} {lock:#?} {err} {err:?} {err:#?}");
     let mut cause = err.source();
@@ -63,33 +65,30 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let limit = Duration::from_millis(500);
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
+    let clock = fixture.client().await;
     let lease = take(&lock, &id("held")).await;
     // What it needs for wake-ups is there, so that only their store is gone.
     lock.wait(&id("held"), Duration::from_millis(50)).await.unwrap();
     proxy.stall();
     for result in [
-        timed(limit, lock.acquire(&id("x"), ttl(&lock, LONG))).await.map(drop),
-        timed(limit, lock.renew(&lease, ttl(&lock, LONG))).await.map(drop),
-        timed(limit, lock.release(&lease)).await,
-        timed(limit, lock.inspect(&id("x"))).await.map(drop),
+        timed(&clock, limit, lock.acquire(&id("x"), ttl(&lock, LONG))).await.map(drop),
+        timed(&clock, limit, lock.renew(&lease, ttl(&lock, LONG))).await.map(drop),
+        timed(&clock, limit, lock.release(&lease)).await,
+        timed(&clock, limit, lock.inspect(&id("x"))).await.map(drop),
     ] {
         let fault = result.unwrap_err().fault();
         assert!(matches!(fault, Some(Fault::Unknown | Fault::Unavailable)), "{fault:?}");
     }
     // It may have slept for its whole limit, which is no failure.
-    let _awake_or_failed = timed(limit * 2, lock.wait(&id("held"), limit)).await;
+    let _awake_or_failed = timed(&clock, limit * 2, lock.wait(&id("held"), limit)).await;
     proxy.cut();
     proxy.pass();
     let again = lock.acquire_with_retry("y", ttl(&lock, LONG), Retry::within(LIMIT * 4)).await;
     lock.release(&again.expect("the client did not recover")).await.unwrap();
 }
 
-async fn timed<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, LockError>>,
-) -> Result<T, LockError> {
-    let ended = timeout(limit + SLACK, call).await;
-    ended.expect("the call's time limit did not hold")
+async fn timed<T>(clock: &impl Lock, limit: Duration, call: impl Future<Output = T>) -> T {
+    within(clock, "the call's time limit did not hold", limit, call).await
 }
 
 /// A connection that died while it was idle costs the next call nothing but time.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{Fault, Invalid, Lease, Lock, LockError};
 
-use crate::cases::{LONG, SLACK, assert_freed, id, take};
+use crate::cases::{LONG, assert_freed, id, take};
 use crate::{Fixture, ttl};
 
 /// Zero, too short, too long and enormous: `Invalid`, and the lock is as it was.
@@ -41,7 +41,7 @@ pub async fn the_shortest_and_the_longest_ttl_work<F: Fixture>(fixture: &F) {
     let capabilities = lock.capabilities();
     let shortest = shortest(&lock).await;
     assert!(shortest.ttl() >= capabilities.ttl_min);
-    let latest = capabilities.expiry_latest(shortest.ttl()) + SLACK;
+    let latest = capabilities.expiry_latest(shortest.ttl());
     assert_freed(fixture, shortest.id(), latest).await;
 
     let longest = lock.acquire(&id("long"), capabilities.ttl_max).await.unwrap();

@@ -6,7 +6,7 @@ use glock_core::{Lock, LockExt, LossReason, Retry};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cases::{
-    LONG, SHORT, SLACK, WATCHED, assert_free, assert_freed, assert_held, id, soon, take,
+    LONG, SHORT, WATCHED, assert_free, assert_freed, assert_held, id, take, within,
 };
 use crate::{Fixture, ttl};
 
@@ -75,11 +75,11 @@ pub async fn a_stuck_holder_loses_its_lock<F: Fixture>(fixture: &F) {
     sleep_until(held_from + ttl * 3 / 2).await;
     assert!(guard.is_valid(), "lost before its time");
     assert_held(&theirs, &id("x")).await;
-    let reason = soon("the loss is reported", ttl * 2 + SLACK, guard.lost()).await;
+    let left = (ttl * 3).saturating_sub(held_from.elapsed());
+    let reason = within(&theirs, "the loss is reported", left, guard.lost()).await;
     assert_eq!(reason, LossReason::MaxHold);
-    assert!(held_from.elapsed() <= ttl * 3 + SLACK, "held for {:?}", held_from.elapsed());
     // The guard lives on, as the holder is stuck.
-    assert_freed(fixture, &id("x"), ours.capabilities().expiry_latest(ttl) + SLACK).await;
+    assert_freed(fixture, &id("x"), ours.capabilities().expiry_latest(ttl)).await;
     assert_free(&theirs, &id("x")).await;
     drop(guard);
 }
@@ -90,10 +90,8 @@ pub async fn an_evicted_hold_is_lost_in_time<F: Fixture>(fixture: &F) {
     let ttl = ttl(&ours, 3 * SHORT);
     let guard = ours.hold("x", ttl, Retry::NEVER).await.unwrap();
     fixture.evict(&id("x")).await;
-    let deadline = Instant::now() + guard.remaining();
     assert_free(&theirs, &id("x")).await;
-    let reason = soon("the loss is reported", ttl + SLACK, guard.lost()).await;
-    assert!(Instant::now() <= deadline + SLACK / 4, "noticed too late");
+    let reason = within(&theirs, "the loss is reported", guard.remaining(), guard.lost()).await;
     assert_eq!(reason, LossReason::TakenAway);
     assert!(!guard.is_valid());
     assert!(guard.release().await.is_err());

@@ -5,14 +5,15 @@ use std::time::Duration;
 use glock_core::{Lock, LockExt, Waiting};
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::cases::{LONG, PATIENT, assert_held, id, stress, take};
 use crate::{Networked, Proxy, ttl};
 
 const HELD_MEANWHILE: Duration = Duration::from_mins(10);
-const PERIODS: usize = 3;
+/// Long enough to tell whether many waiters sleep.
+const ASLEEP: Duration = Duration::from_secs(1);
 
 /// A client that has made its connections and prepared what it prepares.
 async fn warm<F: Networked>(fixture: &F, proxy: &Proxy) -> F::Lock {
@@ -78,25 +79,27 @@ pub async fn idle_waiters_ask_nothing<F: Networked>(fixture: &F) {
             ours.release(&lease).await.unwrap();
         });
     }
-    let most = F::IDLE_REQUESTS_MAX * (F::IDLE.as_secs() + 1) / 60;
-    sleep(Duration::from_secs(1)).await;
-    // On a busy machine the last of them go to sleep later: what polls does so in every period.
-    let mut asked = [u64::MAX; PERIODS];
-    for period in &mut asked {
-        let before = proxy.requests();
-        sleep(F::IDLE).await;
-        *period = proxy.requests() - before;
-        if *period <= most {
-            break;
-        }
-    }
-    let fewest = asked.iter().min().unwrap();
-    assert!(*fewest <= most, "{asked:?} requests in {:?} of nothing to do", F::IDLE);
+    // On a busy machine the last of them go to sleep later. What never sleeps is found below.
+    let asleep_by = Instant::now() + fixture.patience() * 3;
+    sleep(ASLEEP).await;
+    while Instant::now() < asleep_by && asked_in(&proxy, ASLEEP).await > idle_max::<F>(ASLEEP) {}
+    let asked = asked_in(&proxy, F::IDLE).await;
+    assert!(asked <= idle_max::<F>(F::IDLE), "{asked} requests in {:?} of nothing to do", F::IDLE);
     for lease in leases {
         theirs.release(&lease).await.unwrap();
     }
     let all = timeout(Duration::from_mins(1), waiters.join_all()).await;
     all.expect("not every waiter was served");
+}
+
+async fn asked_in(proxy: &Proxy, period: Duration) -> u64 {
+    let before = proxy.requests();
+    sleep(period).await;
+    proxy.requests() - before
+}
+
+fn idle_max<F: Networked>(period: Duration) -> u64 {
+    F::IDLE_REQUESTS_MAX * (period.as_secs() + 1) / 60
 }
 
 /// Two hundred tasks, half of them waiting, share a client's few connections; none is left when

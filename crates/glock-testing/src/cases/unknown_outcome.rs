@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::cases::{
-    LONG, SHORT, SLACK, WATCHED, assert_free, assert_freed, assert_held, id, soon, take,
+    LONG, SHORT, WATCHED, assert_free, assert_freed, assert_held, id, soon, take, within,
 };
 use crate::{
     Networked, Proxy,
@@ -23,15 +23,15 @@ const ROUNDS: usize = 12;
 /// Acquires through a proxy with a fault in force, and looks at what is left.
 async fn acquire_through<F: Networked>(fixture: &F, arm: impl Fn(&Proxy, usize)) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
-    let config = fixture.config().with_call_timeout(Duration::from_secs(3));
+    let limit = Duration::from_secs(3);
+    let config = fixture.config().with_call_timeout(limit);
     let (lock, theirs) = (fixture.client_at(proxy.addr(), config).await, fixture.client().await);
     assert_free(&lock, &id("warm")).await;
     for round in 0..ROUNDS {
         let name = id(&format!("x{round}"));
         arm(&proxy, round);
-        let since = Instant::now();
-        let result = lock.acquire(&name, ttl(&lock, LONG)).await;
-        assert!(since.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", since.elapsed());
+        let acquiring = lock.acquire(&name, ttl(&lock, LONG));
+        let result = within(&theirs, "the call ends", limit, acquiring).await;
         assert!(!proxy.is_armed(), "the fault did not happen");
         match result {
             // It was asked for again: a grant like any other.
@@ -90,7 +90,7 @@ pub async fn a_request_that_arrives_late_leaves_nothing<F: Networked>(fixture: &
         assert!(!proxy.is_armed(), "the fault did not happen");
         let arrived = async || (proxy.counts() - before).late == 1;
         if F::RECEIVES_LATE_REQUESTS {
-            eventually("it reaches the store late", LATE + SLACK * 2, arrived).await;
+            eventually("it reaches the store late", LATE + fixture.patience(), arrived).await;
         } else {
             sleep(LATE + WATCHED).await;
             assert!(!arrived().await, "it reached the store");
@@ -108,12 +108,13 @@ pub async fn a_grant_that_arrives_too_late_is_taken_back<F: Networked>(fixture: 
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let limit = Duration::from_millis(400);
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
+    let theirs = fixture.client().await;
     assert_free(&lock, &id("warm")).await;
     proxy.hold_replies();
-    let since = Instant::now();
-    let result = lock.acquire(&id("x"), ttl(&lock, LONG)).await;
+    let name = id("x");
+    let acquiring = lock.acquire(&name, ttl(&lock, LONG));
+    let result = within(&theirs, "the call ends", limit, acquiring).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
-    assert!(since.elapsed() < limit + SLACK, "{:?}", since.elapsed());
     assert!(fixture.owner(&id("x")).await.is_some(), "the store granted it");
     // The call has long failed, and its first undo as well.
     sleep(limit * 2).await;
@@ -217,7 +218,8 @@ pub async fn a_slow_answer_does_not_stretch_a_lease<F: Networked>(fixture: &F) {
 const GUARDS: usize = 9;
 /// Apart from each other, so that they are not late together.
 const APART: Duration = Duration::from_millis(20);
-/// How late any loss may be reported on a busy machine.
+/// How much later than a timer most losses may be reported, and any on a busy machine.
+const LATE_MOST: Duration = Duration::from_millis(50);
 const LATE_MAX: Duration = Duration::from_millis(500);
 /// What a plain timer is set ahead, to be back in time in spite of its granularity and of others
 /// who have their turn first.
@@ -237,6 +239,7 @@ pub async fn a_renewal_whose_reply_is_held_is_lost_by_the_deadline<F: Networked>
     }
     proxy.hold_replies();
     let mut losses = JoinSet::new();
+    let limit = ttl + fixture.patience();
     for guard in guards {
         let deadline = Instant::now() + guard.remaining();
         let timer = tokio::spawn(async move {
@@ -244,7 +247,7 @@ pub async fn a_renewal_whose_reply_is_held_is_lost_by_the_deadline<F: Networked>
             late_by(deadline)
         });
         losses.spawn(async move {
-            let reason = soon("the loss is reported", ttl + SLACK, guard.lost()).await;
+            let reason = soon("the loss is reported", limit, guard.lost()).await;
             let late = late_by(deadline);
             assert!(matches!(reason, LossReason::Expired), "{reason:?}");
             assert!(!guard.is_valid());
@@ -260,6 +263,7 @@ pub async fn a_renewal_whose_reply_is_held_is_lost_by_the_deadline<F: Networked>
     let (mut late, guards): (Vec<_>, Vec<_>) = losses.join_all().await.into_iter().unzip();
     late.sort_unstable();
     assert!(late[GUARDS / 2] < TICK, "most are reported after their deadlines: {late:?}");
+    assert!(late[GUARDS * 3 / 4] < LATE_MOST, "many are reported after their deadlines: {late:?}");
     proxy.pass();
     drop(guards);
     let until = lock.capabilities().expiry_latest(ttl) + fixture.patience();

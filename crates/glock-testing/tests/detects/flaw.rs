@@ -38,7 +38,7 @@ flaws! {
     NeverExpires,
     /// A lease runs out after half its TTL.
     ExpiresEarly,
-    /// A lease runs out after twenty TTLs.
+    /// A lease runs out after eight TTLs.
     ExpiresLate,
 
     // Ownership: the store, and a client that knows better than the store.
@@ -106,6 +106,8 @@ flaws! {
     WakesTooEarly,
     /// The store notifies one client of a release, always the same.
     WakesOneClient,
+    /// A sleeper looks every two seconds, and is woken by nothing.
+    PollsInsteadOfListening,
     /// A sleeper does not look at the lock.
     SleepsWithoutLooking,
     /// A sleeper looks at the lock and then subscribes.

@@ -97,7 +97,7 @@ impl Store {
         let fence = self.next_fence(&mut records, key);
         let ttl = match self.flaw {
             Flaw::ExpiresEarly => ttl / 2,
-            Flaw::ExpiresLate => ttl * 20,
+            Flaw::ExpiresLate => ttl * 8,
             _ => ttl,
         };
         let expires = after(ttl);

@@ -63,9 +63,10 @@ impl Fixture for Toy {
     /// It keeps nothing that it does not use.
     const KEPT_IDLE: Duration = Duration::from_secs(1);
 
-    /// A bug is to be found soon.
+    /// A bug is to be found soon; but one that is late, by more than this.
     fn patience(&self) -> Duration {
-        Duration::from_millis(if self.flaw == Flaw::Sound { 8_000 } else { 2_500 })
+        let is_woken = matches!(self.flaw, Flaw::Sound | Flaw::PollsInsteadOfListening);
+        Duration::from_millis(if is_woken { 8_000 } else { 2_500 })
     }
 
     async fn open(namespace: String) -> Self {
