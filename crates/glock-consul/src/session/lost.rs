@@ -32,12 +32,18 @@ impl LostSessions {
         let sessions = self.client.sessions_by_name().await?;
         let found: Vec<_> =
             names.iter().filter(|name| sessions.contains_key(*name)).cloned().collect();
+        let mut result = Ok(());
         for name in found {
-            self.client.destroy_session(&sessions[&name]).await?;
-            names.remove(&name);
-            self.names.lock().remove(&name);
+            // One that the agent refuses to destroy does not keep the others.
+            match self.client.destroy_session(&sessions[&name]).await {
+                Ok(()) => {
+                    names.remove(&name);
+                    self.names.lock().remove(&name);
+                }
+                Err(err) => result = Err(err),
+            }
         }
-        Ok(())
+        result
     }
 }
 
@@ -57,5 +63,61 @@ impl Worker for LostSessions {
         }
         self.names.lock().retain(|name| !names.contains(name));
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn session_id(n: u32) -> String {
+        format!("00000000-0000-0000-0000-{n:012}")
+    }
+
+    /// An agent with the sessions `name0` to `name19`, which refuses to destroy `name7`.
+    async fn agent() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let sessions = (0..20).map(|n| format!(r#"{{"ID":"{}","Name":"name{n}"}}"#, session_id(n)));
+        let sessions = format!("[{}]", sessions.collect::<Vec<_>>().join(","));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4_096];
+                let read = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..read]);
+                let (status, body) = match request.split(' ').nth(1).unwrap_or_default() {
+                    path if path.contains("session/list") => ("200 OK", &*sessions),
+                    path if path.contains(&session_id(7)) => ("403 Forbidden", "denied"),
+                    _ => ("200 OK", "true"),
+                };
+                let length = body.len();
+                let reply = format!(
+                    "HTTP/1.1 {status}\r\nX-Consul-Index: 7\r\nConnection: close\r\n\
+                     Content-Length: {length}\r\n\r\n{body}"
+                );
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        addr
+    }
+
+    #[tokio::test]
+    async fn a_session_that_cannot_be_destroyed_does_not_keep_the_others() {
+        let client = ConsulClient::new(format!("http://{}", agent().await)).unwrap();
+        let lost = LostSessions::new(client, LIMIT);
+        let mut names: HashSet<_> = (0..20).map(|n| format!("name{n}")).collect();
+        names.iter().cloned().for_each(|name| lost.add(name));
+        assert!(lost.destroy_found(&mut names).await.is_err());
+        assert_eq!(names, HashSet::from(["name7".to_owned()]));
+        assert_eq!(*lost.names.lock(), names);
     }
 }
