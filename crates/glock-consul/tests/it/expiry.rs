@@ -135,9 +135,9 @@ async fn a_session_that_is_about_to_end_is_no_lease() {
     const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0";
     let (mut made, mut sent) = (0, 0);
     let fake = FakeServer::start(move |line| {
-        // Its value says for how long the session was made: {"ttl":20}.
+        // Its value says for how long the session was made: {"ttl":500}.
         let key = format!(
-            r#"[{{"Key":"k","ModifyIndex":7,"Session":"{SESSION}1","Value":"eyJ0dGwiOjIwfQ=="}}]"#
+            r#"[{{"Key":"k","ModifyIndex":7,"Session":"{SESSION}1","Value":"eyJ0dGwiOjUwMH0="}}]"#
         );
         let reply = match line {
             line if line.contains("session/create") => {
@@ -159,7 +159,8 @@ async fn a_session_that_is_about_to_end_is_no_lease() {
     })
     .await;
     let client = glock_consul::ConsulClient::new(format!("http://{}", fake.addr)).unwrap();
-    let ttl = Duration::from_millis(20);
+    // A busy machine takes the lock within it.
+    let ttl = Duration::from_millis(500);
     let lock = ConsulLock::new(client).with_session_ttl_min(ttl).unwrap();
     let lease = lock.acquire(&id("x"), ttl).await.unwrap();
     sleep_until(lease.deadline() + ttl).await;
