@@ -20,8 +20,11 @@ const FOUND_WITHIN: Duration = Duration::from_secs(20);
 /// What the threads of a case that is to fail are named like.
 const BROKEN: &str = "broken ";
 
-/// Runs `case` once for each flaw that is meant for it, and fails if one of them is not found, or
-/// for another reason than the one that the table gives.
+/// Some flaws show only where requests meet. A run in which they did not meet proves nothing.
+const RUNS_MAX: usize = 3;
+
+/// Runs `case` for each flaw that is meant for it, and fails if one of them is found in none of a few
+/// runs, or for another reason than the one that the table gives.
 pub(crate) fn fails<C>(name: &'static str, case: impl Fn(Toy) -> C + Copy + Send + 'static)
 where
     C: Future<Output = ()>,
@@ -35,8 +38,12 @@ where
     // All at once: a case sleeps more than it works.
     let runs: Vec<_> = flaws.iter().map(|(flaw, _)| (*flaw, start(name, *flaw, case))).collect();
     let runs = runs.into_iter().zip(flaws);
-    let wrong: Vec<_> =
-        runs.filter_map(|((flaw, run), (_, words))| judge(flaw, &run, words)).collect();
+    let judge_first =
+        |((flaw, run), (_, words)): ((Flaw, mpsc::Receiver<_>), &(Flaw, &'static str))| {
+            let again = |wrong| judge(flaw, &start(name, flaw, case), words).map(|_| wrong);
+            (1..RUNS_MAX).fold(judge(flaw, &run, words), |wrong, _| wrong.and_then(again))
+        };
+    let wrong: Vec<_> = runs.filter_map(judge_first).collect();
     assert!(wrong.is_empty(), "`{name}` let pass: {wrong:#?}");
 }
 
