@@ -73,7 +73,7 @@ fn documentation<'a>(stores: &[Store], source: Source) -> Result<Lane<'a>> {
     Ok(Lane { name: "documentation".to_owned(), seconds: UNITS, run: Box::new(run) })
 }
 
-/// Whether all are there. A failure is told by the lane that needs the server.
+/// Whether all are there. The lane that needs the server reports a failure.
 fn prefetch(options: &Options<'_>) -> bool {
     let ours = options.chosen.iter().filter(|(store, _)| given(store).is_none());
     let servers: Vec<_> = ours.flat_map(|(_, servers)| servers.iter().copied()).collect();
