@@ -1,4 +1,4 @@
-//! Three members of a cluster on loopback, to be killed and paused.
+//! A cluster on loopback, of members to be killed and paused.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use glock_etcd::{connect_options, etcd_client};
 use glock_harness::process::{ServerProcess, free_ports};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A cluster of three. Its members die with this process, however that ends.
+/// A cluster, of three members mostly. They die with this process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     members: Vec<Member>,
@@ -38,13 +38,18 @@ pub(crate) fn dir(process: u32, n: usize) -> PathBuf {
 impl Cluster {
     /// Starts three members, and waits until they have a leader.
     pub(crate) async fn start() -> Self {
+        Self::of(3).await
+    }
+
+    /// Starts so many members, and waits until each knows the leader.
+    pub(crate) async fn of(count: usize) -> Self {
         let dir = dir(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-        let ports = free_ports(6).unwrap();
-        let name = |n: usize| format!("n{n}=http://127.0.0.1:{}", ports[n + 3]);
-        let all = [name(0), name(1), name(2)].join(",");
-        let members = (0..3).map(|n| {
+        let ports = free_ports(2 * count).unwrap();
+        let name = |n: usize| format!("n{n}=http://127.0.0.1:{}", ports[n + count]);
+        let all = (0..count).map(name).collect::<Vec<_>>().join(",");
+        let members = (0..count).map(|n| {
             let endpoint = format!("http://127.0.0.1:{}", ports[n]);
-            let peer = format!("http://127.0.0.1:{}", ports[n + 3]);
+            let peer = format!("http://127.0.0.1:{}", ports[n + count]);
             let home = dir.join(format!("n{n}"));
             let arguments = [
                 ["--name", &format!("n{n}"), "--data-dir", "data"],
@@ -62,6 +67,13 @@ impl Cluster {
         });
         let cluster = Self { members: members.collect() };
         cluster.leader().await;
+        let since = Instant::now();
+        for member in &cluster.members {
+            while leader_of(&member.endpoint).await.is_none() {
+                assert!(since.elapsed() < READY_MAX, "a member does not reply");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
         std::fs::write(dir.join("n0/endpoints"), cluster.endpoints().join("\n")).unwrap();
         cluster
     }
@@ -113,11 +125,17 @@ fn start(arguments: &[String], home: &Path) -> ServerProcess {
 }
 
 async fn is_leader(endpoint: &str) -> bool {
+    leader_of(endpoint).await.is_some_and(|(leader, own)| leader == own)
+}
+
+/// The leader that a member knows, and the member itself.
+async fn leader_of(endpoint: &str) -> Option<(u64, u64)> {
     let status = async {
         let client = Client::connect([endpoint], Some(connect_options())).await?;
         let status = client.maintenance_client().status().await?;
         let own = status.header().map(etcd_client::ResponseHeader::member_id);
-        Ok::<_, etcd_client::Error>(status.leader() != 0 && own == Some(status.leader()))
+        Ok::<_, etcd_client::Error>(own.map(|own| (status.leader(), own)))
     };
-    matches!(timeout(Duration::from_secs(1), status).await, Ok(Ok(true)))
+    let status = timeout(Duration::from_secs(1), status).await.ok()?.ok()??;
+    Some(status).filter(|(leader, _)| *leader != 0)
 }
