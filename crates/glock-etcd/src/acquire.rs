@@ -21,9 +21,10 @@ use crate::{
     session::lease::SpareLease,
 };
 
-/// The first pause after a request that had no effect. All pauses together take at most as long as one
-/// member may take to reply.
+/// The first pause after a request that had no effect.
 const PAUSE: Duration = Duration::from_millis(10);
+/// All these pauses together take at most this part of the call's time limit.
+const PAUSES_PART: u32 = 8;
 
 /// Tries once to take the lock for `ttl`, which is one that etcd counts in.
 pub(crate) async fn acquire(
@@ -33,7 +34,7 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, LockError> {
     let attempt = |tries| {
         // If all members are slow, another one is no faster.
-        let patience = client.rpc.attempt_max() * 2_u32.pow(tries);
+        let patience = client.rpc.attempt_max(None) * 2_u32.pow(tries);
         let (client, id, lease_in_use) = (Arc::clone(client), id.clone(), AtomicI64::new(NO_LEASE));
         Ok(Acquire { client, id, ttl, patience, lease_in_use })
     };
@@ -45,7 +46,7 @@ struct Acquire {
     client: Arc<Client>,
     id: LockId,
     ttl: Duration,
-    /// How long to wait for one member if there are others.
+    /// How long to wait for a reply.
     patience: Duration,
     /// The lease whose request may have taken the lock: revoking it undoes that.
     lease_in_use: AtomicI64,
@@ -63,7 +64,7 @@ impl Attempt for Acquire {
                 // It had no effect: no member can be reached, or none has a leader.
                 Err(err) if err.fault() == Some(Fault::Unavailable) => {
                     paused += backoff.peek();
-                    if paused > self.client.rpc.attempt_max() {
+                    if paused > self.client.rpc.limit() / PAUSES_PART {
                         return Err(err);
                     }
                     backoff.sleep().await;

@@ -66,7 +66,7 @@ impl SpareLease {
             kept = &mut kept => (Some(kept), request.await),
             reply = &mut request => {
                 let wait = wanted(&reply);
-                (if wait { timeout(rpc.attempt_max(), kept).await.ok() } else { None }, reply)
+                (if wait { timeout(rpc.attempt_max(None), kept).await.ok() } else { None }, reply)
             }
         };
         if matches!(kept, Some(Ok(true))) {
