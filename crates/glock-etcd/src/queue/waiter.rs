@@ -3,7 +3,11 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use etcd_client::Txn;
-use glock_core::{Action, Fault, Lease, LockError, LockId, toolkit::LocalWaiter};
+use glock_core::{
+    Action, Fault, Lease, LockError, LockId,
+    toolkit::{LocalWaiter, Reusable},
+};
+use tokio::time::Instant;
 
 use crate::{
     client::Client,
@@ -29,8 +33,7 @@ pub(crate) struct WaiterKey {
     key: String,
     /// The revision that created the key, once it is known: the fencing token to come.
     created: i64,
-    /// The lease that the hold will be on. It stays with the waiter, because a request that uses it may
-    /// be in flight.
+    /// The lease that the hold will be on, for as long as a request that uses it may be in flight.
     own: Option<SpareLease>,
     /// Whether the key may be there, or may have been.
     sent: bool,
@@ -152,16 +155,18 @@ impl WaiterKey {
     /// Takes the lock if no key is before this one, or else reads the position: in one transaction, which
     /// also compares that the key and its lease are still there.
     pub(crate) async fn promote(&mut self) -> Result<QueuePosition, LockError> {
-        let (action, rpc) = (Action::Acquire, &self.client.rpc);
+        let action = Action::Acquire;
         let value = self.client.value(&self.secret);
         loop {
-            let Some(own) = &mut self.own else {
-                self.own = Some(self.client.leases.take(action, self.ttl).await?);
-                continue;
-            };
-            let leases = (self.session.lease, own.id);
+            let client = Arc::clone(&self.client);
+            let own = self.usable_lease().await?;
+            let (session, lease) = (self.session.lease, own.id);
+            // The waiter's before the request is sent: the future may be dropped.
+            let own = self.own.insert(own);
+            let leases = (session, lease);
             let txn = commands::promote(&self.range, &self.key, &value, self.created, leases);
-            let (reply, _) = own.send(rpc, action, rpc.txn(action, &txn), |_| true).await;
+            let request = client.rpc.txn(action, &txn);
+            let (reply, sent) = own.send(&client.rpc, action, request, |_| true).await;
             let reply = match reply {
                 Err(err) if is_lease_gone(&err) => {
                     self.own = None;
@@ -169,28 +174,51 @@ impl WaiterKey {
                 }
                 reply => PositionReply::of(&reply?, self.created),
             };
-            let lease = reply.own.map(|own| own.lease());
+            let on = reply.own.map(|own| own.lease());
+            // An earlier request may have taken the lock, and lost its reply.
+            if reply.promoted || reply.predecessor.is_none() && on == Some(lease) {
+                return self.first().await;
+            }
+            if sent == 1 && on != Some(lease) {
+                // By the time that this waiter is the first, the lease would have run out.
+                self.own.take().into_iter().for_each(|own| client.leases.put(own));
+            }
             return match reply.predecessor {
-                _ if reply.promoted => self.first(),
-                // By an earlier request, whose reply was lost.
-                None if lease == Some(own.id) => self.first(),
-                Some(predecessor) if lease.is_some() => Ok(QueuePosition::Behind(predecessor)),
+                Some(predecessor) if on.is_some() => Ok(QueuePosition::Behind(predecessor)),
                 // The queue moved between two attempts.
-                None if lease == Some(self.session.lease) => continue,
+                None if on == Some(session) => continue,
                 _ => Ok(QueuePosition::Lost),
             };
         }
     }
 
-    fn first(&mut self) -> Result<QueuePosition, LockError> {
-        let Some(own) = &self.own else { return Err(unexpected_reply(Action::Acquire)) };
+    /// The lease that the hold will be on. One that an earlier request may put the key on is kept alive;
+    /// another may be taken only if that lease is gone.
+    async fn usable_lease(&mut self) -> Result<SpareLease, LockError> {
+        if let Some(mut own) = self.own.clone()
+            && (own.is_usable(Instant::now())
+                || own.keep_alive(&self.client.rpc, Action::Acquire).await?)
+        {
+            return Ok(own);
+        }
+        self.client.leases.take(Action::Acquire, self.ttl).await
+    }
+
+    async fn first(&mut self) -> Result<QueuePosition, LockError> {
+        let Some(own) = &mut self.own else { return Err(unexpected_reply(Action::Acquire)) };
         let (suffix, secret) = (self.suffix.clone(), self.secret.clone());
         let owner = Owner { lease: own.id, suffix, secret }.token()?;
-        let (since, ttl) = (own.since, own.ttl);
-        let lease = Lease::granted(self.id.clone(), owner, fence(self.created), since, ttl);
+        let granted = |own: &SpareLease| {
+            let (id, fence) = (self.id.clone(), fence(self.created));
+            Lease::granted(id, owner.clone(), fence, own.since, own.ttl)
+        };
+        let mut lease = granted(own);
         if lease.is_expired() {
-            // The reply took too long.
-            return Ok(QueuePosition::Lost);
+            // The reply took long. The hold goes on if its lease does.
+            if !own.keep_alive(&self.client.rpc, Action::Acquire).await? {
+                return Ok(QueuePosition::Lost);
+            }
+            lease = granted(own);
         }
         self.own = None;
         self.residue = Residue::None;

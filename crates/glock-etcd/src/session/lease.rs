@@ -46,6 +46,20 @@ impl Reusable for SpareLease {
 }
 
 impl SpareLease {
+    /// Restarts its time. `false` if it is gone.
+    pub(crate) async fn keep_alive(
+        &mut self,
+        rpc: &Rpc,
+        action: Action,
+    ) -> Result<bool, LockError> {
+        let sent_at = Instant::now();
+        let kept = rpc.keep_alive(action, self.id, self.ttl).await?;
+        if kept {
+            self.since = sent_at;
+        }
+        Ok(kept)
+    }
+
     /// Sends a request that uses the lease. If much of the lease's time is gone, restarts its time in
     /// the same round trip. If that fails, or has no reply long after a request whose reply is `wanted`,
     /// the lease's time is as it was.
