@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     commands::{self, AcquireReply},
     error::is_lease_gone,
-    schema::{Owner, secret},
+    schema::{Owner, UNQUEUED, secret},
     session::lease::SpareLease,
 };
 
@@ -89,8 +89,7 @@ impl Acquire {
         let (client, action) = (&*self.client, Action::Acquire);
         let mut lease = client.leases.take(action, self.ttl).await?;
         self.lease_in_use.store(lease.id, Ordering::Release);
-        let suffix = client.suffixes.take(&self.id)?;
-        let owner = Owner { lease: lease.id, suffix, secret: secret()? };
+        let owner = Owner { lease: lease.id, suffix: UNQUEUED.into(), secret: secret()? };
         let range = client.range(&self.id);
         let (key, value) = (range.key(&owner.suffix), client.value(&owner.secret));
         let txn = commands::acquire(&range, &key, &value, lease.id);
@@ -106,24 +105,22 @@ impl Acquire {
                 Ok(Lease::granted(id, owner, fence, lease.since, lease.ttl))
             }
             Ok(AcquireReply::Held(holder)) => {
-                self.give_back(Some(lease), owner.suffix);
+                self.give_back(lease);
                 Err(LockError::Held { id: self.id.clone(), holder })
             }
             Err(err) => {
-                if err.fault().is_some_and(|fault| fault != Fault::Unknown) {
-                    self.give_back(Some(lease).filter(|_| !is_lease_gone(&err)), owner.suffix);
+                if err.fault().is_some_and(|fault| fault != Fault::Unknown) && !is_lease_gone(&err)
+                {
+                    self.give_back(lease);
                 }
                 Err(err)
             }
         }
     }
 
-    /// Gives back what a request did not use. There is nothing to undo any more.
-    fn give_back(&self, lease: Option<SpareLease>, suffix: String) {
-        if let Some(lease) = lease {
-            self.lease_in_use.store(NO_LEASE, Ordering::Release);
-            self.client.leases.put(lease);
-        }
-        self.client.suffixes.give_back(&self.id, suffix);
+    /// Gives back the lease of a request that did not use it. There is nothing to undo any more.
+    fn give_back(&self, lease: SpareLease) {
+        self.lease_in_use.store(NO_LEASE, Ordering::Release);
+        self.client.leases.put(lease);
     }
 }

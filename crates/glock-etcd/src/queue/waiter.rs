@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use etcd_client::Txn;
+use etcd_client::{Txn, TxnOp, TxnResponse};
 use glock_core::{
     Action, Fault, Lease, LockError, LockId,
     toolkit::{LocalWaiter, Reusable},
@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use crate::{
     client::Client,
-    commands::{self, JoinReply, PositionReply, Predecessor, fence},
+    commands::{self, JoinReply, PositionReply, Predecessor, fence, revision},
     error::{is_lease_gone, unexpected_reply},
     queue::{
         cleanup::{Residue, WaiterCleanup},
+        position::QueuePosition,
         session::QueueSession,
     },
     schema::{Owner, Range, secret},
@@ -40,17 +41,6 @@ pub(crate) struct WaiterKey {
     /// What has to be undone when the waiter is gone.
     residue: Residue,
     local: Option<LocalWaiter>,
-}
-
-/// Where a waiter is in the queue.
-#[derive(Debug)]
-pub(crate) enum QueuePosition {
-    /// It was the first, and has the lock.
-    First(Lease),
-    /// This key is before it.
-    Behind(Predecessor),
-    /// Its key is gone: its session has ended, or an operator deleted the key.
-    Lost,
 }
 
 impl WaiterKey {
@@ -79,16 +69,34 @@ impl WaiterKey {
         })
     }
 
-    /// Joins the queue behind all others.
+    /// Joins the queue behind all others; or takes the lock in the same request if it is free and the
+    /// client has a spare lease for it.
     pub(crate) async fn join(&mut self) -> Result<QueuePosition, LockError> {
-        let value = self.client.value(&self.secret);
+        let (client, action) = (Arc::clone(&self.client), Action::Wait);
+        let value = client.value(&self.secret);
+        self.own = client.leases.spare(self.ttl);
         loop {
+            let own = self.own.as_ref().map(|own| own.id);
             let epoch = self.session.epoch();
             let compared = (self.session.in_epoch(epoch), &*self.session.epoch_key);
-            let lease = self.session.lease;
-            let txn = commands::join(&self.range, &self.key, &value, lease, compared);
+            let leases = (self.session.lease, own);
+            let txn = commands::join(&self.range, (&self.key, &value), leases, compared);
             (self.sent, self.residue) = (true, Residue::Request);
-            let (reply, sent) = self.client.rpc.txn(Action::Wait, &txn).await;
+            let request = client.rpc.txn(action, &txn);
+            let granted = |(reply, _): &(Result<TxnResponse, _>, _)| {
+                reply.as_ref().is_ok_and(TxnResponse::succeeded)
+            };
+            let (reply, sent) = match &mut self.own {
+                Some(own) => own.send(&client.rpc, action, request, granted).await,
+                None => request.await,
+            };
+            if reply.as_ref().is_err_and(is_lease_gone)
+                && let Some(own) = self.own.take()
+            {
+                // Perhaps the session's, perhaps its own. No request in flight can use its own then.
+                client.leases.end(own.id);
+                continue;
+            }
             if self.session.ends_with(&reply) {
                 return Ok(self.lost());
             }
@@ -97,9 +105,14 @@ impl WaiterKey {
                 // Else an earlier attempt may still create the key.
                 self.residue = Residue::None;
             }
-            match JoinReply::of(&reply?, &self.secret) {
+            match JoinReply::of(&reply?, own, &self.secret) {
+                JoinReply::Granted(created) => {
+                    self.joined(created, sent).await?;
+                    return self.first().await;
+                }
                 JoinReply::Joined(created, predecessor) => {
                     self.joined(created, sent).await?;
+                    self.give_back_lease();
                     return match predecessor {
                         Some(predecessor) => Ok(QueuePosition::Behind(predecessor)),
                         None => self.promote().await,
@@ -116,8 +129,15 @@ impl WaiterKey {
                     self.session.end();
                     return Ok(self.lost());
                 }
-                JoinReply::Malformed => return Err(unexpected_reply(Action::Wait)),
+                JoinReply::Malformed => return Err(unexpected_reply(action)),
             }
+        }
+    }
+
+    /// No request in flight may use the lease.
+    fn give_back_lease(&mut self) {
+        if let Some(own) = self.own.take() {
+            self.client.leases.put(own);
         }
     }
 
@@ -140,15 +160,21 @@ impl WaiterKey {
         Ok(())
     }
 
-    /// Reads the position, and takes the lock only if no key is before this one: for a waiter that has no
-    /// reason to expect so.
-    pub(crate) async fn look(&mut self) -> Result<QueuePosition, LockError> {
-        let txn = Txn::new().and_then(commands::position(&self.range, &self.key, self.created));
-        let reply = self.client.rpc.txn(Action::Wait, &txn).await.0?;
-        match PositionReply::of(&reply, self.created) {
-            PositionReply { own: None, .. } => Ok(QueuePosition::Lost),
-            PositionReply { predecessor: Some(before), .. } => Ok(QueuePosition::Behind(before)),
-            PositionReply { predecessor: None, .. } => self.promote().await,
+    /// Finds out whether the predecessor is still there, by its name: to read the position, etcd looks at
+    /// all keys of the queue.
+    pub(crate) async fn look(&mut self, before: &Predecessor) -> Result<QueuePosition, LockError> {
+        let reads = [TxnOp::get(&*self.key, None), TxnOp::get(&*before.key, None)];
+        let reply = self.client.rpc.txn(Action::Wait, &Txn::new().and_then(reads)).await.0?;
+        if !commands::kvs(&reply, 0).iter().any(|own| own.create_revision() == self.created) {
+            return Ok(QueuePosition::Lost);
+        }
+        match commands::kvs(&reply, 1).first() {
+            // Not a later key of the same name.
+            Some(kv) if kv.create_revision() <= before.seen => {
+                let seen = revision(reply.header());
+                Ok(QueuePosition::Behind(Predecessor { key: before.key.clone(), seen }))
+            }
+            _ => self.promote().await,
         }
     }
 
@@ -181,7 +207,7 @@ impl WaiterKey {
             }
             if sent == 1 && on != Some(lease) {
                 // By the time that this waiter is the first, the lease would have run out.
-                self.own.take().into_iter().for_each(|own| client.leases.put(own));
+                self.give_back_lease();
             }
             return match reply.predecessor {
                 Some(predecessor) if on.is_some() => Ok(QueuePosition::Behind(predecessor)),
@@ -244,9 +270,7 @@ impl Drop for WaiterKey {
         let client = Arc::clone(&self.client);
         let suffix = mem::take(&mut self.suffix);
         if self.residue == Residue::None {
-            if let Some(own) = self.own.take() {
-                client.leases.put(own);
-            }
+            self.give_back_lease();
             if !self.sent {
                 client.suffixes.give_back(&self.id, suffix);
             }
@@ -256,11 +280,13 @@ impl Drop for WaiterKey {
             client: Arc::clone(&client),
             session: Arc::clone(&self.session),
             id: self.id.clone(),
+            range: self.range.clone(),
             key: mem::take(&mut self.key),
             suffix,
             residue: self.residue,
             local: self.local.take(),
             own: self.own.take(),
+            _pending: client.pending.begin(),
         };
         client.rpc.spawn(cleanup.run());
     }
