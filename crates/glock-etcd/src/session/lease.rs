@@ -61,8 +61,8 @@ impl SpareLease {
     }
 
     /// Sends a request that uses the lease. If much of the lease's time is gone, restarts its time in
-    /// the same round trip. If that fails, or has no reply long after a request whose reply is `wanted`,
-    /// the lease's time is as it was.
+    /// the same round trip. If that fails, or has no reply after the request has, the lease's time is as
+    /// it was. A request whose reply is `wanted` waits longer for it.
     pub(crate) async fn send<T>(
         &mut self,
         rpc: &Rpc,
@@ -79,8 +79,10 @@ impl SpareLease {
         let (kept, reply) = tokio::select! {
             kept = &mut kept => (Some(kept), request.await),
             reply = &mut request => {
-                let wait = wanted(&reply);
-                (if wait { timeout(rpc.attempt_max(None), kept).await.ok() } else { None }, reply)
+                // Not cut off at once: both replies are on their way.
+                let took = sent_at.elapsed();
+                let wait = if wanted(&reply) { rpc.attempt_max(None) } else { took * 2 };
+                (timeout(wait, kept).await.ok(), reply)
             }
         };
         if matches!(kept, Some(Ok(true))) {
