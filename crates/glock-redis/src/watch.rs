@@ -8,9 +8,15 @@ use redis::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
+use crate::error;
+
 /// How long a channel without sleepers stays subscribed, so that a lock that changes hands often does
 /// not cause a subscription each time.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How often a connection on which waiters sleep is asked for a reply. One that is silent brings no
+/// messages either.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Wakes the sleepers on the channel that `push` is a message of.
 pub(crate) fn wake(wakeups: &Wakeups, push: &PushInfo) {
@@ -27,6 +33,8 @@ pub(crate) struct Subscriptions {
     connection: MultiplexedConnection,
     wakeups: Wakeups,
     channels: Mutex<Channels>,
+    /// When the last heartbeat was sent.
+    heartbeat_at: Mutex<Instant>,
     task: BackgroundTask,
 }
 
@@ -45,8 +53,9 @@ impl Subscriptions {
     /// None at first. Messages do not arrive here: the code that makes `connection` passes them to
     /// [`wake`].
     pub(crate) fn new(connection: MultiplexedConnection, wakeups: Wakeups) -> Arc<Self> {
-        let (channels, task) = (Mutex::default(), BackgroundTask::new());
-        Arc::new(Self { connection, wakeups, channels, task })
+        let (channels, heartbeat_at) = (Mutex::default(), Mutex::new(Instant::now()));
+        let task = BackgroundTask::new();
+        Arc::new(Self { connection, wakeups, channels, heartbeat_at, task })
     }
 
     /// Returns once `channel` is subscribed to. The caller must sleep on it in the wakeups before; it
@@ -59,6 +68,23 @@ impl Subscriptions {
         self.task.wake();
         let ended = || RedisError::from((ErrorKind::Io, "the task of the subscriptions has ended"));
         confirmed.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Sends a heartbeat, unless another waiter has just done so. Any reply is one.
+    pub(crate) async fn heartbeat(&self) -> RedisResult<()> {
+        let now = Instant::now();
+        {
+            let mut heartbeat_at = self.heartbeat_at.lock();
+            if now.duration_since(*heartbeat_at) < HEARTBEAT {
+                return Ok(());
+            }
+            *heartbeat_at = now;
+        }
+        // A command that the scripts use, so that every user of locks may send it.
+        match self.connection.clone().send_packed_command(&redis::cmd("TIME")).await {
+            Err(err) if error::is_broken(&err) => Err(err),
+            _ => Ok(()),
+        }
     }
 
     /// Subscribes to all requested channels with one command.
