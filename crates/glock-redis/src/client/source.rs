@@ -108,10 +108,8 @@ impl Source {
 
     /// Where the server listens, if the application named it.
     pub(crate) fn node(&self) -> Option<NodeAddr> {
-        match &self.server {
-            Server::Named(client) => node_addr(client),
-            _ => None,
-        }
+        let Server::Named(client) = &self.server else { return None };
+        node_addr(client)
     }
 }
 
