@@ -121,14 +121,9 @@ impl OwnServer {
         Admin::at(self.client(), fresh_namespace()).await
     }
 
-    /// Stops it from running, with its connections open, until it is dropped or [thawed](Self::thaw).
+    /// Stops it from running. Its connections stay open, and are silent.
     pub(crate) fn freeze(&self) {
         self.running.as_ref().unwrap().signal("STOP").unwrap();
-    }
-
-    /// Lets it run again.
-    pub(crate) fn thaw(&self) {
-        self.running.as_ref().unwrap().signal("CONT").unwrap();
     }
 
     /// Kills it, as a crash would.
