@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, BoxError, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
     backend,
-    toolkit::{LockHooks, WaitQueue},
+    toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 use redis::aio::ConnectionLike;
 
@@ -145,7 +145,8 @@ impl Lock for RedisLock {
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
         let (call, client) = (self.client.call(Action::Release), Arc::clone(&self.client));
         let (id, owner, deadline) = (lease.id().clone(), lease.owner().clone(), lease.deadline());
-        call.run(client.release(id, owner, Some(deadline), call.deadline())).await
+        let until = call.deadline();
+        call.run(client.release(id, owner, Some(deadline), until)).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
@@ -154,12 +155,17 @@ impl Lock for RedisLock {
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let (call, key) = (self.client.call(Action::Inspect), self.client.schema.key(id).into());
-        call.run(Arc::clone(&self.client).inspect(Action::Inspect, key, call.deadline())).await
+        let until = call.deadline();
+        call.run(Arc::clone(&self.client).inspect(Action::Inspect, key, until)).await
     }
 }
 
 #[async_trait]
 impl LockHooks for RedisLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

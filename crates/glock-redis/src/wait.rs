@@ -38,11 +38,12 @@ async fn sleep(client: &Arc<Client>, subscriber: &Route, key: Arc<str>) -> Resul
     // Before the subscription and the look, so that no release in between is missed.
     let mut sleeper = client.wakeups.subscribe(&key);
     let call = client.call(Action::Wait);
+    let until = call.deadline();
     let subscribed_look = {
         let (client, subscriber) = (Arc::clone(client), subscriber.clone());
         async move {
-            let link = subscriber.subscribe(&key, call.deadline()).await?;
-            Ok((link, client.inspect(Action::Wait, key, call.deadline()).await?))
+            let link = subscriber.subscribe(&key, until).await?;
+            Ok((link, client.inspect(Action::Wait, key, until).await?))
         }
     };
     let (link, holder) = call.run(subscribed_look).await?;

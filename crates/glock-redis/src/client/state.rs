@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use glock_core::{
     Action, LockConfig, Waiting, backend,
-    toolkit::{Call, WaitQueue, Wakeups},
+    toolkit::{Call, PendingWork, WaitQueue, Wakeups},
 };
 
 use crate::{
@@ -47,6 +47,7 @@ pub(crate) struct Client {
     pub(crate) subscriber: Option<Route>,
     pub(crate) wakeups: Wakeups,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 impl Client {
@@ -71,8 +72,8 @@ impl Client {
             None => can_subscribe.then(|| route.clone()),
         };
         let schema = Schema::new(&settings.config.namespace);
-        let queue = WaitQueue::new();
-        Arc::new(Self { settings, schema, route, subscriber, wakeups, queue })
+        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
+        Arc::new(Self { settings, schema, route, subscriber, wakeups, queue, pending })
     }
 
     pub(crate) fn config(&self) -> &LockConfig {
@@ -81,7 +82,7 @@ impl Client {
 
     /// A call with this client's time limit.
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::REDIS, action, self.config().call_timeout)
+        Call::new(&self.pending, backend::REDIS, action, self.config().call_timeout)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
