@@ -1,11 +1,8 @@
 //! How a request is sent, and sent again elsewhere when no reply comes.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use glock_core::{
@@ -54,8 +51,8 @@ const REDIRECTS_MAX: u32 = 5;
 /// What the attempts of one call share.
 #[derive(Default)]
 struct Attempts {
-    /// Over which connection each one goes.
-    links: Mutex<HashMap<u32, Link>>,
+    /// Over which connections each one went, in this order.
+    links: Mutex<Vec<(u32, Link)>>,
     /// How many requests were sent that may have had their effect, though no reply says so.
     unconfirmed: AtomicU32,
 }
@@ -101,7 +98,7 @@ impl Route {
     ) -> Result<(Link, Result<Reply<Value>, LockError>), LockError> {
         let link = self.connected(request.target, until).await?;
         let attempts = &Attempts::default();
-        attempts.links.lock().insert(0, link.clone());
+        attempts.links.lock().push((0, link.clone()));
         let sent = until.reply(self.send(request, link.clone(), 0, attempts)).await;
         let sent = sent.unwrap_or_else(|silent| {
             self.silent_attempt(0, attempts);
@@ -142,13 +139,21 @@ impl Route {
         alive
     }
 
-    /// The connection for the request, made. One that is silent costs one attempt.
+    /// The connection for the request, made.
     async fn connected(&self, target: Target<'_>, until: CallDeadline) -> Result<Link, LockError> {
-        if let Ok(link) = self.link(target.key, until).await
-            && link.is_made()
-        {
-            return Ok(link);
+        match self.link(target.key, until).await {
+            Ok(link) if link.is_made() => Ok(link),
+            // In a box: it is large, and rarely needed.
+            _ => Box::pin(self.make_connection(target, until)).await,
         }
+    }
+
+    /// The connection for the request, once it is made. One that is silent costs one attempt.
+    async fn make_connection(
+        &self,
+        target: Target<'_>,
+        until: CallDeadline,
+    ) -> Result<Link, LockError> {
         let attempts = &Attempts::default();
         let attempt = |number| async move {
             let link = self.connect(target, until, number, attempts).await?;
@@ -186,7 +191,7 @@ impl Route {
             .link(target.key, until)
             .await
             .map_err(|err| error::backend_error(target.action, error::connect_fault(&err), err))?;
-        attempts.links.lock().insert(number, link.clone());
+        attempts.links.lock().push((number, link.clone()));
         Ok(link)
     }
 
@@ -227,7 +232,7 @@ impl Route {
                 return Err(self.failed_on(request.target, &link, &transport, err));
             };
             (link, asking) = next;
-            attempts.links.lock().insert(number, link.clone());
+            attempts.links.lock().push((number, link.clone()));
         }
         let why = "the nodes of the cluster refer the request to each other";
         Err(LockError::backend(backend::REDIS, request.target.action, Fault::Unavailable, why))
@@ -252,7 +257,8 @@ impl Route {
 
     /// The time of an attempt has passed without a reply: the next one goes over another connection.
     fn silent_attempt(&self, number: u32, attempts: &Attempts) {
-        if let Some(link) = attempts.links.lock().get(&number) {
+        let links = attempts.links.lock();
+        if let Some((_, link)) = links.iter().rev().find(|(of, _)| *of == number) {
             link.retire();
             self.suspect(link);
         }

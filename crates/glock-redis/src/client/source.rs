@@ -72,7 +72,8 @@ impl Source {
         let pushed = wakeups.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(connect_max))
-            .set_response_timeout(Some(reply_max))
+            // Each request has a limit of its own, which may be shorter.
+            .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE)
             .set_push_sender(move |push: PushInfo| {
                 match push.kind {
@@ -82,7 +83,7 @@ impl Source {
                 Ok::<(), redis::aio::SendError>(())
             });
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let subscriptions = Subscriptions::new(connection.clone(), wakeups);
+        let subscriptions = Subscriptions::new(connection.clone(), reply_max, wakeups);
         Ok(Transport::Own { connection, subscriptions })
     }
 
