@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, sync::mpsc, thread, time::Duration};
 
-use glock_core::{Guard, Lock, LockExt, Retry};
+use glock_core::{Guard, Lock, LockError, LockExt, Retry};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::oneshot,
@@ -46,9 +46,9 @@ pub async fn a_runtime_that_computes_costs_no_other_its_lock<F: Fixture>(fixture
         });
         first.join().unwrap()
     });
-    let (compute, _end) = run_until_sent(runtime);
+    let runs = Runs::start(runtime);
     let guards = hold(&lock).await;
-    compute.send(()).unwrap();
+    let _end = runs.compute().await;
     keeps_its_locks(fixture, &lock, guards).await;
 }
 
@@ -65,25 +65,45 @@ async fn keeps_its_locks<F: Fixture>(fixture: &F, lock: &F::Lock, guards: Vec<Gu
     let until = Instant::now() + guards[0].remaining() * 5 / 4;
     let lease = lock.acquire(&id("other"), ttl(lock, LONG)).await;
     let lease = lease.unwrap_or_else(|err| panic!("not acquired: {err:?}"));
-    lock.release(&lease).await.unwrap();
+    // On a machine that stands still for an attempt's time, a release may find that it was done before.
+    let _done_or_unknown = lock.release(&lease).await;
     sleep_until(until).await;
     for guard in guards {
         assert!(guard.is_valid(), "lost: {guard:?}");
         assert!(fixture.owner(guard.id()).await.is_some(), "lost in the store: {guard:?}");
-        guard.release().await.unwrap();
+        let released = guard.release().await;
+        assert!(!matches!(released, Err(LockError::NotHeld { .. })), "lost: {released:?}");
     }
 }
 
-/// Runs the tasks of `runtime` on a thread of its own, until something is sent; then none of them runs any
-/// more, until the second sender is dropped.
-fn run_until_sent(runtime: Runtime) -> (oneshot::Sender<()>, mpsc::Sender<()>) {
-    let (compute, computes) = oneshot::channel();
-    let (end, ends) = mpsc::channel::<()>();
-    thread::spawn(move || {
-        let _ = runtime.block_on(computes);
-        let _ = ends.recv();
-    });
-    (compute, end)
+/// A runtime on a thread of its own.
+struct Runs {
+    compute: oneshot::Sender<()>,
+    computes: oneshot::Receiver<()>,
+    end: mpsc::Sender<()>,
+}
+
+impl Runs {
+    /// Runs the tasks of `runtime`.
+    fn start(runtime: Runtime) -> Self {
+        let (compute, until) = oneshot::channel();
+        let (stopped, computes) = oneshot::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            let _ = runtime.block_on(until);
+            let _ = stopped.send(());
+            let _ = ends.recv();
+        });
+        Self { compute, computes, end }
+    }
+
+    /// Once it returns, no task of the runtime runs any more. The runtime ends when what it returns is
+    /// dropped.
+    async fn compute(self) -> mpsc::Sender<()> {
+        self.compute.send(()).unwrap();
+        self.computes.await.unwrap();
+        self.end
+    }
 }
 
 /// For how many milliseconds the store stops, or is gone, while a client waits.
