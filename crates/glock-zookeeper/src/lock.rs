@@ -111,10 +111,21 @@ impl ZooKeeperLock {
         self.with(|settings| settings.persistent_queues = true)
     }
 
+    /// Opens the next session by another connector, for this lock and its clones: with credentials that
+    /// have changed, for example. The session that is open goes on. It does so with the old credentials,
+    /// also when the driver connects again; where the servers refuse them, the session is over, and the
+    /// next call opens one by the new connector.
+    ///
+    /// Nodes are for the identity of the session that created them, so a lock that is shared by clients
+    /// of the old and the new identity needs [`with_acls`](Self::with_acls).
+    pub fn set_connector(&self, connector: Connector) {
+        self.client.sessions.set_connector(connector);
+    }
+
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings;
         change(&mut settings);
-        Self::build(self.client.sessions.connector().clone(), settings)
+        Self::build(self.client.sessions.connector(), settings)
     }
 
     fn build(connector: Connector, settings: Settings) -> Self {
