@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`LockHooks`] | what a store gives guards, waiting loops and wrappers beside [`Lock`](crate::Lock) |
 //! | [`Call`], [`Attempt`] | bound a call in time, carry it to its end, undo an acquire without a reply |
+//! | [`CallDeadline`], [`hedged`] | how long each attempt waits for its reply; repeat it elsewhere |
 //! | [`LateRequestProbe`] | how long to keep checking for the effect of a request whose reply was lost |
 //! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
@@ -17,7 +18,9 @@ mod hooks;
 
 mod attempt;
 mod call;
+mod call_deadline;
 mod detach;
+mod hedge;
 mod late_request_probe;
 
 mod acquire_queued;
@@ -40,6 +43,8 @@ pub use self::{
     background_task::{BackgroundTask, Worker},
     backoff::Backoff,
     call::Call,
+    call_deadline::{CallDeadline, NoReply},
+    hedge::{Hedged, hedged},
     hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
     late_request_probe::LateRequestProbe,
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
@@ -49,4 +54,6 @@ pub use self::{
     wait_queue::{QueuePermit, WaitQueue},
     wakeups::{Subscription, Wakeups},
 };
-pub(crate) use self::{acquire_waiting::acquire_waiting, session_deadline::nanos};
+pub(crate) use self::{
+    acquire_waiting::acquire_waiting, hedge::hedged_with, session_deadline::nanos,
+};

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, OwnerToken,
     Waiting, async_trait, backend,
-    toolkit::{Attempt, Call, LockHooks, WaitQueue},
+    toolkit::{Attempt, Call, CallDeadline, LockHooks, WaitQueue},
 };
 use tokio::time::{self, Instant};
 
@@ -179,7 +179,7 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let Self { lock, id, key, owner, ttl, sent_at } = self;
         let refused = LockError::Held { id: id.clone(), holder: None };
         let label = &lock.client.config.holder;
@@ -190,7 +190,7 @@ impl Attempt for AcquireAttempt {
         .await
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         self.lock.store.release(&self.key, &self.id, &self.owner)
     }
 }

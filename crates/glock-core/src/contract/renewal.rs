@@ -10,7 +10,7 @@ use tokio::{
 use super::hold::{ReleaseRequest, Shared, loss_lead};
 use crate::{
     Event, Lease, Lock, LockError, LossReason, OwnerToken,
-    toolkit::{Backoff, SessionDeadline, Task},
+    toolkit::{Backoff, CallDeadline, SessionDeadline, Task, hedged_with},
 };
 
 /// A lease is renewed when a third of it has passed, so that two renewals may fail.
@@ -133,7 +133,7 @@ impl<L: Lock> Renewal<L> {
                 request = &mut self.requests => return Err(End::Released(request.ok())),
                 () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
-                renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
+                renewed = send(&*self.lock, &self.lease, self.ttl) => renewed,
             };
             if let Some(reason) = self.shared.lost() {
                 // Reported just before the deadline, and not revoked by a reply that came then.
@@ -213,6 +213,13 @@ impl<L: Lock> Drop for Renewal<L> {
     fn drop(&mut self) {
         self.end(Some(LossReason::Stopped));
     }
+}
+
+/// Sends a renewal, and another one each time a part of what the lease has left passes without a reply:
+/// whatever one of them waits for, it does not use up the lease.
+async fn send<L: Lock>(lock: &L, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+    let attempt = |_| lock.renew(lease, ttl);
+    hedged_with((1, pauses(ttl)), CallDeadline::of_lease(lease), attempt, |_| {}).await.result
 }
 
 /// Counts from the TTL alone: the session of a lease may end earlier, but the store's crate keeps it

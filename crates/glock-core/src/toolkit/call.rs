@@ -7,7 +7,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{attempt::Attempt, detach::DetachOnDrop, late_request_probe::LateRequestProbe};
+use super::{
+    attempt::Attempt, call_deadline::CallDeadline, detach::DetachOnDrop,
+    late_request_probe::LateRequestProbe,
+};
 use crate::{Action, BoxError, Fault, Lease, LockError};
 
 /// One call to a store: bounded in time, and never cut off half-way.
@@ -32,6 +35,11 @@ impl Call {
     /// A call to `backend` that may take `limit`.
     pub const fn new(backend: &'static str, action: Action, limit: Duration) -> Self {
         Self { backend, action, limit }
+    }
+
+    /// Until when this call lasts if it begins now, and how long its attempts may take.
+    pub fn deadline(&self) -> CallDeadline {
+        CallDeadline::after(self.limit)
     }
 
     /// Runs `work` to its end, and waits for it as long as the time limit allows.
@@ -109,7 +117,7 @@ impl Call {
                 return Err(ambiguous.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would refuse the next attempt.
-            match (Self { limit: left(), ..self }).run(undo(attempt)).await {
+            match (Self { limit: left(), ..self }).run_undo(attempt).await {
                 Ok(()) => {}
                 Err(LockError::NotHeld { .. }) => ambiguous = Some(err),
                 Err(_) => return Err(err),
@@ -137,8 +145,8 @@ impl Call {
             }
         };
         let work = {
-            let attempt = Arc::clone(attempt);
-            Box::pin(async move { attempt.run().await })
+            let (attempt, until) = (Arc::clone(attempt), CallDeadline::after(wait));
+            Box::pin(async move { attempt.run(until).await })
         };
         let work = DetachOnDrop::new(handle.clone(), self.limit, work, late);
         match time::timeout(wait, work).await {
@@ -163,7 +171,7 @@ impl Call {
         let mut probe = LateRequestProbe::new(in_flight_max);
         loop {
             let sent_at = Instant::now();
-            match self.run(undo(Arc::clone(&attempt))).await {
+            match self.run_undo(Arc::clone(&attempt)).await {
                 Ok(()) => return,
                 Err(LockError::NotHeld { .. }) if probe.found_nothing(sent_at) => return,
                 Err(_) => {}
@@ -173,6 +181,14 @@ impl Call {
             }
             probe.pause().await;
         }
+    }
+
+    fn run_undo<A: Attempt>(
+        self,
+        attempt: Arc<A>,
+    ) -> impl Future<Output = Result<(), LockError>> + Send {
+        let until = self.deadline();
+        self.run(async move { attempt.undo(until).await })
     }
 
     fn handle(&self) -> Result<Handle, LockError> {
@@ -187,8 +203,4 @@ impl Call {
     fn unknown(&self, why: impl Into<BoxError>) -> LockError {
         LockError::backend(self.backend, self.action, Fault::Unknown, why)
     }
-}
-
-async fn undo<A: Attempt>(attempt: Arc<A>) -> Result<(), LockError> {
-    attempt.undo().await
 }

@@ -5,6 +5,7 @@
 mod call;
 mod ext;
 mod fn_attempt;
+mod releasing;
 mod renewal;
 mod scripted;
 mod server_queue;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId,
     OwnerToken, Retry, Waiting, async_trait,
-    toolkit::{Attempt, BoxFuture, Call, LockHooks, WaitQueue},
+    toolkit::{Attempt, BoxFuture, Call, CallDeadline, LockHooks, WaitQueue},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -77,17 +77,18 @@ impl ToyLock {
                 (Arc::clone(&self.0), OwnerToken::random()?, Instant::now());
             Ok(AcquireAttempt { client, id: id.clone(), owner, ttl, sent_at })
         };
+        let until = call.deadline();
         match self.0.flaw {
             Flaw::AcquireNotUndone | Flaw::NoTimeLimit => {
                 let attempt = attempt()?;
-                self.call(Action::Acquire, async move { attempt.run().await }).await
+                self.call(Action::Acquire, async move { attempt.run(until).await }).await
             }
             Flaw::UndoneOnce => {
                 let attempt = Arc::new(attempt()?);
                 let running = Arc::clone(&attempt);
-                let result = call.run(async move { running.run().await }).await;
+                let result = call.run(async move { running.run(until).await }).await;
                 if result.is_err() {
-                    let _ = call.run(async move { attempt.undo().await }).await;
+                    let _ = call.run(async move { attempt.undo(until).await }).await;
                 }
                 result
             }
@@ -166,12 +167,12 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let Self { client, id, owner, ttl, sent_at } = self;
         Arc::clone(client).acquire(id.clone(), owner.clone(), *ttl, *sent_at).await
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         Arc::clone(&self.client).release(self.id.clone(), self.owner.clone()).await
     }
 }
