@@ -131,7 +131,8 @@ impl ConsulClient {
         if let Some(index) = index {
             query = format!("{query}&index={index}&wait={}ms", max.as_millis());
         }
-        let reply = connection.send(self.request(Method::GET, &path, &query, "")?).await?;
+        let request = self.request(Method::GET, &path, &query, "")?;
+        let reply = connection.send(request, Duration::MAX).await?;
         let entries = entries(&reply)?;
         let index = reply.index.ok_or_else(|| unexpected("it has no X-Consul-Index"))?;
         Ok(Snapshot { index, entries })

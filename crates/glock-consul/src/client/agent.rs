@@ -1,8 +1,8 @@
 //! `ConsulClient`: one agent, and what every request to it carries.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use glock_core::{BoxError, LockError};
+use glock_core::{BoxError, LockError, toolkit::Mutex};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Uri,
@@ -34,11 +34,13 @@ use crate::{
 #[derive(Clone)]
 pub struct ConsulClient {
     shared: Arc<Shared>,
+    /// How long a request waits for its reply before it is sent again, by another connection.
+    reply_max: Duration,
 }
 
 struct Shared {
     address: Address,
-    token: Option<HeaderValue>,
+    token: Mutex<Option<HeaderValue>>,
     /// `dc=..&ns=..&partition=..`, as far as they are set.
     scope: String,
     open: Open,
@@ -76,6 +78,21 @@ impl ConsulClient {
         ConsulClientBuilder { url: url.into(), token: None, scope, connections: CONNECTIONS }
     }
 
+    /// Changes the ACL token, for this client and its clones: each request from now on carries it.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Invalid`] if it has characters that no header may have.
+    pub fn set_token(&self, token: impl Into<String>) -> Result<(), LockError> {
+        *self.shared.token.lock() = Some(secret(token.into())?);
+        Ok(())
+    }
+
+    /// The same client, for requests that wait so long for their reply.
+    pub(crate) fn with_reply_max(&self, reply_max: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), reply_max }
+    }
+
     pub(crate) fn request(
         &self,
         method: Method,
@@ -92,7 +109,7 @@ impl ConsulClient {
             .uri(target)
             .header(HOST, &address.host)
             .header(CONTENT_TYPE, "application/json");
-        let request = match token {
+        let request = match token.lock().clone() {
             Some(token) => request.header("x-consul-token", token),
             None => request,
         };
@@ -101,7 +118,28 @@ impl ConsulClient {
 
     /// Sends a request once.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, ConsulError> {
-        let sent = self.shared.connections.send(request).await;
+        self.send_within(request, self.reply_max).await
+    }
+
+    /// Sends a request that may be carried out twice without harm: once more, by another connection, if
+    /// there was no reply. The second one waits for as long as the call may take, because the store may be
+    /// slow, and not the connection silent.
+    pub(crate) async fn send_idempotent(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Reply, ConsulError> {
+        match self.send(request.clone()).await {
+            Err(ConsulError::ReplyLost(_)) => self.send_within(request, Duration::MAX).await,
+            sent => sent,
+        }
+    }
+
+    async fn send_within(
+        &self,
+        request: Request<Full<Bytes>>,
+        reply_max: Duration,
+    ) -> Result<Reply, ConsulError> {
+        let sent = self.shared.connections.send(request, reply_max).await;
         if let Err(ConsulError::ReplyLost(_) | ConsulError::NotSent(_)) = &sent {
             self.shared.connections.close_idle();
         }
@@ -109,18 +147,6 @@ impl ConsulClient {
             self.shared.failed.notify_waiters();
         }
         sent
-    }
-
-    /// Sends a request that may be carried out twice without harm: once more if the connection ended
-    /// before the reply, which happens to a connection that was idle for long.
-    pub(crate) async fn send_idempotent(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Reply, ConsulError> {
-        match self.send(request.clone()).await {
-            Err(ConsulError::ReplyLost(_)) => self.send(request).await,
-            sent => sent,
-        }
     }
 
     /// One more connection, for the blocking queries of one lock: each uses it for as long as it blocks.
@@ -138,7 +164,7 @@ impl fmt::Debug for ConsulClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsulClient")
             .field("url", &format_args!("{}{}", self.shared.address.uri, self.shared.address.path))
-            .field("token", &self.shared.token.as_ref().map(|_| ".."))
+            .field("token", &self.shared.token.lock().as_ref().map(|_| ".."))
             .field("scope", &self.shared.scope)
             .finish_non_exhaustive()
     }
@@ -207,7 +233,7 @@ impl ConsulClientBuilder {
         if !(1..=1_000).contains(&self.connections) {
             return Err(LockError::invalid("connections", "give 1 to 1000"));
         }
-        let token = self.token.map(secret).transpose()?;
+        let token = Mutex::new(self.token.map(secret).transpose()?);
         let scope = self.scope.iter().map(|(name, value)| {
             format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
         });
@@ -220,7 +246,7 @@ impl ConsulClientBuilder {
             open,
             failed: Notify::new(),
         };
-        Ok(ConsulClient { shared: Arc::new(shared) })
+        Ok(ConsulClient { shared: Arc::new(shared), reply_max: Duration::MAX })
     }
 }
 
@@ -270,5 +296,9 @@ mod tests {
         let request = plain.request(Method::PUT, "txn", "", "[]").unwrap();
         assert_eq!(request.uri(), "/v1/txn");
         assert!(request.headers().get("x-consul-token").is_none());
+        client.clone().set_token("CHANGED").unwrap();
+        let request = client.request(Method::GET, "kv/a", "consistent", "").unwrap();
+        assert_eq!(request.headers()["x-consul-token"], "CHANGED");
+        assert!(!format!("{client:?} {request:?}").contains("CHANGED"));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, WaitQueue},
+    toolkit::{Call, CallDeadline, WaitQueue},
 };
 
 use crate::{
@@ -28,7 +28,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(consul: ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
+    pub(crate) fn new(consul: &ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
+        let attempt_max = CallDeadline::after(config.call_timeout).attempt_max();
+        let consul = consul.with_reply_max(attempt_max);
         Self {
             keys: Keys::new(&config),
             sessions: Sessions::new(consul.clone(), &config),
