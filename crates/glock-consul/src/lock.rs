@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
     LockId, Waiting, async_trait, backend,
-    toolkit::{LockHooks, WaitQueue},
+    toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 
 use crate::client::{Client, ConsulClient};
@@ -25,10 +25,10 @@ const TTL_MAX: Duration = Duration::from_hours(24);
 impl ConsulLock {
     /// A lock with the default settings. Nothing is sent.
     pub fn new(client: ConsulClient) -> Self {
-        Self::from_parts(&client, LockConfig::default(), TTL_MIN)
+        Self::from_parts(client, LockConfig::default(), TTL_MIN)
     }
 
-    fn from_parts(client: &ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
+    fn from_parts(client: ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
         Self { client: Arc::new(Client::new(client, config, ttl_min)) }
     }
 
@@ -39,7 +39,7 @@ impl ConsulLock {
     /// [`LockError::Invalid`] if a setting cannot work.
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
-        Ok(Self::from_parts(&self.client.consul, config, self.client.ttl_min))
+        Ok(Self::from_parts(self.client.consul.clone(), config, self.client.ttl_min))
     }
 
     /// Offers TTLs down to `ttl_min`, for servers whose `session_ttl_min` is not the default of 10 s.
@@ -53,7 +53,7 @@ impl ConsulLock {
             return Err(LockError::invalid("session_ttl_min", "give 1 ms to 24 h"));
         }
         let Client { consul, config, .. } = &*self.client;
-        Ok(Self::from_parts(consul, config.clone(), ttl_min))
+        Ok(Self::from_parts(consul.clone(), config.clone(), ttl_min))
     }
 }
 
@@ -99,6 +99,10 @@ impl Lock for ConsulLock {
 
 #[async_trait]
 impl LockHooks for ConsulLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

@@ -41,7 +41,8 @@ impl Client {
         let (client, token) = (Arc::clone(self), lease.owner().clone());
         let (key, deadline) = (self.keys.key(lease.id()), lease.deadline());
         let call = self.call(Action::Renew);
-        let consul = self.consul.with_reply_max(call.deadline().for_lease(lease).attempt_max());
+        let consul =
+            self.consul.clone().with_reply_max(call.deadline().for_lease(lease).attempt_max());
         let renewal = Renewal { client, consul, key, token, deadline, ttl };
         let work = async move { renewal.run().await.map_err(|err| err.during(Action::Renew)) };
         let renewed = call.run(work).await?;

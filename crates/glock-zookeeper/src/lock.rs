@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, LockHooks},
+    toolkit::{BoxFuture, LockHooks, PendingWork},
 };
 use zookeeper_client::{Acl, Connector};
 
@@ -132,8 +132,10 @@ impl ZooKeeperLock {
         let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
         let (cluster, limit) = (Arc::clone(cluster), config.call_timeout);
         let options = NodeOptions::new(acls.clone(), config.holder.clone(), *persistent_queues);
-        let sessions = Sessions::new(connector, cluster, *session_timeout, limit, options);
-        Self { client: Arc::new(Client::new(sessions, config)), settings }
+        let pending = PendingWork::new();
+        let sessions =
+            Sessions::new(connector, cluster, *session_timeout, limit, options, pending.clone());
+        Self { client: Arc::new(Client::new(sessions, config, pending)), settings }
     }
 }
 
@@ -184,6 +186,10 @@ impl Lock for ZooKeeperLock {
 
 #[async_trait]
 impl LockHooks for ZooKeeperLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn acquire_queued<'a>(
         &'a self,
         id: &'a LockId,

@@ -89,8 +89,13 @@ impl ConsulClient {
     }
 
     /// The same client, for requests that wait so long for their reply.
-    pub(crate) fn with_reply_max(&self, reply_max: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), reply_max }
+    pub(crate) fn with_reply_max(self, reply_max: Duration) -> Self {
+        Self { reply_max, ..self }
+    }
+
+    /// The same client, for requests that wait for the rest of the call.
+    pub(crate) fn patient(&self) -> Self {
+        self.clone().with_reply_max(Duration::MAX)
     }
 
     pub(crate) fn request(
@@ -116,30 +121,21 @@ impl ConsulClient {
         request.body(Full::new(body.into())).map_err(|err| ConsulError::NotSent(err.into()))
     }
 
-    /// Sends a request once.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, ConsulError> {
-        self.send_within(request, self.reply_max).await
-    }
-
     /// Sends a request that may be carried out twice without harm: once more, by another connection, if
-    /// there was no reply. The second one waits for as long as the call may take, because the store may be
-    /// slow, and not the connection silent.
+    /// there was no reply. Then the store may be slow, so the second one waits for the rest of the call.
     pub(crate) async fn send_idempotent(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Reply, ConsulError> {
         match self.send(request.clone()).await {
-            Err(ConsulError::ReplyLost(_)) => self.send_within(request, Duration::MAX).await,
+            Err(ConsulError::ReplyLost(_)) => self.patient().send(request).await,
             sent => sent,
         }
     }
 
-    async fn send_within(
-        &self,
-        request: Request<Full<Bytes>>,
-        reply_max: Duration,
-    ) -> Result<Reply, ConsulError> {
-        let sent = self.shared.connections.send(request, reply_max).await;
+    /// Sends a request once.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, ConsulError> {
+        let sent = self.shared.connections.send(request, self.reply_max).await;
         if let Err(ConsulError::ReplyLost(_) | ConsulError::NotSent(_)) = &sent {
             self.shared.connections.close_idle();
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, CallDeadline, WaitQueue},
+    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
 };
 
 use crate::{
@@ -25,17 +25,20 @@ pub(crate) struct Client {
     pub(crate) sessions: Sessions,
     pub(crate) watch: Watch,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 impl Client {
-    pub(crate) fn new(consul: &ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
+    pub(crate) fn new(consul: ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
         let attempt_max = CallDeadline::after(config.call_timeout).attempt_max();
         let consul = consul.with_reply_max(attempt_max);
+        let pending = PendingWork::new();
         Self {
             keys: Keys::new(&config),
-            sessions: Sessions::new(consul.clone(), &config),
+            sessions: Sessions::new(consul.clone(), &config, &pending),
             watch: Watch::new(consul.clone(), ttl_min),
             queue: WaitQueue::new(),
+            pending,
             consul,
             config,
             ttl_min,
@@ -43,7 +46,7 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::CONSUL, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::CONSUL, action, self.config.call_timeout)
     }
 
     /// Reads who has the lock.

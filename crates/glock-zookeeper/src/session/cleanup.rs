@@ -142,6 +142,20 @@ mod tests {
         seen.recv_timeout(SOON).expect("it was not deleted");
     }
 
+    #[tokio::test]
+    async fn what_no_caller_waits_for_is_counted_until_it_is_deleted() {
+        let (go, deleting) = mpsc::channel();
+        let sessions = fake::sessions(move |_| {
+            deleting.recv().unwrap();
+            Reply::Created
+        });
+        let session = fake::open(&sessions).await;
+        drop(Cleanup::pending(&session, node(), Instant::now() + TTL));
+        assert_eq!(session.holds.pending.len(), 1);
+        go.send(()).unwrap();
+        assert_eq!(session.holds.pending.drained(SOON).await, 0);
+    }
+
     /// It is closed as soon as the last hold has ended, and not with the next heartbeat.
     #[tokio::test]
     async fn the_last_hold_ends_the_session_of_a_client_that_is_gone() {

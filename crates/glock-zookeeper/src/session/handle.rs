@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::toolkit::LocalWaiters;
+use glock_core::toolkit::{LocalWaiters, PendingWork};
 use tokio::runtime::Handle;
 use zookeeper_client::{Client, Error};
 
@@ -37,11 +37,12 @@ impl Session {
         liveness: SessionLiveness,
         in_flight_max: Duration,
         node_options: NodeOptions,
+        pending: PendingWork,
     ) -> Self {
         Self {
             client,
             liveness,
-            holds: Arc::default(),
+            holds: Arc::new(HoldTable::new(pending)),
             waiters: LocalWaiters::new(),
             node_options,
             in_flight_max,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use glock_core::{
     Action, LockError,
-    toolkit::{Backoff, Mutex},
+    toolkit::{Backoff, Mutex, PendingWork},
 };
 use tokio::time;
 use zookeeper_client::{Connector, Error};
@@ -25,6 +25,7 @@ pub(crate) struct Sessions {
     timeout: Duration,
     limit: Duration,
     node_options: NodeOptions,
+    pending: PendingWork,
     /// The latest attempt to open a session.
     opening: Mutex<Option<Opening>>,
 }
@@ -44,9 +45,10 @@ impl Sessions {
         timeout: Duration,
         limit: Duration,
         node_options: NodeOptions,
+        pending: PendingWork,
     ) -> Self {
         let (connector, opening) = (Mutex::new(connector), Mutex::default());
-        Self { connector, cluster, timeout, limit, node_options, opening }
+        Self { connector, cluster, timeout, limit, node_options, pending, opening }
     }
 
     pub(crate) fn connector(&self) -> Connector {
@@ -121,6 +123,7 @@ impl Sessions {
             limit: self.limit,
             silence_max: self.silence_max(),
             node_options: self.node_options.for_session(),
+            pending: self.pending.clone(),
         };
         let opening = thread.start();
         *latest = Some(opening.clone());

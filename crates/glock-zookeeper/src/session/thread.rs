@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use glock_core::toolkit::PendingWork;
 use tokio::{
     runtime::Builder,
     sync::watch,
@@ -31,6 +32,7 @@ pub(crate) struct SessionThread {
     /// The connector's connection time-out.
     pub(crate) silence_max: Duration,
     pub(crate) node_options: NodeOptions,
+    pub(crate) pending: PendingWork,
 }
 
 /// How many connections are tried at the same time, each to the hosts in an order by chance.
@@ -68,7 +70,9 @@ impl SessionThread {
         let states = client.state_watcher();
         let liveness = SessionLiveness::new(sent_at, client.session_timeout(), self.silence_max);
         let in_flight_max = in_flight_max(self.limit);
-        let session = Arc::new(Session::new(client, liveness, in_flight_max, self.node_options));
+        let (options, pending) = (self.node_options, self.pending);
+        let session = Session::new(client, liveness, in_flight_max, options, pending);
+        let session = Arc::new(session);
         let watched = Arc::downgrade(&session);
         done.send_replace(Some(Ok(session)));
         // It would keep the session.
