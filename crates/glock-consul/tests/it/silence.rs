@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::support::{LONG, Store, fake_server::FakeServer, id};
+use crate::support::{LONG, Store, asleep_on, fake_server::FakeServer, id};
 
 const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
 const TTL: Duration = Duration::from_secs(6);
@@ -77,6 +77,40 @@ async fn an_acquire_without_a_reply_is_undone_and_tried_again() {
         assert_eq!(is_ended, silent == "/txn");
         lock.release(&lease).await.unwrap();
     }
+}
+
+/// The client's blocking query began on a runtime that computes.
+#[test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+fn a_waiter_is_woken_though_its_clients_query_is_on_a_runtime_that_computes() {
+    let main = Runtime::new().unwrap();
+    let store = main.block_on(Store::open());
+    let (ours, theirs) = (store.lock(), store.lock());
+    let (x, y) = main.block_on(async {
+        let hold = async |name| theirs.hold(name, LONG, Retry::NEVER).await.unwrap();
+        (hold("x").await, hold("y").await)
+    });
+    let first = Builder::new_current_thread().enable_all().build().unwrap();
+    let busy = {
+        let ours = ours.clone();
+        thread::spawn(move || {
+            first.block_on(async {
+                let id = id("y");
+                assert!(timeout(TTL / 6, ours.wait(&id, LONG)).await.is_err(), "it is held");
+                thread::sleep(LONG);
+            });
+        })
+    };
+    main.block_on(async {
+        asleep_on(1, &ours).await;
+        sleep(TTL / 3).await;
+        let waiter = tokio::spawn(async move { ours.hold("x", LONG, Retry::within(LONG)).await });
+        sleep(TTL / 6).await;
+        x.release().await.unwrap();
+        waiter.await.unwrap().unwrap().release().await.unwrap();
+        assert!(!busy.is_finished());
+        y.release().await.unwrap();
+    });
 }
 
 /// Its connections were opened on a runtime that computes for longer than the TTL, without an await.
