@@ -150,15 +150,25 @@ impl BlockingQuery {
         self.changed.notify_one();
     }
 
-    /// How long it takes at most from the beginning of a query to that of the next, if the task's runtime
-    /// gets to it.
-    pub(crate) fn round_max(&self) -> Duration {
-        self.limit() + PAUSE_MAX + LATE_MAX
+    /// When the next query begins at the latest, if the task's runtime gets to it.
+    pub(crate) fn due(&self) -> Instant {
+        self.state.lock().due.unwrap_or_else(|| Instant::now() + LATE_MAX)
     }
 
-    /// Whether the next query should have begun by now.
-    pub(crate) fn is_late(&self) -> bool {
-        self.state.lock().due.is_none_or(|due| due < Instant::now())
+    /// Whether a query should have begun by now. True for one of several waiters at a time, which
+    /// starts the task again.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        let is_overdue = state.due.is_none_or(|due| due <= now);
+        if is_overdue {
+            state.due = Some(now + LATE_MAX);
+        }
+        is_overdue
+    }
+
+    /// Whether the task has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state.lock().prefix.is_some()
     }
 
     /// How long a query may take.
@@ -205,7 +215,7 @@ impl BlockingQuery {
         let prefix = common_prefix(awaited.iter().map(String::as_str).chain(before)).to_owned();
         let is_new = state.prefix.as_ref() != Some(&prefix);
         state.prefix = Some(prefix.clone());
-        state.due = Some(Instant::now() + self.round_max());
+        state.due = Some(Instant::now() + self.limit() + PAUSE_MAX + LATE_MAX);
         Some((prefix, is_new))
     }
 

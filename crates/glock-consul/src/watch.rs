@@ -42,11 +42,15 @@ impl Watch {
         subscription
     }
 
-    /// Returns once the subscription is woken. Where the task's runtime computes, the task goes on on this
-    /// one.
+    /// Returns once the subscription is woken. Where the task's runtime computes, or has ended before the
+    /// task began, the task goes on on this one.
     pub(crate) async fn woken(&self, subscription: &mut Subscription) {
-        while time::timeout(self.query.round_max(), subscription.woken()).await.is_err() {
-            if self.query.is_late() {
+        loop {
+            let look_at = self.query.due();
+            if time::timeout_at(look_at, subscription.woken()).await.is_ok() {
+                return;
+            }
+            if self.query.is_overdue() {
                 self.task.restart(&self.query);
             }
         }
@@ -69,7 +73,8 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (waiters, holders) = (self.query.waiters.len(), self.query.holders.len());
         let mut watch = f.debug_struct("Watch");
-        watch.field("waiters", &waiters).field("holders", &holders).finish_non_exhaustive()
+        watch.field("waiters", &waiters).field("holders", &holders);
+        watch.field("has_begun", &self.query.has_begun()).finish_non_exhaustive()
     }
 }
 
