@@ -85,13 +85,20 @@ impl Cluster {
         self.agents[agent].url()
     }
 
-    /// Which of them leads, as the others see it.
+    /// Which of them leads, as the others see it, once one does.
     pub(crate) async fn leader(&self) -> usize {
-        let admin = self.agents[0].admin().await;
-        let leader = admin.json("GET", "status/leader", "").await;
-        let port = leader.as_str().unwrap().rsplit(':').next().unwrap().to_owned();
-        let leads = |agent: &Agent| agent.port.to_string() == port;
-        self.agents.iter().position(leads).expect("a leader")
+        let (admin, until) = (self.agents[0].admin().await, Instant::now() + READY);
+        loop {
+            let leader = admin.json("GET", "status/leader", "").await;
+            let leads = |agent: &Agent| {
+                leader.as_str().is_some_and(|at| at.ends_with(&format!(":{}", agent.port)))
+            };
+            if let Some(leader) = self.agents.iter().position(leads) {
+                return leader;
+            }
+            assert!(Instant::now() < until, "no leader after {READY:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
