@@ -59,11 +59,11 @@ impl Abandoned {
     }
 
     /// Ends a process whose connection was given up, in the background.
-    pub(crate) fn add(&self, process: ServerProcess, permit: Permit) {
+    pub(crate) fn add(&self, process: ServerProcess, permit: Option<Permit>) {
         {
             let mut state = self.processes.state.lock();
             state.pauses.reset();
-            state.entries.push(Entry { process, _permit: Some(permit), waiting: Vec::new() });
+            state.entries.push(Entry { process, _permit: permit, waiting: Vec::new() });
         }
         self.start();
     }

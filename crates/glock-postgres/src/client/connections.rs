@@ -218,7 +218,12 @@ impl Connections {
     /// Closes the idle connections: one was silent, or its server is no longer the primary, so the others
     /// may be as well.
     pub(crate) fn close_idle(&self) {
-        self.0.idle.shrink_to(0);
+        for connection in self.0.idle.drain() {
+            // Where a firewall has forgotten the connection, the server does not learn that it is closed.
+            if let Some(process) = connection.process {
+                self.0.abandoned.add(process, None);
+            }
+        }
     }
 
     /// Has the idle connections tried before they are used: one was dead.

@@ -1,6 +1,6 @@
 //! `IdleConnections`: connections on which no statement runs, for the next calls.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use glock_core::toolkit::{Mutex, Worker};
 use sqlx::PgPool;
@@ -53,6 +53,11 @@ impl IdleConnections {
             idle.drain(..surplus).collect()
         };
         drop(surplus);
+    }
+
+    /// Takes out all of them.
+    pub(crate) fn drain(&self) -> Vec<OwnConnection> {
+        mem::take(&mut *self.idle.lock()).into_iter().map(|idle| idle.connection).collect()
     }
 
     /// After a restart of the server, for one, they are all dead.

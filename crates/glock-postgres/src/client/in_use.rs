@@ -51,7 +51,7 @@ impl Drop for InUse {
         let process = connection.process;
         drop(connection);
         if let (true, Some(process)) = (self.awaits_reply, process) {
-            self.abandoned.add(process, permit);
+            self.abandoned.add(process, Some(permit));
         }
     }
 }

@@ -39,8 +39,7 @@ async fn a_row_that_another_transaction_keeps_locked_is_not_waited_for_for_ever(
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
 async fn a_statement_that_an_admin_cancels_is_undone() {
     let admin = Admin::open().await;
-    let config = admin.config().with_call_timeout(Duration::from_secs(3));
-    let lock = admin.lock().with_config(config).unwrap();
+    let lock = admin.lock();
     pair(&lock).await;
     let locked = admin.transaction("SELECT FROM {t} FOR UPDATE").await;
     let acquiring = tokio::spawn({
