@@ -56,7 +56,7 @@ impl EndWatch {
 
 /// How a hold ends.
 enum End {
-    /// The guard was released, or dropped: then no reply is expected.
+    /// The guard was released or dropped.
     Released(Option<ReleaseRequest>),
     Lost(LossReason),
 }
@@ -83,12 +83,16 @@ impl<L: Lock> Renewal<L> {
                 (lost, (&mut self.requests).await.ok())
             }
         };
-        let Some(reason) = lost else { return self.release(request).await };
-        if let Some(request) = request {
-            let _ = request.send(Err(self.shared.not_held()));
+        // Counts the release until it is done.
+        let (mut reply, _pending) = match request {
+            Some(ReleaseRequest { reply, pending }) => (reply, Some(pending)),
+            None => (None, None),
+        };
+        if let Some(reply) = reply.take_if(|_| lost.is_some()) {
+            let _ = reply.send(Err(self.shared.not_held()));
         }
-        if reason != LossReason::TakenAway {
-            self.release(None).await;
+        if lost != Some(LossReason::TakenAway) {
+            self.release(reply).await;
         }
     }
 
@@ -181,14 +185,14 @@ impl<L: Lock> Renewal<L> {
 
     /// Releases the lock. The guard receives the first reply; a failure is tried again until the lease
     /// has run out by itself.
-    async fn release(&mut self, mut request: Option<ReleaseRequest>) {
+    async fn release(&mut self, mut reply: Option<oneshot::Sender<Result<(), LockError>>>) {
         let give_up = Instant::now() + self.lease.ttl();
         let mut pauses = pauses(self.ttl);
         loop {
             let released = self.lock.release(&self.lease).await;
             let again = released.as_ref().is_err_and(LockError::is_retryable);
-            if let Some(request) = request.take() {
-                let _ = request.send(released);
+            if let Some(reply) = reply.take() {
+                let _ = reply.send(released);
             }
             if !again || Instant::now() + pauses.peek() >= give_up {
                 return;

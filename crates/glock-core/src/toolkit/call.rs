@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     attempt::Attempt, call_deadline::CallDeadline, detach::DetachOnDrop,
-    late_request_probe::LateRequestProbe,
+    late_request_probe::LateRequestProbe, pending_work::PendingWork,
 };
 use crate::{Action, BoxError, Fault, Lease, LockError};
 
@@ -19,8 +19,9 @@ use crate::{Action, BoxError, Fault, Lease, LockError};
 /// not survive it. So a call whose caller stops waiting (the time limit, a dropped future) goes on
 /// in the background, for at most its time limit again, and a lock that it takes there is undone.
 /// In the usual case nothing is spawned.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Call {
+    pending: PendingWork,
     backend: &'static str,
     action: Action,
     limit: Duration,
@@ -32,9 +33,15 @@ const TRIES_MAX: u32 = 3;
 const TRIES_QUARTERS: u32 = 3;
 
 impl Call {
-    /// A call to `backend` that may take `limit`.
-    pub const fn new(backend: &'static str, action: Action, limit: Duration) -> Self {
-        Self { backend, action, limit }
+    /// A call to `backend` that may take `limit`. `pending` counts what it does in the background to free
+    /// a lock.
+    pub fn new(
+        pending: &PendingWork,
+        backend: &'static str,
+        action: Action,
+        limit: Duration,
+    ) -> Self {
+        Self { pending: pending.clone(), backend, action, limit }
     }
 
     /// Until when this call lasts if it begins now, and how long its attempts may take.
@@ -63,8 +70,9 @@ impl Call {
         // At once: the drivers' futures are large, and would be moved with each one around them.
         let work = Box::pin(work);
         async move {
+            let _under_way = (self.action == Action::Release).then(|| self.pending.begin());
             let then = |_| std::future::ready(());
-            let work = DetachOnDrop::new(self.handle()?, self.limit, work, then);
+            let work = DetachOnDrop::new((self.handle()?, self.counted()), self.limit, work, then);
             time::timeout(self.limit, work).await.unwrap_or_else(|_| Err(self.timed_out()))
         }
     }
@@ -117,7 +125,7 @@ impl Call {
                 return Err(ambiguous.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would refuse the next attempt.
-            match (Self { limit: left(), ..self }).run_undo(attempt).await {
+            match (Self { limit: left(), ..self.clone() }).run_undo(attempt).await {
                 Ok(()) => {}
                 Err(LockError::NotHeld { .. }) => ambiguous = Some(err),
                 Err(_) => return Err(err),
@@ -128,19 +136,19 @@ impl Call {
     /// [`acquire`](Self::acquire) for a caller that waits for `wait`. The undo looks for a late request
     /// for the whole limit.
     async fn acquire_within<A: Attempt>(
-        self,
+        &self,
         wait: Duration,
         ttl: Duration,
         attempt: &Arc<A>,
     ) -> Result<Lease, LockError> {
         let handle = self.handle()?;
         let late = {
-            let attempt = Arc::clone(attempt);
+            let (call, attempt) = (self.clone(), Arc::clone(attempt));
             move |outcome: Option<Result<Lease, LockError>>| async move {
                 match outcome {
-                    Some(Ok(_)) => self.undo(attempt, ttl, Duration::ZERO).await,
+                    Some(Ok(_)) => call.undo(attempt, ttl, Duration::ZERO).await,
                     Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
-                    Some(Err(_)) | None => self.undo(attempt, ttl, self.limit).await,
+                    Some(Err(_)) | None => call.undo(attempt, ttl, call.limit).await,
                 }
             }
         };
@@ -148,14 +156,14 @@ impl Call {
             let (attempt, until) = (Arc::clone(attempt), CallDeadline::after(wait));
             Box::pin(async move { attempt.run(until).await })
         };
-        let work = DetachOnDrop::new(handle.clone(), self.limit, work, late);
+        let work = DetachOnDrop::new((handle, self.counted()), self.limit, work, late);
         match time::timeout(wait, work).await {
             Ok(Ok(lease)) if lease.is_expired() => {
-                handle.spawn(self.undo(Arc::clone(attempt), ttl, Duration::ZERO));
+                self.undo_later(attempt, ttl, Duration::ZERO)?;
                 Err(self.unknown("the grant arrived after its lease had run out"))
             }
             Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
-                handle.spawn(self.undo(Arc::clone(attempt), ttl, self.limit));
+                self.undo_later(attempt, ttl, self.limit)?;
                 Err(err)
             }
             Ok(result) => result,
@@ -163,9 +171,24 @@ impl Call {
         }
     }
 
+    /// Spawns [`undo`](Self::undo).
+    fn undo_later<A: Attempt>(
+        &self,
+        attempt: &Arc<A>,
+        ttl: Duration,
+        in_flight_max: Duration,
+    ) -> Result<(), LockError> {
+        let (call, attempt, pending) = (self.clone(), Arc::clone(attempt), self.pending.begin());
+        self.handle()?.spawn(async move {
+            call.undo(attempt, ttl, in_flight_max).await;
+            drop(pending);
+        });
+        Ok(())
+    }
+
     /// Undoes an attempt until the store has confirmed it, or has not had that owner token for
     /// `in_flight_max`, or the lease has run out by itself.
-    async fn undo<A: Attempt>(self, attempt: Arc<A>, ttl: Duration, in_flight_max: Duration) {
+    async fn undo<A: Attempt>(&self, attempt: Arc<A>, ttl: Duration, in_flight_max: Duration) {
         // A request that is in flight for so long begins its lease only then.
         let until = Instant::now().checked_add(in_flight_max.saturating_add(ttl));
         let mut probe = LateRequestProbe::new(in_flight_max);
@@ -184,11 +207,17 @@ impl Call {
     }
 
     fn run_undo<A: Attempt>(
-        self,
+        &self,
         attempt: Arc<A>,
-    ) -> impl Future<Output = Result<(), LockError>> + Send {
+    ) -> impl Future<Output = Result<(), LockError>> + Send + use<A> {
         let until = self.deadline();
-        self.run(async move { attempt.undo(until).await })
+        self.clone().run(async move { attempt.undo(until).await })
+    }
+
+    /// What counts this call in the background: not a renewal or a read, which frees no lock.
+    fn counted(&self) -> Option<PendingWork> {
+        let frees = matches!(self.action, Action::Acquire | Action::Release);
+        frees.then(|| self.pending.clone())
     }
 
     fn handle(&self) -> Result<Handle, LockError> {

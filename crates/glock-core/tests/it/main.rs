@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod call;
+mod drain;
 mod ext;
 mod fn_attempt;
 mod releasing;

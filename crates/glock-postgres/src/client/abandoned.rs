@@ -100,29 +100,29 @@ impl Worker for Processes {
     async fn round(&self) -> Option<Duration> {
         let processes: Vec<_> = {
             let state = self.state.lock();
-            state.entries.iter().map(|entry| entry.process).collect()
+            // Those that an undo waits for come first.
+            let (awaited, others): (Vec<_>, Vec<_>) =
+                state.entries.iter().partition(|entry| !entry.waiting.is_empty());
+            awaited.into_iter().chain(others).map(|entry| entry.process).collect()
         };
-        let mut again = false;
-        for process in processes {
-            let ended = self.connector.end(process).await;
-            if ended.as_ref().is_err_and(|failure| failure.fault != Fault::Rejected) {
-                again = true;
-                continue;
-            }
+        if processes.is_empty() {
+            return None;
+        }
+        let done = |process, ended: Result<(), Failure>| {
             // What the server refuses would be refused again: the permit must not be lost with it.
             let entries: Vec<_> = {
                 let mut state = self.state.lock();
                 state.entries.extract_if(.., |entry| entry.process == process).collect()
             };
-            if ended.is_ok() {
-                for waiting in entries.into_iter().flat_map(|entry| entry.waiting) {
-                    // An undo whose time has passed comes again.
-                    let _ = waiting.send(());
-                }
+            for waiting in entries.into_iter().flat_map(|entry| entry.waiting) {
+                // An undo whose time has passed comes again.
+                let _ = ended.is_ok().then(|| waiting.send(()));
             }
-        }
+        };
+        let asked = self.connector.end(&processes, done).await;
         let mut state = self.state.lock();
-        if again {
+        let again = state.entries.iter().any(|entry| processes.contains(&entry.process));
+        if asked.is_err() || again {
             return Some(state.pauses.next_pause());
         }
         if !state.entries.is_empty() {

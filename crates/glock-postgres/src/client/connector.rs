@@ -28,7 +28,7 @@ const IDENTITY: &str = "glock.connection";
 const PROCESS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, \
      current_setting('glock.connection', true) FROM pg_stat_get_activity(pg_backend_pid())";
 /// How long a process may take to end, and a reply about it.
-const ENDS_WITHIN_MS: i64 = 2_000;
+const ENDS_WITHIN_MS: i64 = 300;
 const ASKING_MAX: usize = 2;
 const ASK_MAX: Duration = Duration::from_secs(5);
 /// $1 pid, $2 start, $3 how many ms to wait. One row if there is such a process: whether it has ended.
@@ -118,36 +118,67 @@ impl Connector {
         ])
     }
 
-    /// Ends a server process, so that nothing that it was sent takes effect any more.
-    pub(crate) async fn end(&self, process: ServerProcess) -> Result<(), Failure> {
-        match self.ask(TERMINATE, process).await? {
-            None | Some(true) => Ok(()),
-            Some(false) => Err(Failure::new(Fault::Unknown, "it has not ended yet")),
-        }
+    /// Ends server processes, so that nothing that they were sent takes effect any more. `done` gets each
+    /// that has ended, or that the server refuses to end.
+    pub(crate) async fn end(
+        &self,
+        processes: &[ServerProcess],
+        mut done: impl FnMut(ServerProcess, Result<(), Failure>) + Send,
+    ) -> Result<(), Failure> {
+        let work = async {
+            let mut driver = self.open().await?.driver;
+            for process in processes {
+                match ask(&mut driver, TERMINATE, *process).await {
+                    Ok(None | Some(true)) => done(*process, Ok(())),
+                    // It has not ended yet.
+                    Ok(Some(false)) => {}
+                    Err(failure) if failure.fault == Fault::Rejected => {
+                        done(*process, Err(failure))
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            close(driver).await
+        };
+        self.asking(work).await
     }
 
     /// Whether a server process runs a statement.
     pub(crate) async fn runs(&self, process: ServerProcess) -> Result<bool, Failure> {
-        Ok(self.ask(RUNS, process).await?.unwrap_or(false))
-    }
-
-    /// Asks about a process over a connection that is open for that alone: all others may be in use, or
-    /// silent.
-    async fn ask(&self, sql: SqlStr, process: ServerProcess) -> Result<Option<bool>, Failure> {
-        // The semaphore is never closed.
-        let _one_of_few = self.asking.acquire().await;
         let work = async {
             let mut driver = self.open().await?.driver;
-            let query = sqlx::query_as::<_, (bool,)>(sql).bind(process.pid);
-            let query = query.bind(process.started_at).bind(ENDS_WITHIN_MS);
-            let row = query.fetch_optional(&mut driver).await;
-            let row = row.map_err(|err| Failure::sent(err, ""))?;
-            let _ = driver.close().await;
-            Ok(row.map(|(answer,)| answer))
+            let runs = ask(&mut driver, RUNS, process).await?.unwrap_or(false);
+            close(driver).await?;
+            Ok(runs)
         };
+        self.asking(work).await
+    }
+
+    /// Asks over a connection that is open for that alone: all others may be in use, or silent.
+    async fn asking<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        // The semaphore is never closed.
+        let _one_of_few = self.asking.acquire().await;
         let silent = |_| Err(Failure::new(Fault::Unavailable, "the server does not reply"));
         time::timeout(ASK_MAX, work).await.unwrap_or_else(silent)
     }
+}
+
+async fn ask(
+    driver: &mut PgConnection,
+    sql: SqlStr,
+    process: ServerProcess,
+) -> Result<Option<bool>, Failure> {
+    let query = sqlx::query_as::<_, (bool,)>(sql).bind(process.pid);
+    let query = query.bind(process.started_at).bind(ENDS_WITHIN_MS);
+    let row = query.fetch_optional(driver).await;
+    Ok(row.map_err(|err| Failure::sent(err, ""))?.map(|(answer,)| answer))
+}
+
+async fn close(driver: PgConnection) -> Result<(), Failure> {
+    driver.close().await.map_err(|err| Failure::sent(err, ""))
 }
 
 impl fmt::Debug for Connector {
