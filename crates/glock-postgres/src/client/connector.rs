@@ -133,7 +133,7 @@ impl Connector {
                     // It has not ended yet.
                     Ok(Some(false)) => {}
                     Err(failure) if failure.fault == Fault::Rejected => {
-                        done(*process, Err(failure))
+                        done(*process, Err(failure));
                     }
                     Err(failure) => return Err(failure),
                 }
