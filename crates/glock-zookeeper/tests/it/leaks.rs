@@ -18,6 +18,8 @@ use crate::support::{
 };
 
 const TTL: Duration = Duration::from_mins(2);
+/// The servers delete a queue that was left empty once a minute, unless told otherwise.
+const SWEPT: Duration = Duration::from_mins(3);
 
 /// Nodes below the namespace, waiters included.
 async fn nodes(store: &ZooKeeper) -> usize {
@@ -49,11 +51,10 @@ async fn failed_tries_and_dropped_futures_leave_no_node() {
         });
     }
     tasks.join_all().await;
-    settles("nodes", Duration::from_secs(20), 2, async || nodes(&store).await).await;
+    settles("nodes", SWEPT, 2, async || nodes(&store).await).await;
     settles("watches", Duration::from_secs(20), 0, async || watched(&store).await.len()).await;
     held.release().await.unwrap();
-    // A queue that was left empty for a moment is the servers' to sweep.
-    settles("nodes", Duration::from_secs(90), 0, async || nodes(&store).await).await;
+    settles("nodes", SWEPT, 0, async || nodes(&store).await).await;
 }
 
 /// The connection is cut around the moment at which a waiter node is created: no node without a
@@ -79,7 +80,7 @@ async fn a_waiter_node_whose_creation_was_cut_is_not_left() {
         proxy.cut();
         if round % 2 == 0 {
             waiter.abort();
-            settles("nodes", Duration::from_secs(20), 2, async || nodes(&store).await).await;
+            settles("nodes", SWEPT, 2, async || nodes(&store).await).await;
             held.release().await.unwrap();
         } else {
             sleep(Duration::from_millis(100)).await;
@@ -87,7 +88,7 @@ async fn a_waiter_node_whose_creation_was_cut_is_not_left() {
             let guard = timeout(Duration::from_secs(20), waiter).await;
             guard.expect("the queue does not move").unwrap().unwrap().release().await.unwrap();
         }
-        settles("nodes", Duration::from_secs(20), 0, async || nodes(&store).await).await;
+        settles("nodes", SWEPT, 0, async || nodes(&store).await).await;
     }
 }
 
