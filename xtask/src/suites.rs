@@ -224,7 +224,7 @@ mod tests {
         let stores = crate::stores::load().unwrap();
         let [_, _, native] = scope(&stores, Source::Native).unwrap();
         assert!(
-            native.contains("glock-redis/cluster") && !native.contains("containers"),
+            native.contains("glock-redis/sentinel") && !native.contains("containers"),
             "{native}"
         );
         let [_, _, all] = scope(&stores, Source::Containers).unwrap();
