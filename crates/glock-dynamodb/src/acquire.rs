@@ -1,0 +1,64 @@
+//! Acquiring: one attempt and its undo.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{Action, Lease, LockError, LockId, OwnerToken, toolkit::Attempt};
+
+use crate::{
+    client::{Client, Repeat, holder},
+    commands::{AcquireReply, Wanted},
+    schema::Version,
+};
+
+/// Tries once to take the lock; again, under a fresh owner token, where no reply came.
+pub(crate) async fn acquire(
+    client: &Arc<Client>,
+    id: &LockId,
+    ttl: Duration,
+) -> Result<Lease, LockError> {
+    let attempt = |_| {
+        let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
+        Ok(AcquireAttempt { client, id, owner, ttl })
+    };
+    client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
+}
+
+struct AcquireAttempt {
+    client: Arc<Client>,
+    id: LockId,
+    owner: OwnerToken,
+    ttl: Duration,
+}
+
+impl Attempt for AcquireAttempt {
+    async fn run(&self) -> Result<Lease, LockError> {
+        let Self { client, id, owner, ttl } = self;
+        let key = client.key(id);
+        let wanted = Wanted {
+            key: &key,
+            owner,
+            ttl: *ttl,
+            label: &client.config.holder,
+            over: client.observations.over(&key),
+        };
+        let request = || client.commands.acquire(&wanted);
+        // A copy that arrives late would take the lock for an owner that has given it back.
+        let outcome = client.requests.send(client.requests.limits(), Repeat::IfNotDone, request);
+        let outcome = outcome.await.map_err(|failure| failure.during(Action::Acquire))?;
+        match outcome.reply {
+            AcquireReply::Granted { fence, number } => {
+                let version = Version { owner: owner.clone(), number };
+                client.observations.note_version(&key, &version, *ttl);
+                Ok(Lease::granted(id.clone(), owner.clone(), fence, outcome.sent_at, *ttl))
+            }
+            AcquireReply::Refused(record) => {
+                let holder = client.noted(&key, Some(record)).and_then(holder);
+                Err(LockError::Held { id: id.clone(), holder: holder.map(Box::new) })
+            }
+        }
+    }
+
+    async fn undo(&self) -> Result<(), LockError> {
+        self.client.release(&self.id, &self.owner, None).await
+    }
+}

@@ -1,0 +1,150 @@
+//! `Client`: what a lock and its clones share.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
+use glock_core::{
+    Action, FencingToken, Holder, LockConfig, LockError, LockId, OwnerToken, backend,
+    toolkit::{Call, WaitQueue, Wakeups},
+};
+
+use crate::{
+    client::{Known, Observations, Repeat, Requests},
+    commands::{Commands, ReleaseReply},
+    schema::{Record, Table},
+};
+
+/// What a lock and its clones share.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: LockConfig,
+    pub(crate) commands: Commands,
+    pub(crate) requests: Requests,
+    pub(crate) observations: Observations,
+    pub(crate) queue: WaitQueue,
+    /// The keys that this client's waiters sleep on: its own releases wake them.
+    pub(crate) wakeups: Wakeups,
+    /// The longest pause between two reads of a waiter.
+    pub(crate) poll_max: Duration,
+}
+
+/// Less than an attempt, so that a region that does not answer counts as not connected.
+const CONNECT_PARTS: u32 = 4;
+
+impl Client {
+    pub(crate) fn new(
+        sdk: &aws_sdk_dynamodb::Client,
+        config: LockConfig,
+        table: Table,
+        poll_max: Duration,
+    ) -> Self {
+        let limits = TimeoutConfig::builder()
+            .connect_timeout(config.call_timeout / CONNECT_PARTS)
+            .operation_attempt_timeout(config.call_timeout)
+            .operation_timeout(config.call_timeout)
+            .build();
+        // The same connections and credentials, but glock's own time limits and retries.
+        let conf = sdk.config().to_builder();
+        let conf = conf.retry_config(RetryConfig::disabled()).timeout_config(limits).build();
+        let sdk = aws_sdk_dynamodb::Client::from_conf(conf);
+        Self {
+            requests: Requests::new(&config),
+            commands: Commands::new(sdk, table),
+            observations: Observations::new(),
+            queue: WaitQueue::new(),
+            wakeups: Wakeups::new(),
+            poll_max,
+            config,
+        }
+    }
+
+    pub(crate) fn key(&self, id: &LockId) -> String {
+        self.commands.table.key(id)
+    }
+
+    pub(crate) fn call(&self, action: Action) -> Call {
+        Call::new(backend::DYNAMODB, action, self.config.call_timeout)
+    }
+
+    /// Reads the record and notes what it says. `None`: the lock is free.
+    pub(crate) async fn look(
+        &self,
+        key: &str,
+        action: Action,
+    ) -> Result<Option<(Record, Known)>, LockError> {
+        let read = self
+            .requests
+            .send(self.requests.limits(), Repeat::Always, || self.commands.get(key))
+            .await
+            .map_err(|failure| failure.during(action))?;
+        Ok(self.noted(key, read.reply))
+    }
+
+    /// Who has the lock, as far as this client has seen.
+    pub(crate) async fn holder(&self, key: &str) -> Result<Option<Holder>, LockError> {
+        let seen = self.look(key, Action::Inspect).await?;
+        Ok(seen.filter(|(_, known)| !known.is_over()).and_then(holder))
+    }
+
+    /// Notes what a reply says of the lock. `None`: the lock is free.
+    pub(crate) fn noted(&self, key: &str, record: Option<Record>) -> Option<(Record, Known)> {
+        let Some(record) = record else {
+            self.observations.forget(key);
+            return None;
+        };
+        let Some(hold) = &record.hold else {
+            self.observations.forget(key);
+            return None;
+        };
+        let known = self.observations.note(key, hold);
+        Some((record, known))
+    }
+
+    /// Releases the hold of `owner`; of the grant with that token, where it is given, and then a hold
+    /// whose lease has run out counts as not held.
+    pub(crate) async fn release(
+        &self,
+        id: &LockId,
+        owner: &OwnerToken,
+        fence: Option<FencingToken>,
+    ) -> Result<(), LockError> {
+        let key = self.key(id);
+        let over = self.observations.over(&key).filter(|over| over.owner == *owner);
+        let outcome = self
+            .requests
+            .send(self.requests.limits(), Repeat::Always, || {
+                self.commands.release(&key, owner, fence)
+            })
+            .await
+            .map_err(|failure| failure.during(Action::Release))?;
+        let not_held = || Err(LockError::NotHeld { id: id.clone() });
+        match outcome.reply {
+            ReleaseReply::Released { number } => {
+                self.observations.forget(&key);
+                self.wakeups.wake(&key);
+                match over {
+                    Some(over) if fence.is_some() && over.number == number => not_held(),
+                    _ => Ok(()),
+                }
+            }
+            ReleaseReply::Refused(record) => {
+                let is_free =
+                    |record: &Record| record.hold.is_none() && Some(record.fence) == fence;
+                // No other grant followed: the attempt whose reply was lost has released it.
+                let released = outcome.after_lost_reply && record.as_ref().is_some_and(is_free);
+                self.noted(&key, record);
+                if released {
+                    self.wakeups.wake(&key);
+                    return Ok(());
+                }
+                not_held()
+            }
+        }
+    }
+}
+
+/// The holder that a look has shown.
+pub(crate) fn holder((record, known): (Record, Known)) -> Option<Holder> {
+    let holder = Holder::new(record.hold?.label, record.fence);
+    Some(holder.with_remaining(Some(known.remaining)))
+}
