@@ -13,6 +13,6 @@ pub use self::https::https_client;
 pub(crate) use self::{
     observations::{Known, Observations},
     requests::{Limits, Repeat, Requests},
-    state::{Client, holder},
+    state::{Client, LeaseEnd, holder},
     tables::{CREATION_MAX, create as create_table},
 };

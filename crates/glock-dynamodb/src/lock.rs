@@ -12,7 +12,7 @@ use glock_core::{
 
 use crate::{
     acquire,
-    client::{CREATION_MAX, Client, create_table},
+    client::{CREATION_MAX, Client, LeaseEnd, create_table},
     renew,
     schema::Table,
     wait::{self, POLL_MAX, POLL_MIN},
@@ -125,8 +125,9 @@ impl Lock for DynamoDbLock {
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
         let client = Arc::clone(&self.client);
-        let (id, owner, fence) = (lease.id().clone(), lease.owner().clone(), lease.fence());
-        let work = async move { client.release(&id, &owner, Some(fence)).await };
+        let (id, owner) = (lease.id().clone(), lease.owner().clone());
+        let end = LeaseEnd { fence: lease.fence(), deadline: lease.deadline() };
+        let work = async move { client.release(&id, &owner, Some(end)).await };
         self.client.call(Action::Release).run(work).await
     }
 

@@ -21,13 +21,16 @@ pub(crate) struct Requests {
     call_timeout: Duration,
 }
 
-/// How many requests, and so connections, one client has at once.
-const SLOTS: usize = 64;
+/// How many requests one client has on their way at once. The HTTP client may have twice as many
+/// connections: it opens one while it waits for another, and keeps both.
+const SLOTS: usize = 32;
 /// An attempt may take this part of its call, so that others fit in: on another connection, because one
 /// that was silent is closed.
 const ATTEMPTS: u32 = 3;
-/// But at least this much, unless its call or its lease has less: a request may be slow.
+/// But at least this much, unless its call has less: a request may be slow.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+/// The same for a renewal, several of which fit into the shortest TTL.
+const RENEWAL_ATTEMPT_MIN: Duration = Duration::from_millis(100);
 /// After so many quarters of the time limit no attempt begins.
 const ATTEMPTS_QUARTERS: u32 = 3;
 /// The pauses after a request that the service had no room for, and after one without a reply.
@@ -120,7 +123,8 @@ impl Limits {
         if remaining.is_zero() {
             return self;
         }
-        Self { attempt: self.attempt.min(remaining / ATTEMPTS), ..self }
+        let attempt = (remaining / ATTEMPTS).max(RENEWAL_ATTEMPT_MIN);
+        Self { attempt: self.attempt.min(attempt), ..self }
     }
 }
 

@@ -8,9 +8,12 @@ use glock_core::{
     toolkit::{Call, WaitQueue, Wakeups},
 };
 
+use tokio::time::Instant;
+
 use crate::{
     client::{Known, Observations, Repeat, Requests},
     commands::{Commands, ReleaseReply},
+    error::Failure,
     schema::{Record, Table},
 };
 
@@ -26,6 +29,13 @@ pub(crate) struct Client {
     pub(crate) wakeups: Wakeups,
     /// The longest pause between two reads of a waiter.
     pub(crate) poll_max: Duration,
+}
+
+/// Until when a lease keeps others out, and its token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeaseEnd {
+    pub(crate) fence: FencingToken,
+    pub(crate) deadline: Instant,
 }
 
 /// Less than an attempt, so that a region that does not answer counts as not connected.
@@ -100,16 +110,16 @@ impl Client {
         Some((record, known))
     }
 
-    /// Releases the hold of `owner`; of the grant with that token, where it is given, and then a hold
-    /// whose lease has run out counts as not held.
+    /// Releases the hold of `owner`. Given its lease, a hold that has run out counts as not held.
     pub(crate) async fn release(
         &self,
         id: &LockId,
         owner: &OwnerToken,
-        fence: Option<FencingToken>,
+        lease: Option<LeaseEnd>,
     ) -> Result<(), LockError> {
         let key = self.key(id);
         let over = self.observations.over(&key).filter(|over| over.owner == *owner);
+        let fence = lease.map(|lease| lease.fence);
         let outcome = self
             .requests
             .send(self.requests.limits(), Repeat::Always, || {
@@ -118,28 +128,29 @@ impl Client {
             .await
             .map_err(|failure| failure.during(Action::Release))?;
         let not_held = || Err(LockError::NotHeld { id: id.clone() });
-        match outcome.reply {
+        let record = match outcome.reply {
             ReleaseReply::Released { number } => {
                 self.observations.forget(&key);
                 self.wakeups.wake(&key);
-                match over {
-                    Some(over) if fence.is_some() && over.number == number => not_held(),
-                    _ => Ok(()),
-                }
+                let was_over = over.is_some_and(|over| over.number == number);
+                return if was_over && lease.is_some() { not_held() } else { Ok(()) };
             }
-            ReleaseReply::Refused(record) => {
-                let is_free =
-                    |record: &Record| record.hold.is_none() && Some(record.fence) == fence;
-                // No other grant followed: the attempt whose reply was lost has released it.
-                let released = outcome.after_lost_reply && record.as_ref().is_some_and(is_free);
-                self.noted(&key, record);
-                if released {
-                    self.wakeups.wake(&key);
-                    return Ok(());
-                }
-                not_held()
-            }
+            ReleaseReply::Refused(record) => record,
+        };
+        let Some(lease) = lease.filter(|_| outcome.after_lost_reply) else {
+            self.noted(&key, record);
+            return not_held();
+        };
+        // The attempt whose reply was lost may have released it.
+        let is_free =
+            record.as_ref().is_some_and(|it| it.hold.is_none() && it.fence == lease.fence);
+        self.noted(&key, record);
+        if is_free || Instant::now() < lease.deadline {
+            self.wakeups.wake(&key);
+            return Ok(());
         }
+        let text = "the lock has another holder by now; it was released, or its lease ran out";
+        Err(Failure::unexpected_reply(text).during(Action::Release))
     }
 }
 
