@@ -12,7 +12,7 @@ mod tables;
 pub use self::https::https_client;
 pub(crate) use self::{
     observations::{Known, Observations},
-    requests::{Limits, Repeat, Requests},
+    requests::{Limits, Repeat, Requests, carried_on},
     state::{Client, LeaseEnd, holder},
     tables::{CREATION_MAX, create as create_table},
 };

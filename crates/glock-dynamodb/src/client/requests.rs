@@ -27,7 +27,8 @@ const SLOTS: usize = 32;
 /// An attempt may take this part of its call, so that others fit in: on another connection, because one
 /// that was silent is closed.
 const ATTEMPTS: u32 = 3;
-/// But at least this much, unless its call has less: a request may be slow.
+/// But at least this much: a request may be slow. If its call has less, the attempt is the call's only
+/// one, and goes on in the background when that has ended.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// The same for a renewal, several of which fit into the shortest TTL.
 const RENEWAL_ATTEMPT_MIN: Duration = Duration::from_millis(100);
@@ -70,7 +71,8 @@ impl Requests {
 
     pub(crate) fn limits(&self) -> Limits {
         let call = self.call_timeout;
-        Limits { call, attempt: (call / ATTEMPTS).max(ATTEMPT_MIN).min(call) }
+        let attempt = (call / ATTEMPTS).max(ATTEMPT_MIN);
+        Limits { call, attempt: if attempt < call { attempt } else { carried_on(call) } }
     }
 
     /// Sends what `request` makes until it gets a reply, the failure is final, or time is up.
@@ -114,6 +116,11 @@ impl Requests {
             }
         }
     }
+}
+
+/// How long a request may take whose call has ended.
+pub(crate) fn carried_on(call: Duration) -> Duration {
+    call * 2
 }
 
 impl Limits {

@@ -11,7 +11,7 @@ use glock_core::{
 use tokio::time::Instant;
 
 use crate::{
-    client::{Known, Observations, Repeat, Requests},
+    client::{Known, Observations, Repeat, Requests, carried_on},
     commands::{Commands, ReleaseReply},
     error::Failure,
     schema::{Record, Table},
@@ -50,8 +50,8 @@ impl Client {
     ) -> Self {
         let limits = TimeoutConfig::builder()
             .connect_timeout(config.call_timeout / CONNECT_PARTS)
-            .operation_attempt_timeout(config.call_timeout)
-            .operation_timeout(config.call_timeout)
+            .operation_attempt_timeout(carried_on(config.call_timeout))
+            .operation_timeout(carried_on(config.call_timeout))
             .build();
         // The same connections and credentials, but glock's own time limits and retries.
         let conf = sdk.config().to_builder();
