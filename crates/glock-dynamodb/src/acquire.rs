@@ -51,6 +51,12 @@ impl Attempt for AcquireAttempt {
                 client.observations.note_version(&key, &version, *ttl);
                 Ok(Lease::granted(id.clone(), owner.clone(), fence, outcome.sent_at, *ttl))
             }
+            // A copy of the request came first, which the network or a proxy has made.
+            AcquireReply::Refused(record) if record.is_of(owner) => {
+                let fence = record.fence;
+                client.noted(&key, Some(record));
+                Ok(Lease::granted(id.clone(), owner.clone(), fence, outcome.sent_at, *ttl))
+            }
             AcquireReply::Refused(record) => {
                 let holder = client.noted(&key, Some(record)).and_then(holder);
                 Err(LockError::Held { id: id.clone(), holder: holder.map(Box::new) })

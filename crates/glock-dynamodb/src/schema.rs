@@ -144,6 +144,11 @@ impl Record {
         let label = text(item, HOLDER).unwrap_or_default().to_owned();
         Ok(Self { fence, hold: Some(Hold { version, lease, label }) })
     }
+
+    /// Whether `owner` has the lock.
+    pub(crate) fn is_of(&self, owner: &OwnerToken) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.version.owner == *owner)
+    }
 }
 
 fn text<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn an_item_that_glock_wrote_is_read() {
         let owner = "0123456789abcdef0123456789abcdef";
-        let held = item(&[
+        let taken = item(&[
             ("lock_id", s("n/x")),
             (OWNER, s(owner)),
             (FENCE, n("18446744073709551615")),
@@ -214,7 +219,7 @@ mod tests {
             (LEASE, n("1500")),
             (HOLDER, s("web-3")),
         ]);
-        let record = Record::read(&held).unwrap();
+        let record = Record::read(&taken).unwrap();
         assert_eq!(record.fence.get(), u64::MAX);
         let hold = record.hold.unwrap();
         assert_eq!((hold.version.number, hold.lease.as_millis(), &*hold.label), (3, 1500, "web-3"));

@@ -14,6 +14,8 @@ pub(crate) const POLL_MAX: Duration = Duration::from_secs(1);
 /// A pause is this part of how long the holder has had the lock: the longer it was held, the longer it
 /// will be.
 const POLL_PART: u32 = 8;
+/// A pause is at least so many times as long as a reply takes.
+const POLL_LATENCIES: u32 = 2;
 const POLL_JITTER_PERCENT: u8 = 40;
 
 /// Sleeps until the lock may be free, and at most for `max`.
@@ -36,7 +38,7 @@ async fn until_free(
     let mut known = client.observations.known(&key);
     loop {
         if let Some(known) = known {
-            let next = next_look(&known, client.poll_max);
+            let next = next_look(&known, client.requests.latency(), client.poll_max);
             if time::timeout_at(next, subscription.woken()).await.is_ok() {
                 return Ok(());
             }
@@ -55,9 +57,10 @@ async fn until_free(
     }
 }
 
-/// When to read next: after a pause from the last look, and not after the end of the lease.
-fn next_look(known: &Known, poll_max: Duration) -> Instant {
-    let pause = (known.held / POLL_PART).max(POLL_MIN).min(poll_max);
+/// When to read next: after a pause from the last look, and not after the end of the lease. Where many
+/// wait, replies take longer, and so do the pauses: waiters alone do not overload the service.
+fn next_look(known: &Known, latency: Duration, poll_max: Duration) -> Instant {
+    let pause = (known.held / POLL_PART).max(POLL_MIN).max(latency * POLL_LATENCIES).min(poll_max);
     let pause = Retry::FOREVER.with_pause_max(pause).with_jitter_percent(POLL_JITTER_PERCENT);
     (known.last_seen + pause.pause()).min(Instant::now() + known.remaining)
 }
@@ -78,13 +81,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_with_the_hold_and_are_bounded() {
         let minute = Duration::from_mins(1);
-        for (held, longest) in [
-            (Duration::ZERO, POLL_MIN),
-            (Duration::from_millis(800), Duration::from_millis(100)),
-            (minute, POLL_MAX),
+        let millis = Duration::from_millis;
+        for (held, latency, longest) in [
+            (Duration::ZERO, millis(1), POLL_MIN),
+            (Duration::ZERO, millis(50), millis(100)),
+            (millis(800), millis(1), millis(100)),
+            (minute, millis(1), POLL_MAX),
+            (minute, minute, POLL_MAX),
         ] {
             for _ in 0..100 {
-                let pause = next_look(&known(held, minute), POLL_MAX) - Instant::now();
+                let pause = next_look(&known(held, minute), latency, POLL_MAX) - Instant::now();
                 assert!(pause <= longest && pause >= longest / 2, "{pause:?} after {held:?}");
             }
         }
@@ -93,7 +99,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_pause_outlasts_the_lease() {
         let left = Duration::from_millis(300);
-        let next = next_look(&known(Duration::from_mins(1), left), POLL_MAX);
+        let next = next_look(&known(Duration::from_mins(1), left), Duration::ZERO, POLL_MAX);
         assert_eq!(next - Instant::now(), left);
     }
 }

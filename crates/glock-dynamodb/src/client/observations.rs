@@ -148,7 +148,7 @@ mod tests {
     async fn a_lease_is_over_once_its_version_was_watched_for_as_long() {
         let seen = Observations::new();
         assert!(!seen.note_version("x", &version(1), LEASE).is_over());
-        advance(LEASE - Duration::from_millis(1)).await;
+        advance(LEASE.saturating_sub(Duration::from_millis(1))).await;
         let known = seen.note_version("x", &version(1), LEASE);
         assert_eq!(known.remaining, Duration::from_millis(1));
         assert!(seen.over("x").is_none());

@@ -1,6 +1,9 @@
 //! `Requests`: how long an attempt may take, and when a request is sent again.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use glock_core::{LockConfig, toolkit::Backoff};
 use tokio::{
@@ -19,6 +22,8 @@ pub(crate) struct Requests {
     /// Each request that is on its way takes a connection.
     slots: Semaphore,
     call_timeout: Duration,
+    /// How long replies take, in microseconds: the mean, in which the last one counts a quarter.
+    latency: AtomicU64,
 }
 
 /// How many requests one client has on their way at once. The HTTP client may have twice as many
@@ -66,13 +71,26 @@ pub(crate) struct Outcome<T> {
 
 impl Requests {
     pub(crate) fn new(config: &LockConfig) -> Self {
-        Self { slots: Semaphore::new(SLOTS), call_timeout: config.call_timeout }
+        let (slots, latency) = (Semaphore::new(SLOTS), AtomicU64::new(0));
+        Self { slots, call_timeout: config.call_timeout, latency }
     }
 
     pub(crate) fn limits(&self) -> Limits {
         let call = self.call_timeout;
         let attempt = (call / ATTEMPTS).max(ATTEMPT_MIN);
         Limits { call, attempt: if attempt < call { attempt } else { carried_on(call) } }
+    }
+
+    /// How long replies take.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_micros(self.latency.load(Relaxed))
+    }
+
+    fn note_latency(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Two at once may lose one of them.
+        let before = self.latency.load(Relaxed);
+        self.latency.store(before - before / 4 + took / 4, Relaxed);
     }
 
     /// Sends what `request` makes until it gets a reply, the failure is final, or time is up.
@@ -97,7 +115,10 @@ impl Requests {
             };
             drop(slot);
             let failure = match result {
-                Ok(reply) => return Ok(Outcome { reply, sent_at, after_lost_reply }),
+                Ok(reply) => {
+                    self.note_latency(sent_at.elapsed());
+                    return Ok(Outcome { reply, sent_at, after_lost_reply });
+                }
                 Err(failure) => failure,
             };
             let pause = match failure.next {

@@ -1,7 +1,18 @@
-//! What only this store can get wrong, against the server that `GLOCK_DYNAMODB_URL` names.
-#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
+//! What only DynamoDB can get wrong; the conformance suite has the rest.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod contention;
+mod cost;
+mod expiry;
+mod items;
+mod leaks;
+mod lost_replies;
+mod runtimes;
+mod secrets;
 mod telemetry;
+mod throttling;
+mod waiting;

@@ -4,6 +4,7 @@
 pub(crate) mod admin;
 pub(crate) mod fake_server;
 pub(crate) mod fixture;
+pub(crate) mod requests;
 
 use std::{error::Error, fmt::Write, time::Duration};
 
