@@ -60,6 +60,11 @@ impl Recording {
         }
     }
 
+    /// How many grants there were so far.
+    pub(super) fn grants(&self) -> usize {
+        self.tokens.lock().unwrap().len()
+    }
+
     /// Asserts that no two held at a time, and that each token is greater than the one before.
     pub(super) fn expect_sound(&self) -> Summary {
         let summary = self.history.expect_sound();
