@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError, LockId, OwnerToken, toolkit::Attempt};
+use glock_core::{
+    Action, Lease, LockError, LockId, OwnerToken,
+    toolkit::{Attempt, CallDeadline},
+};
 
 use crate::{
-    client::{Client, Repeat, holder},
+    client::{Client, holder},
     commands::{AcquireReply, Wanted},
     schema::Version,
 };
@@ -31,7 +34,7 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
         let Self { client, id, owner, ttl } = self;
         let key = client.key(id);
         let wanted = Wanted {
@@ -43,19 +46,19 @@ impl Attempt for AcquireAttempt {
         };
         let request = || client.commands.acquire(&wanted);
         // A copy that arrives late would take the lock for an owner that has given it back.
-        let outcome = client.requests.send(client.requests.limits(), Repeat::IfNotDone, request);
-        let outcome = outcome.await.map_err(|failure| failure.during(Action::Acquire))?;
-        match outcome.reply {
+        let reply = client.requests.send_attempt(until, request).await;
+        let reply = reply.map_err(|failure| failure.during(Action::Acquire))?;
+        match reply.of {
             AcquireReply::Granted { fence, number } => {
                 let version = Version { owner: owner.clone(), number };
                 client.observations.note_version(&key, &version, *ttl);
-                Ok(Lease::granted(id.clone(), owner.clone(), fence, outcome.sent_at, *ttl))
+                Ok(Lease::granted(id.clone(), owner.clone(), fence, reply.sent_at, *ttl))
             }
             // A copy of the request came first, which the network or a proxy has made.
             AcquireReply::Refused(record) if record.is_of(owner) => {
                 let fence = record.fence;
                 client.noted(&key, Some(record));
-                Ok(Lease::granted(id.clone(), owner.clone(), fence, outcome.sent_at, *ttl))
+                Ok(Lease::granted(id.clone(), owner.clone(), fence, reply.sent_at, *ttl))
             }
             AcquireReply::Refused(record) => {
                 let holder = client.noted(&key, Some(record)).and_then(holder);
@@ -64,7 +67,7 @@ impl Attempt for AcquireAttempt {
         }
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         self.client.release(&self.id, &self.owner, None).await
     }
 }

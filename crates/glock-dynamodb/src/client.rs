@@ -12,7 +12,7 @@ mod tables;
 pub use self::https::https_client;
 pub(crate) use self::{
     observations::{Known, Observations},
-    requests::{Limits, Repeat, Requests, carried_on},
+    requests::{Reply, Requests},
     state::{Client, LeaseEnd, holder},
     tables::{CREATION_MAX, create as create_table},
 };

@@ -27,9 +27,7 @@ pub(crate) struct Failure {
 pub(crate) enum NextStep {
     /// Send it again after a pause: the service had no room for it, and did nothing.
     Repeat,
-    /// Send it again on another connection, if it may be carried out twice.
-    Reconnect,
-    /// Return the error.
+    /// Return the error; if the request is safe to repeat, the caller repeats it.
     GiveUp,
 }
 
@@ -58,21 +56,19 @@ impl Failure {
             SdkError::DispatchFailure(failure) => {
                 let broke = failure.is_timeout() || failure.is_io() || failure.as_other().is_some();
                 let source = cause_of(SdkError::<E, _>::DispatchFailure(failure));
-                let (fault, next) = match find::<legacy::Error>(&*source) {
-                    Some(err) if err.is_connect() => (not_connected(err), NextStep::GiveUp),
-                    Some(_) => (Fault::Unknown, NextStep::Reconnect),
-                    None if broke => (Fault::Unknown, NextStep::Reconnect),
+                let fault = match find::<legacy::Error>(&*source) {
+                    Some(err) if err.is_connect() => not_connected(err),
+                    Some(_) => Fault::Unknown,
+                    None if broke => Fault::Unknown,
                     // It never became a request.
-                    None => (not_signed(&*source), NextStep::GiveUp),
+                    None => not_signed(&*source),
                 };
-                Self::new(fault, next, source)
+                Self::new(fault, NextStep::GiveUp, source)
             }
             SdkError::ConstructionFailure(_) => {
                 Self::new(Fault::Rejected, NextStep::GiveUp, cause_of(err))
             }
-            SdkError::TimeoutError(_) => {
-                Self::new(Fault::Unknown, NextStep::Reconnect, cause_of(err))
-            }
+            SdkError::TimeoutError(_) => Self::new(Fault::Unknown, NextStep::GiveUp, cause_of(err)),
             _ => Self::unexpected_reply("the reply is not one of DynamoDB's"),
         }
     }
@@ -80,12 +76,12 @@ impl Failure {
     /// The request got no reply in time.
     pub(crate) fn no_reply(limit: std::time::Duration) -> Self {
         let text = format!("no reply within {} ms", limit.as_millis());
-        Self::new(Fault::Unknown, NextStep::Reconnect, text)
+        Self::new(Fault::Unknown, NextStep::GiveUp, text)
     }
 
     /// A reply that glock's own requests do not get.
     pub(crate) fn unexpected_reply(what: impl Into<BoxError>) -> Self {
-        Self::new(Fault::Unknown, NextStep::Reconnect, what)
+        Self::new(Fault::Unknown, NextStep::GiveUp, what)
     }
 
     /// An item that glock has not written.
@@ -95,12 +91,6 @@ impl Failure {
              another `LockConfig::with_namespace` or `with_table`"
         );
         Self::new(Fault::Rejected, NextStep::GiveUp, text)
-    }
-
-    /// The failure of a call in which an earlier request got no reply: that one may have been carried
-    /// out, whatever the last reply was.
-    pub(crate) fn after_lost_reply(self) -> Self {
-        Self { fault: Fault::Unknown, ..self }
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {
@@ -121,7 +111,7 @@ fn meaning(code: &str, status: u16) -> (Fault, NextStep) {
         // Passes once the credentials are fetched again.
         "ExpiredTokenException" | "ExpiredToken" => (Fault::Unavailable, NextStep::GiveUp),
         // AWS: such a write may have been carried out.
-        _ if status >= 500 => (Fault::Unknown, NextStep::Reconnect),
+        _ if status >= 500 => (Fault::Unknown, NextStep::GiveUp),
         _ if status == 429 => (Fault::Unavailable, NextStep::Repeat),
         _ => (Fault::Rejected, NextStep::GiveUp),
     }
@@ -225,7 +215,7 @@ mod tests {
     fn what_fails_inside_the_service_may_have_happened() {
         for (code, status) in [("InternalServerError", 500), ("ServiceUnavailable", 503), ("", 502)]
         {
-            assert_eq!(meaning(code, status), (Fault::Unknown, NextStep::Reconnect));
+            assert_eq!(meaning(code, status), (Fault::Unknown, NextStep::GiveUp));
         }
     }
 

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client as SdkClient;
 use glock_core::{
     Action, Capabilities, Clock, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
     backend,
-    toolkit::{Call, LockHooks, WaitQueue},
+    toolkit::{Call, LockHooks, PendingWork, WaitQueue},
 };
 
 use crate::{
@@ -81,7 +81,7 @@ impl DynamoDbLock {
     /// Cancel safe: once polled, it is carried out in the background.
     pub async fn create_table(&self) -> Result<(), LockError> {
         let client = Arc::clone(&self.client);
-        let call = Call::new(backend::DYNAMODB, Action::Prepare, CREATION_MAX);
+        let call = Call::new(&client.pending, backend::DYNAMODB, Action::Prepare, CREATION_MAX);
         let work = async move { create_table(client.commands.sdk(), &client.commands.table).await };
         call.run(work).await
     }
@@ -144,6 +144,10 @@ impl Lock for DynamoDbLock {
 
 #[async_trait]
 impl LockHooks for DynamoDbLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

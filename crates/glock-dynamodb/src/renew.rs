@@ -2,14 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, FencingToken, Lease, LockError, LockId, OwnerToken};
+use glock_core::{
+    Action, FencingToken, Lease, LockError, LockId, OwnerToken, toolkit::CallDeadline,
+};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Client, Limits, Repeat},
+    client::Client,
     commands::{KnownVersion, RenewReply, Renewal},
     schema::{Hold, Version},
 };
+
+/// A lease that has less left is over before the reply to a second attempt could come.
+const REMAINING_MIN: Duration = Duration::from_millis(200);
 
 /// Renews the lease.
 pub(crate) async fn renew(
@@ -17,15 +22,20 @@ pub(crate) async fn renew(
     lease: &Lease,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
+    let call = client.call(Action::Renew);
+    let mut until = call.deadline();
+    if lease.remaining() > REMAINING_MIN {
+        until = until.for_lease(lease);
+    }
     let request = RenewRequest {
         client: Arc::clone(client),
         id: lease.id().clone(),
         owner: lease.owner().clone(),
         fence: lease.fence(),
-        limits: client.requests.limits().within(lease.remaining()),
+        until,
     };
     let work = async move { request.send(ttl).await };
-    let sent_at = client.call(Action::Renew).run(work).await?;
+    let sent_at = call.run(work).await?;
     Ok(lease.renewed(sent_at, ttl))
 }
 
@@ -34,25 +44,24 @@ struct RenewRequest {
     id: LockId,
     owner: OwnerToken,
     fence: FencingToken,
-    limits: Limits,
+    until: CallDeadline,
 }
 
 impl RenewRequest {
     /// Returns when the request was sent that renewed the lease.
     async fn send(&self, ttl: Duration) -> Result<Instant, LockError> {
-        let Self { client, id, owner, fence, limits } = self;
+        let Self { client, id, owner, fence, until } = self;
         let key = client.key(id);
         let (known, mut lease) = self.known(&key, ttl);
         loop {
             let renewal = Renewal { key: &key, owner, fence: *fence, lease, known };
             let request = || client.commands.renew(&renewal);
-            let outcome = client.requests.send(*limits, Repeat::Always, request).await;
-            let outcome = outcome.map_err(|failure| failure.during(Action::Renew))?;
-            match outcome.reply {
+            let reply = client.repeated(Action::Renew, *until, request).await.result?;
+            match reply.of {
                 RenewReply::Renewed { number } => {
                     let version = Version { owner: owner.clone(), number };
                     client.observations.note_version(&key, &version, lease);
-                    return Ok(outcome.sent_at);
+                    return Ok(reply.sent_at);
                 }
                 RenewReply::Refused(record) => {
                     let noted = client.noted(&key, record).map(|(record, _)| record);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
 use glock_core::{
     Action, FencingToken, Holder, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, WaitQueue, Wakeups},
+    toolkit::{Call, CallDeadline, Hedged, PendingWork, WaitQueue, Wakeups, hedged},
 };
 
 use tokio::time::Instant;
 
 use crate::{
-    client::{Known, Observations, Repeat, Requests, carried_on},
+    client::{Known, Observations, Reply, Requests},
     commands::{Commands, ReleaseReply},
     error::Failure,
     schema::{Record, Table},
@@ -25,6 +25,7 @@ pub(crate) struct Client {
     pub(crate) requests: Requests,
     pub(crate) observations: Observations,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
     /// The keys that this client's waiters sleep on: its own releases wake them.
     pub(crate) wakeups: Wakeups,
     /// The longest pause between two reads of a waiter.
@@ -48,20 +49,23 @@ impl Client {
         table: Table,
         poll_max: Duration,
     ) -> Self {
+        // A call that its caller gave up is carried on for as long again.
+        let longest = config.call_timeout * 2;
         let limits = TimeoutConfig::builder()
             .connect_timeout(config.call_timeout / CONNECT_PARTS)
-            .operation_attempt_timeout(carried_on(config.call_timeout))
-            .operation_timeout(carried_on(config.call_timeout))
+            .operation_attempt_timeout(longest)
+            .operation_timeout(longest)
             .build();
         // The same connections and credentials, but glock's own time limits and retries.
         let conf = sdk.config().to_builder();
         let conf = conf.retry_config(RetryConfig::disabled()).timeout_config(limits).build();
         let sdk = aws_sdk_dynamodb::Client::from_conf(conf);
         Self {
-            requests: Requests::new(&config),
+            requests: Requests::new(),
             commands: Commands::new(sdk, table),
             observations: Observations::new(),
             queue: WaitQueue::new(),
+            pending: PendingWork::new(),
             wakeups: Wakeups::new(),
             poll_max,
             config,
@@ -73,7 +77,26 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::DYNAMODB, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::DYNAMODB, action, self.config.call_timeout)
+    }
+
+    /// Sends a request that is safe to repeat; again, where no reply comes.
+    pub(crate) async fn repeated<T, F>(
+        &self,
+        action: Action,
+        until: CallDeadline,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Hedged<Reply<T>>
+    where
+        T: Send,
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        let attempt = |_| async {
+            let reply = self.requests.send(until, &request).await;
+            reply.map_err(|failure| failure.during(action))
+        };
+        // A connection whose reply is late is in use, so the next attempt has another one.
+        hedged(until, attempt, |_| {}).await
     }
 
     /// Reads the record and notes what it says. `None`: the lock is free.
@@ -82,12 +105,9 @@ impl Client {
         key: &str,
         action: Action,
     ) -> Result<Option<(Record, Known)>, LockError> {
-        let read = self
-            .requests
-            .send(self.requests.limits(), Repeat::Always, || self.commands.get(key))
-            .await
-            .map_err(|failure| failure.during(action))?;
-        Ok(self.noted(key, read.reply))
+        let until = self.call(action).deadline();
+        let read = self.repeated(action, until, || self.commands.get(key)).await;
+        Ok(self.noted(key, read.result?.of))
     }
 
     /// Who has the lock, as far as this client has seen.
@@ -120,15 +140,12 @@ impl Client {
         let key = self.key(id);
         let over = self.observations.over(&key).filter(|over| over.owner == *owner);
         let fence = lease.map(|lease| lease.fence);
-        let outcome = self
-            .requests
-            .send(self.requests.limits(), Repeat::Always, || {
-                self.commands.release(&key, owner, fence)
-            })
-            .await
-            .map_err(|failure| failure.during(Action::Release))?;
+        let until = self.call(Action::Release).deadline();
+        let request = || self.commands.release(&key, owner, fence);
+        let sent = self.repeated(Action::Release, until, request).await;
+        let is_first = sent.attempts == 1;
         let not_held = || Err(LockError::NotHeld { id: id.clone() });
-        let record = match outcome.reply {
+        let record = match sent.result?.of {
             ReleaseReply::Released { number } => {
                 self.observations.forget(&key);
                 self.wakeups.wake(&key);
@@ -137,11 +154,11 @@ impl Client {
             }
             ReleaseReply::Refused(record) => record,
         };
-        let Some(lease) = lease.filter(|_| outcome.after_lost_reply) else {
+        let Some(lease) = lease.filter(|_| !is_first) else {
             self.noted(&key, record);
             return not_held();
         };
-        // The attempt whose reply was lost may have released it.
+        // An earlier attempt may have released it.
         let is_free =
             record.as_ref().is_some_and(|it| it.hold.is_none() && it.fence == lease.fence);
         self.noted(&key, record);
