@@ -80,7 +80,7 @@ impl Requests {
         }
     }
 
-    /// Does what [`send`](Self::send) does, and waits for the reply as long as one attempt may: for a
+    /// Does what [`send`](Self::send) does, and waits for each reply as long as one attempt may: for a
     /// request that is not safe to repeat.
     pub(crate) async fn send_attempt<T, F>(
         &self,
@@ -92,10 +92,11 @@ impl Requests {
     {
         // One that its call has no more time for is carried on when that has ended.
         let attempt_max = until.attempt_max().max(ATTEMPT_MIN);
-        match time::timeout(attempt_max, self.send(until, request)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::no_reply(attempt_max)),
-        }
+        let in_time = async || {
+            let reply = time::timeout(attempt_max, request()).await;
+            reply.unwrap_or_else(|_| Err(Failure::no_reply(attempt_max)))
+        };
+        self.send(until, in_time).await
     }
 
     fn note_latency(&self, took: Duration) {

@@ -7,10 +7,8 @@ use tokio::time::sleep;
 
 use crate::support::{
     BRIEF, LONG,
-    admin::{Admin, conf},
-    pair,
-    requests::Requests,
-    x,
+    admin::{Admin, Requests, conf},
+    pair, x,
 };
 
 async fn open() -> (Admin, DynamoDbLock, Requests) {

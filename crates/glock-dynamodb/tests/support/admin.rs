@@ -1,14 +1,30 @@
-//! `Admin`: the SDK itself, to look at the server past the lock.
+//! `Admin`: the SDK itself, to look at the server past the lock, and `Requests`, what a lock sends.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use aws_smithy_http_client::Builder as HttpBuilder;
 use glock_dynamodb::{
     DynamoDbLock, LockConfig,
     aws_sdk_dynamodb::{
         Client,
-        config::{BehaviorVersion, Builder, Config, Credentials, Region},
-        types::AttributeValue,
+        config::{
+            BehaviorVersion, Builder, Config, ConfigBag, Credentials, Intercept, Region,
+            RuntimeComponents,
+            interceptors::{
+                AfterDeserializationInterceptorContextRef,
+                BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+            },
+        },
+        operation::{
+            get_item::{GetItemInput, GetItemOutput},
+            update_item::{UpdateItemInput, UpdateItemOutput},
+        },
+        types::{AttributeValue, ConsumedCapacity, ReturnConsumedCapacity},
     },
 };
 use glock_testing::url_from_env;
@@ -44,7 +60,11 @@ impl Admin {
     }
 
     pub(crate) fn config(&self) -> LockConfig {
-        LockConfig::default().with_table(&self.table).with_namespace("n")
+        // Patient, because a test machine may be busy.
+        LockConfig::default()
+            .with_table(&self.table)
+            .with_namespace("n")
+            .with_call_timeout(Duration::from_secs(20))
     }
 
     /// A client with connections of its own.
@@ -122,4 +142,77 @@ pub(crate) fn conf(addr: SocketAddr) -> Builder {
 
 pub(crate) fn lock(conf: Config, config: LockConfig) -> DynamoDbLock {
     DynamoDbLock::new(Client::from_conf(conf)).with_config(config).unwrap()
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Counts the requests of the clients that it is an interceptor of, and asks what each consumed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requests {
+    /// The operation of each, in order.
+    sent: Arc<Mutex<Vec<String>>>,
+    /// The capacity units of each that was carried out.
+    consumed: Arc<Mutex<Vec<f64>>>,
+}
+
+impl Requests {
+    /// The operations since the last call.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.sent.lock().unwrap())
+    }
+
+    /// The capacity units since the last call.
+    pub(crate) fn take_consumed(&self) -> Vec<f64> {
+        std::mem::take(&mut self.consumed.lock().unwrap())
+    }
+}
+
+impl Intercept for Requests {
+    fn name(&self) -> &'static str {
+        "Requests"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        context: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let input = context.input_mut();
+        if let Some(update) = input.downcast_mut::<UpdateItemInput>() {
+            update.return_consumed_capacity = Some(ReturnConsumedCapacity::Total);
+        } else if let Some(get) = input.downcast_mut::<GetItemInput>() {
+            get.return_consumed_capacity = Some(ReturnConsumedCapacity::Total);
+        }
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let target = context.request().headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        self.sent.lock().unwrap().push(operation.to_owned());
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let Ok(output) = context.output_or_error() else { return Ok(()) };
+        let consumed: Option<&ConsumedCapacity> =
+            if let Some(updated) = output.downcast_ref::<UpdateItemOutput>() {
+                updated.consumed_capacity()
+            } else {
+                output.downcast_ref::<GetItemOutput>().and_then(GetItemOutput::consumed_capacity)
+            };
+        self.consumed.lock().unwrap().extend(consumed.and_then(ConsumedCapacity::capacity_units));
+        Ok(())
+    }
 }

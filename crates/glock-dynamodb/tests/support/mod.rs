@@ -4,7 +4,6 @@
 pub(crate) mod admin;
 pub(crate) mod fake_server;
 pub(crate) mod fixture;
-pub(crate) mod requests;
 
 use std::{error::Error, fmt::Write, time::Duration};
 
