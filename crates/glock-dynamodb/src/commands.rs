@@ -26,10 +26,10 @@ pub(crate) struct Commands {
 
 /// The conditions under which an acquire is granted: there is no item, or glock's without an owner, or
 /// the one of a lease that has run out.
-const FREE: &str = "attribute_not_exists(#key) \
-                    OR (attribute_type(#fence, :number) AND attribute_not_exists(#owner))";
-const FREE_OR_OVER: &str = "attribute_not_exists(#key) \
-    OR (attribute_type(#fence, :number) AND attribute_not_exists(#owner)) \
+const FREE: &str = "attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
+    AND attribute_type(#fence, :number) AND attribute_type(#version, :number))";
+const FREE_OR_OVER: &str = "attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
+    AND attribute_type(#fence, :number) AND attribute_type(#version, :number)) \
     OR (#owner = :over_owner AND #version = :over_version)";
 const ACQUIRE: &str = "SET #owner = :owner, #lease = :lease, #holder = :holder, \
     #fence = if_not_exists(#fence, :first) + :one REMOVE #expiry ADD #version :one";

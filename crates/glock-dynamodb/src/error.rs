@@ -140,9 +140,21 @@ fn advice(code: &str, message: &str) -> Option<&'static str> {
 
 /// A connection that could not be made: nothing was sent.
 fn not_connected(err: &legacy::Error) -> Fault {
-    // A TLS handshake that failed: the certificate does not fit.
-    let is_tls = find::<io::Error>(err).is_some_and(|err| err.kind() == ErrorKind::InvalidData);
-    if is_tls { Fault::Rejected } else { Fault::Unavailable }
+    if is_handshake(err) { Fault::Rejected } else { Fault::Unavailable }
+}
+
+/// Whether a TLS handshake failed: the certificate does not fit, or the endpoint speaks no TLS.
+fn is_handshake(err: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(err);
+    while let Some(err) = next {
+        next = match err.downcast_ref::<io::Error>() {
+            Some(err) if err.kind() == ErrorKind::InvalidData => return true,
+            // What it wraps is not among its causes.
+            Some(err) => err.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => err.source(),
+        };
+    }
+    false
 }
 
 /// A request that was not sent, because it could not be addressed or signed.
@@ -226,6 +238,14 @@ mod tests {
         assert_eq!(not_signed(&gone), Fault::Unavailable);
         let never = CredentialsError::not_loaded("none");
         assert_eq!(not_signed(&never), Fault::Rejected);
+    }
+
+    #[test]
+    fn a_handshake_that_failed_is_found_in_what_wraps_it() {
+        let tls = io::Error::new(ErrorKind::InvalidData, "bad certificate");
+        assert!(is_handshake(&Explained { what: "x", source: io::Error::other(tls).into() }));
+        assert!(!is_handshake(&io::Error::other("x")));
+        assert!(!is_handshake(&io::Error::from(ErrorKind::ConnectionRefused)));
     }
 
     #[test]

@@ -133,12 +133,13 @@ impl Record {
     /// What `item` says, or what is wrong with it: then another program has written it.
     pub(crate) fn read(item: &Item) -> Result<Self, String> {
         let fence = FencingToken::new(number(item, FENCE)?);
+        let version = number(item, VERSION)?;
         if !item.contains_key(OWNER) {
             return Ok(Self { fence, hold: None });
         }
         let owner = OwnerToken::new(text(item, OWNER)?);
         let owner = owner.map_err(|_| format!("its attribute `{OWNER}` is no owner token"))?;
-        let version = Version { owner, number: number(item, VERSION)? };
+        let version = Version { owner, number: version };
         let lease = Duration::from_millis(number(item, LEASE)?);
         // A label is for people alone.
         let label = text(item, HOLDER).unwrap_or_default().to_owned();

@@ -28,6 +28,8 @@ async fn an_item_of_another_program_is_left_alone() {
         // As the Go package writes them.
         vec![("expiration_time", n("1764446400"))],
         vec![("fence", s("the garden"))],
+        // What the lock protects, beside its lock.
+        vec![("fence", n("3")), ("body", s("a report"))],
         vec![("owner", s("Alice")), ("fence", n("3"))],
         vec![("owner", n("7")), ("fence", n("3"))],
         vec![("owner", owner.clone()), ("fence", n("3")), ("version", s("1.0"))],

@@ -15,4 +15,6 @@ mod runtimes;
 mod secrets;
 mod telemetry;
 mod throttling;
+#[cfg(feature = "tls")]
+mod tls;
 mod waiting;
