@@ -67,7 +67,7 @@ async fn a_waiter_reads_less_and_less_often() {
     let sent = requests.take();
     let reads = sent.iter().filter(|operation| *operation == "GetItem").count();
     // With pauses of an eighth of the time, of which the jitter takes two fifths at most: fewer than 100.
-    assert!((10..=100).contains(&reads), "{reads} reads in {WAIT:?}");
+    assert!((1..=100).contains(&reads), "{reads} reads in {WAIT:?}");
     // One to begin with, and one where a pause ended with the waiter's time.
     assert!(sent.len() - reads <= 8, "{sent:?}");
     assert!(requests.take_consumed().iter().all(|units| *units <= 1.0));
@@ -87,11 +87,12 @@ async fn the_policies_of_the_readme_are_the_least() {
     ours.create_table().await.unwrap();
     assert_eq!(operations(&requests), BTreeSet::from(["dynamodb:DescribeTable".to_owned()]));
 
-    let guard = ours.hold("x", BRIEF, Retry::NEVER).await.unwrap();
+    let lease = ours.acquire(&x(), LONG).await.unwrap();
+    let lease = ours.renew(&lease, LONG).await.unwrap();
     let waiting = ours.acquire_with_retry("x", LONG, Retry::within(2 * BRIEF)).await;
     assert!(matches!(waiting, Err(LockError::Timeout { .. })), "{waiting:?}");
     ours.holder_of("x").await.unwrap().unwrap();
-    guard.release().await.unwrap();
+    ours.release(&lease).await.unwrap();
     drop(ours.acquire(&x(), BRIEF).await.unwrap());
     ours.acquire_with_retry("x", LONG, Retry::within(LONG)).await.map(drop).unwrap();
     assert_eq!(allowed("takes locks"), operations(&requests));

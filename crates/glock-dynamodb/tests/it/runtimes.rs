@@ -32,8 +32,8 @@ fn a_lock_may_outlive_its_runtime() {
     drop(first);
     second.block_on(async {
         pair(&ours).await;
-        let guard = ours.hold("x", BRIEF, Retry::NEVER).await.unwrap();
-        sleep(2 * BRIEF).await;
+        let guard = ours.hold("x", 4 * BRIEF, Retry::NEVER).await.unwrap();
+        sleep(5 * BRIEF).await;
         assert!(guard.is_valid());
         guard.release().await.unwrap();
         Admin::open().await.sdk.delete_table().table_name(&admin.table).send().await.unwrap();
