@@ -35,8 +35,11 @@ const LEASE_MS: &str = "60000";
 /// A loop that polls, because DynamoDB notifies of nothing.
 const PAUSE: Duration = Duration::from_millis(4);
 
-const ACQUIRE: &str = "SET #o = :o, #h = :h, lease_ms = :l ADD fence :one, version :one";
-const FREE: &str = "attribute_not_exists(#o) OR (#o = :seen AND version = :seen_version)";
+const ACQUIRE: &str = "SET #o = :o, lease_ms = :l, holder = :h, \
+    fence = if_not_exists(fence, :first) + :one REMOVE expiration_time ADD version :one";
+const FREE: &str = "attribute_not_exists(lock_id) OR (attribute_not_exists(#o) \
+    AND attribute_type(fence, :number) AND attribute_type(version, :number))";
+const RELEASE: &str = "SET expiration_time = :e REMOVE #o, lease_ms, holder";
 
 impl ByHand {
     fn key(&self, name: &str) -> AttributeValue {
@@ -45,38 +48,39 @@ impl ByHand {
 }
 
 impl Raw for ByHand {
-    type Grant = String;
+    /// The owner and the token.
+    type Grant = (String, AttributeValue);
     type Listener = AttributeValue;
 
-    async fn acquire(&self, name: &str) -> String {
+    async fn acquire(&self, name: &str) -> Self::Grant {
         let owner = format!("{:032x}", self.owners.fetch_add(1, Relaxed));
         let update = self.sdk.update_item().table_name(TABLE).key("lock_id", self.key(name));
         let update = update
             .update_expression(ACQUIRE)
             .condition_expression(FREE)
             .expression_attribute_names("#o", "owner")
-            .expression_attribute_names("#h", "holder")
             .expression_attribute_values(":o", s(&owner))
             .expression_attribute_values(":h", s("bench"))
             .expression_attribute_values(":l", n(LEASE_MS))
+            .expression_attribute_values(":first", n("1764446400000000"))
             .expression_attribute_values(":one", n("1"))
-            .expression_attribute_values(":seen", s("none"))
-            .expression_attribute_values(":seen_version", n("0"))
+            .expression_attribute_values(":number", s("N"))
             .return_values(ReturnValue::UpdatedNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        update.send().await.expect("a lock that is free");
-        owner
+        let granted = update.send().await.expect("a lock that is free");
+        let token = granted.attributes().expect("the attributes")["fence"].clone();
+        (owner, token)
     }
 
-    async fn release(&self, name: &str, owner: String) {
+    async fn release(&self, name: &str, (owner, token): Self::Grant) {
         let update = self.sdk.update_item().table_name(TABLE).key("lock_id", self.key(name));
         let update = update
-            .update_expression("REMOVE #o, #h, lease_ms")
-            .condition_expression("#o = :o")
+            .update_expression(RELEASE)
+            .condition_expression("#o = :o AND fence = :f")
             .expression_attribute_names("#o", "owner")
-            .expression_attribute_names("#h", "holder")
             .expression_attribute_values(":o", s(&owner))
-            .return_values(ReturnValue::AllOld)
+            .expression_attribute_values(":f", token)
+            .expression_attribute_values(":e", n("1764532800"))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         update.send().await.expect("a lock that is held");
     }

@@ -64,10 +64,9 @@ pub(crate) enum RenewReply {
 }
 
 pub(crate) enum ReleaseReply {
-    /// The number of the version that was released.
-    Released {
-        number: u64,
-    },
+    Released,
+    /// The hold that was released had run out.
+    ReleasedLate,
     Refused(Option<Record>),
 }
 
@@ -166,12 +165,14 @@ impl Commands {
         })
     }
 
-    /// Releases the hold of `owner`; of the grant with that token, where it is given.
+    /// Releases the hold of `owner`; of the grant with that token, where it is given. `over` is the number of
+    /// the version that has run out.
     pub(crate) async fn release(
         &self,
         key: &str,
         owner: &OwnerToken,
         fence: Option<FencingToken>,
+        over: Option<u64>,
     ) -> Result<ReleaseReply, Failure> {
         let expiry = self.now().saturating_add(FREE_ITEM_STAYS).as_secs();
         let request = self
@@ -180,8 +181,11 @@ impl Commands {
             .expression_attribute_names("#holder", HOLDER)
             .expression_attribute_names("#expiry", &self.table.expiry)
             .expression_attribute_values(":owner", text(owner.reveal()))
-            .expression_attribute_values(":expiry", digits(expiry))
-            .return_values(ReturnValue::AllOld);
+            .expression_attribute_values(":expiry", digits(expiry));
+        let request = match over {
+            None => request,
+            Some(_) => request.return_values(ReturnValue::AllOld),
+        };
         let request = match fence {
             None => request.condition_expression(OWNED),
             Some(fence) => request
@@ -190,7 +194,10 @@ impl Commands {
                 .expression_attribute_values(":fence", digits(fence.get())),
         };
         Ok(match sent(request).await? {
-            Update::Done(item) => ReleaseReply::Released { number: stated(&item, VERSION)? },
+            Update::Done(item) => match over {
+                Some(over) if stated(&item, VERSION)? == over => ReleaseReply::ReleasedLate,
+                _ => ReleaseReply::Released,
+            },
             Update::Refused(item) => ReleaseReply::Refused(Record::read(&item).ok()),
         })
     }

@@ -54,10 +54,10 @@ impl Requests {
     pub(crate) async fn send<T, F>(
         &self,
         until: CallDeadline,
-        request: impl Fn() -> F,
+        request: impl Fn() -> F + Send + Sync,
     ) -> Result<Reply<T>, Failure>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let mut congested = CONGESTED;
         loop {
@@ -85,10 +85,10 @@ impl Requests {
     pub(crate) async fn send_attempt<T, F>(
         &self,
         until: CallDeadline,
-        request: impl Fn() -> F,
+        request: impl Fn() -> F + Send + Sync,
     ) -> Result<Reply<T>, Failure>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         // One that its call has no more time for is carried on when that has ended.
         let attempt_max = until.attempt_max().max(ATTEMPT_MIN);

@@ -139,20 +139,24 @@ impl Client {
     ) -> Result<(), LockError> {
         let key = self.key(id);
         let over = self.observations.over(&key).filter(|over| over.owner == *owner);
+        // An undo does not ask.
+        let over = over.filter(|_| lease.is_some()).map(|over| over.number);
         let fence = lease.map(|lease| lease.fence);
         let until = self.call(Action::Release).deadline();
-        let request = || self.commands.release(&key, owner, fence);
+        let request = || self.commands.release(&key, owner, fence, over);
         let sent = self.repeated(Action::Release, until, request).await;
         let is_first = sent.attempts == 1;
         let not_held = || Err(LockError::NotHeld { id: id.clone() });
         let record = match sent.result?.of {
-            ReleaseReply::Released { number } => {
+            ReleaseReply::Refused(record) => record,
+            released => {
                 self.observations.forget(&key);
                 self.wakeups.wake(&key);
-                let was_over = over.is_some_and(|over| over.number == number);
-                return if was_over && lease.is_some() { not_held() } else { Ok(()) };
+                return match released {
+                    ReleaseReply::ReleasedLate => not_held(),
+                    _ => Ok(()),
+                };
             }
-            ReleaseReply::Refused(record) => record,
         };
         let Some(lease) = lease.filter(|_| !is_first) else {
             self.noted(&key, record);
