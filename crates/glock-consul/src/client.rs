@@ -2,11 +2,12 @@
 
 mod address;
 mod agent;
+mod builder;
 mod connections;
 mod connector;
 mod shared;
 
-pub use self::agent::{ConsulClient, ConsulClientBuilder};
+pub use self::{agent::ConsulClient, builder::ConsulClientBuilder};
 pub(crate) use self::{
     connections::{Connections, Reply},
     shared::Client,

@@ -113,7 +113,7 @@ impl ConsulClient {
     pub(crate) async fn entry(&self, key: &str) -> Result<Option<Entry>, ConsulError> {
         let path = format!("kv/{}", in_path(key));
         let request = self.request(Method::GET, &path, "consistent", "")?;
-        Ok(entries(&self.send_idempotent(request).await?)?.into_iter().next())
+        Ok(self.entries(&self.send_idempotent(request).await?)?.into_iter().next())
     }
 
     /// Reads all keys under `prefix`: at once, or with an `index` when one of them has changed since, or
@@ -131,9 +131,10 @@ impl ConsulClient {
         if let Some(index) = index {
             query = format!("{query}&index={index}&wait={}ms", max.as_millis());
         }
-        let reply = connection.send(self.request(Method::GET, &path, &query, "")?).await?;
-        let entries = entries(&reply)?;
-        let index = reply.index.ok_or_else(|| unexpected("it has no X-Consul-Index"))?;
+        let request = self.request(Method::GET, &path, &query, "")?;
+        let reply = connection.send(request, Duration::MAX).await?;
+        let entries = self.entries(&reply)?;
+        let index = reply.index.ok_or_else(|| self.unexpected("it has no X-Consul-Index"))?;
         Ok(Snapshot { index, entries })
     }
 
@@ -155,9 +156,9 @@ impl ConsulClient {
             "Checks": [],
         });
         let request = self.request(Method::PUT, "session/create", "", wanted.to_string())?;
-        let reply = expect_ok(self.send(request).await?)?;
-        let SessionInfo { id, .. } = parse(&reply.body)?;
-        if is_session_id(&id) { Ok(id) } else { Err(unexpected("it has no session id")) }
+        let reply = self.expect_ok(self.send(request).await?)?;
+        let SessionInfo { id, .. } = self.parse(&reply.body)?;
+        if is_session_id(&id) { Ok(id) } else { Err(self.unexpected("it has no session id")) }
     }
 
     /// Starts a session's TTL again. Returns `false` if the session is over.
@@ -169,7 +170,7 @@ impl ConsulClient {
         if reply.status == 404 && !no_path {
             return Ok(false);
         }
-        expect_ok(reply).map(|_| true)
+        self.expect_ok(reply).map(|_| true)
     }
 
     /// Ends a session, and with it the hold that it may have. An acquire by it that is still in flight
@@ -177,14 +178,14 @@ impl ConsulClient {
     pub(crate) async fn destroy_session(&self, session: &str) -> Result<(), ConsulError> {
         let path = format!("session/destroy/{session}");
         let reply = self.send_idempotent(self.request(Method::PUT, &path, "", "")?).await?;
-        expect_ok(reply).map(drop)
+        self.expect_ok(reply).map(drop)
     }
 
     /// The ids of all sessions by their names. This crate never uses a name twice.
     pub(crate) async fn sessions_by_name(&self) -> Result<HashMap<String, String>, ConsulError> {
         let request = self.request(Method::GET, "session/list", "consistent", "")?;
-        let reply = expect_ok(self.send_idempotent(request).await?)?;
-        let sessions: Vec<SessionInfo> = parse(&reply.body)?;
+        let reply = self.expect_ok(self.send_idempotent(request).await?)?;
+        let sessions: Vec<SessionInfo> = self.parse(&reply.body)?;
         let known = sessions.into_iter().filter(|session| is_session_id(&session.id));
         Ok(known.map(|session| (session.name, session.id)).collect())
     }
@@ -195,7 +196,7 @@ impl ConsulClient {
         let body = Value::Array(operations).to_string();
         let reply = self.send(self.request(Method::PUT, "txn", "", body)?).await?;
         if reply.status == 409 {
-            let txn: Txn = parse(&reply.body)?;
+            let txn: Txn = self.parse(&reply.body)?;
             let errors = txn.errors.unwrap_or_default();
             let errors: Vec<_> = errors.into_iter().map(|error| error.what).collect();
             if errors.iter().any(|what| what.contains("Permission denied")) {
@@ -203,10 +204,47 @@ impl ConsulClient {
             }
             return Ok(Err(errors.join("; ")));
         }
-        let txn: Txn = parse(&expect_ok(reply)?.body)?;
+        let txn: Txn = self.parse(&self.expect_ok(reply)?.body)?;
         let last = txn.results.and_then(|mut results| results.pop()).and_then(|last| last.kv);
         last.map(|kv| Ok(kv.modify_index))
-            .ok_or_else(|| unexpected("a transaction without results"))
+            .ok_or_else(|| self.unexpected("a transaction without results"))
+    }
+
+    fn expect_ok(&self, reply: Reply) -> Result<Reply, ConsulError> {
+        match reply.status {
+            200 => Ok(reply),
+            // Consul has these paths.
+            404 | 405 => Err(self.unexpected(format!("status {}", reply.status))),
+            status => Err(ConsulError::status(status, &reply.body)),
+        }
+    }
+
+    /// No keys are a reply with status 404 and an index. One without an index comes from what is no agent.
+    fn entries(&self, reply: &Reply) -> Result<Vec<Entry>, ConsulError> {
+        match reply.status {
+            200 => self.parse(&reply.body),
+            404 if reply.index.is_some() => Ok(Vec::new()),
+            404 => Err(self.unexpected("status 404 without X-Consul-Index")),
+            status => Err(ConsulError::status(status, &reply.body)),
+        }
+    }
+
+    fn parse<'a, T: Deserialize<'a>>(&self, body: &'a Bytes) -> Result<T, ConsulError> {
+        let parsed = serde_json::from_slice(body);
+        if parsed.is_ok() {
+            self.replied_as_consul();
+        }
+        // Without the body, which may have session ids in it.
+        parsed.map_err(|err| self.unexpected(format!("line {}", err.line())))
+    }
+
+    fn unexpected(&self, why: impl Into<String>) -> ConsulError {
+        let why = why.into();
+        if self.is_consul() {
+            ConsulError::UnexpectedReply(why)
+        } else {
+            ConsulError::NotConsul(why)
+        }
     }
 }
 
@@ -220,31 +258,6 @@ fn checks(key: &str, owner: &Owner) -> (Value, Value) {
 
 fn encoded(record: &Record) -> Result<String, ConsulError> {
     record.encoded().map_err(|err| ConsulError::NotSent(err.into()))
-}
-
-fn expect_ok(reply: Reply) -> Result<Reply, ConsulError> {
-    if reply.status == 200 {
-        return Ok(reply);
-    }
-    Err(ConsulError::status(reply.status, &reply.body))
-}
-
-/// No keys are a reply with status 404 and an index. One without an index comes from what is no agent.
-fn entries(reply: &Reply) -> Result<Vec<Entry>, ConsulError> {
-    match reply.status {
-        200 => parse(&reply.body),
-        404 if reply.index.is_some() => Ok(Vec::new()),
-        status => Err(ConsulError::status(status, &reply.body)),
-    }
-}
-
-fn parse<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, ConsulError> {
-    // Without the body, which may have session ids in it.
-    serde_json::from_slice(body).map_err(|err| unexpected(format!("line {}", err.line())))
-}
-
-fn unexpected(why: impl Into<String>) -> ConsulError {
-    ConsulError::UnexpectedReply(why.into())
 }
 
 /// The longest prefix that all keys have in common, for a query that covers them; empty for none.

@@ -24,9 +24,14 @@ pub enum ConsulError {
         text: String,
     },
 
-    /// The reply has a form that Consul does not use.
+    /// The reply has a form that Consul does not use, as of a gateway before the agent. Earlier replies
+    /// were Consul's, so it may pass.
     #[error("the reply is not Consul's: {0}")]
     UnexpectedReply(String),
+
+    /// As [`UnexpectedReply`](Self::UnexpectedReply), and no earlier reply was Consul's: the URL is wrong.
+    #[error("the reply is not Consul's, and none was before; check the URL: {0}")]
+    NotConsul(String),
 }
 
 /// A reply's text is cut off here in messages.
@@ -43,10 +48,13 @@ impl ConsulError {
         match self {
             Self::NotSent(_) => Fault::Unavailable,
             // The reply may be a gateway's, and the agent behind it may have carried the request out.
-            Self::ReplyLost(_) | Self::UnexpectedReply(_) => Fault::Unknown,
+            Self::ReplyLost(_) | Self::UnexpectedReply(_) | Self::NotConsul(_) => Fault::Unknown,
             Self::Status { status, text } => match status {
-                // Too many requests: the agent did not look at this one.
-                429 => Fault::Unavailable,
+                // A gateway's: it may have passed a part of the request on.
+                408 => Fault::Unknown,
+                // Too early or too many requests: the agent did not look at this one. Or a transaction
+                // that was rolled back, for a reason that this version of Consul words in its own way.
+                409 | 425 | 429 => Fault::Unavailable,
                 500.. => failed_inside(text),
                 _ => Fault::Rejected,
             },
@@ -61,8 +69,9 @@ impl ConsulError {
     pub(crate) fn during(self, action: Action) -> LockError {
         let looks = matches!(action, Action::Inspect | Action::Wait);
         let fault = match self {
-            // A look changes nothing, and the next one would get the same reply.
-            Self::UnexpectedReply(_) if looks => Fault::Rejected,
+            // A look changes nothing.
+            Self::NotConsul(_) if looks => Fault::Rejected,
+            Self::UnexpectedReply(_) if looks => Fault::Unavailable,
             _ => self.fault(),
         };
         LockError::backend(backend::CONSUL, action, fault, self)
@@ -73,7 +82,7 @@ impl ConsulError {
     pub(crate) fn before(self, action: Action) -> LockError {
         let fault = match self.fault() {
             // The server is not Consul, and will not be the next time.
-            _ if matches!(self, Self::UnexpectedReply(_)) => Fault::Rejected,
+            _ if matches!(self, Self::NotConsul(_)) => Fault::Rejected,
             Fault::Unknown => Fault::Unavailable,
             fault => fault,
         };
@@ -141,14 +150,23 @@ mod tests {
             (Action::Inspect, Fault::Rejected),
             (Action::Wait, Fault::Rejected),
         ] {
-            let unexpected = ConsulError::UnexpectedReply("x".into());
-            assert!(unexpected.is_unknown());
-            assert_eq!(unexpected.during(action).fault(), Some(expected), "{action:?}");
+            let not_consul = ConsulError::NotConsul("x".into());
+            assert!(not_consul.is_unknown());
+            assert_eq!(not_consul.during(action).fault(), Some(expected), "{action:?}");
+            let unexpected = ConsulError::UnexpectedReply("x".into()).during(action);
+            assert!(unexpected.is_retryable(), "a gateway's reply passes: {action:?}");
         }
         assert_eq!(fault(403, "ACL not found"), Fault::Rejected);
         assert_eq!(fault(500, "rpc error: Permission denied"), Fault::Rejected);
-        assert_eq!(fault(404, "page not found"), Fault::Rejected);
+        assert_eq!(fault(413, "Request body too large"), Fault::Rejected);
         assert_eq!(ConsulError::NotSent("x".into()).fault(), Fault::Unavailable);
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_not_rejected() {
+        for status in [408, 409, 425, 429, 500, 502, 503, 504] {
+            assert_ne!(fault(status, "x"), Fault::Rejected, "{status}");
+        }
     }
 
     #[test]
@@ -158,6 +176,8 @@ mod tests {
         let err = ConsulError::status(403, b"ACL not found").before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Rejected));
         let err = ConsulError::UnexpectedReply("x".into()).before(Action::Acquire);
+        assert_eq!(err.fault(), Some(Fault::Unavailable));
+        let err = ConsulError::NotConsul("x".into()).before(Action::Acquire);
         assert_eq!(err.fault(), Some(Fault::Rejected));
     }
 

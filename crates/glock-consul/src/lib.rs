@@ -5,6 +5,7 @@
 mod lock;
 
 mod acquire;
+mod blocking_query;
 mod release;
 mod renew;
 mod wait;

@@ -26,9 +26,9 @@ impl Client {
         let Some(granted) = Owner::parse(token) else { return Ok(false) };
         // Until it is given back, every failure destroys the session, which ends the hold.
         let (mut owner, session) = self.sessions.reclaim(token, key).unwrap_or((granted, None));
-        let mut reply_lost = None;
+        let (mut consul, mut reply_lost) = (self.consul.clone(), None);
         for _ in 0..=TRANSFERS_MAX {
-            match self.consul.release(key, &owner).await {
+            match consul.release(key, &owner).await {
                 Ok(true) => {
                     match session.filter(|session| session.session().id == owner.session) {
                         Some(session) => session.give_back(),
@@ -38,7 +38,7 @@ impl Client {
                 }
                 Ok(false) => {}
                 Err(err @ ConsulError::ReplyLost(_)) if reply_lost.is_none() => {
-                    reply_lost = Some(err);
+                    (consul, reply_lost) = (consul.patient(), Some(err));
                     continue;
                 }
                 Err(err) => return Err(err),

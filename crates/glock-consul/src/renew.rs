@@ -6,7 +6,7 @@ use glock_core::{Action, Lease, LockError, OwnerToken};
 use tokio::time::Instant;
 
 use crate::{
-    client::Client,
+    client::{Client, ConsulClient},
     error::ConsulError,
     schema::{Entry, Owner, Record},
     session::{Hold, Session, Transfer},
@@ -18,6 +18,8 @@ pub(crate) const TRANSFERS_MAX: usize = 4;
 /// A renewal of the hold on `key` that was granted under `token`.
 struct Renewal {
     client: Arc<Client>,
+    /// For requests that share what the lease has left.
+    consul: ConsulClient,
     key: String,
     token: OwnerToken,
     /// When the lease that is renewed ends.
@@ -38,9 +40,12 @@ impl Client {
     ) -> Result<Lease, LockError> {
         let (client, token) = (Arc::clone(self), lease.owner().clone());
         let (key, deadline) = (self.keys.key(lease.id()), lease.deadline());
-        let renewal = Renewal { client, key, token, deadline, ttl };
+        let call = self.call(Action::Renew);
+        let consul =
+            self.consul.clone().with_reply_max(call.deadline().for_lease(lease).attempt_max());
+        let renewal = Renewal { client, consul, key, token, deadline, ttl };
         let work = async move { renewal.run().await.map_err(|err| err.during(Action::Renew)) };
-        let renewed = self.call(Action::Renew).run(work).await?;
+        let renewed = call.run(work).await?;
         let (since, ttl) = renewed.ok_or_else(|| LockError::NotHeld { id: lease.id().clone() })?;
         Ok(lease.renewed(since, ttl))
     }
@@ -51,14 +56,14 @@ impl Renewal {
     /// because an operator may have released it, or another program that knows the token. Returns `None`
     /// if the hold is over.
     async fn run(&self) -> Result<Option<Renewed>, ConsulError> {
-        let Self { client, key, token, .. } = self;
+        let Self { client, consul, key, token, .. } = self;
         let Some(granted) = Owner::parse(token) else { return Ok(None) };
         let sessions = &client.sessions;
         let mut owner = sessions.holds().get(token, key).map_or(granted, |hold| hold.owner());
         for _ in 0..=TRANSFERS_MAX {
             let sent_at = Instant::now();
             let (lives, entry) =
-                tokio::join!(client.consul.renew_session(&owner.session), client.consul.entry(key));
+                tokio::join!(consul.renew_session(&owner.session), consul.entry(key));
             let entry = entry?;
             let now = entry.as_ref().and_then(|entry| entry.held_by(token));
             let (Some(entry), Some(now)) = (entry, now) else {
@@ -131,7 +136,7 @@ impl Renewal {
         };
         // Dropped half-way, it may have the lock, now or when the request arrives.
         session.resolve_on_drop(transfer);
-        match client.consul.transfer(key, &from, &to.id, &next).await {
+        match self.consul.transfer(key, &from, &to.id, &next).await {
             Ok(Some(index)) => {
                 client.sessions.destroy_later(from.session);
                 session.holds(token, key, index);

@@ -18,7 +18,7 @@ impl Client {
             // Not together with the wake-up: the query may fail where this look tells why.
             let entry = self.read(Action::Wait, id).await?;
             if entry.is_some_and(|entry| entry.is_held()) {
-                release.woken().await;
+                self.watch.woken(&mut release).await;
             }
             Ok(())
         };
@@ -31,7 +31,7 @@ impl Client {
         let key = self.keys.key(id);
         loop {
             // Subscribed again each time, because the watch may have ended with its runtime.
-            self.watch.on_end(&key, token).woken().await;
+            self.watch.woken(&mut self.watch.on_end(&key, token)).await;
             // The reply that the watch has seen may be older than the last renewal.
             loop {
                 match self.read(Action::Inspect, id).await {

@@ -17,13 +17,14 @@ use crate::{
     client::Client,
     commands::{self, AcquireReply},
     error::is_lease_gone,
-    schema::{Owner, secret},
+    schema::{Owner, UNQUEUED, secret},
     session::lease::SpareLease,
 };
 
-/// The first pause after a request that had no effect. All pauses together take at most as long as one
-/// member may take to reply.
+/// The first pause after a request that had no effect.
 const PAUSE: Duration = Duration::from_millis(10);
+/// All these pauses together take at most this part of the call's time limit.
+const PAUSES_PART: u32 = 8;
 
 /// Tries once to take the lock for `ttl`, which is one that etcd counts in.
 pub(crate) async fn acquire(
@@ -33,7 +34,7 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, LockError> {
     let attempt = |tries| {
         // If all members are slow, another one is no faster.
-        let patience = client.rpc.attempt_max() * 2_u32.pow(tries);
+        let patience = client.rpc.attempt_max(None) * 2_u32.pow(tries);
         let (client, id, lease_in_use) = (Arc::clone(client), id.clone(), AtomicI64::new(NO_LEASE));
         Ok(Acquire { client, id, ttl, patience, lease_in_use })
     };
@@ -45,7 +46,7 @@ struct Acquire {
     client: Arc<Client>,
     id: LockId,
     ttl: Duration,
-    /// How long to wait for one member if there are others.
+    /// How long to wait for a reply.
     patience: Duration,
     /// The lease whose request may have taken the lock: revoking it undoes that.
     lease_in_use: AtomicI64,
@@ -63,7 +64,7 @@ impl Attempt for Acquire {
                 // It had no effect: no member can be reached, or none has a leader.
                 Err(err) if err.fault() == Some(Fault::Unavailable) => {
                     paused += backoff.peek();
-                    if paused > self.client.rpc.attempt_max() {
+                    if paused > self.client.rpc.limit() / PAUSES_PART {
                         return Err(err);
                     }
                     backoff.sleep().await;
@@ -88,8 +89,7 @@ impl Acquire {
         let (client, action) = (&*self.client, Action::Acquire);
         let mut lease = client.leases.take(action, self.ttl).await?;
         self.lease_in_use.store(lease.id, Ordering::Release);
-        let suffix = client.suffixes.take(&self.id)?;
-        let owner = Owner { lease: lease.id, suffix, secret: secret()? };
+        let owner = Owner { lease: lease.id, suffix: UNQUEUED.into(), secret: secret()? };
         let range = client.range(&self.id);
         let (key, value) = (range.key(&owner.suffix), client.value(&owner.secret));
         let txn = commands::acquire(&range, &key, &value, lease.id);
@@ -105,24 +105,22 @@ impl Acquire {
                 Ok(Lease::granted(id, owner, fence, lease.since, lease.ttl))
             }
             Ok(AcquireReply::Held(holder)) => {
-                self.give_back(Some(lease), owner.suffix);
+                self.give_back(lease);
                 Err(LockError::Held { id: self.id.clone(), holder })
             }
             Err(err) => {
-                if err.fault().is_some_and(|fault| fault != Fault::Unknown) {
-                    self.give_back(Some(lease).filter(|_| !is_lease_gone(&err)), owner.suffix);
+                if err.fault().is_some_and(|fault| fault != Fault::Unknown) && !is_lease_gone(&err)
+                {
+                    self.give_back(lease);
                 }
                 Err(err)
             }
         }
     }
 
-    /// Gives back what a request did not use. There is nothing to undo any more.
-    fn give_back(&self, lease: Option<SpareLease>, suffix: String) {
-        if let Some(lease) = lease {
-            self.lease_in_use.store(NO_LEASE, Ordering::Release);
-            self.client.leases.put(lease);
-        }
-        self.client.suffixes.give_back(&self.id, suffix);
+    /// Gives back the lease of a request that did not use it. There is nothing to undo any more.
+    fn give_back(&self, lease: SpareLease) {
+        self.lease_in_use.store(NO_LEASE, Ordering::Release);
+        self.client.leases.put(lease);
     }
 }

@@ -1,6 +1,6 @@
 //! `Client`: what all clones of one lock share.
 
-pub(crate) mod hedge;
+pub(crate) mod connection;
 pub(crate) mod members;
 pub(crate) mod rpc;
 pub(crate) mod suffix_pool;

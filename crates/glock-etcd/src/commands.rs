@@ -10,9 +10,14 @@ use crate::schema::{Range, is_of, label};
 
 /// Takes a lock whose range has no key. If it has one: which is the first.
 pub(crate) fn acquire(range: &Range, key: &str, value: &str, lease: i64) -> Txn {
-    let empty = Compare::create_revision(range.start.clone(), CompareOp::Equal, 0)
-        .with_range(range.end.clone());
-    Txn::new().when([empty]).and_then([put(key, value, lease)]).or_else([get_first(range)])
+    Txn::new()
+        .when([is_empty(range)])
+        .and_then([put(key, value, lease)])
+        .or_else([get_first(range)])
+}
+
+fn is_empty(range: &Range) -> Compare {
+    Compare::create_revision(range.start.clone(), CompareOp::Equal, 0).with_range(range.end.clone())
 }
 
 /// The reply to [`acquire`].
@@ -58,28 +63,41 @@ impl ReleaseReply {
     }
 }
 
-/// Puts a waiter's key behind all others of the range. Reads the last two keys; or, if the key or the
-/// epoch is not as compared, those two.
+/// Puts a waiter's key behind all others of the range, on its `session`, and reads which was the last; or
+/// takes the lock with the same key, on its `own` lease, if it has one and the range has no key. If the
+/// key or the epoch is not as compared, reads those two.
 pub(crate) fn join(
     range: &Range,
-    key: &str,
-    value: &str,
-    lease: i64,
+    (key, value): (&str, &str),
+    (session, own): (i64, Option<i64>),
     (epoch, epoch_key): (Compare, &str),
 ) -> Txn {
+    // To find the last key without its name, etcd reads and sorts all.
     let last = GetOptions::new()
         .with_range(range.end.clone())
         .with_sort(SortTarget::Create, SortOrder::Descend)
-        .with_limit(2);
-    let last = TxnOp::get(range.start.clone(), Some(last));
-    Txn::new()
-        .when([epoch, Compare::create_revision(key, CompareOp::Equal, 0)])
-        .and_then([put(key, value, lease), last])
-        .or_else([TxnOp::get(key, None), TxnOp::get(epoch_key, None)])
+        .with_limit(1);
+    let last = Txn::new()
+        .when([Compare::create_revision(&*range.last, CompareOp::Greater, 0)])
+        .and_then([TxnOp::get(&*range.last, None)])
+        .or_else([TxnOp::get(&*range.start, Some(last))]);
+    let is_new = [epoch.clone(), Compare::create_revision(key, CompareOp::Equal, 0)];
+    let puts = [put(key, value, session), put(&range.last, key, session)];
+    let join = Txn::new()
+        .when(is_new.clone())
+        .and_then([TxnOp::txn(last)].into_iter().chain(puts).collect::<Vec<_>>())
+        .or_else([TxnOp::get(key, None), TxnOp::get(epoch_key, None)]);
+    let Some(own) = own else { return join };
+    // etcd stops at the first comparison that fails: with a last waiter, before it reads the range.
+    let no_last = Compare::create_revision(&*range.last, CompareOp::Equal, 0);
+    let is_free = is_new.into_iter().chain([no_last, is_empty(range)]).collect::<Vec<_>>();
+    Txn::new().when(is_free).and_then([put(key, value, own)]).or_else([TxnOp::txn(join)])
 }
 
 /// The reply to [`join`].
 pub(crate) enum JoinReply {
+    /// The key was created at this revision, as a hold.
+    Granted(i64),
     /// The key was created at this revision, behind that predecessor.
     Joined(i64, Option<Predecessor>),
     /// An earlier attempt of the same waiter created the key, at this revision.
@@ -92,19 +110,39 @@ pub(crate) enum JoinReply {
 }
 
 impl JoinReply {
-    pub(crate) fn of(reply: &TxnResponse, secret: &str) -> Self {
-        if reply.succeeded() {
-            let last = kvs(reply, 1);
-            let [own, before @ ..] = &*last else { return Self::Malformed };
-            let predecessor = before.first().map(|kv| Predecessor::new(kv, reply));
-            return Self::Joined(own.create_revision(), predecessor);
+    /// `own`: whether the request had a lease of its own.
+    pub(crate) fn of(reply: &TxnResponse, own: Option<i64>, secret: &str) -> Self {
+        let at = revision(reply.header());
+        let nested = own.and_then(|_| nested(reply, 0));
+        let join = match (own, &nested) {
+            (Some(_), _) if reply.succeeded() => return Self::Granted(at),
+            (Some(_), None) => return Self::Malformed,
+            (Some(_), Some(nested)) => nested,
+            (None, _) => reply,
+        };
+        if join.succeeded() {
+            let Some(last) = self::nested(join, 0) else { return Self::Malformed };
+            let predecessor = kvs(&last, 0).first().map(|kv| {
+                // What the name was written for was there then. An operator may have deleted it since.
+                let (key, seen) =
+                    if last.succeeded() { (kv.value(), kv.mod_revision()) } else { (kv.key(), at) };
+                Predecessor { key: text(key), seen }
+            });
+            return Self::Joined(at, predecessor);
         }
-        match kvs(reply, 0).first() {
+        match kvs(join, 0).first() {
             Some(own) if is_of(own.value(), secret) => Self::JoinedBefore(own.create_revision()),
             Some(_) => Self::Foreign,
-            None => Self::OtherEpoch(kvs(reply, 1).first().map(KeyValue::mod_revision)),
+            None => Self::OtherEpoch(kvs(join, 1).first().map(KeyValue::mod_revision)),
         }
     }
+}
+
+/// Deletes the name of the last waiter's key if that is `key`: the transaction takes the key out of the
+/// queue.
+fn unname_last(range: &Range, key: &str) -> TxnOp {
+    let named = Compare::value(&*range.last, CompareOp::Equal, key);
+    TxnOp::txn(Txn::new().when([named]).and_then([TxnOp::delete(&*range.last, None)]))
 }
 
 /// Takes the lock for the waiter's key that was created at `created`, if it is the first of the range:
@@ -122,12 +160,12 @@ pub(crate) fn promote(
     let ours = Compare::create_revision(key, CompareOp::Equal, created);
     Txn::new()
         .when([none_before, ours, Compare::lease(key, CompareOp::Equal, shared)])
-        .and_then([put(key, value, own)])
+        .and_then([put(key, value, own), unname_last(range, key)])
         .or_else(position(range, key, created))
 }
 
 /// Reads a waiter's key and its predecessor.
-pub(crate) fn position(range: &Range, key: &str, created: i64) -> [TxnOp; 2] {
+fn position(range: &Range, key: &str, created: i64) -> [TxnOp; 2] {
     let before = GetOptions::new()
         .with_range(range.end.clone())
         .with_max_create_revision(created - 1)
@@ -136,7 +174,7 @@ pub(crate) fn position(range: &Range, key: &str, created: i64) -> [TxnOp; 2] {
     [TxnOp::get(key, None), TxnOp::get(range.start.clone(), Some(before))]
 }
 
-/// The reply to [`promote`] and [`position`].
+/// The reply to [`promote`].
 pub(crate) struct PositionReply {
     /// Whether this request took the lock.
     pub(crate) promoted: bool,
@@ -168,9 +206,9 @@ impl Predecessor {
 }
 
 /// Deletes a waiter's key. With `new_epoch`, a request in flight cannot create it any more.
-pub(crate) fn leave_queue(key: &str, new_epoch: Option<TxnOp>) -> Txn {
-    let ops: Vec<_> = new_epoch.into_iter().chain([TxnOp::delete(key, None)]).collect();
-    Txn::new().and_then(ops)
+pub(crate) fn leave_queue(range: &Range, key: &str, new_epoch: Option<TxnOp>) -> Txn {
+    let ops = [TxnOp::delete(key, None), unname_last(range, key)];
+    Txn::new().and_then(new_epoch.into_iter().chain(ops).collect::<Vec<_>>())
 }
 
 /// Moves a held key to another lease, if it was not written since `old`.
@@ -202,6 +240,14 @@ pub(crate) fn first(range: &Range) -> GetOptions {
 
 fn put(key: &str, value: &str, lease: i64) -> TxnOp {
     TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))
+}
+
+/// What the transaction that is the `op`th operation has returned.
+fn nested(reply: &TxnResponse, op: usize) -> Option<TxnResponse> {
+    match reply.op_responses().into_iter().nth(op) {
+        Some(TxnOpResponse::Txn(nested)) => Some(nested),
+        _ => None,
+    }
 }
 
 /// What the `op`th operation has read or deleted.

@@ -25,15 +25,15 @@ pub(crate) fn silent(action: Action) -> LockError {
 /// What an error means that came instead of a reply.
 pub(crate) fn fault(err: &Error) -> Fault {
     match err {
-        Error::GRpcStatus(status) => status_fault(status),
+        Error::GRpcStatus(status) if !is_gone(err) => status_fault(status),
         Error::InvalidArgs(_)
         | Error::InvalidUri(_)
         | Error::InvalidMetadataValue(_)
         | Error::EndpointsNotManaged
         // The endpoint's settings, a certificate among them.
-        | Error::TransportError(_)
-        // The driver's error for a lease that does not exist.
-        | Error::LeaseKeepAliveError(_) => Fault::Rejected,
+        | Error::TransportError(_) => Fault::Rejected,
+        // No such lease: the next attempt uses another one.
+        _ if is_gone(err) => Fault::Unavailable,
         Error::EndpointError(_) | Error::Internal(_) => Fault::Unavailable,
         _ => Fault::Unknown,
     }
@@ -46,7 +46,6 @@ fn status_fault(status: &Status) -> Fault {
         | Code::PermissionDenied
         | Code::InvalidArgument
         | Code::FailedPrecondition
-        | Code::NotFound
         | Code::OutOfRange
         | Code::Unimplemented => Fault::Rejected,
         // Too many requests, or no space left: refused before it was proposed. With another message,
@@ -70,6 +69,21 @@ const TOKEN_OLD: &str = "etcdserver: revision of auth store is old";
 /// Whether the client has to log in again.
 pub(crate) fn is_token_old(err: &Error) -> bool {
     matches!(err, Error::GRpcStatus(status) if status.message() == TOKEN_OLD)
+}
+
+/// The reply to a wrong user or password.
+const LOGIN_FAILED: &str = "etcdserver: authentication failed";
+
+/// Whether a member refuses the user or the password that a connection logs in with.
+pub(crate) fn is_login_refused(err: &Error) -> bool {
+    let Error::GRpcStatus(status) = err else { return false };
+    status.code() == Code::Unauthenticated || status.message().starts_with(LOGIN_FAILED)
+}
+
+/// The error for a login that was refused after an earlier one was not. The request had no effect, and
+/// another connection may have other credentials.
+pub(crate) fn login_refused(action: Action, err: Error) -> LockError {
+    LockError::backend(backend::ETCD, action, Fault::Unavailable, err)
 }
 
 fn was_not_sent(status: &Status) -> bool {
@@ -98,14 +112,19 @@ const CONNECTING: &[&str] = &["tcp connect error", "dns error", "tcp open error"
 
 /// Whether the same request may succeed at once on another connection or at another member.
 pub(crate) fn is_worth_repeating(err: &LockError) -> bool {
-    err.fault().is_some_and(|fault| fault != Fault::Rejected)
+    err.fault().is_some_and(|fault| fault != Fault::Rejected) && !is_lease_gone(err)
 }
 
 /// Whether the request's lease does not exist: it ran out or was revoked. The request had no effect.
 pub(crate) fn is_lease_gone(err: &LockError) -> bool {
-    match driver(err) {
-        Some(Error::GRpcStatus(status)) => status.code() == Code::NotFound,
-        Some(Error::LeaseKeepAliveError(_)) => true,
+    driver(err).is_some_and(is_gone)
+}
+
+/// Whether the driver's error is that of a lease that does not exist.
+pub(crate) fn is_gone(err: &Error) -> bool {
+    match err {
+        Error::GRpcStatus(status) => status.code() == Code::NotFound,
+        Error::LeaseKeepAliveError(_) => true,
         _ => false,
     }
 }
@@ -154,6 +173,7 @@ mod tests {
             is_lease_gone(&gone) && !is_worth_repeating(&gone),
             "it will not be there the next time"
         );
+        assert_eq!(gone.fault(), Some(Fault::Unavailable), "another lease may be");
         assert!(
             !is_lease_gone(&of(Code::Unavailable, "x"))
                 && !is_lease_gone(&unexpected_reply(Action::Renew))

@@ -21,4 +21,4 @@ pub use etcd_client;
 // The one glob: every store's crate re-exports the whole contract.
 pub use glock_core::contract::*;
 
-pub use crate::{client::members::connect_options, lock::EtcdLock};
+pub use crate::{client::connection::connect_options, lock::EtcdLock};

@@ -36,6 +36,9 @@ impl EtcdLock {
     /// that locks need, and all of them are off by default. It hides its members and sends each request
     /// to one that it takes by chance, so a call may meet a silent member several times, and fail. A
     /// lock made by [`from_endpoints`](Self::from_endpoints) avoids silent members.
+    ///
+    /// The client's connections belong to the runtime of its first request, and a lock cannot replace
+    /// them: it works for as long as that runtime runs.
     pub fn new(client: etcd_client::Client) -> Self {
         Self::with_members(Members::given(client))
     }
@@ -44,10 +47,29 @@ impl EtcdLock {
     /// is first needed, and logs in then if `options` name a user. Begin with
     /// [`connect_options`](crate::connect_options).
     ///
-    /// A connection belongs to the runtime that it is made on, and ends with that.
+    /// The clones of a lock may be used on several runtimes: a connection is replaced, on the runtime of
+    /// the caller, once it is silent.
     pub fn from_endpoints(
         endpoints: impl IntoIterator<Item = impl Into<String>>,
         options: ConnectOptions,
+    ) -> Self {
+        Self::from_endpoints_with(endpoints, move || options.clone())
+    }
+
+    /// Does what [`from_endpoints`](Self::from_endpoints) does, with options that change: `options` is
+    /// called for each connection. A connection is replaced when its user or password is refused, so
+    /// a password may be rotated while locks are held. `options` must not block.
+    ///
+    /// ```
+    /// use glock_etcd::{EtcdLock, connect_options};
+    ///
+    /// let password = || std::fs::read_to_string("/run/secrets/etcd").unwrap_or_default();
+    /// let options = move || connect_options().with_user("locker", password().trim());
+    /// let lock = EtcdLock::from_endpoints_with(["127.0.0.1:2379"], options);
+    /// ```
+    pub fn from_endpoints_with(
+        endpoints: impl IntoIterator<Item = impl Into<String>>,
+        options: impl Fn() -> ConnectOptions + Send + Sync + 'static,
     ) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         Self::with_members(Members::of(endpoints, options))

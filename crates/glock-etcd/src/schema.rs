@@ -9,6 +9,9 @@ pub(crate) struct Range {
     pub(crate) start: String,
     /// The first key after them.
     pub(crate) end: String,
+    /// The key that names the last waiter's key. It is not in the range, and on the same lease as the
+    /// waiter's key.
+    pub(crate) last: String,
 }
 
 impl Range {
@@ -27,8 +30,10 @@ impl Range {
                 _ => {}
             }
         }
+        // No lock has this key, because an id is not empty.
+        let last = format!("{namespace}//last/{}", &start[namespace.len() + 1..]);
         // `0` follows `/`.
-        Self { end: format!("{start}0"), start: start + "/" }
+        Self { end: format!("{start}0"), start: start + "/", last }
     }
 
     /// The key that ends in `suffix`.
@@ -56,6 +61,10 @@ pub(crate) struct Owner {
 
 /// The length of a suffix: 64 random bits.
 const SUFFIX_LEN: usize = 16;
+
+/// The suffix of a hold that was taken without waiting: always the same, and so no two can be there at
+/// a time. No waiter's key has it.
+pub(crate) const UNQUEUED: &str = "0000000000000000";
 
 impl Owner {
     pub(crate) fn token(&self) -> Result<OwnerToken, LockError> {
@@ -133,8 +142,11 @@ mod tests {
         for one in ids {
             for other in ids {
                 let key = range("n", other).key("0123456789abcdef0123456789abcdef");
-                let Range { start, end } = range("n", one);
+                let Range { start, end, .. } = range("n", one);
+                let last = range("n", other).last;
                 assert_eq!(*start <= *key && *key < *end, one == other, "{one} {other}");
+                assert!(!(*start <= *last && *last < *end), "{one} {other}");
+                assert_eq!(range("n", one).last == last, one == other, "{one} {other}");
             }
         }
         assert!(!epoch_key("n", "x").starts_with(&range("n", "a").start));

@@ -13,10 +13,7 @@ use crate::{
     acquire::acquire,
     client::{Client, watch_list::WatchEvent},
     commands::{self, revision, text},
-    queue::{
-        predecessor::PredecessorWatch,
-        waiter::{QueuePosition, WaiterKey},
-    },
+    queue::{position::QueuePosition, predecessor::PredecessorWatch, waiter::WaiterKey},
     schema::{Owner, Range},
 };
 
@@ -99,8 +96,11 @@ impl<'a> Queue<'a> {
 impl ServerQueue for Queue<'_> {
     type Entry = Entry;
 
+    /// To join also tries. What joins is cut off when the time is up, and a try is not: with less time
+    /// than a call may take, it comes first.
     fn has_local_waiters(&self) -> bool {
         self.client.waiting.is_awaited(self.id.as_str())
+            || self.retry.wait_max > self.client.rpc.limit() && self.client.sessions.is_open()
     }
 
     async fn try_acquire(&self) -> Result<Lease, LockError> {
@@ -134,7 +134,9 @@ impl ServerQueue for Queue<'_> {
             Step::Look(predecessor, event) => {
                 let position = match event {
                     WatchEvent::Gone => waiter.promote().await,
-                    WatchEvent::None | WatchEvent::Started => waiter.look().await,
+                    WatchEvent::None | WatchEvent::Started => {
+                        waiter.look(&predecessor.predecessor).await
+                    }
                 };
                 match position {
                     Ok(position) => self.moved(position, predecessor, event).await,

@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     client::{
+        members::Route,
         rpc::Rpc,
         watch_list::{Request, WatchEvent, WatchList},
     },
@@ -76,9 +77,9 @@ impl Watcher {
     /// key to watch any more.
     async fn open(
         &self,
-        member: usize,
+        route: &Route,
     ) -> Result<Option<(WatchRequestSender, WatchResponseStream)>, Error> {
-        let mut client = self.rpc.members.client(member).await?.watch_client();
+        let mut client = route.connection.client().await?.watch_client();
         self.watches.lock().restart();
         // The first watch opens the stream.
         let Some((id, request)) = self.watches.lock().next() else { return Ok(None) };
@@ -90,11 +91,11 @@ impl Watcher {
 
     async fn serve(
         &self,
-        member: usize,
+        route: &Route,
         mut sender: WatchRequestSender,
         mut stream: WatchResponseStream,
     ) -> Stop {
-        let mut fell_silent = pin!(self.rpc.members.fell_silent(member));
+        let mut replaced = pin!(self.rpc.members.replaced(route));
         loop {
             let (next, idle_max) = {
                 let watches = self.watches.lock();
@@ -112,7 +113,7 @@ impl Watcher {
                     Err(_) => return Stop::Broken,
                 },
                 () = self.changed.notified() => {}
-                () = &mut fell_silent => return Stop::Broken,
+                () = &mut replaced => return Stop::Broken,
                 () = sleep(idle_max.unwrap_or_default()), if idle_max.is_some() && next.is_none() => {
                     return Stop::Idle;
                 }
@@ -123,10 +124,11 @@ impl Watcher {
     /// etcd does not say which watch it refuses. Those that have not started end: their waiters send
     /// another request, which returns what is wrong. A stream keeps the access token that it was opened
     /// with, so another stream is needed.
-    async fn log_in_again(&self, member: usize) {
+    async fn log_in_again(&self, route: &Route) {
         self.watches.lock().by_id.retain(|_, entry| entry.started);
-        if let Ok(Ok(client)) = timeout(OPEN_TIMEOUT, self.rpc.members.client(member)).await {
-            let _ = timeout(OPEN_TIMEOUT, client.refresh_token()).await;
+        let log_in = async { route.connection.client().await?.refresh_token().await };
+        if !matches!(timeout(OPEN_TIMEOUT, log_in).await, Ok(Ok(()))) {
+            let _ = self.rpc.members.replace(route);
         }
     }
 }
@@ -135,21 +137,22 @@ impl Watcher {
 impl Worker for Watcher {
     async fn round(&self) -> Option<Duration> {
         let mut end_on_drop = EndOnDrop(Some(self));
-        let (mut backoff, mut member) = (BACKOFF, self.rpc.members.pick(&[]));
+        let (mut backoff, mut tried) = (BACKOFF, None);
         while !self.watches.lock().by_id.is_empty() {
             let since = Instant::now();
-            let stop = match timeout(OPEN_TIMEOUT, self.open(member)).await {
-                Ok(Ok(Some((sender, stream)))) => self.serve(member, sender, stream).await,
+            let route = self.rpc.members.pick(tried.as_slice());
+            let stop = match timeout(OPEN_TIMEOUT, self.open(&route)).await {
+                Ok(Ok(Some((sender, stream)))) => self.serve(&route, sender, stream).await,
                 Ok(Ok(None)) => Stop::Idle,
                 Ok(Err(err)) if fault(&err) == Fault::Rejected => Stop::Refused,
                 Ok(Err(_)) | Err(_) => Stop::Broken,
             };
             match stop {
                 Stop::Idle => continue,
-                Stop::Refused => self.log_in_again(member).await,
+                Stop::Refused => self.log_in_again(&route).await,
                 Stop::Broken => {
-                    self.rpc.members.silent(member);
-                    member = self.rpc.members.pick(&[member]);
+                    self.rpc.members.failed(&route);
+                    tried = Some(route);
                     if since.elapsed() > PAUSE_MAX {
                         backoff.reset();
                     }

@@ -104,6 +104,66 @@ impl Drop for ServerProcess {
     }
 }
 
+/// A member of a cluster that a test runs: killed and paused, and started again on its data.
+///
+/// Its methods panic if they fail, as a test does.
+#[derive(Debug)]
+pub struct Member {
+    program: PathBuf,
+    arguments: Vec<String>,
+    home: PathBuf,
+    running: Option<ServerProcess>,
+}
+
+impl Member {
+    /// A member that runs `program` in its directory `home`. It is not started yet.
+    pub fn new(program: impl Into<PathBuf>, arguments: Vec<String>, home: PathBuf) -> Self {
+        Self { program: program.into(), arguments, home, running: None }
+    }
+
+    /// Starts it, for the first time or after [`kill`](Self::kill).
+    ///
+    /// # Panics
+    ///
+    /// If it runs, or no process can be started.
+    pub fn start(&mut self) {
+        assert!(self.running.is_none(), "{} runs", self.home.display());
+        let running = ServerProcess::start(&self.program, &self.arguments, &self.home);
+        self.running = Some(running.unwrap_or_else(|err| self.failed("start", &err)));
+    }
+
+    /// Kills it as a crash does.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn kill(&mut self) {
+        let running = self.running.take();
+        let killed = running.ok_or_else(not_running).and_then(ServerProcess::kill_9);
+        killed.unwrap_or_else(|err| self.failed("kill", &err));
+    }
+
+    /// Sends it a signal, such as STOP and CONT.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run, or does not stop.
+    pub fn signal(&self, name: &str) {
+        let running = self.running.as_ref().ok_or_else(not_running);
+        running
+            .and_then(|running| running.signal(name))
+            .unwrap_or_else(|err| self.failed(name, &err));
+    }
+
+    fn failed<T>(&self, what: &str, err: &io::Error) -> T {
+        panic!("cannot {what} {}: {err}", self.home.display())
+    }
+}
+
+fn not_running() -> io::Error {
+    io::Error::other("it does not run")
+}
+
 /// Loopback ports that are free at the moment, all different.
 ///
 /// # Errors
@@ -137,6 +197,21 @@ mod tests {
         assert!(lives(pid) && server.home().join("log").exists());
         drop(server);
         assert!(!lives(pid) && !dir.exists());
+    }
+
+    #[test]
+    fn a_member_is_started_again_where_it_was_killed() {
+        let dir = std::env::temp_dir().join(glock_testing::fresh_namespace());
+        let mut member = Member::new("sleep", vec!["600".into()], dir.join("n0"));
+        member.start();
+        let pid = member.running.as_ref().unwrap().pid;
+        member.kill();
+        assert!(!lives(pid));
+        member.start();
+        member.signal("STOP");
+        member.signal("CONT");
+        drop(member);
+        assert!(!dir.exists());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use glock_postgres::{
     LockConfig, PostgresLock,
     sqlx::{
         self, PgPool,
-        postgres::{PgConnectOptions, PgListener},
+        postgres::{PgConnectOptions, PgListener, PgPoolOptions},
     },
 };
 use glock_testing::{fresh_namespace, url_from_env};
@@ -91,7 +91,10 @@ fn main() -> ExitCode {
     let config = LockConfig::default().with_namespace(fresh_namespace());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let pool = || PostgresLock::pool_options().connect_lazy_with(options.clone());
+        let pool = || {
+            let options = options.clone();
+            PgPoolOptions::new().test_before_acquire(false).connect_lazy_with(options)
+        };
         let lock = || PostgresLock::new(pool()).with_config(config.clone());
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
         lock.ensure_schema().await.expect("the server that GLOCK_POSTGRES_URL names");

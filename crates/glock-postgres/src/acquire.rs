@@ -8,7 +8,7 @@ use glock_core::{
 };
 
 use crate::{
-    client::{Client, SendMode},
+    client::{Client, LateStatement, SendMode},
     commands::AcquireReply,
 };
 
@@ -20,10 +20,11 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, LockError> {
     // Dropped with this future: an attempt that was not sent by then is not sent any more.
     let caller = Arc::new(());
-    let attempt = |before| {
+    let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        let mode = SendMode::Once { caller: Arc::downgrade(&caller), after_broken: before > 0 };
-        Ok(AcquireAttempt { client, mode, id, owner, ttl })
+        let late = Arc::<LateStatement>::default();
+        let mode = SendMode::Once { caller: Arc::downgrade(&caller), late: Arc::clone(&late) };
+        Ok(AcquireAttempt { client, mode, late, id, owner, ttl })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
@@ -31,16 +32,17 @@ pub(crate) async fn acquire(
 struct AcquireAttempt {
     client: Arc<Client>,
     mode: SendMode,
+    late: Arc<LateStatement>,
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
 }
 
 impl AcquireAttempt {
-    async fn send(&self) -> Result<Lease, LockError> {
-        let Self { client, mode, id, owner, ttl } = self;
+    async fn send(&self, until: CallDeadline) -> Result<Lease, LockError> {
+        let Self { client, mode, id, owner, ttl, .. } = self;
         let (key, holder) = (client.key(id), &client.config.holder);
-        let reply = client.commands.acquire(mode, &key, owner, *ttl, holder).await;
+        let reply = client.commands.acquire(mode, until, &key, owner, *ttl, holder).await;
         match reply.map_err(|failure| failure.during(Action::Acquire))? {
             AcquireReply::Granted { fence, sent_at } => {
                 Ok(Lease::granted(id.clone(), owner.clone(), fence, sent_at, *ttl))
@@ -53,18 +55,26 @@ impl AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
-        let lease = self.send().await?;
+    async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
+        let lease = self.send(until).await?;
         if !lease.is_expired() {
             return Ok(lease);
         }
         // A connection's first statement takes longer, too long for a very short TTL. The same owner
         // token again extends the grant.
-        self.send().await.map_err(after_grant)
+        self.send(until).await.map_err(after_grant)
     }
 
-    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
-        self.client.release(&self.id, &self.owner, || true).await
+    async fn undo(&self, until: CallDeadline) -> Result<(), LockError> {
+        let release = || self.client.release(&self.id, &self.owner, until, || true);
+        match release().await {
+            Err(LockError::NotHeld { .. }) if self.late.may_run() => {}
+            result => return result,
+        }
+        // A row that the statement has not committed yet looks as if it were not there.
+        let ended = self.late.end(&self.client.connections).await;
+        ended.map_err(|failure| failure.during(Action::Release))?;
+        release().await
     }
 }
 

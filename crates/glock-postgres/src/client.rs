@@ -2,14 +2,19 @@
 
 mod state;
 
-mod connection_cache;
+mod abandoned;
 mod connections;
+mod connector;
+mod idle_connections;
+mod in_use;
+mod limits;
 mod notification_connection;
 mod request;
 
 pub(crate) use self::{
     connections::Connections,
+    limits::Limits,
     notification_connection::NotificationConnection,
-    request::{SendMode, Statement},
+    request::{LateStatement, SendMode, Statement},
     state::Client,
 };

@@ -1,29 +1,36 @@
 //! `Commands`: the statements that glock sends, one an operation, and their replies.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
-use glock_core::{FencingToken, Holder, OwnerToken};
+use glock_core::{FencingToken, Holder, OwnerToken, toolkit::CallDeadline};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::Instant;
 
 use crate::{
     client::{
-        Connections,
-        SendMode::{self, Repeatable},
+        Connections, Limits,
+        SendMode::{self, Hold, Repeatable},
         Statement,
     },
     error::Failure,
     schema::Schema,
 };
 
-/// The statements for one table. Each grant has an owner token of its own, so each statement
-/// may be carried out twice.
+/// The operations on one table. Each grant has an owner token of its own, so each statement may be
+/// carried out twice.
+pub(crate) struct Commands {
+    connections: Connections,
+    schema: Schema,
+    /// Made once the table is found, for every table of that name but this one is another lock's.
+    statements: OnceLock<Statements>,
+}
+
+/// The statements.
 ///
 /// All of them read `clock_timestamp()`: `now()` is when the transaction began, which may be long
 /// before the statement got the row's lock. Settings are made inside the statement, for its
 /// transaction alone: that costs no round trip and no plan node, and does not leak through a pooler.
-pub(crate) struct Commands {
-    connections: Connections,
+struct Statements {
     acquire: SqlStr,
     renew: SqlStr,
     release: SqlStr,
@@ -43,32 +50,30 @@ pub(crate) enum AcquireReply {
 }
 
 impl Commands {
-    pub(crate) fn new(connections: Connections, schema: &Schema) -> Self {
-        // How long a statement may wait for a row that another transaction has locked.
-        let limit = connections.lock_wait().as_millis().max(1);
-        let bounded = format!("set_config('lock_timeout', '{limit}', true) IS NOT NULL");
-        let sql = |text: String| AssertSqlSafe(text).into_sql_str();
-        Self {
-            connections,
-            acquire: sql(acquire_sql(schema, &bounded)),
-            renew: sql(renew_sql(schema, &bounded)),
-            release: sql(release_sql(schema, &bounded)),
-            set_waited: sql(set_waited_sql(schema, &bounded)),
-            inspect: sql(inspect_sql(schema)),
+    pub(crate) fn new(connections: Connections, schema: Schema) -> Self {
+        Self { connections, schema, statements: OnceLock::new() }
+    }
+
+    async fn statements(&self, until: CallDeadline) -> Result<&Statements, Failure> {
+        if let Some(statements) = self.statements.get() {
+            return Ok(statements);
         }
+        let schema = self.schema.resolve(&self.connections, until).await?;
+        Ok(self.statements.get_or_init(|| Statements::new(&schema, self.connections.limits())))
     }
 
     pub(crate) async fn acquire(
         &self,
         mode: &SendMode,
+        until: CallDeadline,
         key: &str,
         owner: &OwnerToken,
         ttl: Duration,
         holder: &str,
     ) -> Result<AcquireReply, Failure> {
-        let secret = owner.reveal();
+        let (sql, secret) = (self.statements(until).await?, owner.reveal());
         let bind = |query: Statement| query.bind(key).bind(secret).bind(millis(ttl)).bind(holder);
-        let reply = self.connections.fetch(mode, &self.acquire, bind, secret).await?;
+        let reply = self.connections.fetch(mode, until, &sql.acquire, bind, secret).await?;
         match reply.row {
             Some((true, _, fence, _)) => {
                 Ok(AcquireReply::Granted { fence: token(fence)?, sent_at: reply.sent_at })
@@ -86,10 +91,11 @@ impl Commands {
         key: &str,
         owner: &OwnerToken,
         ttl: Duration,
+        until: CallDeadline,
     ) -> Result<Option<Instant>, Failure> {
-        let secret = owner.reveal();
+        let (sql, secret) = (self.statements(until).await?, owner.reveal());
         let bind = |query: Statement| query.bind(key).bind(secret).bind(millis(ttl));
-        let reply = self.connections.fetch(&Repeatable, &self.renew, bind, secret).await?;
+        let reply = self.connections.fetch(&Hold, until, &sql.renew, bind, secret).await?;
         Ok(reply.row.map(|()| reply.sent_at))
     }
 
@@ -99,27 +105,54 @@ impl Commands {
         &self,
         key: &str,
         owner: &OwnerToken,
+        until: CallDeadline,
         has_expired: impl Fn() -> bool + Send,
     ) -> Result<bool, Failure> {
-        let secret = owner.reveal();
+        let (sql, secret) = (self.statements(until).await?, owner.reveal());
         let bind = |query: Statement| query.bind(key).bind(secret);
-        let reply = self.connections.fetch(&Repeatable, &self.release, bind, secret).await?;
+        let reply = self.connections.fetch(&Hold, until, &sql.release, bind, secret).await?;
         // If the lease still runs, only an earlier request whose reply was lost can have freed it.
         Ok(reply.row.map_or_else(|| reply.repeated && !has_expired(), |(was_live,)| was_live))
     }
 
     /// Asks for a notification of the release. Returns the rest of the holder's lease, or `None` if
     /// the lock may be free.
-    pub(crate) async fn set_waited(&self, key: &str) -> Result<Option<Duration>, Failure> {
+    pub(crate) async fn set_waited(
+        &self,
+        key: &str,
+        until: CallDeadline,
+    ) -> Result<Option<Duration>, Failure> {
+        let sql = self.statements(until).await?;
         let bind = |query: Statement| query.bind(key);
-        let reply = self.connections.fetch(&Repeatable, &self.set_waited, bind, "").await?;
+        let reply = self.connections.fetch(&Repeatable, until, &sql.set_waited, bind, "").await?;
         Ok(reply.row.map(|(left,)| remaining(left)))
     }
 
-    pub(crate) async fn inspect(&self, key: &str) -> Result<Option<Holder>, Failure> {
+    pub(crate) async fn inspect(
+        &self,
+        key: &str,
+        until: CallDeadline,
+    ) -> Result<Option<Holder>, Failure> {
+        let sql = self.statements(until).await?;
         let bind = |query: Statement| query.bind(key);
-        let reply = self.connections.fetch(&Repeatable, &self.inspect, bind, "").await?;
+        let reply = self.connections.fetch(&Repeatable, until, &sql.inspect, bind, "").await?;
         reply.row.map(read_holder).transpose()
+    }
+}
+
+impl Statements {
+    fn new(schema: &Schema, limits: Limits) -> Self {
+        // Behind a pooler, connections have no settings of their own.
+        let limit = limits.lock_wait().as_millis().max(1);
+        let bounded = format!("set_config('lock_timeout', '{limit}', true) IS NOT NULL");
+        let sql = |text: String| AssertSqlSafe(text).into_sql_str();
+        Self {
+            acquire: sql(acquire_sql(schema, &bounded)),
+            renew: sql(renew_sql(schema, &bounded)),
+            release: sql(release_sql(schema, &bounded)),
+            set_waited: sql(set_waited_sql(schema, &bounded)),
+            inspect: sql(inspect_sql(schema)),
+        }
     }
 }
 
@@ -144,6 +177,9 @@ fn millis(ttl: Duration) -> i64 {
 const MICROS: &str = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint";
 /// $3 milliseconds from now.
 const UNTIL: &str = "clock_timestamp() + $3 * interval '1 millisecond'";
+/// A grant or a renewal that a crash loses is held by two.
+const COMMIT_DURABLE: &str = "(current_setting('synchronous_commit') <> 'off' \
+     OR set_config('synchronous_commit', 'on', true) IS NOT NULL)";
 /// For what a crash may lose without harm.
 const COMMIT_ASYNC: &str = "set_config('synchronous_commit', 'off', true) IS NOT NULL";
 
@@ -165,7 +201,7 @@ fn acquire_sql(schema: &Schema, bounded: &str) -> String {
          granted AS (\
            INSERT INTO {table} AS l ({key}, owner, fence, {expiry}, holder, waited) \
            SELECT $1, $2, {MICROS}, {UNTIL}, $4, false \
-           WHERE NOT EXISTS (SELECT FROM held) AND {bounded} \
+           WHERE NOT EXISTS (SELECT FROM held) AND {COMMIT_DURABLE} AND {bounded} \
            ON CONFLICT ({key}) DO UPDATE SET \
              owner = EXCLUDED.owner, \
              fence = CASE WHEN l.owner = $2 AND l.{expiry} > clock_timestamp() \
@@ -189,7 +225,8 @@ fn renew_sql(schema: &Schema, bounded: &str) -> String {
     let Schema { table, key, expiry, .. } = schema;
     format!(
         "UPDATE {table} l SET {expiry} = greatest(l.{expiry}, {UNTIL}) \
-         WHERE l.{key} = $1 AND l.owner = $2 AND l.{expiry} > clock_timestamp() AND {bounded} \
+         WHERE l.{key} = $1 AND l.owner = $2 AND l.{expiry} > clock_timestamp() \
+           AND {COMMIT_DURABLE} AND {bounded} \
          RETURNING true"
     )
 }

@@ -1,6 +1,6 @@
 //! The driver's errors: what each means for the lock.
 
-use std::{borrow::Cow, error::Error, fmt, io::ErrorKind, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, io::ErrorKind, sync::Arc, time::Duration};
 
 use glock_core::{Action, BoxError, Fault, LockError, backend};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
@@ -60,6 +60,12 @@ impl Failure {
         }
     }
 
+    /// No reply to a statement arrived in time.
+    pub(crate) fn silent(limit: Duration) -> Self {
+        let what = format!("no reply within {limit:?}; the connection counts as dead");
+        Self::new(Fault::Unknown, what)
+    }
+
     /// A reply that glock's own statements do not get.
     pub(crate) fn unexpected_reply(err: impl Into<BoxError>) -> Self {
         Self::new(Fault::Unknown, err)
@@ -81,6 +87,12 @@ impl Failure {
         Self::new(self.fault, Explained { what, source: self.source })
     }
 
+    /// PostgreSQL's code of the error.
+    pub(crate) fn code(&self) -> Option<String> {
+        let err = self.source.downcast_ref::<sqlx::Error>()?.as_database_error()?;
+        err.code().map(Cow::into_owned)
+    }
+
     pub(crate) fn during(self, action: Action) -> LockError {
         LockError::backend(backend::POSTGRES, action, self.fault, self.source)
     }
@@ -92,6 +104,17 @@ pub(crate) struct ErrorClass {
     pub(crate) fault: Fault,
     pub(crate) next: NextStep,
     pub(crate) connection: ConnectionState,
+    pub(crate) statement: StatementState,
+}
+
+impl ErrorClass {
+    /// No reply at all.
+    pub(crate) const SILENT: Self = Self {
+        fault: Fault::Unknown,
+        next: NextStep::Reconnect,
+        connection: ConnectionState::Unfit,
+        statement: StatementState::MayRun,
+    };
 }
 
 /// What to do after an error of a statement.
@@ -109,40 +132,57 @@ pub(crate) enum NextStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionState {
     Usable,
-    Broken,
+    /// It has ended, and the others may have.
+    Dead,
+    /// It cannot be used, and the others may not be either: they are silent, or do not lead to the primary.
+    Unfit,
+}
+
+/// Whether a statement may still take effect after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatementState {
+    MayRun,
+    Over,
 }
 
 /// What an error of a statement that was sent means.
 pub(crate) fn classify(err: &sqlx::Error) -> ErrorClass {
-    use ConnectionState::{Broken, Usable};
+    use ConnectionState::{Dead, Unfit, Usable};
     use Fault::{Rejected, Unavailable, Unknown};
     use NextStep::{GiveUp, Reconnect, Repeat};
     let (fault, next, connection) = match err {
         // A pooler that passes notifications to the wrong client confuses the driver.
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => (Unknown, Reconnect, Broken),
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => (Unknown, Reconnect, Dead),
         sqlx::Error::Database(database) => {
             let code = code(database.as_ref());
             match &*code {
                 // The server ended the connection: terminated, restarted, idle for too long.
-                _ if is_fatal(database.as_ref()) => (Unknown, Reconnect, Broken),
+                _ if is_fatal(database.as_ref()) => (Unknown, Reconnect, Dead),
                 // Connected to a standby, or to a primary that has become one.
-                "25006" => (Unavailable, Reconnect, Broken),
+                "25006" => (Unavailable, Reconnect, Unfit),
                 // The prepared statement is gone, or another client's: a pooler without support.
-                "26000" | "42P05" => (Rejected, Reconnect, Broken),
+                "26000" | "42P05" => (Rejected, Reconnect, Dead),
+                // The connection is in a transaction that is not glock's, so the statement had no effect.
+                code if class(code) == "25" => (Unavailable, Reconnect, Dead),
                 "40001" | "40P01" => (Unavailable, Repeat, Usable),
                 // Cancelled, most likely before it had an effect; but that is not certain.
                 "57014" => (Unknown, GiveUp, Usable),
                 // Another transaction had the row locked for the whole `lock_timeout`.
                 "55P03" => (Unavailable, GiveUp, Usable),
                 code if matches!(class(code), "53" | "57" | "58") => (Unavailable, GiveUp, Usable),
-                code if matches!(class(code), "08" | "40" | "XX") => (Unknown, GiveUp, Broken),
+                code if matches!(class(code), "08" | "40" | "XX") => (Unknown, GiveUp, Dead),
                 // An error ends the statement without an effect.
                 _ => (Rejected, GiveUp, Usable),
             }
         }
-        _ => (Unknown, GiveUp, Broken),
+        _ => (Unknown, GiveUp, Dead),
     };
-    ErrorClass { fault, next, connection }
+    let statement = match err {
+        // The server reports it once the statement has ended.
+        sqlx::Error::Database(_) => StatementState::Over,
+        _ => StatementState::MayRun,
+    };
+    ErrorClass { fault, next, connection, statement }
 }
 
 fn is_fatal(err: &dyn sqlx::error::DatabaseError) -> bool {
@@ -154,17 +194,26 @@ pub(crate) fn code(err: &dyn sqlx::error::DatabaseError) -> Cow<'_, str> {
     err.code().unwrap_or_default()
 }
 
+/// Whether a connection was refused for its settings, as poolers do which share connections.
+pub(crate) fn is_refused_by_pooler(err: &sqlx::Error) -> bool {
+    err.as_database_error().is_some_and(|err| {
+        let refused = ["startup parameter", "command-line options"];
+        matches!(&*code(err), "08P01" | "0A000")
+            && refused.iter().any(|refused| err.message().contains(refused))
+    })
+}
+
 fn class(code: &str) -> &str {
     code.get(..2).unwrap_or_default()
 }
 
+pub(crate) const NO_TABLE: &str = "the table does not exist; call `PostgresLock::ensure_schema`, or have the statements of \
+     `schema_sql` run by a role that may create tables";
+
 /// What the reader of an error can do, where the server's text does not say it.
 fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
-        "42P01" => {
-            "the table does not exist; call `PostgresLock::ensure_schema`, or have the statements \
-             of `schema_sql` run by a role that may create tables"
-        }
+        "42P01" => NO_TABLE,
         "3F000" => "the schema that holds the table does not exist; create it",
         "42501" => {
             "the role lacks a permission; it needs USAGE on the schema, and SELECT, INSERT and \

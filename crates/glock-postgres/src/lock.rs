@@ -1,11 +1,11 @@
 //! `PostgresLock`: locks in a PostgreSQL table.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, CALL_TIMEOUT, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError,
-    LockId, Waiting, backend,
+    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, Waiting,
+    backend,
     toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 use sqlx::{
@@ -13,14 +13,12 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{
-    acquire, client::Client, error::Failure, renew, schema::Schema, wait, watch::ListenerSource,
-};
+use crate::{acquire, client::Client, renew, schema::Schema, wait, watch::ListenerSource};
 
 /// Locks in a PostgreSQL table: a row each, and one statement an operation.
 ///
-/// Cloning is cheap. Clones share the pool, the connection that listens for releases, and the queue
-/// of waiters; the connection and its task end with the last clone.
+/// Cloning is cheap. Clones share their connections and the queue of waiters; the connections end with
+/// the last clone.
 ///
 /// See the [crate's page](crate) for what it promises, and for the table that it needs.
 #[derive(Clone)]
@@ -28,22 +26,23 @@ pub struct PostgresLock {
     client: Arc<Client>,
 }
 
+const CONNECTIONS_MAX: u32 = 10;
 const TTL_MIN: Duration = Duration::from_millis(10);
 
 impl PostgresLock {
     /// Locks on the database of `pool`, with [`LockConfig::default`]. No I/O.
     ///
-    /// Make the pool with [`pool_options`](Self::pool_options), so that a call takes one round trip.
+    /// The pool only names the server: the lock opens a few connections of its own with the pool's
+    /// settings, as they are when it connects, and takes none from the pool. Once the pool is closed, locks
+    /// that are held can be renewed and released, and nothing else.
     pub fn new(pool: PgPool) -> Self {
         let config = LockConfig::default();
         let schema = Schema::unchecked(&config);
-        Self { client: Arc::new(Client::new(pool, config, schema, ListenerSource::Pool)) }
+        let client = Client::new(pool, config, schema, ListenerSource::Pool, CONNECTIONS_MAX);
+        Self { client: Arc::new(client) }
     }
 
-    /// Connects to `url` with [`pool_options`](Self::pool_options), and lets no statement run
-    /// longer than [`CALL_TIMEOUT`], for which a call waits by default. For a longer `call_timeout`,
-    /// or behind a connection pooler, which may not take that setting, make a pool and use
-    /// [`new`](Self::new).
+    /// Connects to `url`.
     ///
     /// # Errors
     ///
@@ -59,18 +58,21 @@ impl PostgresLock {
         let options = PgConnectOptions::from_str(url).ok().filter(|_| ours).ok_or_else(|| {
             LockError::invalid("url", "write it like postgres://user:password@host:5432/database")
         })?;
-        let limit = format!("{}ms", CALL_TIMEOUT.as_millis());
-        let options = options.options([("statement_timeout", limit)]);
-        let pool = Self::pool_options().connect_with(options).await;
-        let pool = pool.map_err(|err| Failure::not_sent(err).during(Action::Prepare))?;
-        Ok(Self::new(pool))
+        // It never connects, and without limits of time it starts no task.
+        let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let this = Self::new(pool.connect_lazy_with(options));
+        let connected = this.client.connections.connect().await;
+        connected.map_err(|failure| failure.during(Action::Prepare))?;
+        Ok(this)
     }
 
-    /// Settings for a pool: no ping before each use, because a call replaces a connection that turns
-    /// out to be dead; and three quarters of [`CALL_TIMEOUT`] as `acquire_timeout`, so that a call
-    /// learns in time that the server is out of reach.
-    pub fn pool_options() -> PgPoolOptions {
-        PgPoolOptions::new().test_before_acquire(false).acquire_timeout(CALL_TIMEOUT * 3 / 4)
+    /// Opens at most `count` connections for calls: ten by default. One more listens for releases, and two
+    /// more may be open for a moment to ask the server about statements without a reply. Of four or more,
+    /// two are kept for renewals and releases.
+    #[must_use]
+    pub fn with_max_connections(self, count: NonZeroU32) -> Self {
+        let (config, schema) = (self.client.config.clone(), self.client.schema.clone());
+        self.rebuild(config, schema, self.client.listener.source().clone(), count.get())
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout`, `holder`, `table`,
@@ -82,7 +84,8 @@ impl PostgresLock {
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
         let (schema, source) = (Schema::new(&config)?, self.client.listener.source().clone());
-        Ok(self.rebuild(config, schema, source))
+        let connections_max = self.client.connections.connections_max();
+        Ok(self.rebuild(config, schema, source, connections_max))
     }
 
     /// Listens for releases on a connection made with `options` instead of the pool's: for a pool
@@ -123,12 +126,19 @@ impl PostgresLock {
     }
 
     fn with_source(self, source: ListenerSource) -> Self {
-        self.rebuild(self.client.config.clone(), self.client.schema.clone(), source)
+        let (config, schema) = (self.client.config.clone(), self.client.schema.clone());
+        self.rebuild(config, schema, source, self.client.connections.connections_max())
     }
 
-    fn rebuild(&self, config: LockConfig, schema: Schema, source: ListenerSource) -> Self {
+    fn rebuild(
+        &self,
+        config: LockConfig,
+        schema: Schema,
+        source: ListenerSource,
+        connections_max: u32,
+    ) -> Self {
         let pool = self.client.connections.pool().clone();
-        Self { client: Arc::new(Client::new(pool, config, schema, source)) }
+        Self { client: Arc::new(Client::new(pool, config, schema, source, connections_max)) }
     }
 }
 
@@ -162,8 +172,10 @@ impl Lock for PostgresLock {
         let client = Arc::clone(&self.client);
         let (id, owner, deadline) = (lease.id().clone(), lease.owner().clone(), lease.deadline());
         let has_expired = move || tokio::time::Instant::now() >= deadline;
-        let work = async move { client.release(&id, &owner, has_expired).await };
-        self.client.call(Action::Release).run(work).await
+        let call = self.client.call(Action::Release);
+        let until = call.deadline();
+        let work = async move { client.release(&id, &owner, until, has_expired).await };
+        call.run(work).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
@@ -172,11 +184,13 @@ impl Lock for PostgresLock {
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let (client, key) = (Arc::clone(&self.client), self.client.key(id));
+        let call = self.client.call(Action::Inspect);
+        let until = call.deadline();
         let work = async move {
-            let holder = client.commands.inspect(&key).await;
+            let holder = client.commands.inspect(&key, until).await;
             holder.map_err(|failure| failure.during(Action::Inspect))
         };
-        self.client.call(Action::Inspect).run(work).await
+        call.run(work).await
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use glock_core::{Action, Fault, LockConfig, LockError, backend};
-use sqlx::AssertSqlSafe;
+use glock_core::{Action, Fault, LockConfig, LockError, backend, toolkit::CallDeadline};
+use sqlx::FromRow;
 
 use crate::{
     client::Connections,
-    error::{Failure, code},
+    error::{Failure, NO_TABLE},
 };
 
 /// The columns whose names are fixed.
@@ -21,8 +21,12 @@ const ADVISORY_LOCK: u64 = 0x67_6c_6f_63_6b;
 /// How often to check again when another process creates the table at the same time.
 const ROUNDS: usize = 3;
 
-/// A column's name and type, and whether it alone is unique.
-type Column = (String, String, bool);
+/// The search path of the role, for one transaction: behind a pooler, other clients may have set another
+/// one.
+const OWN_PATH: &str = "SET LOCAL search_path TO DEFAULT";
+
+/// A column's name and type, whether it alone is unique, and whether its table survives a crash.
+type Column = (String, String, bool, bool);
 
 /// The names of the table and its columns, checked and quoted.
 #[derive(Debug, Clone)]
@@ -95,20 +99,48 @@ impl Schema {
             match self.create(connections).await {
                 // A process that does not take the advisory lock was quicker: check again.
                 Err(err) if is_taken(&err) => {}
-                result => result.map_err(|err| Failure::sent(err, "").during(Action::Prepare))?,
+                result => result.map_err(|err| err.during(Action::Prepare))?,
             }
         }
         if self.check(connections).await? { Ok(()) } else { Err(self.wrong("it keeps vanishing")) }
     }
 
-    async fn create(&self, connections: &Connections) -> Result<(), sqlx::Error> {
+    async fn create(&self, connections: &Connections) -> Result<(), Failure> {
         // One message is one transaction, and so goes through any pooler in one piece.
-        let limit = connections.lock_wait().as_millis();
+        let limit = connections.limits().lock_wait().as_millis();
         let batch = format!(
-            "SET LOCAL lock_timeout = {limit}; SELECT pg_advisory_xact_lock({ADVISORY_LOCK}); {}",
+            "{OWN_PATH}; SET LOCAL lock_timeout = {limit}; \
+             SELECT pg_advisory_xact_lock({ADVISORY_LOCK})::text; {}",
             self.sql()
         );
-        sqlx::raw_sql(AssertSqlSafe(batch)).execute(connections.pool()).await.map(drop)
+        connections.batch(connections.limits().call(), batch).await.map(drop)
+    }
+
+    /// The same with the table's schema in its name: the first one on the search path that has such a
+    /// table. The path may change; the table must not.
+    pub(crate) async fn resolve(
+        &self,
+        connections: &Connections,
+        until: CallDeadline,
+    ) -> Result<Self, Failure> {
+        if self.table.contains('.') {
+            return Ok(self.clone());
+        }
+        let name = self.table.trim_matches('"');
+        let sql = format!(
+            "{OWN_PATH}; SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+             WHERE relname = '{name}' AND nspname = ANY (current_schemas(false)) \
+               AND relpersistence <> 't' \
+             ORDER BY array_position(current_schemas(false), nspname) LIMIT 1"
+        );
+        match connections.batch(until, sql).await?.first() {
+            Some(row) => {
+                let (schema,): (String,) =
+                    FromRow::from_row(row).map_err(Failure::unexpected_reply)?;
+                Ok(Self { table: format!("{}.{}", quoted(&schema), self.table), ..self.clone() })
+            }
+            None => Err(Failure::new(Fault::Rejected, NO_TABLE)),
+        }
     }
 
     /// Whether the table exists. An error if its columns differ.
@@ -116,6 +148,9 @@ impl Schema {
         let columns = self.columns(connections).await.map_err(|err| err.during(Action::Prepare))?;
         if columns.is_empty() {
             return Ok(false);
+        }
+        if columns.iter().any(|(.., is_kept)| !is_kept) {
+            return Err(self.wrong("it is unlogged, so a crash of the server empties it"));
         }
         let unquoted = |name: &str| name.trim_matches('"').to_owned();
         let (key, expiry) = (unquoted(&self.key), unquoted(&self.expiry));
@@ -128,30 +163,36 @@ impl Schema {
             ("waited", "boolean"),
         ] {
             let column = columns.iter().find(|(column, ..)| column == name);
-            let is = column.map_or("missing", |(_, kind, _)| kind);
+            let is = column.map_or("missing", |(_, kind, ..)| kind);
             if is != kind {
                 return Err(self.wrong(&format!("column `{name}` should be {kind} and is {is}")));
             }
         }
-        if !columns.iter().any(|(column, _, unique)| *column == key && *unique) {
+        if !columns.iter().any(|(column, _, unique, _)| *column == key && *unique) {
             return Err(self.wrong(&format!("column `{key}` should be the primary key and is not")));
         }
         Ok(true)
     }
 
     async fn columns(&self, connections: &Connections) -> Result<Vec<Column>, Failure> {
+        let until = connections.limits().call();
+        let schema = match self.resolve(connections, until).await {
+            Err(failure) if failure.fault == Fault::Rejected => return Ok(Vec::new()),
+            schema => schema?,
+        };
         // The catalogue can be read without any permission on the table.
-        const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), \
-             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique \
-                 AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) \
-             FROM pg_attribute a \
-             WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
-        let query = sqlx::query_as(COLUMNS).bind(&self.table);
-        let mut connection = connections.get().await?;
-        let columns = query.fetch_all(&mut **connection.get()).await;
-        let columns = columns.map_err(|err| Failure::sent(err, ""))?;
-        connections.give_back(connection);
-        Ok(columns)
+        let sql = format!(
+            "SELECT a.attname::text, format_type(a.atttypid, NULL), \
+               EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique \
+                 AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum), \
+               relpersistence = 'p' \
+             FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+             WHERE c.oid = to_regclass('{}') AND a.attnum > 0 AND NOT a.attisdropped",
+            schema.table.replace('\'', "''")
+        );
+        let rows = connections.batch(until, sql).await?;
+        let columns = rows.iter().map(FromRow::from_row).collect::<Result<_, _>>();
+        columns.map_err(Failure::unexpected_reply)
     }
 
     fn wrong(&self, what: &str) -> LockError {
@@ -165,9 +206,8 @@ impl Schema {
 }
 
 /// Two `CREATE TABLE IF NOT EXISTS` at once can fail with any of these.
-fn is_taken(err: &sqlx::Error) -> bool {
-    let taken = ["23505", "42P07", "42710"];
-    err.as_database_error().is_some_and(|err| taken.contains(&&*code(err)))
+fn is_taken(failure: &Failure) -> bool {
+    failure.code().is_some_and(|code| ["23505", "42P07", "42710"].contains(&&*code))
 }
 
 /// The check lets no quote in; doubling them costs nothing.

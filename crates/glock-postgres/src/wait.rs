@@ -11,6 +11,8 @@ use crate::{client::Client, error::Failure, watch::ListenerStatus};
 const POLL: Duration = Duration::from_millis(200);
 /// The same while a connection is made.
 const POLL_CONNECTING: Duration = Duration::from_millis(50);
+/// How often a waiter looks whether the task that listens goes on.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const POLL_JITTER_PERCENT: u8 = 50;
 const NOT_LISTENING: &str = "the connection that listens for releases could not be made";
 
@@ -20,7 +22,12 @@ pub(crate) async fn wait(
     id: &LockId,
     max: Duration,
 ) -> Result<(), LockError> {
-    time::timeout(max, until_free(client, id)).await.unwrap_or(Ok(()))
+    tokio::select! {
+        // Biased, because a wait on a closed pool has nothing to wait for.
+        biased;
+        failure = client.connections.closed() => Err(failure.during(Action::Wait)),
+        waited = time::timeout(max, until_free(client, id)) => waited.unwrap_or(Ok(())),
+    }
 }
 
 async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> {
@@ -43,6 +50,7 @@ async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> 
     let now = status.borrow().clone();
     match now {
         ListenerStatus::Connecting => {}
+        ListenerStatus::Listening if client.listener.is_stalled() => poll(&mut subscription).await,
         ListenerStatus::Listening => until_notified(client, key, &mut subscription).await?,
         ListenerStatus::Silent => poll(&mut subscription).await,
         ListenerStatus::Failed(fault, cause) => {
@@ -63,18 +71,33 @@ async fn until_notified(
     key: String,
     subscription: &mut Subscription,
 ) -> Result<(), LockError> {
+    let call = client.call(Action::Wait);
     let set_waited = {
-        let client = Arc::clone(client);
+        let (client, until) = (Arc::clone(client), call.deadline());
         async move {
-            let remaining = client.commands.set_waited(&key).await;
+            let remaining = client.commands.set_waited(&key, until).await;
             remaining.map_err(|failure| failure.during(Action::Wait))
         }
     };
-    if let Some(remaining) = client.call(Action::Wait).run(set_waited).await? {
+    if let Some(remaining) = call.run(set_waited).await? {
         // An expiry notifies no waiter.
-        let _ = time::timeout(remaining, subscription.woken()).await;
+        let woken = until_woken(client, subscription);
+        let _ = time::timeout(remaining, woken).await;
     }
     Ok(())
+}
+
+/// Sleeps until a notification arrives, or until none can: the runtime of the task that listens is busy.
+async fn until_woken(client: &Client, subscription: &mut Subscription) {
+    let mut was_stalled = false;
+    while time::timeout(LOOK_PAUSE, subscription.woken()).await.is_err() {
+        // Twice: after a pause of this runtime itself, the task has not looked yet.
+        let is_stalled = client.listener.is_stalled();
+        if is_stalled && was_stalled {
+            return;
+        }
+        was_stalled = is_stalled;
+    }
 }
 
 /// Sleeps for a part of the polling pause; a release by this client ends it early.

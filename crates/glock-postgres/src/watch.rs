@@ -6,10 +6,7 @@ use glock_core::{
     Fault,
     toolkit::{BackgroundTask, Backoff, Mutex, Wakeups, Worker},
 };
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -24,9 +21,11 @@ use crate::{
 /// How long the connection is kept after the last waiter.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 /// How often to look whether there are waiters, and whether the connection should be tested.
-const TICK: Duration = Duration::from_secs(15);
-/// How long the connection may be silent: less than the time after which gateways drop it.
-const SILENCE_MAX: Duration = Duration::from_mins(2);
+const TICK: Duration = Duration::from_millis(500);
+/// After so long without a look, the task's runtime is busy with something else.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+/// How long the connection may be silent before it is tested: a gateway may have dropped it.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How long a connection that receives no notifications is not tried again.
 const SILENT_FOR: Duration = Duration::from_mins(10);
 /// The first and the longest pause before the connection is made again.
@@ -105,6 +104,13 @@ impl Listener {
         Some(self.task.status.subscribe())
     }
 
+    /// Whether the task's runtime is busy with something else, as a thread that computes is: then no
+    /// notification arrives until it is done.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let looked_at = self.task.state.lock().looked_at;
+        looked_at.is_some_and(|looked_at| looked_at.elapsed() > STALLED_AFTER)
+    }
+
     /// Whether waiters are notified of a release, as far as is known.
     pub(crate) fn notifies(&self) -> bool {
         let silent = matches!(*self.task.status.borrow(), ListenerStatus::Silent);
@@ -136,6 +142,8 @@ struct NotificationTask {
 }
 
 struct State {
+    /// When the task last looked.
+    looked_at: Option<Instant>,
     /// When a waiter last used the connection.
     used_at: Option<Instant>,
     /// Whether a notification has arrived on a connection of this source.
@@ -145,7 +153,12 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { used_at: None, verified: false, pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
+        Self {
+            looked_at: None,
+            used_at: None,
+            verified: false,
+            pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+        }
     }
 }
 
@@ -195,30 +208,20 @@ impl Worker for NotificationTask {
 
 impl NotificationTask {
     async fn connect_and_listen(&self) -> End {
-        let pool = self.own_pool();
-        let mut lock_dropped = self.lock_dropped.clone();
-        let end = tokio::select! {
-            biased;
-            _ = lock_dropped.changed() => End::Unused,
-            end = self.listen(&pool) => end,
-        };
-        let _ = time::timeout(CLOSE_MAX, pool.close()).await;
-        end
-    }
-
-    /// A pool of one, so that listening never takes a connection from the application's own.
-    fn own_pool(&self) -> PgPool {
         let options = match &self.source {
             ListenerSource::Own(options) => options.as_ref().clone(),
             _ => self.connections.pool().connect_options().as_ref().clone(),
         };
-        PgPoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .test_before_acquire(false)
-            .acquire_timeout(self.connections.call_timeout())
-            .connect_lazy_with(options)
+        let pool = NotificationConnection::pool(options, self.connections.limits());
+        let mut lock_dropped = self.lock_dropped.clone();
+        let end = tokio::select! {
+            biased;
+            _ = lock_dropped.changed() => End::Unused,
+            _ = self.connections.closed() => End::Unused,
+            end = self.listen(&pool) => end,
+        };
+        let _ = time::timeout(CLOSE_MAX, pool.close()).await;
+        end
     }
 
     async fn listen(&self, pool: &PgPool) -> End {
@@ -230,7 +233,11 @@ impl NotificationTask {
             Ok(None) => return End::Silent,
             Err(failure) => return End::Failed(failure),
         };
-        self.state.lock().verified = true;
+        {
+            let mut state = self.state.lock();
+            state.verified = true;
+            state.looked_at = Some(Instant::now());
+        }
         let _listening = Listening::begin(self);
         let began = Instant::now();
         let (mut tick, mut received_at) = (began + TICK, began);
@@ -245,12 +252,13 @@ impl NotificationTask {
                 }
                 () = time::sleep_until(tick) => {
                     tick = Instant::now() + TICK;
+                    self.state.lock().looked_at = Some(Instant::now());
                     if self.is_unused() {
                         return End::Unused;
                     }
                     if received_at.elapsed() >= SILENCE_MAX {
                         received_at = Instant::now();
-                        if !connection.replies(self.connections.call_timeout()).await {
+                        if !connection.replies(self.connections.limits().attempt()).await {
                             return End::Broken { worked: began.elapsed() };
                         }
                     }
@@ -261,6 +269,9 @@ impl NotificationTask {
 
     /// Whether there are no waiters, and were none for a while.
     fn is_unused(&self) -> bool {
+        if self.connections.pool().is_closed() {
+            return true;
+        }
         let used_at = self.state.lock().used_at;
         let recently = used_at.is_some_and(|used_at| used_at.elapsed() < IDLE_MAX);
         !recently && self.wakeups.is_empty()

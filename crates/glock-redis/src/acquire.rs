@@ -23,7 +23,8 @@ pub(crate) async fn acquire(
 }
 
 /// One attempt, sent once under an owner token of its own: a second copy that arrived after the
-/// release would take the lock again. (Only a cluster's connection may send it twice, see the README.)
+/// release would take the lock again. (Only the application's connection may send it twice, see the
+/// README.)
 struct AcquireAttempt {
     client: Arc<Client>,
     id: LockId,
@@ -32,8 +33,8 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
-        let reply = self.client.acquire(&self.id, &self.owner, self.ttl).await?;
+    async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
+        let reply = self.client.acquire(&self.id, &self.owner, self.ttl, until).await?;
         let id = self.id.clone();
         match reply.value {
             AcquireReply::Granted(fence) => {
@@ -45,7 +46,7 @@ impl Attempt for AcquireAttempt {
 
     /// Runs `release.lua` with this attempt's owner token. Core calls it when the caller did not
     /// learn of a grant, as after a lost reply.
-    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
-        Arc::clone(&self.client).release(self.id.clone(), self.owner.clone(), None).await
+    async fn undo(&self, until: CallDeadline) -> Result<(), LockError> {
+        Arc::clone(&self.client).release(self.id.clone(), self.owner.clone(), None, until).await
     }
 }

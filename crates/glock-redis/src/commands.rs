@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, FencingToken, Holder, LockError, LockId, OwnerToken};
+use glock_core::{
+    Action, FencingToken, Holder, LockError, LockId, OwnerToken, toolkit::CallDeadline,
+};
 use redis::Value;
 use tokio::time::Instant;
 
 use crate::{
-    client::{Client, Reply, Script, ScriptCall},
+    client::{Client, Reply, Request, Script, ScriptCall, Target},
     error,
     schema::Schema,
 };
@@ -29,20 +31,22 @@ pub(crate) enum AcquireReply {
 struct UnexpectedReply;
 
 impl Client {
-    /// Takes the lock if it is free.
+    /// Takes the lock if it is free. Sent once.
     pub(crate) async fn acquire(
         &self,
         id: &LockId,
         owner: &OwnerToken,
         ttl: Duration,
+        until: CallDeadline,
     ) -> Result<Reply<AcquireReply>, LockError> {
         let key = self.schema.key(id);
         let call = ScriptCall {
             script: &ACQUIRE,
             keys: &[&key, &Schema::fence_key(&key)],
-            args: &[owner.reveal(), &millis(ttl), &self.config.holder],
+            args: &[owner.reveal(), &millis(ttl), &self.config().holder],
         };
-        self.run(Action::Acquire, &call, acquire_reply).await
+        let request = Request { target: Target { action: Action::Acquire, key: &key }, call };
+        parsed(Action::Acquire, self.route.run_once(&request, until).await?, acquire_reply)
     }
 
     /// Renews the lease. Returns the instant just before the request was sent.
@@ -51,27 +55,29 @@ impl Client {
         id: LockId,
         owner: OwnerToken,
         ttl: Duration,
+        until: CallDeadline,
     ) -> Result<Instant, LockError> {
-        let call = ScriptCall {
-            script: &RENEW,
-            keys: &[&self.schema.key(&id)],
-            args: &[owner.reveal(), &millis(ttl)],
-        };
-        let reply = self.run(Action::Renew, &call, was_held).await?;
+        let key = self.schema.key(&id);
+        let call =
+            ScriptCall { script: &RENEW, keys: &[&key], args: &[owner.reveal(), &millis(ttl)] };
+        let request = Request { target: Target { action: Action::Renew, key: &key }, call };
+        let reply = parsed(Action::Renew, self.route.run(&request, until).await?, was_held)?;
         if reply.value { Ok(reply.sent_at) } else { Err(LockError::NotHeld { id }) }
     }
 
-    /// Frees the lock. If the reply to the first request was lost, a lock that the second one finds
-    /// not held was freed by the first, unless its lease was over at `deadline` by then.
+    /// Frees the lock. If the reply to an earlier request was lost, a lock that a later one finds not
+    /// held was freed by the earlier one, unless its lease was over at `deadline` by then.
     pub(crate) async fn release(
         self: Arc<Self>,
         id: LockId,
         owner: OwnerToken,
         deadline: Option<Instant>,
+        until: CallDeadline,
     ) -> Result<(), LockError> {
         let key = self.schema.key(&id);
         let call = ScriptCall { script: &RELEASE, keys: &[&key], args: &[owner.reveal()] };
-        let reply = self.run(Action::Release, &call, was_held).await?;
+        let request = Request { target: Target { action: Action::Release, key: &key }, call };
+        let reply = parsed(Action::Release, self.route.run(&request, until).await?, was_held)?;
         let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
         if !reply.value && !freed_before {
             return Err(LockError::NotHeld { id });
@@ -88,22 +94,23 @@ impl Client {
         self: Arc<Self>,
         action: Action,
         key: Arc<str>,
+        until: CallDeadline,
     ) -> Result<Option<Holder>, LockError> {
         let call = ScriptCall { script: &INSPECT, keys: &[&key], args: &[] };
-        Ok(self.run(action, &call, inspect_reply).await?.value)
+        let request = Request { target: Target { action, key: &key }, call };
+        Ok(parsed(action, self.route.run(&request, until).await?, inspect_reply)?.value)
     }
+}
 
-    /// Runs a script and parses its reply.
-    async fn run<T>(
-        &self,
-        action: Action,
-        call: &ScriptCall<'_>,
-        parse: fn(&Value) -> Result<T, UnexpectedReply>,
-    ) -> Result<Reply<T>, LockError> {
-        let Reply { value, sent_at, repeated } = self.connection.run(action, call).await?;
-        let value = parse(&value).map_err(|UnexpectedReply| error::unexpected_reply(action))?;
-        Ok(Reply { value, sent_at, repeated })
-    }
+/// Parses what the server replied.
+fn parsed<T>(
+    action: Action,
+    reply: Reply<Value>,
+    parse: fn(&Value) -> Result<T, UnexpectedReply>,
+) -> Result<Reply<T>, LockError> {
+    let Reply { value, sent_at, repeated } = reply;
+    let value = parse(&value).map_err(|UnexpectedReply| error::unexpected_reply(action))?;
+    Ok(Reply { value, sent_at, repeated })
 }
 
 fn millis(ttl: Duration) -> String {

@@ -23,9 +23,11 @@ pub(crate) fn connect_fault(err: &RedisError) -> Fault {
         | ErrorKind::InvalidClientConfig
         | ErrorKind::RESP3NotSupported
         | ErrorKind::EmptySentinelList => Fault::Rejected,
-        // A certificate that does not match does not match the next time either.
-        ErrorKind::Io if io_kind(err) == Some(io::ErrorKind::InvalidData) => Fault::Rejected,
-        ErrorKind::Server(_) | ErrorKind::Extension => reply_fault(err),
+        // It does not fit the next time either.
+        ErrorKind::Io if is_about_certificates(err) => Fault::Rejected,
+        ErrorKind::Server(_) | ErrorKind::Extension if reply_fault(err) == Fault::Rejected => {
+            Fault::Rejected
+        }
         // Among them: sentinels that know no primary, which is so while they elect one.
         _ => Fault::Unavailable,
     }
@@ -45,19 +47,18 @@ pub(crate) fn request_fault(err: &RedisError) -> Fault {
     }
 }
 
-/// What it means on a connection that repeats requests by itself: the error is about the last copy
-/// alone, and the reply to an earlier one may have been lost.
+/// What it means on a connection that may repeat requests by itself: the error is about the last copy
+/// alone, and an earlier one may have had its effect though its reply was lost. Such a connection follows
+/// slots that move, so that it did not follow one for once says nothing about the next time.
 pub(crate) fn repeated_fault(err: &RedisError) -> Fault {
-    let moved =
-        matches!(err.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
     match request_fault(err) {
         Fault::Unavailable => Fault::Unknown,
-        _ if moved => Fault::Unknown,
+        _ if err.redirect_node().is_some() => Fault::Unknown,
         fault => fault,
     }
 }
 
-/// What an error means that is the server's reply: nothing was changed.
+/// What an error means that is the server's reply.
 fn reply_fault(err: &RedisError) -> Fault {
     match err.kind() {
         ErrorKind::Server(
@@ -70,10 +71,13 @@ fn reply_fault(err: &RedisError) -> Fault {
             | ServerErrorKind::NoScript,
         ) => Fault::Unavailable,
         ErrorKind::Server(ServerErrorKind::ResponseError) if passes(err) => Fault::Unavailable,
-        ErrorKind::Extension if SHORTAGES.contains(&err.code().unwrap_or_default()) => {
-            Fault::Unavailable
-        }
-        _ => Fault::Rejected,
+        ErrorKind::Server(_) => Fault::Rejected,
+        _ => match err.code().unwrap_or_default() {
+            code if SHORTAGES.contains(&code) => Fault::Unavailable,
+            code if REFUSALS.contains(&code) => Fault::Rejected,
+            // Not the server's: a proxy's, say, that lost the server after it had passed the request on.
+            _ => Fault::Unknown,
+        },
     }
 }
 
@@ -81,16 +85,32 @@ fn reply_fault(err: &RedisError) -> Fault {
 /// replicas follow.
 const SHORTAGES: &[&str] = &["BUSY", "OOM", "MISCONF", "NOREPLICAS"];
 
+/// The codes of a server that will not do it.
+const REFUSALS: &[&str] = &["NOAUTH", "WRONGPASS", "DENIED", "NOPROTO", "WRONGTYPE"];
+
 /// Whether a plain `ERR` is about the moment and not about the request.
 fn passes(err: &RedisError) -> bool {
     let detail = err.detail().unwrap_or_default();
-    detail.starts_with("max number of clients") || detail.contains("SCRIPT KILL")
+    detail.starts_with("max number of clients")
+        || detail.contains("SCRIPT KILL")
+        || code_within_a_script(detail)
+            .is_some_and(|code| code == "READONLY" || SHORTAGES.contains(&code))
+}
+
+/// Redis 6 wraps what a command of a script fails with: `Error running script (call to f_..):
+/// @user_script:17: @user_script: 17: -READONLY You can't write ..`.
+fn code_within_a_script(detail: &str) -> Option<&str> {
+    let wrapped = detail.strip_prefix("Error running script")?;
+    wrapped.split_once(": -")?.1.split(' ').next()
 }
 
 /// Whether the connection must not be used again: it is broken, its server is silent or no longer the
-/// primary.
+/// primary, or no longer takes it to be logged in.
 pub(crate) fn is_broken(err: &RedisError) -> bool {
+    let detail = err.detail().unwrap_or_default();
     err.is_io_error()
+        || err.code() == Some("NOAUTH")
+        || code_within_a_script(detail) == Some("READONLY")
         || matches!(
             err.kind(),
             ErrorKind::Parse
@@ -98,15 +118,35 @@ pub(crate) fn is_broken(err: &RedisError) -> bool {
         )
 }
 
-/// Whether the same request may fare better on a new connection at once.
-pub(crate) fn is_worth_repeating(err: &RedisError) -> bool {
-    is_broken(err) && !err.is_timeout()
+/// Whether another node of a cluster may serve the slots of the one that replied this.
+pub(crate) fn is_out_of_service(err: &RedisError) -> bool {
+    matches!(
+        err.kind(),
+        ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::BusyLoading)
+    )
 }
 
-fn io_kind(err: &RedisError) -> Option<io::ErrorKind> {
+/// Whether the credentials were refused.
+pub(crate) fn is_about_credentials(err: &RedisError) -> bool {
+    err.kind() == ErrorKind::AuthenticationFailed
+        || matches!(err.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+/// Whether TLS refused the peer.
+fn is_about_certificates(err: &RedisError) -> bool {
     // The driver returns the pointer in which it shares the cause.
-    let cause = err.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
-    cause.downcast_ref::<io::Error>().map(io::Error::kind)
+    let shared = err.source().and_then(|err| err.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let cause = shared.and_then(|cause| cause.downcast_ref::<io::Error>());
+    #[cfg(feature = "tls")]
+    let refused = cause.and_then(io::Error::get_ref).is_some_and(|cause| {
+        matches!(
+            cause.downcast_ref::<rustls::Error>(),
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+        )
+    });
+    #[cfg(not(feature = "tls"))]
+    let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData);
+    refused
 }
 
 /// The text before the arguments of a command that a server does not know. Among them may be the
@@ -145,30 +185,42 @@ mod tests {
             "WRONGTYPE Operation against a key holding the wrong kind of value",
             "ERR unknown command 'EVALSHA', with args beginning with: 'x'",
             "ERR the fencing counter is too large to count on; delete n:{x}:fence",
+            "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -NOPERM no right",
             "CROSSSLOT Keys in request don't hash to the same slot",
             "MOVED 866 127.0.0.1:7002",
+            "DENIED Redis is running in protected mode because protected mode is enabled",
+            "NOPROTO unsupported protocol version",
         ] {
             assert_eq!(request_fault(&server(line)), Fault::Rejected, "{line}");
             assert_eq!(connect_fault(&server(line)), Fault::Rejected, "{line}");
-            assert!(!is_worth_repeating(&server(line)), "{line}");
+            assert!(!is_out_of_service(&server(line)), "{line}");
         }
-        assert_eq!(connect_fault(&io(io::ErrorKind::InvalidData)), Fault::Rejected, "TLS");
     }
 
     #[test]
     fn a_server_that_is_not_ready_is_unavailable() {
         for line in [
             "LOADING Redis is loading the dataset in memory",
-            "READONLY You can't write against a read only replica.",
+            "READONLY You can't write against a read only replica. script: 1, on @user_script:17.",
+            "ERR Error running script (call to f_1): @user_script:17: @user_script: 17: \
+             -READONLY You can't write against a read only replica.",
+            "ERR Error running script (call to f_1): @user_script:17: @user_script: 17: \
+             -OOM command not allowed when used memory > 'maxmemory'.",
+            "ERR Error running script (call to f_1): @user_script:17: @user_script: 17: \
+             -MISCONF Redis is configured to save RDB snapshots, but it is unable to persist on disk.",
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
             "CLUSTERDOWN The cluster is down",
+            "CLUSTERDOWN The cluster is down and only accepts read commands",
+            "CLUSTERDOWN Hash slot not served",
             "TRYAGAIN Multiple keys request during rehashing of slot",
             "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            "ERR Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
             "OOM command not allowed when used memory > 'maxmemory'.",
             "MISCONF Errors writing to the AOF file: No space left on device",
             "NOREPLICAS Not enough good replicas to write.",
             "NOSCRIPT No matching script.",
             "ERR max number of clients reached",
+            "ERR max number of clients + cluster connections reached",
             "ERR Error running script: Script killed by user with SCRIPT KILL...",
         ] {
             assert_eq!(request_fault(&server(line)), Fault::Unavailable, "{line}");
@@ -183,15 +235,37 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_reply_is_unknown_and_the_request_is_repeated() {
+    fn a_lost_reply_is_unknown_and_its_connection_broken() {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
         for kind in [BrokenPipe, ConnectionReset, UnexpectedEof] {
             assert_eq!(request_fault(&io(kind)), Fault::Unknown);
-            assert!(is_broken(&io(kind)) && is_worth_repeating(&io(kind)), "{kind}");
+            assert!(is_broken(&io(kind)), "{kind}");
         }
         assert_eq!(request_fault(&io(TimedOut)), Fault::Unknown);
-        assert!(is_broken(&io(TimedOut)) && !is_worth_repeating(&io(TimedOut)), "time is up");
-        assert!(is_worth_repeating(&server("READONLY You can't write")), "a new primary");
+        assert!(is_broken(&io(TimedOut)));
+        assert!(is_broken(&server("READONLY You can't write")), "a new primary");
+        assert!(is_broken(&server("NOAUTH Authentication required.")), "it logs in again");
+    }
+
+    /// Proxies have texts of their own. Such a request may have been passed on.
+    #[test]
+    fn a_code_that_no_server_has_is_unknown_and_not_a_refusal() {
+        for line in ["upstream failure", "no healthy upstream", "TIMEOUT the server is slow"] {
+            assert_eq!(request_fault(&server(line)), Fault::Unknown, "{line}");
+            assert_eq!(connect_fault(&server(line)), Fault::Unavailable, "{line}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_certificate_that_does_not_fit_is_rejected_and_a_garbled_record_is_not() {
+        let refused = |err: rustls::Error| {
+            connect_fault(&io::Error::new(io::ErrorKind::InvalidData, err).into())
+        };
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        assert_eq!(refused(unknown), Fault::Rejected);
+        let garbled = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert_eq!(refused(garbled), Fault::Unavailable);
     }
 
     #[test]

@@ -17,4 +17,4 @@ mod schema;
 pub use glock_core::contract::*;
 pub use redis;
 
-pub use crate::lock::RedisLock;
+pub use crate::{client::Credentials, lock::RedisLock};

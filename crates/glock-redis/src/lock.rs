@@ -4,14 +4,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, backend,
+    Action, BoxError, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
+    backend,
     toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 use redis::aio::ConnectionLike;
 
 use crate::{
     acquire,
-    client::{Client, Source},
+    client::{self, Client, Credentials, Origin, Server, Settings},
     wait,
 };
 
@@ -35,7 +36,7 @@ impl RedisLock {
     /// Address, TLS, credentials and database are the client's. glock sets protocol (RESP3),
     /// `TCP_NODELAY` and time limits, and keep-alive and user time-out where the client sets none.
     pub fn new(client: redis::Client) -> Self {
-        Self::from_source(Source::Server(Arc::new(client)))
+        Self::from_server(Server::Named(Arc::new(client)))
     }
 
     /// Locks over a connection that the application manages: a `MultiplexedConnection`, a
@@ -49,23 +50,22 @@ impl RedisLock {
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
     {
-        Self::from_source(Source::Caller(Arc::new(connection)))
+        Self::from_server(Server::Caller(Arc::new(connection)))
     }
 
-    /// Locks on a cluster, over connections of glock's own.
+    /// Locks on a cluster, over connections of glock's own: one to each node that serves slots. `seeds`
+    /// are some of its nodes; the others are learned from them.
     ///
-    /// Waiters look at the lock from time to time, unless
-    /// [`with_subscriber`](Self::with_subscriber) is given a client of any of its nodes.
-    #[cfg(feature = "cluster")]
-    pub fn cluster(client: redis::cluster::ClusterClient) -> Self {
-        Self::from_source(Source::Cluster(Arc::new(client)))
+    /// TLS, credentials and the rest of the settings are the first seed's.
+    pub fn cluster(seeds: impl IntoIterator<Item = redis::Client>) -> Self {
+        Self::from_origin(Origin::Cluster(seeds.into_iter().map(Arc::new).collect()))
     }
 
     /// Locks on the primary that sentinels name, over one connection of glock's own. Each time it
     /// is made, the sentinels name the primary again.
     #[cfg(feature = "sentinel")]
     pub fn sentinel(client: redis::sentinel::SentinelClient) -> Self {
-        Self::from_source(Source::Sentinel(Arc::new(tokio::sync::Mutex::new(client))))
+        Self::from_server(Server::Primary(Arc::new(tokio::sync::Mutex::new(client))))
     }
 
     /// Uses other settings. Clones made before keep theirs.
@@ -75,18 +75,43 @@ impl RedisLock {
     /// [`LockError::Invalid`] if [`LockConfig::check`] finds one that cannot work.
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
-        Ok(Self { client: self.client.with_config(config) })
+        Ok(self.with_settings(|settings| settings.config = config))
     }
 
     /// Has waiters woken by messages, over a connection of glock's own to the server that `client`
     /// names. For locks whose connection cannot subscribe by itself.
     #[must_use]
     pub fn with_subscriber(self, client: redis::Client) -> Self {
-        Self { client: self.client.with_subscriber(Source::Server(Arc::new(client))) }
+        self.with_settings(|settings| settings.subscriber = Some(Arc::new(client)))
     }
 
-    fn from_source(source: Source) -> Self {
-        Self { client: Client::new(LockConfig::default(), source, None) }
+    /// Logs in with what `function` returns at that time, each time glock makes a connection: for
+    /// passwords that are rotated and tokens that end. An error of it counts as a server that is out of
+    /// reach, so it is called again with the next attempt. It should return within a second or so.
+    #[must_use]
+    pub fn with_credentials<F, R>(self, function: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
+    {
+        self.with_settings(|settings| settings.credentials = Some(client::provider(function)))
+    }
+
+    /// Another client, from the same servers.
+    fn with_settings(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.client.settings.clone();
+        change(&mut settings);
+        Self { client: Client::new(settings) }
+    }
+
+    fn from_server(server: Server) -> Self {
+        Self::from_origin(Origin::Server(server))
+    }
+
+    fn from_origin(origin: Origin) -> Self {
+        let config = LockConfig::default();
+        let settings = Settings { config, origin, subscriber: None, credentials: None };
+        Self { client: Client::new(settings) }
     }
 }
 
@@ -110,16 +135,18 @@ impl Lock for RedisLock {
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        let client = Arc::clone(&self.client);
-        let renewed = client.renew(lease.id().clone(), lease.owner().clone(), ttl);
-        let sent_at = self.client.call(Action::Renew).run(renewed).await?;
+        let (call, client) = (self.client.call(Action::Renew), Arc::clone(&self.client));
+        let until = call.deadline().for_lease(lease);
+        let renewed = client.renew(lease.id().clone(), lease.owner().clone(), ttl, until);
+        let sent_at = call.run(renewed).await?;
         Ok(lease.renewed(sent_at, ttl))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
-        let (client, deadline) = (Arc::clone(&self.client), Some(lease.deadline()));
-        let released = client.release(lease.id().clone(), lease.owner().clone(), deadline);
-        self.client.call(Action::Release).run(released).await
+        let (call, client) = (self.client.call(Action::Release), Arc::clone(&self.client));
+        let (id, owner, deadline) = (lease.id().clone(), lease.owner().clone(), lease.deadline());
+        let until = call.deadline();
+        call.run(client.release(id, owner, Some(deadline), until)).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
@@ -127,8 +154,9 @@ impl Lock for RedisLock {
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id).into());
-        self.client.call(Action::Inspect).run(client.inspect(Action::Inspect, key)).await
+        let (call, key) = (self.client.call(Action::Inspect), self.client.schema.key(id).into());
+        let until = call.deadline();
+        call.run(Arc::clone(&self.client).inspect(Action::Inspect, key, until)).await
     }
 }
 
@@ -146,7 +174,7 @@ impl LockHooks for RedisLock {
 impl fmt::Debug for RedisLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisLock")
-            .field("namespace", &self.client.config.namespace)
+            .field("namespace", &self.client.config().namespace)
             .field("waiting", &self.client.waiting())
             .finish_non_exhaustive()
     }

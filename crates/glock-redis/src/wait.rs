@@ -1,11 +1,15 @@
 //! How a waiter sleeps until the lock may be free.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future;
 use glock_core::{Action, Holder, LockError, LockId, Retry};
 use tokio::time;
 
-use crate::client::{Client, SharedConnection};
+use crate::{
+    client::{Client, Link, Route},
+    watch::HEARTBEAT,
+};
 
 /// What is added to the holder's remaining time, so that the lock is gone when a sleeper is back.
 const EXPIRY_SLACK: Duration = Duration::from_millis(2);
@@ -30,24 +34,34 @@ pub(crate) async fn wait(
 }
 
 /// Sleeps until a message arrives or the holder's lease expires.
-async fn sleep(
-    client: &Arc<Client>,
-    subscriber: &Arc<SharedConnection>,
-    key: Arc<str>,
-) -> Result<(), LockError> {
+async fn sleep(client: &Arc<Client>, subscriber: &Route, key: Arc<str>) -> Result<(), LockError> {
     // Before the subscription and the look, so that no release in between is missed.
     let mut sleeper = client.wakeups.subscribe(&key);
+    let call = client.call(Action::Wait);
+    let until = call.deadline();
     let subscribed_look = {
-        let (client, subscriber) = (Arc::clone(client), Arc::clone(subscriber));
+        let (client, subscriber) = (Arc::clone(client), subscriber.clone());
         async move {
-            subscriber.subscribe(&key).await?;
-            client.inspect(Action::Wait, key).await
+            let link = subscriber.subscribe(&key, until).await?;
+            Ok((link, client.inspect(Action::Wait, key, until).await?))
         }
     };
-    if let Some(holder) = client.call(Action::Wait).run(subscribed_look).await? {
-        let _ = time::timeout(until_expiry(&holder), sleeper.woken()).await;
+    let (link, holder) = call.run(subscribed_look).await?;
+    if let Some(holder) = holder {
+        let (woken, silent) = (pin!(sleeper.woken()), pin!(silence(client, subscriber, link)));
+        let _ = time::timeout(until_expiry(&holder), future::select(woken, silent)).await;
     }
     Ok(())
+}
+
+/// Returns once no reply comes over `link`: then no message may come either.
+async fn silence(client: &Client, subscriber: &Route, link: Link) {
+    loop {
+        time::sleep(HEARTBEAT).await;
+        if !subscriber.is_alive(&link, client.call(Action::Wait).deadline()).await {
+            return;
+        }
+    }
 }
 
 /// Looks from time to time until the lock is free, has changed hands meanwhile, or was released by
@@ -56,8 +70,9 @@ async fn poll(client: &Arc<Client>, key: Arc<str>) -> Result<(), LockError> {
     let mut sleeper = client.wakeups.subscribe(&key);
     let mut first = None;
     loop {
-        let look = Arc::clone(client).inspect(Action::Wait, Arc::clone(&key));
-        let Some(holder) = client.call(Action::Wait).run(look).await? else { return Ok(()) };
+        let call = client.call(Action::Wait);
+        let look = Arc::clone(client).inspect(Action::Wait, Arc::clone(&key), call.deadline());
+        let Some(holder) = call.run(look).await? else { return Ok(()) };
         if *first.get_or_insert(holder.fence) != holder.fence {
             return Ok(());
         }

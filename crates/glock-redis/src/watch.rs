@@ -1,16 +1,25 @@
 //! How a client learns of a release: a connection's subscriptions, and their messages.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, mem, sync::Arc, time::Duration};
 
 use glock_core::toolkit::{BackgroundTask, Mutex, Wakeups, Worker};
 use redis::{
     ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{self, Instant},
+};
+
+use crate::error;
 
 /// How long a channel without sleepers stays subscribed, so that a lock that changes hands often does
 /// not cause a subscription each time.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How often a connection on which waiters sleep is asked for a reply. One that is silent brings no
+/// messages either.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Wakes the sleepers on the channel that `push` is a message of.
 pub(crate) fn wake(wakeups: &Wakeups, push: &PushInfo) {
@@ -25,8 +34,12 @@ pub(crate) fn wake(wakeups: &Wakeups, push: &PushInfo) {
 /// they cannot overtake each other.
 pub(crate) struct Subscriptions {
     connection: MultiplexedConnection,
+    /// How long a reply may take.
+    reply_max: Duration,
     wakeups: Wakeups,
     channels: Mutex<Channels>,
+    /// When the last heartbeat was sent.
+    heartbeat_at: Mutex<Instant>,
     task: BackgroundTask,
 }
 
@@ -44,9 +57,14 @@ struct Channels {
 impl Subscriptions {
     /// None at first. Messages do not arrive here: the code that makes `connection` passes them to
     /// [`wake`].
-    pub(crate) fn new(connection: MultiplexedConnection, wakeups: Wakeups) -> Arc<Self> {
-        let (channels, task) = (Mutex::default(), BackgroundTask::new());
-        Arc::new(Self { connection, wakeups, channels, task })
+    pub(crate) fn new(
+        connection: MultiplexedConnection,
+        reply_max: Duration,
+        wakeups: Wakeups,
+    ) -> Arc<Self> {
+        let (channels, heartbeat_at) = (Mutex::default(), Mutex::new(Instant::now()));
+        let task = BackgroundTask::new();
+        Arc::new(Self { connection, reply_max, wakeups, channels, heartbeat_at, task })
     }
 
     /// Returns once `channel` is subscribed to. The caller must sleep on it in the wakeups before; it
@@ -61,6 +79,29 @@ impl Subscriptions {
         confirmed.await.unwrap_or_else(|_| Err(ended()))
     }
 
+    /// Sends a heartbeat, unless another waiter has just done so. Any reply is one.
+    pub(crate) async fn heartbeat(&self) -> RedisResult<()> {
+        let now = Instant::now();
+        {
+            let mut heartbeat_at = self.heartbeat_at.lock();
+            if now.duration_since(*heartbeat_at) < HEARTBEAT {
+                return Ok(());
+            }
+            *heartbeat_at = now;
+        }
+        // A command that the scripts use, so that every user of locks may send it.
+        match self.connection.clone().send_packed_command(&redis::cmd("TIME")).await {
+            Err(err) if error::is_broken(&err) => Err(err),
+            _ => Ok(()),
+        }
+    }
+
+    /// So that a silent connection does not keep the task, which keeps the connection.
+    async fn in_time(&self, reply: impl Future<Output = RedisResult<()>>) -> RedisResult<()> {
+        let silent = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        time::timeout(self.reply_max, reply).await.unwrap_or_else(silent)
+    }
+
     /// Subscribes to all requested channels with one command.
     async fn subscribe_requested(&self) {
         let requested = mem::take(&mut self.channels.lock().requested);
@@ -68,7 +109,7 @@ impl Subscriptions {
             return;
         }
         let names: Vec<&str> = requested.keys().map(String::as_str).collect();
-        let reply = self.connection.clone().subscribe(names).await;
+        let reply = self.in_time(self.connection.clone().subscribe(names)).await;
         if reply.is_ok() {
             let now = Instant::now();
             let confirmed = requested.keys().map(|channel| (channel.clone(), now));
@@ -87,7 +128,7 @@ impl Worker for Subscriptions {
         let unused = self.channels.lock().take_unused(&self.wakeups);
         if !unused.is_empty() {
             // If it fails, messages without sleepers arrive until the connection closes.
-            let _ = self.connection.clone().unsubscribe(unused).await;
+            let _ = self.in_time(self.connection.clone().unsubscribe(unused)).await;
         }
         let has_channels = !self.channels.lock().confirmed.is_empty();
         has_channels.then_some(LINGER / 2)

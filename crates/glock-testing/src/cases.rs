@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a case fails by panicking")]
 
 pub mod cancellation;
+pub mod drain;
 pub mod exclusion;
 pub mod expiry;
 pub mod faults;
@@ -16,6 +17,7 @@ pub mod processes;
 mod recording;
 pub mod renewal;
 pub mod round_trips;
+pub mod silence;
 mod stress;
 pub mod unknown_outcome;
 pub mod waiting;

@@ -93,7 +93,10 @@ impl Proxy {
     /// Lifts every fault, a one-shot cut not yet taken included. Held bytes go out in order, late ones now.
     pub fn pass(&self) {
         self.control.state().armed = None;
-        self.control.change(|faults| *faults = Faults { cuts: faults.cuts, ..Faults::default() });
+        self.control.change(|faults| {
+            let Faults { cuts, mutes, .. } = *faults;
+            *faults = Faults { cuts, mutes, mutes_lifted: mutes, ..Faults::default() };
+        });
     }
 
     /// Forwards every byte `delay` after it came, each way: a round trip takes twice that longer.
@@ -119,6 +122,12 @@ impl Proxy {
     /// Moves nothing either way and keeps connections open: a partition. New connections open, and stall.
     pub fn stall(&self) {
         self.set(Mode::Stall);
+    }
+
+    /// Moves nothing any more on the connections that the proxy has taken, and keeps them open: a firewall that has
+    /// forgotten them. Later ones are not affected. [`pass`](Self::pass) resets those that are mute.
+    pub fn mute(&self) {
+        self.control.change(|faults| faults.mutes += 1);
     }
 
     /// Resets every connection that the proxy has taken, at both ends. Later ones are taken.

@@ -123,6 +123,9 @@ macro_rules! contract {
                 a_thousand_dropped_holds_leave_nothing,
                 a_thousand_dropped_guards_leave_nothing,
             }
+            drain {
+                what_is_dropped_is_free_once_drained,
+            }
             ids {
                 hostile_ids_are_locks_of_their_own,
                 ids_that_differ_are_two_locks,
@@ -190,6 +193,12 @@ macro_rules! networked {
                 a_connection_cut_while_idle_is_not_noticed,
                 a_waiter_whose_connection_is_cut_is_still_woken,
                 cuts_never_let_two_hold,
+            }
+            silence {
+                connections_that_go_mute_cost_no_guard_its_lock,
+                a_runtime_that_computes_costs_no_other_its_lock,
+                a_store_that_stops_ends_no_wait,
+                a_drain_of_a_silent_store_says_what_is_left,
             }
             processes {
                 a_killed_holder_s_lock_passes_on,

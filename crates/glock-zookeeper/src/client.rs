@@ -53,11 +53,10 @@ impl LeaseRef {
 }
 
 impl Client {
-    pub(crate) fn new(sessions: Sessions, config: &LockConfig) -> Self {
+    pub(crate) fn new(sessions: Sessions, config: &LockConfig, pending: PendingWork) -> Self {
         let namespace = config.namespace.clone();
         let call_timeout = config.call_timeout;
-        let (arrivals, pending) = (WaitQueue::new(), PendingWork::new());
-        Self { sessions, namespace, call_timeout, arrivals, pending }
+        Self { sessions, namespace, call_timeout, arrivals: WaitQueue::new(), pending }
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {

@@ -23,14 +23,15 @@ pub(crate) fn fault(err: &Error) -> Fault {
         | Error::AuthFailed
         | Error::BadArguments(_)
         | Error::MarshallingError
-        | Error::QuotaExceeded
         | Error::Unimplemented
         // The namespace is an ephemeral node.
         | Error::NoChildrenForEphemerals
         // The connect string's own path does not exist: all others are created.
         | Error::NoNode => Fault::Rejected,
-        // It was not sent, or was refused; or its session ended, and its effect with it.
+        // It was not sent, or was refused; or its session ended, and its effect with it. Other locks use
+        // up a quota, and may be released.
         Error::NoHosts
+        | Error::QuotaExceeded
         | Error::Timeout
         | Error::NotReadOnly
         | Error::Throttled
@@ -94,6 +95,7 @@ mod tests {
         assert_eq!(fault(&Error::ClientClosed), Fault::Unknown);
         assert_eq!(fault(&Error::NoAuth), Fault::Rejected);
         assert_eq!(fault(&Error::NoHosts), Fault::Unavailable);
+        assert_eq!(fault(&Error::QuotaExceeded), Fault::Unavailable, "it passes");
         assert_eq!(fault(&Error::SessionExpired), Fault::Unavailable);
         assert!(
             unreachable(Action::Acquire, Some(Error::AuthFailed)).fault() == Some(Fault::Rejected)

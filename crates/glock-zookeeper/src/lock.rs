@@ -111,18 +111,31 @@ impl ZooKeeperLock {
         self.with(|settings| settings.persistent_queues = true)
     }
 
+    /// Opens the next session by another connector, for this lock and its clones: with credentials that
+    /// have changed, for example. The session that is open goes on. It does so with the old credentials,
+    /// also when the driver connects again; where the servers refuse them, the session is over, and the
+    /// next call opens one by the new connector.
+    ///
+    /// Nodes are for the identity of the session that created them, so a lock that is shared by clients
+    /// of the old and the new identity needs [`with_acls`](Self::with_acls).
+    pub fn set_connector(&self, connector: Connector) {
+        self.client.sessions.set_connector(connector);
+    }
+
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings;
         change(&mut settings);
-        Self::build(self.client.sessions.connector().clone(), settings)
+        Self::build(self.client.sessions.connector(), settings)
     }
 
     fn build(connector: Connector, settings: Settings) -> Self {
         let Settings { config, cluster, session_timeout, acls, persistent_queues } = &settings;
         let (cluster, limit) = (Arc::clone(cluster), config.call_timeout);
         let options = NodeOptions::new(acls.clone(), config.holder.clone(), *persistent_queues);
-        let sessions = Sessions::new(connector, cluster, *session_timeout, limit, options);
-        Self { client: Arc::new(Client::new(sessions, config)), settings }
+        let pending = PendingWork::new();
+        let sessions =
+            Sessions::new(connector, cluster, *session_timeout, limit, options, pending.clone());
+        Self { client: Arc::new(Client::new(sessions, config, pending)), settings }
     }
 }
 

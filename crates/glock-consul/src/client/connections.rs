@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use glock_core::{
     BoxError,
-    toolkit::{BackgroundTask, Reusable, SpareLimits, SparePool, Worker},
+    toolkit::{BackgroundTask, NoReply, Reusable, SpareLimits, SparePool, Worker},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -13,7 +13,10 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
     rt,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
+};
 use tower_service::Service;
 
 use crate::error::ConsulError;
@@ -64,17 +67,24 @@ impl Connections {
         Self { open, permits: Semaphore::new(max), idle, trimming: BackgroundTask::new() }
     }
 
-    /// Sends a request and reads its reply, whatever its status.
+    /// Sends a request and reads its reply, whatever its status. Waits for the reply for `reply_max` from
+    /// when there is a connection for it: one that is silent is no better than one that is closed.
     ///
     /// # Cancel safety
     ///
     /// The agent may have carried out a request that is dropped. Its connection is closed.
     pub(crate) async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+        reply_max: Duration,
     ) -> Result<Reply, ConsulError> {
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|err| ConsulError::NotSent(err.into()))?;
+        let reply = time::timeout(reply_max, self.send_now(request)).await;
+        reply.unwrap_or_else(|_| Err(ConsulError::ReplyLost(NoReply(reply_max).into())))
+    }
+
+    async fn send_now(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, ConsulError> {
         for _ in 0..ATTEMPTS {
             let mut connection = self.connection().await?;
             if connection.0.ready().await.is_err() {

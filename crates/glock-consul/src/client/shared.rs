@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, PendingWork, WaitQueue},
+    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
 };
 
 use crate::{
@@ -30,12 +30,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(consul: ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
+        let attempt_max = CallDeadline::after(config.call_timeout).attempt_max();
+        let consul = consul.with_reply_max(attempt_max);
+        let pending = PendingWork::new();
         Self {
             keys: Keys::new(&config),
-            sessions: Sessions::new(consul.clone(), &config),
+            sessions: Sessions::new(consul.clone(), &config, &pending),
             watch: Watch::new(consul.clone(), ttl_min),
             queue: WaitQueue::new(),
-            pending: PendingWork::new(),
+            pending,
             consul,
             config,
             ttl_min,

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use glock_core::toolkit::{BackgroundTask, Backoff, Mutex, SpareLimits, SparePool, Worker};
+use glock_core::toolkit::{
+    BackgroundTask, Backoff, Mutex, PendingEntry, PendingWork, SpareLimits, SparePool, Worker,
+};
 use tokio::time;
 
 use crate::{
@@ -27,6 +29,8 @@ pub(crate) struct Cleanup {
     limit: Duration,
     spares: SparePool<Session>,
     jobs: Mutex<Jobs>,
+    /// Counts the jobs that may end a hold.
+    pending: PendingWork,
     /// The client is gone: spares are ended.
     closed: AtomicBool,
     task: BackgroundTask,
@@ -42,9 +46,15 @@ pub(crate) enum Job {
     Resolve(Box<Transfer>),
 }
 
+struct Queued {
+    job: Job,
+    failures: u32,
+    /// `None`: its session holds nothing.
+    _pending: Option<PendingEntry>,
+}
+
 struct Jobs {
-    /// Each with its failures.
-    queue: VecDeque<(Job, u32)>,
+    queue: VecDeque<Queued>,
     /// The pauses while jobs fail.
     pauses: Backoff,
 }
@@ -62,12 +72,13 @@ const LIMITS: SpareLimits = SpareLimits {
 
 impl Cleanup {
     /// `limit` is the time limit of a job, and how long a request may be in flight.
-    pub(crate) fn new(client: ConsulClient, limit: Duration) -> Arc<Self> {
+    pub(crate) fn new(client: ConsulClient, limit: Duration, pending: &PendingWork) -> Arc<Self> {
         Arc::new(Self {
             holds: HoldTable::default(),
             limit,
             spares: SparePool::new(LIMITS),
             jobs: Mutex::new(Jobs { queue: VecDeque::new(), pauses: PAUSES }),
+            pending: pending.clone(),
             closed: AtomicBool::new(false),
             task: BackgroundTask::new(),
             lost: Arc::new(LostSessions::new(client.clone(), limit)),
@@ -79,7 +90,7 @@ impl Cleanup {
     pub(crate) fn take_spare(self: &Arc<Self>, ttl: Duration) -> Option<Session> {
         let (spare, stale) = self.spares.take(ttl);
         for session in stale {
-            self.start(Job::Destroy(session.id));
+            self.end_spare(session);
         }
         spare
     }
@@ -87,7 +98,7 @@ impl Cleanup {
     pub(crate) fn keep_spare(self: &Arc<Self>, session: Session) {
         match self.spares.put(session) {
             Ok(()) => self.task.start_until_done(self),
-            Err(session) => self.start(Job::Destroy(session.id)),
+            Err(session) => self.end_spare(session),
         }
     }
 
@@ -97,9 +108,20 @@ impl Cleanup {
         self.spares.forget(|spare| spare.id == session);
     }
 
+    /// Starts a job that may end a hold.
     pub(crate) fn start(self: &Arc<Self>, job: Job) {
+        let pending = Some(self.pending.begin());
+        self.queue(Queued { job, failures: 0, _pending: pending });
+    }
+
+    /// Ends a session that holds nothing.
+    fn end_spare(self: &Arc<Self>, session: Session) {
+        self.queue(Queued::spare(session));
+    }
+
+    fn queue(self: &Arc<Self>, queued: Queued) {
         let mut jobs = self.jobs.lock();
-        jobs.queue.push_back((job, 0));
+        jobs.queue.push_back(queued);
         let is_failing = jobs.pauses.peek() > PAUSES.peek();
         drop(jobs);
         self.task.start_until_done(self);
@@ -127,24 +149,23 @@ impl Cleanup {
     fn end_spares(&self) {
         let closed = self.closed.load(Relaxed);
         let ended = if closed { self.spares.drain() } else { self.spares.sweep().surplus };
-        let jobs = ended.into_iter().map(|session| (Job::Destroy(session.id), 0));
-        self.jobs.lock().queue.extend(jobs);
+        self.jobs.lock().queue.extend(ended.into_iter().map(Queued::spare));
     }
 
     /// Runs one job after the other, until none is left or one `failed`: the reason is most likely the
     /// agent, so the others wait as well.
     async fn run_jobs(&self, failed: &AtomicBool) {
         while !failed.load(Relaxed) {
-            let Some(job) = self.jobs.lock().queue.pop_front() else { return };
-            let mut taken = TakenJob { job: Some(job), jobs: &self.jobs };
-            let Some((job, failures)) = &mut taken.job else { return };
-            if let Ok(Ok(())) = time::timeout(self.limit, self.run(job)).await {
+            let Some(queued) = self.jobs.lock().queue.pop_front() else { return };
+            let mut taken = TakenJob { job: Some(queued), jobs: &self.jobs };
+            let Some(queued) = &mut taken.job else { return };
+            if let Ok(Ok(())) = time::timeout(self.limit, self.run(&queued.job)).await {
                 taken.job = None;
                 continue;
             }
             failed.store(true, Relaxed);
-            *failures += 1;
-            if *failures == FAILURES_MAX {
+            queued.failures += 1;
+            if queued.failures == FAILURES_MAX {
                 taken.job = None;
             }
         }
@@ -163,9 +184,15 @@ impl Cleanup {
     }
 }
 
+impl Queued {
+    fn spare(session: Session) -> Self {
+        Self { job: Job::Destroy(session.id), failures: 0, _pending: None }
+    }
+}
+
 /// A job that is not done when this is dropped, with its runtime or after a failure, is queued again.
 struct TakenJob<'a> {
-    job: Option<(Job, u32)>,
+    job: Option<Queued>,
     jobs: &'a Mutex<Jobs>,
 }
 
@@ -198,7 +225,8 @@ mod tests {
     use super::*;
 
     fn cleanup() -> Arc<Cleanup> {
-        Cleanup::new(ConsulClient::new("http://127.0.0.1:1").unwrap(), Duration::from_secs(1))
+        let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
+        Cleanup::new(client, Duration::from_secs(1), &PendingWork::new())
     }
 
     fn session(id: &str) -> Session {
@@ -206,7 +234,7 @@ mod tests {
     }
 
     fn destroyed(cleanup: &Cleanup) -> Vec<String> {
-        let id = |(job, _): &(Job, u32)| match job {
+        let id = |queued: &Queued| match &queued.job {
             Job::Destroy(session) => Some(session.clone()),
             Job::Resolve(_) => None,
         };
@@ -230,6 +258,17 @@ mod tests {
         cleanup.keep_spare(old);
         assert_eq!(taken(), None);
         assert_eq!(destroyed(&cleanup), ["old", "old"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_end_a_hold_is_counted_and_a_spare_is_not() {
+        let cleanup = cleanup();
+        cleanup.keep_spare(session("spare"));
+        cleanup.close();
+        cleanup.start(Job::Destroy("a".into()));
+        assert_eq!(cleanup.pending.len(), 1);
+        // No agent replies: it is given up.
+        assert_eq!(cleanup.pending.drained(Duration::from_mins(5)).await, 0);
     }
 
     #[tokio::test(start_paused = true)]

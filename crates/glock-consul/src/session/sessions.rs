@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{LockConfig, OwnerToken};
+use glock_core::{LockConfig, OwnerToken, toolkit::PendingWork};
 use tokio::time::Instant;
 
 use crate::{
@@ -38,13 +38,13 @@ pub(crate) struct Sessions {
 const LABEL_MAX: usize = 128;
 
 impl Sessions {
-    pub(crate) fn new(client: ConsulClient, config: &LockConfig) -> Self {
+    pub(crate) fn new(client: ConsulClient, config: &LockConfig, pending: &PendingWork) -> Self {
         // Without random numbers names may repeat, but then Consul grants nothing either.
         let random = OwnerToken::random().map_or(String::new(), |token| token.reveal().into());
         let label: String = config.holder.chars().take(LABEL_MAX).collect();
         let name = format!("{} {label} {random}", config.namespace);
         Self {
-            cleanup: Cleanup::new(client, config.call_timeout),
+            cleanup: Cleanup::new(client, config.call_timeout, pending),
             name,
             created: AtomicU64::new(0),
         }

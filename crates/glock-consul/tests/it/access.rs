@@ -67,6 +67,23 @@ async fn a_token_without_rights_is_rejected_and_leaves_nothing() {
     }
 }
 
+/// All clones of the client follow, and the holds of before go on.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_token_is_changed_while_it_is_used() {
+    let store = Store::open().await;
+    let client = store.admin.client(store.admin.addr).build().unwrap();
+    let lock = ConsulLock::new(client.clone()).with_config(store.config()).unwrap();
+    let lock = lock.with_session_ttl_min(store.admin.ttl_min).unwrap();
+    let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+    client.set_token(CANARY).unwrap();
+    let err = lock.renew(&lease, LONG).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
+    client.set_token(&store.admin.token).unwrap();
+    let lease = lock.renew(&lease, LONG).await.unwrap();
+    lock.release(&lease).await.unwrap();
+}
+
 /// A client that may not read gets an error, instead of seeing a free lock.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration consul`"]

@@ -1,9 +1,15 @@
 //! A gateway between a client and its agent replies in the agent's place: what the agent did is then
 //! unknown.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig};
+use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig, LockExt, Retry};
 
 use crate::support::{LONG, fake_server::FakeServer, id};
 
@@ -117,4 +123,32 @@ async fn a_write_whose_reply_is_a_gateway_s_may_have_happened() {
             std::error::Error::source(&err).unwrap().to_string().contains("not Consul's");
         assert!(is_unexpected && err.fault() == Some(Fault::Unknown), "{replies}: {err:?}");
     }
+}
+
+/// A gateway that has lost its agent for a moment, and replies like a web server: what passes by itself ends
+/// no wait.
+#[tokio::test]
+async fn a_gateway_s_page_does_not_end_a_wait() {
+    let pages = Arc::new(AtomicU32::new(0));
+    let left = Arc::clone(&pages);
+    let fake = FakeServer::start(move |line| {
+        let page = left.try_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        let reply = match line {
+            _ if page.is_ok_and(|left| left % 2 == 0) => (200, "<html>".to_owned()),
+            _ if page.is_ok() => (404, "404 page not found".to_owned()),
+            line if line.contains("session/create") => (200, format!("{{\"ID\":\"{SESSION}\"}}")),
+            line if line.contains("/txn") => {
+                (200, r#"{"Results":[{"KV":{"Key":"k","ModifyIndex":7}}]}"#.to_owned())
+            }
+            _ => (200, "true".to_owned()),
+        };
+        Some((reply.0, None, reply.1))
+    })
+    .await;
+    let lock = ConsulLock::new(ConsulClient::new(format!("http://{}", fake.addr)).unwrap());
+    lock.hold("x", LONG, Retry::NEVER).await.unwrap().release().await.unwrap();
+    pages.store(9, SeqCst);
+    let waited = lock.hold("x", LONG, Retry::within(LONG)).await;
+    waited.unwrap().release().await.unwrap();
+    assert_eq!(pages.load(SeqCst), 0, "it met none");
 }

@@ -15,6 +15,7 @@ mod gateway;
 mod leaks;
 mod operator;
 mod sessions;
+mod silence;
 mod telemetry;
 mod transfer;
 mod transfer_races;

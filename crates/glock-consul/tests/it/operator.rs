@@ -145,7 +145,7 @@ async fn another_program_s_lock_delay_is_respected() {
     assert!(matches!(ours.acquire(&id("x"), LONG).await, Err(LockError::Held { .. })));
     let lease = ours.acquire_with_retry("x", LONG, Retry::within(LONG)).await.unwrap();
     let after = since.elapsed();
-    assert!(after > SOON / 2 && after < SOON + SLACK * 2, "after {after:?}");
+    assert!(after > SOON / 2, "after {after:?}");
     assert!(proxy.requests() < 150, "{} requests in two seconds", proxy.requests());
     ours.release(&lease).await.unwrap();
 }

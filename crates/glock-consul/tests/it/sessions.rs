@@ -124,8 +124,9 @@ async fn a_session_whose_id_was_lost_is_destroyed() {
     proxy.drop_replies();
     let gone = timeout(SLACK, lock.acquire(&id("y"), LONG * 2)).await;
     assert!(gone.is_err());
+    // Another one may have been requested, because the agent was silent.
     eventually("it was created, beside the spare one", SLACK * 5, async || {
-        store.sessions().await.len() == 2
+        store.sessions().await.len() >= 2
     })
     .await;
     proxy.cut();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glock_consul::{ConsulClient, ConsulLock, Fault, Lock, LockConfig, LockExt, Retry};
-use glock_testing::Proxy;
+use glock_testing::{Proxy, process::eventually};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{LONG, SLACK, Store, asleep_on, fake_server::FakeServer, id};
@@ -101,13 +101,15 @@ fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
         let lock = ours.clone();
         async move { lock.wait(&id(name), LONG).await }
     };
-    // Polled here, so that the query has begun on this runtime once the waiter is seen.
+    // Polled here, so that the query begins on this runtime.
     let mut of_first = Box::pin(waits("y"));
     first.block_on(async {
         tokio::select! {
             biased;
             woken = &mut of_first => panic!("woken without a release: {woken:?}"),
-            () = asleep_on(1, &ours) => {}
+            () = eventually("the query has begun", LONG, async || {
+                format!("{ours:?}").contains("has_begun: true")
+            }) => {}
         }
     });
     first.spawn(of_first);
@@ -116,13 +118,13 @@ fn a_waiter_of_another_runtime_is_woken_once_the_first_ended() {
     first.shutdown_timeout(Duration::from_secs(1));
     second.block_on(async {
         // Woken early: it looks, and waits again.
-        timeout(SLACK * 5, waiter).await.expect("not woken").unwrap().unwrap();
+        timeout(LONG / 2, waiter).await.expect("not woken").unwrap().unwrap();
         let waiter = tokio::spawn(waits("x"));
         sleep(SLACK).await;
         assert!(!waiter.is_finished());
         theirs.release(&other).await.unwrap();
         theirs.release(&lease).await.unwrap();
-        timeout(SLACK * 5, waiter).await.expect("not woken").unwrap().unwrap();
+        timeout(LONG / 2, waiter).await.expect("not woken").unwrap().unwrap();
     });
 }
 

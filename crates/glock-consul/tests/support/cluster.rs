@@ -2,12 +2,12 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use glock_harness::process::{ServerProcess, free_ports};
+use glock_harness::process::{Member, free_ports};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
@@ -22,9 +22,9 @@ pub(crate) struct Cluster {
 
 pub(crate) struct Agent {
     pub(crate) http: SocketAddr,
-    arguments: Vec<String>,
-    home: PathBuf,
-    running: Option<ServerProcess>,
+    /// For the other servers.
+    port: u16,
+    member: Member,
 }
 
 /// A test keeps it locked while it runs a cluster: two at a time are more than two cores can carry.
@@ -70,12 +70,11 @@ impl Cluster {
             );
             let arguments = own.split_whitespace().map(ToOwned::to_owned).chain(joins.clone());
             let http = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-            agents.push(Agent { http, arguments: arguments.collect(), home, running: None });
+            let mut member = Member::new(program(), arguments.collect(), home);
+            member.start();
+            agents.push(Agent { http, port: ports[2], member });
         }
-        let mut cluster = Self { agents };
-        for agent in &mut cluster.agents {
-            agent.start();
-        }
+        let cluster = Self { agents };
         for agent in &cluster.agents {
             agent.ready().await;
         }
@@ -86,16 +85,20 @@ impl Cluster {
         self.agents[agent].url()
     }
 
-    /// Which of them leads, as the others see it.
+    /// Which of them leads, as the others see it, once one does.
     pub(crate) async fn leader(&self) -> usize {
-        let admin = self.agents[0].admin().await;
-        let leader = admin.json("GET", "status/leader", "").await;
-        let port = leader.as_str().unwrap().rsplit(':').next().unwrap().to_owned();
-        let leads = |agent: &Agent| {
-            let at = agent.arguments.iter().position(|argument| argument == "-server-port");
-            agent.arguments[at.unwrap() + 1] == port
-        };
-        self.agents.iter().position(leads).expect("a leader")
+        let (admin, until) = (self.agents[0].admin().await, Instant::now() + READY);
+        loop {
+            let leader = admin.json("GET", "status/leader", "").await;
+            let leads = |agent: &Agent| {
+                leader.as_str().is_some_and(|at| at.ends_with(&format!(":{}", agent.port)))
+            };
+            if let Some(leader) = self.agents.iter().position(leads) {
+                return leader;
+            }
+            assert!(Instant::now() < until, "no leader after {READY:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -109,8 +112,7 @@ impl Agent {
     }
 
     pub(crate) fn start(&mut self) {
-        let running = ServerProcess::start(Path::new(&program()), &self.arguments, &self.home);
-        self.running = Some(running.expect("a consul binary"));
+        self.member.start();
     }
 
     /// Waits until it takes sessions: its node is known to the leader only then.
@@ -136,19 +138,15 @@ impl Agent {
 
     /// Kills it, as a crash would; it can be started again.
     pub(crate) fn kill(&mut self) {
-        self.running.take().expect("it does not run").kill_9().unwrap();
+        self.member.kill();
     }
 
     pub(crate) fn pause(&self) {
-        self.signal("STOP");
+        self.member.signal("STOP");
     }
 
     pub(crate) fn resume(&self) {
-        self.signal("CONT");
-    }
-
-    fn signal(&self, name: &str) {
-        self.running.as_ref().expect("it does not run").signal(name).unwrap();
+        self.member.signal("CONT");
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     shared: Arc<Shared>,
-    releaser: Option<oneshot::Sender<ReleaseRequest>>,
+    releaser: Option<oneshot::Sender<Box<ReleaseRequest>>>,
     /// Counts the release from when it is requested.
     pending_work: PendingWork,
 }
@@ -128,7 +128,7 @@ impl Guard {
         if let Some(releaser) = self.releaser.take() {
             let pending = self.pending_work.begin();
             // Refused only if the task is gone, with its runtime.
-            let _ = releaser.send(ReleaseRequest { reply, pending });
+            let _ = releaser.send(Box::new(ReleaseRequest { reply, pending }));
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     toolkit::{PendingEntry, SessionDeadline, nanos},
 };
 
-/// A guard's request to release.
+/// A guard's request to release. It is sent in a box, so that a held lock is small.
 pub(crate) struct ReleaseRequest {
     /// Where the task replies, unless the guard was dropped.
     pub(crate) reply: Option<oneshot::Sender<Result<(), LockError>>>,

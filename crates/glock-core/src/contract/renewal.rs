@@ -27,7 +27,7 @@ pub(crate) struct Renewal<L: Lock> {
     ttl: Duration,
     renew_at: Instant,
     shared: Arc<Shared>,
-    requests: oneshot::Receiver<ReleaseRequest>,
+    requests: oneshot::Receiver<Box<ReleaseRequest>>,
     /// Whether the end of the hold was reported.
     reported: bool,
 }
@@ -57,7 +57,7 @@ impl EndWatch {
 /// How a hold ends.
 enum End {
     /// The guard was released or dropped.
-    Released(Option<ReleaseRequest>),
+    Released(Option<Box<ReleaseRequest>>),
     Lost(LossReason),
 }
 
@@ -67,7 +67,7 @@ impl<L: Lock> Renewal<L> {
         lease: Lease,
         ttl: Duration,
         shared: Arc<Shared>,
-        requests: oneshot::Receiver<ReleaseRequest>,
+        requests: oneshot::Receiver<Box<ReleaseRequest>>,
     ) -> Self {
         let renew_at = renew_at(&lease);
         lock.observe(&Event::HoldStarted { id: lease.id() });
@@ -83,17 +83,19 @@ impl<L: Lock> Renewal<L> {
                 (lost, (&mut self.requests).await.ok())
             }
         };
-        // Counts the release until it is done.
-        let (mut reply, _pending) = match request {
-            Some(ReleaseRequest { reply, pending }) => (reply, Some(pending)),
-            None => (None, None),
+        let (reply, pending) = request.map_or((None, None), |it| (it.reply, Some(it.pending)));
+        let reply = match reply {
+            Some(reply) if lost.is_some() => {
+                let _ = reply.send(Err(self.shared.not_held()));
+                None
+            }
+            reply => reply,
         };
-        if let Some(reply) = reply.take_if(|_| lost.is_some()) {
-            let _ = reply.send(Err(self.shared.not_held()));
-        }
         if lost != Some(LossReason::TakenAway) {
             self.release(reply).await;
         }
+        // Counted until here.
+        drop(pending);
     }
 
     /// Keeps the lease alive until the guard is released or the lock is lost.
@@ -137,7 +139,7 @@ impl<L: Lock> Renewal<L> {
                 request = &mut self.requests => return Err(End::Released(request.ok())),
                 () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
-                renewed = send(&*self.lock, &self.lease, self.ttl) => renewed,
+                renewed = Box::pin(send(&*self.lock, &self.lease, self.ttl)) => renewed,
             };
             if let Some(reason) = self.shared.lost() {
                 // Reported just before the deadline, and not revoked by a reply that came then.
@@ -220,7 +222,8 @@ impl<L: Lock> Drop for Renewal<L> {
 }
 
 /// Sends a renewal, and another one each time a part of what the lease has left passes without a reply:
-/// whatever one of them waits for, it does not use up the lease.
+/// whatever one of them waits for, it does not use up the lease. In a box, so that a held lock is small
+/// between its renewals.
 async fn send<L: Lock>(lock: &L, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
     let attempt = |_| lock.renew(lease, ttl);
     hedged_with((1, pauses(ttl)), CallDeadline::of_lease(lease), attempt, |_| {}).await.result

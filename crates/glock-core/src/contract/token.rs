@@ -1,6 +1,6 @@
 //! `OwnerToken`: the secret that proves a hold.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::LockError;
 
@@ -9,7 +9,7 @@ use crate::LockError;
 /// A client that knows it can renew and release the hold, so `Debug` hides it and there is no
 /// `Display`.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct OwnerToken(Box<str>);
+pub struct OwnerToken(Arc<str>);
 
 const RANDOM_BYTES: usize = 16;
 const TOKEN_BYTES_MAX: usize = 128;
@@ -39,7 +39,7 @@ impl OwnerToken {
     /// # Errors
     ///
     /// [`LockError::Invalid`] unless it is 16 to 128 letters, digits, `-`, `_`, `.` or `~`.
-    pub fn new(token: impl Into<Box<str>>) -> Result<Self, LockError> {
+    pub fn new(token: impl Into<Arc<str>>) -> Result<Self, LockError> {
         let token = token.into();
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
         if (RANDOM_BYTES..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(plain) {

@@ -67,6 +67,14 @@ impl BackgroundTask {
         self.start_with(|shared| run_strong(shared, Arc::clone(worker)));
     }
 
+    /// Starts the task again, on this runtime: the one that it runs on computes and does not get to it.
+    /// The round that it is in is dropped there, as if that runtime had ended.
+    pub fn restart<W: Worker>(&self, worker: &Arc<W>) {
+        let stuck = self.shared.state.lock().task.take();
+        self.start(worker);
+        stuck.iter().for_each(AbortHandle::abort);
+    }
+
     /// Ends the rest between two rounds: some work is due now.
     pub fn wake(&self) {
         self.shared.wake.notify_one();
@@ -152,7 +160,8 @@ async fn run_strong<W: Worker>(shared: Arc<Shared>, worker: Arc<W>) {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-    use tokio::{runtime::Runtime, task::yield_now};
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::task::yield_now;
 
     use super::*;
 
@@ -185,6 +194,12 @@ mod tests {
 
         fn runs(&self) -> bool {
             format!("{:?}", self.task).contains("true")
+        }
+
+        async fn done_after(&self, before: u32) {
+            while self.done.load(SeqCst) <= before {
+                time::sleep(Duration::from_millis(1)).await;
+            }
         }
 
         async fn finished(&self) {
@@ -250,12 +265,21 @@ mod tests {
         let first = Runtime::new().unwrap();
         first.block_on(async { rounds.task.start(&rounds) });
         drop(first);
-        let before = rounds.done.load(SeqCst);
         Runtime::new().unwrap().block_on(async {
             rounds.task.start(&rounds);
-            while rounds.done.load(SeqCst) <= before {
-                time::sleep(Duration::from_millis(1)).await;
-            }
+            rounds.done_after(rounds.done.load(SeqCst)).await;
+        });
+    }
+
+    #[test]
+    fn it_goes_on_elsewhere_while_its_runtime_computes() {
+        let rounds = Arc::new(Rounds::default());
+        let first = Builder::new_current_thread().enable_all().build().unwrap();
+        // Afterwards this runtime does not get to it any more.
+        first.block_on(async { rounds.add(u32::MAX / 2) });
+        Runtime::new().unwrap().block_on(async {
+            rounds.task.restart(&rounds);
+            rounds.done_after(rounds.done.load(SeqCst)).await;
         });
     }
 

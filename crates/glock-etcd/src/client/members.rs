@@ -1,26 +1,24 @@
-//! `Members`: the members of the cluster, a connection to each, and which of them are silent.
+//! `Members`: the members of the cluster, the connection to each, and which of them are silent.
 
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use etcd_client::{Client, ConnectOptions, Error};
-use glock_core::{
-    Fault,
-    toolkit::{BackgroundTask, Worker},
-};
+use etcd_client::{Client, ConnectOptions};
+use glock_core::toolkit::{BackgroundTask, Worker};
 use tokio::{
-    sync::{OnceCell, watch},
-    time::timeout,
+    sync::watch,
+    time::{sleep, timeout},
 };
 
-use crate::error::fault;
+use crate::client::connection::{Connection, Target};
 
 /// The members of the cluster, and which of them are silent. A request goes to a member that is not;
 /// a silent one is probed in the background until it replies.
@@ -33,61 +31,49 @@ pub(crate) struct Members {
 }
 
 struct Member {
-    endpoint: String,
-    options: Arc<ConnectOptions>,
-    /// Made when it is first needed.
-    client: OnceCell<Client>,
-    silent: watch::Sender<bool>,
+    /// `None` for a client that the application made: it cannot be replaced.
+    target: Option<Arc<Target>>,
+    /// The one that requests use; replaced once it is silent.
+    connection: watch::Sender<Arc<Connection>>,
+    silent: AtomicBool,
     probe: BackgroundTask,
 }
 
-/// How long a probe waits for a reply, logging in included: long enough for the driver to notice that a
-/// connection is dead, and to make another one.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// The key that a probe reads. It need not exist, and the user need not be allowed to read it.
-const PROBE_KEY: &str = "glock-probe";
-/// A watch stream moves to another member if its own was silent for so long.
-const SILENCE_MAX: Duration = Duration::from_secs(1);
-
-/// etcd refuses clients that ping more often than every 5 s.
-const PING_EVERY: Duration = Duration::from_secs(6);
-const PONG_WITHIN: Duration = Duration::from_secs(3);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The driver's settings as locks need them. All are off in the driver's own default.
-///
-/// - A member that has lost its leader refuses at once, and ends watches.
-/// - Connecting takes at most 2 s.
-/// - A peer that is silent while a request or a watch is open is noticed after 9 s.
-/// - An access token that has run out is renewed.
-///
-/// ```
-/// let options = glock_etcd::connect_options().with_user("locker", "password");
-/// let lock = glock_etcd::EtcdLock::from_endpoints(["127.0.0.1:2379"], options);
-/// ```
-pub fn connect_options() -> ConnectOptions {
-    ConnectOptions::new()
-        .with_require_leader(true)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_keep_alive(PING_EVERY, PONG_WITHIN)
-        // etcd also counts pings against a client that has nothing open.
-        .with_keep_alive_while_idle(false)
-        .with_auto_token_refresh(true)
+/// Where a request is sent.
+#[derive(Clone)]
+pub(crate) struct Route {
+    member: usize,
+    pub(crate) connection: Arc<Connection>,
+    /// The connection's replies when the request was sent.
+    replies: u64,
 }
+
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two looks at a connection that may be silent.
+const MUTE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Members {
     /// The members of a client that the application made.
     pub(crate) fn given(client: Client) -> Self {
-        let client = OnceCell::new_with(Some(client));
-        let member = Member::new(String::new(), Arc::default(), client);
+        let member = Member::new(None, Connection::given(client));
         Self { all: vec![Arc::new(member)], next: AtomicUsize::new(0), given: true }
     }
 
-    pub(crate) fn of(endpoints: Vec<String>, options: ConnectOptions) -> Self {
-        let options = Arc::new(options);
-        let member =
-            |endpoint| Arc::new(Member::new(endpoint, Arc::clone(&options), OnceCell::new()));
+    /// The members at these endpoints. `options` is called for each connection.
+    pub(crate) fn of(
+        endpoints: Vec<String>,
+        options: impl Fn() -> ConnectOptions + Send + Sync + 'static,
+    ) -> Self {
+        let options: Arc<dyn Fn() -> ConnectOptions + Send + Sync> = Arc::new(options);
+        let mut endpoints: Vec<_> = endpoints.into_iter().map(Some).collect();
+        if endpoints.is_empty() {
+            endpoints.push(None);
+        }
+        let member = |endpoint| {
+            let target = Arc::new(Target { endpoint, options: Arc::clone(&options) });
+            let connection = Connection::to(&target);
+            Arc::new(Member::new(Some(target), connection))
+        };
         let all = endpoints.into_iter().map(member).collect();
         // Not all clients begin with the same member.
         let first = usize::from(RandomState::new().hash_one(()).to_le_bytes()[0]);
@@ -99,74 +85,106 @@ impl Members {
         self.given || self.all.len() > 1
     }
 
-    /// The member to send a request to that was sent to `tried` before: not to a silent one, nor to the
-    /// same one again, unless there is no other.
-    pub(crate) fn pick(&self, tried: &[usize]) -> usize {
+    /// Where to send a request that was sent to the members `tried` before: not to a silent one, nor to
+    /// the same one again, unless there is no other.
+    pub(crate) fn pick(&self, tried: &[Route]) -> Route {
         let (count, first) = (self.all.len(), self.next.fetch_add(1, Relaxed));
         let turns = (0..count).map(|turn| first.wrapping_add(turn) % count);
         let rank = |member: &usize| {
-            let times = tried.iter().filter(|tried| *tried == member).count();
+            let times = tried.iter().filter(|tried| tried.member == *member).count();
             (self.all[*member].is_silent(), times)
         };
-        turns.min_by_key(rank).unwrap_or_default()
-    }
-
-    /// The client of a member. Without a user this does no I/O; with one it logs in, once.
-    pub(crate) async fn client(&self, member: usize) -> Result<&Client, Error> {
-        match self.all.get(member) {
-            Some(member) => member.client().await,
-            None => Err(Error::InvalidArgs("no endpoints".into())),
-        }
+        let member = turns.min_by_key(rank).unwrap_or_default();
+        let connection = Arc::clone(&self.all[member].connection.borrow());
+        Route { member, replies: connection.replies(), connection }
     }
 
     /// Notes that a member has replied.
-    pub(crate) fn replied(&self, member: usize) {
-        if let Some(member) = self.all.get(member) {
-            member.note(false);
-        }
+    pub(crate) fn replied(&self, route: &Route) {
+        route.connection.note_reply();
+        self.all[route.member].note(false);
     }
 
-    /// Notes that a member did not reply in its time, or cannot be reached.
-    pub(crate) fn silent(&self, member: usize) {
+    /// Notes that a member cannot be reached, or cannot reach the others.
+    pub(crate) fn failed(&self, route: &Route) {
         // One that is alone receives every request anyway.
-        if let Some(member) = self.all.get(member).filter(|_| self.all.len() > 1) {
-            member.note(true);
-            member.probe.start(member);
+        if self.all.len() > 1 {
+            self.all[route.member].mark_silent();
         }
     }
 
-    /// Returns once a member has been silent for a while.
-    pub(crate) async fn fell_silent(&self, member: usize) {
-        let Some(member) = self.all.get(member) else { return };
-        let mut silent = member.silent.subscribe();
-        // No error: the sender lives as long as `self`.
-        while silent.wait_for(|silent| *silent).await.is_ok() {
-            if timeout(SILENCE_MAX, silent.wait_for(|silent| !*silent)).await.is_err() {
-                return;
+    /// Notes that no reply came in time. A connection that has brought no other one since is replaced:
+    /// a firewall may have forgotten it, or its runtime may not run.
+    pub(crate) fn silent(&self, route: &Route) {
+        if route.connection.replies() == route.replies {
+            self.failed(route);
+            if !route.connection.is_opening() {
+                self.replace(route);
             }
         }
+    }
+
+    /// Makes the next request use another connection, which logs in again. `false` if there is none: the
+    /// application made the client.
+    pub(crate) fn replace(&self, route: &Route) -> bool {
+        self.all[route.member].replace(&route.connection);
+        !self.given
+    }
+
+    /// Returns once the only member replies on another connection, and a request without a reply is lost
+    /// on this one. If the member is slow, or does not reply at all, another request would be no faster.
+    pub(crate) async fn mute(&self, route: &Route) {
+        let mut replaced = pin!(self.replaced(route));
+        while timeout(MUTE_PAUSE, &mut replaced).await.is_err() {
+            self.silent(route);
+        }
+        let probe = || Arc::clone(&self.all[route.member].connection.borrow());
+        while !probe().probe().await {
+            sleep(MUTE_PAUSE).await;
+        }
+        // The reply of a member that was slow comes about now.
+        sleep(MUTE_PAUSE).await;
+    }
+
+    /// Returns once the connection was replaced, because it is silent.
+    pub(crate) async fn replaced(&self, route: &Route) {
+        let mut current = self.all[route.member].connection.subscribe();
+        // No error: the sender lives as long as `self`.
+        let _ = current.wait_for(|current| !Arc::ptr_eq(current, &route.connection)).await;
     }
 }
 
 impl Member {
-    fn new(endpoint: String, options: Arc<ConnectOptions>, client: OnceCell<Client>) -> Self {
-        let (silent, probe) = (watch::Sender::new(false), BackgroundTask::new());
-        Self { endpoint, options, client, silent, probe }
+    fn new(target: Option<Arc<Target>>, connection: Arc<Connection>) -> Self {
+        let (connection, silent) = (watch::Sender::new(connection), AtomicBool::new(false));
+        Self { target, connection, silent, probe: BackgroundTask::new() }
     }
 
-    async fn client(&self) -> Result<&Client, Error> {
-        let connect = || Client::connect([&self.endpoint], Some((*self.options).clone()));
-        self.client.get_or_try_init(connect).await
+    /// Replaces the connection, if it is still `silent`.
+    fn replace(&self, silent: &Arc<Connection>) {
+        let Some(target) = &self.target else { return };
+        self.connection.send_if_modified(|current| {
+            let replaces = Arc::ptr_eq(current, silent);
+            if replaces {
+                *current = Connection::to(target);
+            }
+            replaces
+        });
+    }
+
+    fn mark_silent(self: &Arc<Self>) {
+        self.note(true);
+        self.probe.start(self);
     }
 
     fn is_silent(&self) -> bool {
-        *self.silent.borrow()
+        self.silent.load(Relaxed)
     }
 
     fn note(&self, silent: bool) {
-        // Each reply comes here: the usual case takes no lock for writing.
+        // Each reply comes here: the usual case writes nothing.
         if self.is_silent() != silent {
-            self.silent.send_replace(silent);
+            self.silent.store(silent, Relaxed);
         }
     }
 }
@@ -175,12 +193,11 @@ impl Member {
 impl Worker for Member {
     async fn round(&self) -> Option<Duration> {
         if self.is_silent() {
-            let read = async { self.client().await?.kv_client().get(PROBE_KEY, None).await };
-            match timeout(PROBE_TIMEOUT, read).await {
-                Ok(Ok(_)) => self.note(false),
-                // It has replied.
-                Ok(Err(err)) if fault(&err) == Fault::Rejected => self.note(false),
-                Ok(Err(_)) | Err(_) => {}
+            let connection = Arc::clone(&self.connection.borrow());
+            if connection.probe().await {
+                self.note(false);
+            } else if !connection.is_opening() {
+                self.replace(&connection);
             }
         }
         self.is_silent().then_some(PROBE_EVERY)
@@ -201,30 +218,62 @@ impl fmt::Debug for Members {
 mod tests {
     use super::*;
 
-    fn members() -> Members {
-        let endpoints = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
-        Members::of(endpoints.into(), ConnectOptions::new())
+    fn members(endpoints: &[&str]) -> Members {
+        Members::of(endpoints.iter().map(ToString::to_string).collect(), ConnectOptions::new)
     }
 
-    #[test]
-    fn members_take_turns_and_a_silent_one_is_left_out() {
-        let members = members();
+    fn three() -> Members {
+        members(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"])
+    }
+
+    fn pick(members: &Members, tried: &[usize]) -> usize {
+        let route = |member: &usize| Route { member: *member, ..members.pick(&[]) };
+        members.pick(&tried.iter().map(route).collect::<Vec<_>>()).member
+    }
+
+    #[tokio::test]
+    async fn members_take_turns_and_a_silent_one_is_left_out() {
+        let members = three();
         let first = members.pick(&[]);
-        let turns = [1, 2, 3].map(|turn| (first + turn) % 3);
-        assert_eq!(turns, [(); 3].map(|()| members.pick(&[])));
-        members.all[1].note(true);
-        assert!((0..9).all(|_| members.pick(&[]) != 1));
-        members.replied(1);
-        assert!((0..3).any(|_| members.pick(&[]) == 1));
+        let turns = [1, 2, 3].map(|turn| (first.member + turn) % 3);
+        assert_eq!(turns, [(); 3].map(|()| pick(&members, &[])));
+        members.silent(&first);
+        assert!((0..9).all(|_| pick(&members, &[]) != first.member));
+        members.replied(&first);
+        assert!((0..3).any(|_| pick(&members, &[]) == first.member));
+        // It was only slow: another request had its reply.
+        members.silent(&first);
+        assert!((0..3).any(|_| pick(&members, &[]) == first.member));
     }
 
     #[test]
     fn a_request_goes_to_a_member_that_it_was_not_sent_to() {
-        let members = members();
-        assert!((0..9).all(|_| members.pick(&[0, 2]) == 1));
+        let members = three();
+        assert!((0..9).all(|_| pick(&members, &[0, 2]) == 1));
         members.all[1].note(true);
-        assert!((0..9).all(|_| members.pick(&[0]) == 2), "not to the silent one");
+        assert!((0..9).all(|_| pick(&members, &[0]) == 2), "not to the silent one");
         members.all.iter().for_each(|member| member.note(true));
-        assert!((0..9).all(|_| members.pick(&[0, 2]) == 1), "if all are silent, any may reply");
+        assert!((0..9).all(|_| pick(&members, &[0, 2]) == 1), "if all are silent, any may reply");
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_replaced_once_and_a_slow_one_is_not() {
+        let members = members(&["127.0.0.1:1"]);
+        let is_current =
+            |route: &Route| Arc::ptr_eq(&members.pick(&[]).connection, &route.connection);
+        let opening = members.pick(&[]);
+        members.silent(&opening);
+        assert!(is_current(&opening), "it may still be connecting");
+        members.replied(&opening);
+        members.silent(&opening);
+        assert!(is_current(&opening), "it has replied to another request");
+        let silent = members.pick(&[]);
+        members.silent(&silent);
+        assert!(!is_current(&silent));
+        let next = members.pick(&[]);
+        members.silent(&opening);
+        members.silent(&silent);
+        assert!(is_current(&next), "an old request says nothing of the new connection");
+        members.replaced(&silent).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -9,12 +10,18 @@ use std::{
 use etcd_client::{
     Client, Error, GetOptions, GetResponse, LeaseTimeToLiveResponse, Txn, TxnResponse,
 };
-use glock_core::{Action, Fault, LockError, backend};
+use glock_core::{
+    Action, Fault, LockError, backend,
+    toolkit::{CallDeadline, Hedged, Mutex, hedged},
+};
 use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 
 use crate::{
-    client::{hedge::hedged, members::Members},
-    error::{failed, fault, is_lease_gone, is_token_old, silent},
+    client::members::{Members, Route},
+    error::{
+        failed, fault, is_gone, is_lease_gone, is_login_refused, is_token_old, login_refused,
+        silent,
+    },
 };
 
 /// Sends requests to etcd. It knows nothing of locks.
@@ -24,11 +31,14 @@ pub(crate) struct Rpc {
     runtime: OnceLock<Handle>,
 }
 
-/// After this part of the call's time limit without a reply, the request is sent to another member.
+/// After this part of the call's time limit without a reply, the request is sent to another member, or
+/// to the only one on another connection.
 const ATTEMPT_PART: u32 = 8;
-/// A request that keeps a lease alive is sent to another member after this part of the TTL: it must
-/// succeed within the two thirds of the TTL that a renewal has, even if one of three members is silent.
+const LONE_ATTEMPT_PART: u32 = 3;
+/// A request that keeps a lease alive is sent elsewhere after this part of the TTL: it must succeed
+/// within the two thirds of the TTL that a renewal has, even if one of three members is silent.
 const KEEP_ALIVE_PART: u32 = 24;
+const LONE_KEEP_ALIVE_PART: u32 = 6;
 
 impl Rpc {
     pub(crate) fn new(members: Arc<Members>, limit: Duration) -> Arc<Self> {
@@ -40,9 +50,14 @@ impl Rpc {
         self.limit
     }
 
-    /// How long one member may take to reply.
-    pub(crate) fn attempt_max(&self) -> Duration {
-        self.limit / ATTEMPT_PART
+    /// How long one attempt waits for a reply: one that keeps a lease of `ttl` alive, not for long.
+    pub(crate) fn attempt_max(&self, ttl: Option<Duration>) -> Duration {
+        let (of_limit, of_ttl) = if self.members.has_others() {
+            (ATTEMPT_PART, KEEP_ALIVE_PART)
+        } else {
+            (LONE_ATTEMPT_PART, LONE_KEEP_ALIVE_PART)
+        };
+        (self.limit / of_limit).min(ttl.map_or(Duration::MAX, |ttl| ttl / of_ttl))
     }
 
     /// Notes the runtime, for work in the background.
@@ -57,8 +72,9 @@ impl Rpc {
         Ok(())
     }
 
-    /// Sends a request once, to a member that is not silent, and waits for `patience` if there are
-    /// others. If there are none, the caller bounds it in time.
+    /// Sends a request once, to a member that is not silent, and waits for `patience`. The only member may
+    /// be slow: it has longer, for as long as it does not reply on another connection either. The caller
+    /// bounds it in time.
     pub(crate) async fn send_once<T, F>(
         &self,
         action: Action,
@@ -69,20 +85,24 @@ impl Rpc {
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
-        let member = self.members.pick(&[]);
-        let sent = self.send_to(member, action, request);
-        if !self.members.has_others() {
-            return sent.await;
+        let route = self.members.pick(&[]);
+        let mut sent = pin!(self.send_by(&route, action, request));
+        if let Ok(reply) = timeout(patience, &mut sent).await {
+            return reply;
         }
-        timeout(patience, sent).await.unwrap_or_else(|_| {
-            self.members.silent(member);
-            Err(silent(action))
-        })
+        if self.members.has_others() {
+            self.members.silent(&route);
+            return Err(silent(action));
+        }
+        tokio::select! {
+            reply = sent => reply,
+            () = self.members.mute(&route) => Err(silent(action)),
+        }
     }
 
-    async fn send_to<T, F>(
+    async fn send_by<T, F>(
         &self,
-        member: usize,
+        route: &Route,
         action: Action,
         request: impl FnOnce(&Client) -> F + Send,
     ) -> Result<T, LockError>
@@ -91,7 +111,7 @@ impl Rpc {
         F: Future<Output = Result<T, Error>> + Send,
     {
         self.enter(action)?;
-        let reply = match self.members.client(member).await {
+        let reply = match route.connection.client().await {
             Ok(client) => {
                 let reply = request(client).await;
                 if reply.as_ref().is_err_and(is_token_old) {
@@ -103,17 +123,26 @@ impl Rpc {
             }
             Err(err) => Err(err),
         };
-        match &reply {
-            Err(err) if is_token_old(err) => {}
-            // It cannot be reached, or knows of no leader.
-            Err(err) if fault(err) != Fault::Rejected => self.members.silent(member),
-            _ => self.members.replied(member),
+        let Err(err) = reply else {
+            self.members.replied(route);
+            return reply.map_err(|err| failed(action, err));
+        };
+        // It logged in once. The next connection does so with the options of now.
+        let logged_in = route.connection.replies() > 0;
+        if logged_in && is_login_refused(&err) && self.members.replace(route) {
+            return Err(login_refused(action, err));
         }
-        reply.map_err(|err| failed(action, err))
+        match fault(&err) {
+            _ if is_token_old(&err) || is_login_refused(&err) => {}
+            // It cannot be reached, or knows of no leader.
+            Fault::Unavailable | Fault::Unknown if !is_gone(&err) => self.members.failed(route),
+            _ => self.members.replied(route),
+        }
+        Err(failed(action, err))
     }
 
     /// Sends a request that is safe to repeat, and sends it again while no reply comes or the next one
-    /// may differ. Does not wait long for a member if the request keeps a lease of `ttl` alive. Also
+    /// may differ. Does not wait long for a reply if the request keeps a lease of `ttl` alive. Also
     /// returns how often it was sent: after the second time, the others may still take effect.
     pub(crate) async fn send<T, F>(
         &self,
@@ -125,13 +154,31 @@ impl Rpc {
         T: Send,
         F: Future<Output = Result<T, Error>> + Send,
     {
-        let keep_alive_max = ttl.map_or(Duration::MAX, |ttl| ttl / KEEP_ALIVE_PART);
-        let patience = self.attempt_max().min(keep_alive_max);
-        // Without end, if there is no other member.
-        let patience = if self.members.has_others() { patience } else { Duration::MAX };
-        let times = (patience, self.limit.min(ttl.unwrap_or(Duration::MAX)));
-        let send = |member| self.send_to(member, action, &request);
-        hedged(&self.members, action, times, send).await
+        let (routes, request) = (Mutex::new(Vec::<Route>::new()), &request);
+        let attempt = |_| {
+            let mut routes = routes.lock();
+            let route = self.members.pick(&routes);
+            routes.push(route.clone());
+            async move {
+                match self.send_by(&route, action, request).await {
+                    // It will not be there the next time.
+                    Err(err) if is_lease_gone(&err) => Ok(Err(err)),
+                    result => result.map(Ok),
+                }
+            }
+        };
+        let silent_one = |attempt: u32| {
+            if let Some(route) = routes.lock().get(attempt as usize) {
+                self.members.silent(route);
+            }
+        };
+        // Its first attempt takes two fifths of it.
+        let until = CallDeadline::after(self.attempt_max(ttl) * 5 / 2);
+        let limit = self.limit.min(ttl.unwrap_or(Duration::MAX));
+        match timeout(limit, hedged(until, attempt, silent_one)).await {
+            Ok(Hedged { result, attempts }) => (result.flatten(), attempts),
+            Err(_) => (Err(silent(action)), u32::try_from(routes.lock().len()).unwrap_or(u32::MAX)),
+        }
     }
 
     /// Sends a transaction that is safe to repeat. Also returns how often it was sent.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, LockId,
-    toolkit::{Backoff, LocalWaiter},
+    toolkit::{Backoff, LocalWaiter, PendingEntry},
 };
 use tokio::time::Instant;
 
@@ -12,6 +12,7 @@ use crate::{
     client::Client,
     commands::{self, revision},
     queue::session::QueueSession,
+    schema::Range,
     session::lease::SpareLease,
 };
 
@@ -32,12 +33,14 @@ pub(crate) struct WaiterCleanup {
     pub(crate) client: Arc<Client>,
     pub(crate) session: Arc<QueueSession>,
     pub(crate) id: LockId,
+    pub(crate) range: Range,
     pub(crate) key: String,
     pub(crate) suffix: String,
     pub(crate) residue: Residue,
     pub(crate) local: Option<LocalWaiter>,
     /// The lease that the waiter's hold was to be on.
     pub(crate) own: Option<SpareLease>,
+    pub(crate) _pending: PendingEntry,
 }
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
@@ -78,7 +81,7 @@ impl WaiterCleanup {
         loop {
             let in_flight = self.residue == Residue::Request;
             let new_epoch = in_flight.then(|| self.session.new_epoch());
-            let txn = commands::leave_queue(&self.key, new_epoch);
+            let txn = commands::leave_queue(&self.range, &self.key, new_epoch);
             let (reply, times) = self.client.rpc.txn(Action::Wait, &txn).await;
             sent += times;
             if in_flight && self.session.ends_with(&reply) {

@@ -66,6 +66,11 @@ impl QueueSessions {
         })
     }
 
+    /// Whether there is a session, so that to join a queue takes one request.
+    pub(crate) fn is_open(&self) -> bool {
+        self.current.try_lock().is_ok_and(|current| alive(current.as_ref()).is_some())
+    }
+
     async fn open(self: Arc<Self>) -> Result<Arc<QueueSession>, LockError> {
         let mut current = self.current.lock().await;
         if let Some(session) = alive(current.as_ref()) {

@@ -2,15 +2,20 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use etcd_client::Txn;
-use glock_core::{Action, Fault, Lease, LockError, LockId, toolkit::LocalWaiter};
+use etcd_client::{Txn, TxnOp, TxnResponse};
+use glock_core::{
+    Action, Fault, Lease, LockError, LockId,
+    toolkit::{LocalWaiter, Reusable},
+};
+use tokio::time::Instant;
 
 use crate::{
     client::Client,
-    commands::{self, JoinReply, PositionReply, Predecessor, fence},
+    commands::{self, JoinReply, PositionReply, Predecessor, fence, revision},
     error::{is_lease_gone, unexpected_reply},
     queue::{
         cleanup::{Residue, WaiterCleanup},
+        position::QueuePosition,
         session::QueueSession,
     },
     schema::{Owner, Range, secret},
@@ -29,25 +34,13 @@ pub(crate) struct WaiterKey {
     key: String,
     /// The revision that created the key, once it is known: the fencing token to come.
     created: i64,
-    /// The lease that the hold will be on. It stays with the waiter, because a request that uses it may
-    /// be in flight.
+    /// The lease that the hold will be on, for as long as a request that uses it may be in flight.
     own: Option<SpareLease>,
     /// Whether the key may be there, or may have been.
     sent: bool,
     /// What has to be undone when the waiter is gone.
     residue: Residue,
     local: Option<LocalWaiter>,
-}
-
-/// Where a waiter is in the queue.
-#[derive(Debug)]
-pub(crate) enum QueuePosition {
-    /// It was the first, and has the lock.
-    First(Lease),
-    /// This key is before it.
-    Behind(Predecessor),
-    /// Its key is gone: its session has ended, or an operator deleted the key.
-    Lost,
 }
 
 impl WaiterKey {
@@ -76,16 +69,34 @@ impl WaiterKey {
         })
     }
 
-    /// Joins the queue behind all others.
+    /// Joins the queue behind all others; or takes the lock in the same request if it is free and the
+    /// client has a spare lease for it.
     pub(crate) async fn join(&mut self) -> Result<QueuePosition, LockError> {
-        let value = self.client.value(&self.secret);
+        let (client, action) = (Arc::clone(&self.client), Action::Wait);
+        let value = client.value(&self.secret);
+        self.own = client.leases.spare(self.ttl);
         loop {
+            let own = self.own.as_ref().map(|own| own.id);
             let epoch = self.session.epoch();
             let compared = (self.session.in_epoch(epoch), &*self.session.epoch_key);
-            let lease = self.session.lease;
-            let txn = commands::join(&self.range, &self.key, &value, lease, compared);
+            let leases = (self.session.lease, own);
+            let txn = commands::join(&self.range, (&self.key, &value), leases, compared);
             (self.sent, self.residue) = (true, Residue::Request);
-            let (reply, sent) = self.client.rpc.txn(Action::Wait, &txn).await;
+            let request = client.rpc.txn(action, &txn);
+            let granted = |(reply, _): &(Result<TxnResponse, _>, _)| {
+                reply.as_ref().is_ok_and(TxnResponse::succeeded)
+            };
+            let (reply, sent) = match &mut self.own {
+                Some(own) => own.send(&client.rpc, action, request, granted).await,
+                None => request.await,
+            };
+            if reply.as_ref().is_err_and(is_lease_gone)
+                && let Some(own) = self.own.take()
+            {
+                // Perhaps the session's, perhaps its own. No request in flight can use its own then.
+                client.leases.end(own.id);
+                continue;
+            }
             if self.session.ends_with(&reply) {
                 return Ok(self.lost());
             }
@@ -94,9 +105,14 @@ impl WaiterKey {
                 // Else an earlier attempt may still create the key.
                 self.residue = Residue::None;
             }
-            match JoinReply::of(&reply?, &self.secret) {
+            match JoinReply::of(&reply?, own, &self.secret) {
+                JoinReply::Granted(created) => {
+                    self.joined(created, sent).await?;
+                    return self.first().await;
+                }
                 JoinReply::Joined(created, predecessor) => {
                     self.joined(created, sent).await?;
+                    self.give_back_lease();
                     return match predecessor {
                         Some(predecessor) => Ok(QueuePosition::Behind(predecessor)),
                         None => self.promote().await,
@@ -113,8 +129,15 @@ impl WaiterKey {
                     self.session.end();
                     return Ok(self.lost());
                 }
-                JoinReply::Malformed => return Err(unexpected_reply(Action::Wait)),
+                JoinReply::Malformed => return Err(unexpected_reply(action)),
             }
+        }
+    }
+
+    /// No request in flight may use the lease.
+    fn give_back_lease(&mut self) {
+        if let Some(own) = self.own.take() {
+            self.client.leases.put(own);
         }
     }
 
@@ -137,31 +160,39 @@ impl WaiterKey {
         Ok(())
     }
 
-    /// Reads the position, and takes the lock only if no key is before this one: for a waiter that has no
-    /// reason to expect so.
-    pub(crate) async fn look(&mut self) -> Result<QueuePosition, LockError> {
-        let txn = Txn::new().and_then(commands::position(&self.range, &self.key, self.created));
-        let reply = self.client.rpc.txn(Action::Wait, &txn).await.0?;
-        match PositionReply::of(&reply, self.created) {
-            PositionReply { own: None, .. } => Ok(QueuePosition::Lost),
-            PositionReply { predecessor: Some(before), .. } => Ok(QueuePosition::Behind(before)),
-            PositionReply { predecessor: None, .. } => self.promote().await,
+    /// Finds out whether the predecessor is still there, by its name: to read the position, etcd looks at
+    /// all keys of the queue.
+    pub(crate) async fn look(&mut self, before: &Predecessor) -> Result<QueuePosition, LockError> {
+        let reads = [TxnOp::get(&*self.key, None), TxnOp::get(&*before.key, None)];
+        let reply = self.client.rpc.txn(Action::Wait, &Txn::new().and_then(reads)).await.0?;
+        if !commands::kvs(&reply, 0).iter().any(|own| own.create_revision() == self.created) {
+            return Ok(QueuePosition::Lost);
+        }
+        match commands::kvs(&reply, 1).first() {
+            // Not a later key of the same name.
+            Some(kv) if kv.create_revision() <= before.seen => {
+                let seen = revision(reply.header());
+                Ok(QueuePosition::Behind(Predecessor { key: before.key.clone(), seen }))
+            }
+            _ => self.promote().await,
         }
     }
 
     /// Takes the lock if no key is before this one, or else reads the position: in one transaction, which
     /// also compares that the key and its lease are still there.
     pub(crate) async fn promote(&mut self) -> Result<QueuePosition, LockError> {
-        let (action, rpc) = (Action::Acquire, &self.client.rpc);
+        let action = Action::Acquire;
         let value = self.client.value(&self.secret);
         loop {
-            let Some(own) = &mut self.own else {
-                self.own = Some(self.client.leases.take(action, self.ttl).await?);
-                continue;
-            };
-            let leases = (self.session.lease, own.id);
+            let client = Arc::clone(&self.client);
+            let own = self.usable_lease().await?;
+            let (session, lease) = (self.session.lease, own.id);
+            // The waiter's before the request is sent: the future may be dropped.
+            let own = self.own.insert(own);
+            let leases = (session, lease);
             let txn = commands::promote(&self.range, &self.key, &value, self.created, leases);
-            let (reply, _) = own.send(rpc, action, rpc.txn(action, &txn), |_| true).await;
+            let request = client.rpc.txn(action, &txn);
+            let (reply, sent) = own.send(&client.rpc, action, request, |_| true).await;
             let reply = match reply {
                 Err(err) if is_lease_gone(&err) => {
                     self.own = None;
@@ -169,28 +200,51 @@ impl WaiterKey {
                 }
                 reply => PositionReply::of(&reply?, self.created),
             };
-            let lease = reply.own.map(|own| own.lease());
+            let on = reply.own.map(|own| own.lease());
+            // An earlier request may have taken the lock, and lost its reply.
+            if reply.promoted || reply.predecessor.is_none() && on == Some(lease) {
+                return self.first().await;
+            }
+            if sent == 1 && on != Some(lease) {
+                // By the time that this waiter is the first, the lease would have run out.
+                self.give_back_lease();
+            }
             return match reply.predecessor {
-                _ if reply.promoted => self.first(),
-                // By an earlier request, whose reply was lost.
-                None if lease == Some(own.id) => self.first(),
-                Some(predecessor) if lease.is_some() => Ok(QueuePosition::Behind(predecessor)),
+                Some(predecessor) if on.is_some() => Ok(QueuePosition::Behind(predecessor)),
                 // The queue moved between two attempts.
-                None if lease == Some(self.session.lease) => continue,
+                None if on == Some(session) => continue,
                 _ => Ok(QueuePosition::Lost),
             };
         }
     }
 
-    fn first(&mut self) -> Result<QueuePosition, LockError> {
-        let Some(own) = &self.own else { return Err(unexpected_reply(Action::Acquire)) };
+    /// The lease that the hold will be on. One that an earlier request may put the key on is kept alive;
+    /// another may be taken only if that lease is gone.
+    async fn usable_lease(&mut self) -> Result<SpareLease, LockError> {
+        if let Some(mut own) = self.own.clone()
+            && (own.is_usable(Instant::now())
+                || own.keep_alive(&self.client.rpc, Action::Acquire).await?)
+        {
+            return Ok(own);
+        }
+        self.client.leases.take(Action::Acquire, self.ttl).await
+    }
+
+    async fn first(&mut self) -> Result<QueuePosition, LockError> {
+        let Some(own) = &mut self.own else { return Err(unexpected_reply(Action::Acquire)) };
         let (suffix, secret) = (self.suffix.clone(), self.secret.clone());
         let owner = Owner { lease: own.id, suffix, secret }.token()?;
-        let (since, ttl) = (own.since, own.ttl);
-        let lease = Lease::granted(self.id.clone(), owner, fence(self.created), since, ttl);
+        let granted = |own: &SpareLease| {
+            let (id, fence) = (self.id.clone(), fence(self.created));
+            Lease::granted(id, owner.clone(), fence, own.since, own.ttl)
+        };
+        let mut lease = granted(own);
         if lease.is_expired() {
-            // The reply took too long.
-            return Ok(QueuePosition::Lost);
+            // The reply took long. The hold goes on if its lease does.
+            if !own.keep_alive(&self.client.rpc, Action::Acquire).await? {
+                return Ok(QueuePosition::Lost);
+            }
+            lease = granted(own);
         }
         self.own = None;
         self.residue = Residue::None;
@@ -216,9 +270,7 @@ impl Drop for WaiterKey {
         let client = Arc::clone(&self.client);
         let suffix = mem::take(&mut self.suffix);
         if self.residue == Residue::None {
-            if let Some(own) = self.own.take() {
-                client.leases.put(own);
-            }
+            self.give_back_lease();
             if !self.sent {
                 client.suffixes.give_back(&self.id, suffix);
             }
@@ -228,11 +280,13 @@ impl Drop for WaiterKey {
             client: Arc::clone(&client),
             session: Arc::clone(&self.session),
             id: self.id.clone(),
+            range: self.range.clone(),
             key: mem::take(&mut self.key),
             suffix,
             residue: self.residue,
             local: self.local.take(),
             own: self.own.take(),
+            _pending: client.pending.begin(),
         };
         client.rpc.spawn(cleanup.run());
     }

@@ -46,9 +46,23 @@ impl Reusable for SpareLease {
 }
 
 impl SpareLease {
+    /// Restarts its time. `false` if it is gone.
+    pub(crate) async fn keep_alive(
+        &mut self,
+        rpc: &Rpc,
+        action: Action,
+    ) -> Result<bool, LockError> {
+        let sent_at = Instant::now();
+        let kept = rpc.keep_alive(action, self.id, self.ttl).await?;
+        if kept {
+            self.since = sent_at;
+        }
+        Ok(kept)
+    }
+
     /// Sends a request that uses the lease. If much of the lease's time is gone, restarts its time in
-    /// the same round trip. If that fails, or has no reply long after a request whose reply is `wanted`,
-    /// the lease's time is as it was.
+    /// the same round trip. If that fails, or has no reply after the request has, the lease's time is as
+    /// it was. A request whose reply is `wanted` waits longer for it.
     pub(crate) async fn send<T>(
         &mut self,
         rpc: &Rpc,
@@ -65,8 +79,10 @@ impl SpareLease {
         let (kept, reply) = tokio::select! {
             kept = &mut kept => (Some(kept), request.await),
             reply = &mut request => {
-                let wait = wanted(&reply);
-                (if wait { timeout(rpc.attempt_max(), kept).await.ok() } else { None }, reply)
+                // Not cut off at once: both replies are on their way.
+                let took = sent_at.elapsed();
+                let wait = if wanted(&reply) { rpc.attempt_max(None) } else { took * 2 };
+                (timeout(wait, kept).await.ok(), reply)
             }
         };
         if matches!(kept, Some(Ok(true))) {

@@ -63,12 +63,17 @@ impl LeasePool {
         action: Action,
         ttl: Duration,
     ) -> Result<SpareLease, LockError> {
-        let (spare, stale) = self.spares.take(self.granted_ttl(ttl));
-        self.rpc.revoke_later(stale.iter().map(|lease| lease.id).collect());
-        match spare {
+        match self.spare(ttl) {
             Some(spare) => Ok(spare),
             None => self.grant(action, ttl).await,
         }
+    }
+
+    /// A spare lease for a lock of this TTL, if there is one.
+    pub(crate) fn spare(&self, ttl: Duration) -> Option<SpareLease> {
+        let (spare, stale) = self.spares.take(self.granted_ttl(ttl));
+        self.rpc.revoke_later(stale.iter().map(|lease| lease.id).collect());
+        spare
     }
 
     /// Keeps a lease that a lock has left. No key may be on it, and no request in flight may use it.

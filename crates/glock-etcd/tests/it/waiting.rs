@@ -40,6 +40,28 @@ async fn a_waiter_whose_lease_is_gone_joins_the_queue_again() {
     }
 }
 
+/// A waiter that joins behind a key that is gone, but that is still named as the last, has its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration etcd`"]
+async fn a_waiter_behind_a_key_that_an_operator_deleted_has_its_turn() {
+    let (namespace, admin) = (fresh_namespace(), Admin::connect(&url()).await);
+    let [holder, first, second] = [(); 3].map(|()| lock(&url(), &namespace));
+    let held = holder.acquire(&id("x"), TTL).await.unwrap();
+    let served = |lock: glock_etcd::EtcdLock| async move {
+        let lease = wait_for_x(&lock).await.unwrap();
+        lock.release(&lease).await.unwrap();
+    };
+    let mut waiters = JoinSet::new();
+    waiters.spawn(served(first));
+    let waiting = queue(&admin, &namespace, 2).await.swap_remove(1);
+    admin.delete(&waiting.key).await;
+    waiters.spawn(served(second));
+    queue(&admin, &namespace, 2).await;
+    holder.release(&held).await.unwrap();
+    // The first may have found out before, and joined again.
+    timeout(SOON, waiters.join_all()).await.expect("one waits for a key that is gone");
+}
+
 /// A client that is cut off for longer than its waiters' lease lives joins the queue again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration etcd`"]

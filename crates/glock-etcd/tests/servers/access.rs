@@ -1,6 +1,9 @@
 //! Users, passwords and permissions.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use etcd_client::{Client, Permission, PermissionType};
 use glock_core::{Fault, Lock, LockExt, Retry};
@@ -69,4 +72,42 @@ async fn a_user_needs_the_right_password_and_a_range_of_keys() {
         assert_eq!(later.fault(), Some(Fault::Rejected), "{later:?}");
         assert!(!format!("{err:?} {err} {later:?} {lock:?}").contains(CANARY));
     }
+}
+
+/// The function that yields the options is called again once the password is refused: guards live on,
+/// and waiters are woken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn a_password_is_changed_while_locks_are_held() {
+    const SHORT: Duration = Duration::from_secs(3);
+    let cluster = Cluster::start().await;
+    let namespace = fresh_namespace();
+    enable_auth(&cluster, &namespace).await;
+    let password = Arc::new(Mutex::new("secret".to_owned()));
+    let current = Arc::clone(&password);
+    let options = move || connect_options().with_user("locker", &*current.lock().unwrap());
+    let config = LockConfig::default().with_namespace(&namespace);
+    let ours = EtcdLock::from_endpoints_with(cluster.endpoints(), options);
+    let ours = ours.with_config(config).unwrap();
+    let held = ours.hold("x", SHORT, Retry::NEVER).await.unwrap();
+    let waiter = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.hold("x", SHORT, Retry::within(TTL)).await }
+    });
+    let root = connect_options().with_user("root", "secret");
+    let root = Client::connect(cluster.endpoints(), Some(root)).await.unwrap();
+    for next in ["second", "third"] {
+        next.clone_into(&mut password.lock().unwrap());
+        root.auth_client().user_change_password("locker", next).await.unwrap();
+        sleep(SHORT).await;
+        assert!(held.is_valid(), "lost with the {next} password");
+    }
+    held.release().await.unwrap();
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+    // A password that is wrong is still refused.
+    "fourth".clone_into(&mut password.lock().unwrap());
+    let late = ours.with_config(LockConfig::default().with_namespace(&namespace)).unwrap();
+    root.auth_client().user_change_password("locker", "fifth").await.unwrap();
+    let err = late.acquire_with_retry("x", TTL, Retry::within(TTL)).await.unwrap_err();
+    assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
 }

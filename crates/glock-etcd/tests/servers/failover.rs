@@ -80,7 +80,11 @@ async fn run(disturb: impl AsyncFnOnce(&mut Cluster)) {
     }
     let summary = history.expect_sound();
     let grants = grants.lock().unwrap().clone();
-    let gaps = grants.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[0].0 - began));
+    // The first and the last grant count from where the run began and ended.
+    let mut times = vec![began];
+    times.extend(grants.iter().map(|(at, _)| *at));
+    times.push(until.max(*times.last().unwrap()));
+    let gaps = times.windows(2).map(|pair| (pair[1] - pair[0], pair[0] - began));
     let (longest, at) = gaps.max().unwrap();
     let waited = grants.iter().map(|(_, waited)| *waited).max().unwrap();
     println!(

@@ -10,6 +10,7 @@ mod compaction;
 mod failover;
 mod leaks;
 mod members;
+mod pauses;
 mod quorum;
 mod runtimes;
 mod transfer;

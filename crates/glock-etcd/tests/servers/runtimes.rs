@@ -106,3 +106,24 @@ fn a_waiter_that_goes_with_its_runtime_leaves_the_queue() {
         lock.release(&waiter.await.unwrap().unwrap()).await.unwrap();
     });
 }
+
+/// The driver's task for a connection runs where the connection was made. A connection whose runtime
+/// computes is silent, and is replaced on the runtime of the next caller.
+#[test]
+#[ignore = "needs a server: run `cargo xtask integration etcd --native`"]
+fn a_guard_lives_on_while_the_runtime_that_connected_first_computes() {
+    const SHORT: Duration = Duration::from_secs(3);
+    let alone = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (alone(), Runtime::new().unwrap());
+    let namespace = fresh_namespace();
+    let cluster = second.block_on(Cluster::of(1));
+    let lock = crate::support::lock(&cluster.endpoints(), &namespace);
+    first.block_on(hold(&lock, 1));
+    second.block_on(async {
+        let guard = lock.hold("x", SHORT, Retry::NEVER).await.unwrap();
+        sleep(SHORT * 2).await;
+        assert!(guard.is_valid(), "lost: {:?}", guard.lost().await);
+        guard.release().await.unwrap();
+    });
+    drop(first);
+}

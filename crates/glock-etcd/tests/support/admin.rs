@@ -50,6 +50,13 @@ impl Admin {
         all.into_iter().filter(|owned| !owned.key.starts_with(&sessions)).collect()
     }
 
+    /// How many keys a namespace has.
+    pub(crate) async fn count(&self, namespace: &str) -> i64 {
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let found = self.client.kv_client().get(format!("{namespace}/"), Some(options)).await;
+        found.unwrap().count()
+    }
+
     async fn under(&self, prefix: &str) -> Vec<Owned> {
         let options =
             GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend);

@@ -1,4 +1,4 @@
-//! Three members of a cluster on loopback, to be killed and paused.
+//! A cluster on loopback, of members to be killed and paused.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use glock_etcd::{connect_options, etcd_client};
 use glock_harness::process::{ServerProcess, free_ports};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A cluster of three. Its members die with this process, however that ends.
+/// A cluster, of three members mostly. They die with this process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     members: Vec<Member>,
@@ -26,6 +26,10 @@ struct Member {
 }
 
 const READY_MAX: Duration = Duration::from_mins(1);
+/// How long a cluster may take to start. One that takes longer has lost a port to another process
+/// between the choice of the port and its use: it is started again, on other ports.
+const START_MAX: Duration = Duration::from_secs(20);
+const LAUNCHES_MAX: usize = 4;
 
 /// Clusters that this process has started.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -38,13 +42,29 @@ pub(crate) fn dir(process: u32, n: usize) -> PathBuf {
 impl Cluster {
     /// Starts three members, and waits until they have a leader.
     pub(crate) async fn start() -> Self {
+        Self::of(3).await
+    }
+
+    /// Starts so many members, and waits until each knows the leader.
+    pub(crate) async fn of(count: usize) -> Self {
         let dir = dir(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-        let ports = free_ports(6).unwrap();
-        let name = |n: usize| format!("n{n}=http://127.0.0.1:{}", ports[n + 3]);
-        let all = [name(0), name(1), name(2)].join(",");
-        let members = (0..3).map(|n| {
+        for _ in 0..LAUNCHES_MAX {
+            let cluster = Self::launch(&dir, count);
+            if timeout(START_MAX, cluster.ready()).await.is_ok() {
+                std::fs::write(dir.join("n0/endpoints"), cluster.endpoints().join("\n")).unwrap();
+                return cluster;
+            }
+        }
+        panic!("the cluster does not start");
+    }
+
+    fn launch(dir: &Path, count: usize) -> Self {
+        let ports = free_ports(2 * count).unwrap();
+        let name = |n: usize| format!("n{n}=http://127.0.0.1:{}", ports[n + count]);
+        let all = (0..count).map(name).collect::<Vec<_>>().join(",");
+        let members = (0..count).map(|n| {
             let endpoint = format!("http://127.0.0.1:{}", ports[n]);
-            let peer = format!("http://127.0.0.1:{}", ports[n + 3]);
+            let peer = format!("http://127.0.0.1:{}", ports[n + count]);
             let home = dir.join(format!("n{n}"));
             let arguments = [
                 ["--name", &format!("n{n}"), "--data-dir", "data"],
@@ -60,10 +80,16 @@ impl Cluster {
             let running = Some(start(&arguments, &home));
             Member { endpoint, arguments, home, running }
         });
-        let cluster = Self { members: members.collect() };
-        cluster.leader().await;
-        std::fs::write(dir.join("n0/endpoints"), cluster.endpoints().join("\n")).unwrap();
-        cluster
+        Self { members: members.collect() }
+    }
+
+    /// Returns once each member knows the leader.
+    async fn ready(&self) {
+        for member in &self.members {
+            while leader_of(&member.endpoint).await.is_none() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
 
     /// Where clients connect.
@@ -113,11 +139,17 @@ fn start(arguments: &[String], home: &Path) -> ServerProcess {
 }
 
 async fn is_leader(endpoint: &str) -> bool {
+    leader_of(endpoint).await.is_some_and(|(leader, own)| leader == own)
+}
+
+/// The leader that a member knows, and the member itself.
+async fn leader_of(endpoint: &str) -> Option<(u64, u64)> {
     let status = async {
         let client = Client::connect([endpoint], Some(connect_options())).await?;
         let status = client.maintenance_client().status().await?;
         let own = status.header().map(etcd_client::ResponseHeader::member_id);
-        Ok::<_, etcd_client::Error>(status.leader() != 0 && own == Some(status.leader()))
+        Ok::<_, etcd_client::Error>(own.map(|own| (status.leader(), own)))
     };
-    matches!(timeout(Duration::from_secs(1), status).await, Ok(Ok(true)))
+    let status = timeout(Duration::from_secs(1), status).await.ok()?.ok()??;
+    Some(status).filter(|(leader, _)| *leader != 0)
 }

@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use glock_core::OwnerToken;
-use sqlx::{Acquire as _, Connection as _, FromRow, PgPool, SqlStr, postgres::PgListener};
+use sqlx::{
+    Acquire as _, Connection as _, FromRow, PgPool, SqlStr,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
 use tokio::time;
 
 use crate::{
-    client::{connections::Connections, request::SendMode::Repeatable},
+    client::{
+        connections::Connections,
+        limits::Limits,
+        request::{SendMode::Repeatable, Statement},
+    },
     error::Failure,
 };
 
@@ -22,6 +29,17 @@ const NOTIFY: SqlStr = SqlStr::from_static("SELECT pg_notify($1, '')::text");
 pub(crate) struct NotificationConnection(PgListener);
 
 impl NotificationConnection {
+    /// A pool of one connection: the driver listens on nothing else.
+    pub(crate) fn pool(options: PgConnectOptions, limits: Limits) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .acquire_timeout(limits.call().left())
+            .connect_lazy_with(options)
+    }
+
     /// A connection that listens on `channel`, or `None` if a notification that is sent over
     /// `verify_over` does not arrive on it.
     pub(crate) async fn open(
@@ -53,14 +71,19 @@ impl NotificationConnection {
         // In the simple protocol: a pooler may not know prepared statements.
         let own = sqlx::raw_sql(PID).fetch_one(&mut self.0).await;
         let own: (i32,) = own.and_then(|row| FromRow::from_row(&row)).map_err(Failure::not_sent)?;
-        let other = connections.fetch(&Repeatable, &PID, |query| query, "").await?.row;
+        let other = connections
+            .fetch(&Repeatable, connections.limits().call(), &PID, |query| query, "")
+            .await?
+            .row;
         if other == Some(own) {
             return Ok(false);
         }
         let random = OwnerToken::random().map_err(Failure::unexpected_reply)?;
         let channel = format!("glock?{}", random.reveal());
         self.0.listen(&channel).await.map_err(Failure::not_sent)?;
-        connections.fetch::<()>(&Repeatable, &NOTIFY, |query| query.bind(&channel), "").await?;
+        let notify = |query: Statement| query.bind(&channel);
+        let until = connections.limits().call();
+        connections.fetch::<()>(&Repeatable, until, &NOTIFY, notify, "").await?;
         match time::timeout(ARRIVAL_MAX, self.0.try_recv()).await {
             Ok(Ok(Some(_))) => {}
             Ok(Ok(None)) => return Err(Failure::not_sent(sqlx::Error::WorkerCrashed)),

@@ -1,18 +1,28 @@
 //! One statement and its reply; the statement is sent again where that is safe and helps.
 
-use std::sync::Weak;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use glock_core::Fault;
+use glock_core::{
+    Fault,
+    toolkit::{CallDeadline, Mutex},
+};
 use sqlx::{
-    FromRow, SqlStr,
+    AssertSqlSafe, Executor as _, FromRow, SqlStr,
     postgres::{PgArguments, PgRow, Postgres},
     query::Query,
 };
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use crate::{
-    client::connections::Connections,
-    error::{ConnectionState, Failure, NextStep, classify},
+    client::{
+        connections::{Connections, Purpose},
+        connector::ServerProcess,
+        in_use::InUse,
+    },
+    error::{ConnectionState, ErrorClass, Failure, NextStep, StatementState, classify},
 };
 
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
@@ -23,23 +33,66 @@ const RECONNECTS_MAX: u32 = 3;
 /// progress, so this ends.
 const REPEATS_MAX: u32 = 20;
 
+/// How long a reply that the server has sent may be under way.
+const GRACE: Duration = Duration::from_millis(20);
+
 /// How a statement may be sent.
 pub(crate) enum SendMode {
     /// It is carried out even if its caller leaves, and may be carried out twice.
     Repeatable,
+    /// The same, for a lock that is held.
+    Hold,
     /// It is of use only to its caller, and is not sent again once it may have been carried out: the
     /// caller retries under another owner token.
     Once {
         /// Dropped when the caller leaves.
         caller: Weak<()>,
-        /// Whether a connection broke before: then the others of the pool may be dead too.
-        after_broken: bool,
+        late: Arc<LateStatement>,
     },
+}
+
+/// Where a statement runs of which there was no reply: it may take effect as long as that process lives.
+#[derive(Default)]
+pub(crate) struct LateStatement(Mutex<Option<ServerProcess>>);
+
+impl LateStatement {
+    fn set(&self, process: Option<ServerProcess>) {
+        *self.0.lock() = process;
+    }
+
+    /// Whether it may still take effect.
+    pub(crate) fn may_run(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    /// Makes sure that the statement takes no effect from now on.
+    pub(crate) async fn end(&self, connections: &Connections) -> Result<(), Failure> {
+        let process = *self.0.lock();
+        if let Some(process) = process {
+            connections.abandoned().end(process).await?;
+            self.set(None);
+        }
+        Ok(())
+    }
 }
 
 impl SendMode {
     fn caller_left(&self) -> bool {
         matches!(self, Self::Once { caller, .. } if caller.strong_count() == 0)
+    }
+
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Hold => Purpose::Hold,
+            Self::Repeatable | Self::Once { .. } => Purpose::Ordinary,
+        }
+    }
+
+    /// Notes that the statement runs in `process`, or in none any more.
+    fn note(&self, process: Option<ServerProcess>) {
+        if let Self::Once { late, .. } = self {
+            late.set(process);
+        }
     }
 }
 
@@ -56,28 +109,23 @@ pub(crate) struct Reply<T> {
 impl Connections {
     /// Sends `sql` with the parameters that `bind` adds. `secret` appears in no error.
     ///
-    /// A connection that turns out to be dead is replaced. The statement must be one that can be
+    /// A connection that turns out to be dead or silent is replaced. The statement must be one that can be
     /// carried out twice.
     pub(crate) async fn fetch<T: for<'r> FromRow<'r, PgRow>>(
         &self,
         mode: &SendMode,
+        until: CallDeadline,
         sql: &SqlStr,
         bind: impl Fn(Statement) -> Statement + Send + Sync,
         secret: &str,
     ) -> Result<Reply<T>, Failure> {
-        let (once, after_broken) = match mode {
-            SendMode::Repeatable => (false, false),
-            SendMode::Once { after_broken, .. } => (true, *after_broken),
-        };
+        let once = matches!(mode, SendMode::Once { .. });
         let (mut reconnects, mut repeats, mut repeated) = (0, 0, false);
         loop {
             let failed = |failure: Failure| {
                 if repeated { failure.after_lost_reply() } else { failure }
             };
-            let connection = match reconnects {
-                0 if !after_broken => self.get().await,
-                _ => self.get_live().await,
-            };
+            let connection = self.take(mode.purpose(), until).await;
             let mut connection = connection.map_err(failed)?;
             if mode.caller_left() {
                 self.give_back(connection);
@@ -85,21 +133,27 @@ impl Connections {
                 return Err(failed(Failure::new(Fault::Unavailable, what)));
             }
             let statement = bind(sqlx::query(sql.clone()));
+            let process = connection.process();
+            mode.note(process);
             let sent_at = Instant::now();
-            let err = match statement.fetch_optional(&mut **connection.get()).await {
-                Ok(row) => {
+            let reply = connection.begin().fetch_optional(statement);
+            let reply = match self.reply(reply, process, until).await {
+                Some(Ok(row)) => {
+                    mode.note(None);
+                    connection.end();
                     self.give_back(connection);
                     let row = row.map(|row| T::from_row(&row)).transpose();
                     let row = row.map_err(Failure::unexpected_reply)?;
                     return Ok(Reply { row, sent_at, repeated });
                 }
-                Err(err) => err,
+                Some(Err(err)) => Some(err),
+                None => None,
             };
-            let class = classify(&err);
-            match class.connection {
-                ConnectionState::Usable => self.give_back(connection),
-                ConnectionState::Broken => drop(connection),
+            let class = reply.as_ref().map_or(ErrorClass::SILENT, classify);
+            if class.statement == StatementState::Over {
+                mode.note(None);
             }
+            self.after_failure(connection, class);
             let next = match class.fault {
                 Fault::Unknown if once => NextStep::GiveUp,
                 _ => class.next,
@@ -107,9 +161,78 @@ impl Connections {
             match next {
                 NextStep::Reconnect if reconnects < RECONNECTS_MAX => reconnects += 1,
                 NextStep::Repeat if repeats < REPEATS_MAX => repeats += 1,
-                _ => return Err(failed(Failure::sent(err, secret))),
+                _ => {
+                    let failure = match reply {
+                        Some(err) => Failure::sent(err, secret),
+                        None => Failure::silent(sent_at.elapsed()),
+                    };
+                    return Err(failed(failure));
+                }
             }
             repeated |= class.fault == Fault::Unknown;
+        }
+    }
+
+    /// Sends `batch` in the simple protocol: its statements are one transaction. All their rows.
+    pub(crate) async fn batch(
+        &self,
+        until: CallDeadline,
+        batch: String,
+    ) -> Result<Vec<PgRow>, Failure> {
+        let mut connection = self.take(Purpose::Ordinary, until).await?;
+        let (process, began) = (connection.process(), Instant::now());
+        let rows = connection.begin().fetch_all(sqlx::raw_sql(AssertSqlSafe(batch)));
+        let Some(rows) = self.reply(rows, process, until).await else {
+            self.after_failure(connection, ErrorClass::SILENT);
+            return Err(Failure::silent(began.elapsed()));
+        };
+        let err = match rows {
+            Ok(rows) => {
+                connection.end();
+                self.give_back(connection);
+                return Ok(rows);
+            }
+            Err(err) => err,
+        };
+        self.after_failure(connection, classify(&err));
+        Err(Failure::sent(err, ""))
+    }
+
+    /// The reply to a statement that `process` runs, or `None` if its connection is silent: no reply came
+    /// within the time of an attempt, and the process has nothing to do.
+    async fn reply<T>(
+        &self,
+        mut reply: impl Future<Output = T> + Unpin,
+        process: Option<ServerProcess>,
+        until: CallDeadline,
+    ) -> Option<T> {
+        if let Ok(reply) = until.reply(&mut reply).await {
+            return Some(reply);
+        }
+        // The others may be silent as well.
+        self.close_idle();
+        let runs = tokio::select! {
+            biased;
+            reply = &mut reply => return Some(reply),
+            runs = self.abandoned().runs(process?) => runs,
+        };
+        match runs {
+            // A server that is slow, or waits for a lock or a standby, replies in the end.
+            Ok(true) => Some(reply.await),
+            // It may have replied meanwhile.
+            Ok(false) | Err(_) => time::timeout(GRACE, reply).await.ok(),
+        }
+    }
+
+    /// Keeps or closes a connection after an error.
+    fn after_failure(&self, mut connection: InUse, class: ErrorClass) {
+        if class != ErrorClass::SILENT {
+            connection.end();
+        }
+        match class.connection {
+            ConnectionState::Usable => self.give_back(connection),
+            ConnectionState::Dead => self.suspect_idle(),
+            ConnectionState::Unfit => self.close_idle(),
         }
     }
 }

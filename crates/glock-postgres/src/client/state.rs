@@ -2,12 +2,12 @@
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, PendingWork, WaitQueue},
+    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
 };
 use sqlx::PgPool;
 
 use crate::{
-    client::connections::Connections,
+    client::{connections::Connections, limits::Limits},
     commands::Commands,
     schema::Schema,
     watch::{Listener, ListenerSource},
@@ -30,10 +30,11 @@ impl Client {
         config: LockConfig,
         schema: Schema,
         source: ListenerSource,
+        connections_max: u32,
     ) -> Self {
-        let connections = Connections::new(pool, config.call_timeout);
+        let connections = Connections::new(pool, Limits::new(config.call_timeout), connections_max);
         Self {
-            commands: Commands::new(connections.clone(), &schema),
+            commands: Commands::new(connections.clone(), schema.clone()),
             listener: Listener::new(connections.clone(), &schema, source),
             queue: WaitQueue::new(),
             pending: PendingWork::new(),
@@ -57,10 +58,11 @@ impl Client {
         &self,
         id: &LockId,
         owner: &OwnerToken,
+        until: CallDeadline,
         has_expired: impl Fn() -> bool + Send,
     ) -> Result<(), LockError> {
         let key = self.key(id);
-        let was_live = self.commands.release(&key, owner, has_expired).await;
+        let was_live = self.commands.release(&key, owner, until, has_expired).await;
         let was_live = was_live.map_err(|failure| failure.during(Action::Release))?;
         // The notification is for other clients; this one's waiters do not wait for it.
         self.listener.wakeups().wake(&key);

@@ -37,13 +37,18 @@ async fn a_row_that_another_transaction_keeps_locked_is_not_waited_for_for_ever(
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
-async fn a_statement_that_the_server_cancels_is_undone() {
+async fn a_statement_that_an_admin_cancels_is_undone() {
     let admin = Admin::open().await;
-    let options = admin.client_options().options([("statement_timeout", "1s")]);
-    let lock = admin.lock_with(options, 4);
+    let lock = admin.lock();
     pair(&lock).await;
     let locked = admin.transaction("SELECT FROM {t} FOR UPDATE").await;
-    assert_fault(lock.acquire(&x(), LONG).await, Fault::Unknown, "statement timeout");
+    let acquiring = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire(&x(), LONG).await }
+    });
+    admin.until_blocked().await;
+    assert!(admin.cancel_calls().await >= 1);
+    assert_fault(acquiring.await.unwrap(), Fault::Unknown, "canceling statement");
     locked.rollback().await.unwrap();
     sleep(SHORT).await;
     assert!(lock.inspect(&x()).await.unwrap().is_none());

@@ -9,12 +9,15 @@ mod connections;
 mod contention;
 mod expiry;
 mod fencing;
+mod foreign_state;
+mod late_grants;
 mod leaks;
 mod limits;
 mod races;
 mod runtimes;
 mod schema;
 mod secrets;
+mod silence;
 mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;

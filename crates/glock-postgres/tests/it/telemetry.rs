@@ -4,6 +4,8 @@ use std::{net::SocketAddr, str::FromStr};
 
 use glock_postgres::{LockConfig, PostgresLock, sqlx::postgres::PgConnectOptions};
 
+use crate::support::admin::lazy;
+
 glock_harness::telemetry_reports!("postgres", "GLOCK_POSTGRES_URL", open);
 
 async fn open(url: &str, proxy: Option<SocketAddr>, namespace: &str) -> PostgresLock {
@@ -11,9 +13,8 @@ async fn open(url: &str, proxy: Option<SocketAddr>, namespace: &str) -> Postgres
     if let Some(proxy) = proxy {
         options = options.host(&proxy.ip().to_string()).port(proxy.port());
     }
-    let pool = PostgresLock::pool_options().max_connections(4).connect_lazy_with(options);
     let config = LockConfig::default().with_namespace(namespace);
-    let lock = PostgresLock::new(pool).with_config(config).unwrap();
+    let lock = PostgresLock::new(lazy(options)).with_config(config).unwrap();
     lock.ensure_schema().await.unwrap();
     lock
 }

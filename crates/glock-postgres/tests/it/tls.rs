@@ -1,12 +1,12 @@
 //! TLS: calls and notifications go over it, and a server whose certificate does not fit gets nothing.
 
 use glock_postgres::{
-    Fault, Lock, PostgresLock,
+    Fault, Lock,
     sqlx::postgres::{PgConnectOptions, PgSslMode},
 };
 
 use crate::support::{
-    LONG, SOON,
+    LONG,
     admin::{Admin, woken},
     fake_server::TlsServer,
     x,
@@ -40,8 +40,7 @@ async fn a_certificate_that_does_not_fit_is_rejected() {
     let elsewhere = TlsServer::open(&admin.options, "DNS:elsewhere.example").await;
     let authority = &elsewhere.certificate;
     for server in [&server, &elsewhere] {
-        let pool = PostgresLock::pool_options().acquire_timeout(SOON);
-        let lock = admin.lock_on(pool.connect_lazy_with(options(&admin, server, authority)));
+        let lock = admin.lock_with(options(&admin, server, authority), 4);
         let err = lock.acquire(&x(), LONG).await.unwrap_err();
         assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
     }

@@ -1,12 +1,12 @@
 //! `Admin`: a table of the test's own, and the raw driver to look at the server past the lock.
 
-use std::{str::FromStr, time::Duration};
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use glock_postgres::{
     Lock, LockConfig, LockError, LockId, OwnerToken, PostgresLock,
     sqlx::{
         self, AssertSqlSafe, PgPool, Postgres, Row, Transaction,
-        postgres::{PgConnectOptions, PgRow},
+        postgres::{PgConnectOptions, PgPoolOptions, PgRow},
     },
 };
 use glock_testing::url_from_env;
@@ -32,7 +32,7 @@ impl Admin {
     pub(crate) async fn bare() -> Self {
         let options = PgConnectOptions::from_str(&url_from_env("GLOCK_POSTGRES_URL", "postgres"));
         let options = options.expect("GLOCK_POSTGRES_URL is a PostgreSQL URL");
-        let pool = PostgresLock::pool_options().acquire_timeout(SOON);
+        let pool = PgPoolOptions::new().acquire_timeout(SOON);
         let pool = pool.connect_with(options.clone()).await.expect("PostgreSQL is out of reach");
         let table = format!("t{}", OwnerToken::random().unwrap().reveal());
         Self { options, pool, table }
@@ -63,10 +63,7 @@ impl Admin {
     }
 
     pub(crate) fn lock_with(&self, options: PgConnectOptions, connections: u32) -> PostgresLock {
-        let pool = PostgresLock::pool_options()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(15));
-        self.lock_on(pool.connect_lazy_with(options))
+        self.lock_on(lazy(options)).with_max_connections(NonZeroU32::new(connections).unwrap())
     }
 
     pub(crate) fn lock_on(&self, pool: PgPool) -> PostgresLock {
@@ -122,6 +119,11 @@ impl Admin {
         self.until(all, |rows| rows.len() == count, "the connections are not as many").await;
     }
 
+    /// How many connections this test's clients have.
+    pub(crate) async fn connections(&self) -> usize {
+        self.rows("SELECT FROM pg_stat_activity WHERE application_name = $1").await.len()
+    }
+
     /// Waits until this test's clients have no more connections than that.
     pub(crate) async fn until_connections_at_most(&self, count: usize) {
         let all = "SELECT FROM pg_stat_activity WHERE application_name = $1";
@@ -144,6 +146,13 @@ impl Admin {
     /// Ends the other connections of this test's clients.
     pub(crate) async fn end_calls(&self) -> usize {
         self.end("NOT LIKE").await
+    }
+
+    /// Cancels the statements of this test's clients.
+    pub(crate) async fn cancel_calls(&self) -> usize {
+        let active = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity \
+                      WHERE application_name = $1 AND state = 'active'";
+        self.rows(active).await.len()
     }
 
     async fn end(&self, like: &str) -> usize {
@@ -176,6 +185,11 @@ impl Admin {
     pub(crate) async fn clean(self) {
         self.run("DROP TABLE IF EXISTS {t}").await;
     }
+}
+
+/// A pool that has never connected.
+pub(crate) fn lazy(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new().connect_lazy_with(options)
 }
 
 /// Waits until the lock's connection listens: until then, a wait comes back early.

@@ -1,12 +1,17 @@
 //! `Postgres`: the server that `GLOCK_POSTGRES_URL` names, as the conformance suite sees it.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use glock_postgres::{
     LockConfig, LockId, PostgresLock,
-    sqlx::{self, PgPool, postgres::PgConnectOptions},
+    sqlx::{
+        self, PgPool,
+        postgres::{PgConnectOptions, PgPoolOptions},
+    },
 };
 use glock_testing::{CANARY, Fixture, Networked, proxy::Framing, url_from_env};
+
+use crate::support::admin::lazy;
 
 pub(crate) struct Postgres {
     namespace: String,
@@ -20,22 +25,24 @@ impl Postgres {
     }
 
     fn lock(options: PgConnectOptions, config: LockConfig) -> PostgresLock {
-        // One more than is ever in use, so that the last one used may be kept for the next call.
-        let pool = PostgresLock::pool_options().max_connections(POOL).connect_lazy_with(options);
-        PostgresLock::new(pool).with_config(config).unwrap()
+        let lock = PostgresLock::new(lazy(options)).with_max_connections(CONNECTIONS);
+        lock.with_config(config).unwrap()
     }
 }
 
-const POOL: u32 = 4;
+const CONNECTIONS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 impl Fixture for Postgres {
     type Lock = PostgresLock;
+
+    /// Connections that a burst needed and no call uses now.
+    const KEPT_IDLE: Duration = Duration::from_secs(12);
 
     async fn open(namespace: String) -> Self {
         let url = url_from_env("GLOCK_POSTGRES_URL", "postgres");
         let options =
             PgConnectOptions::from_str(&url).expect("GLOCK_POSTGRES_URL is a PostgreSQL URL");
-        let pool = PostgresLock::pool_options().max_connections(2);
+        let pool = PgPoolOptions::new().max_connections(2);
         let admin = pool.connect_with(options.clone()).await.expect("PostgreSQL is out of reach");
         PostgresLock::new(admin.clone()).ensure_schema().await.unwrap();
         // So that the server shows which sessions belong to this case.
@@ -109,8 +116,8 @@ impl Fixture for Postgres {
 
 impl Networked for Postgres {
     const FRAMING: Framing = Framing::Postgres;
-    /// Those of the pool, and the one that listens.
-    const CONNECTIONS_MAX: usize = POOL as usize + 1;
+    /// Those of calls, the one that listens, and those that ask about statements without a reply.
+    const CONNECTIONS_MAX: usize = CONNECTIONS.get() as usize + 3;
 
     fn upstream(&self) -> SocketAddr {
         let server = format!("{}:{}", self.options.get_host(), self.options.get_port());

@@ -1,21 +1,16 @@
-//! `SharedConnection`: the connection of all calls, made on first use and again when it is lost.
+//! `SharedConnection`: the connection of all calls to one server, made on first use and again when it is
+//! lost or silent.
 
 use std::{io, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use glock_core::{
-    Action, Fault, LockError,
-    toolkit::{Mutex, Wakeups},
-};
-use redis::{RedisResult, Value};
-use tokio::time::{self, Instant};
+use glock_core::toolkit::{Mutex, Wakeups};
+use redis::RedisResult;
+use tokio::time;
 
-use crate::{
-    client::{script::ScriptCall, source::Source, transport::Transport},
-    error,
-};
+use crate::client::{source::Source, transport::Transport};
 
-/// The connection that all calls of a client share.
+/// The connection that all calls of a client to one server share.
 pub(crate) struct SharedConnection {
     source: Source,
     /// How long a reply may take. A connection must be made in a part of it.
@@ -34,13 +29,12 @@ struct Slot {
     current: Option<Connecting>,
 }
 
-/// What the server replied.
-pub(crate) struct Reply<T> {
-    pub(crate) value: T,
-    /// Just before the request was sent that this replies to.
-    pub(crate) sent_at: Instant,
-    /// Whether the same request was sent before and its reply was lost.
-    pub(crate) repeated: bool,
+/// One of the connections that a [`SharedConnection`] has made or makes. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Link {
+    shared: Arc<SharedConnection>,
+    number: u64,
+    connecting: Connecting,
 }
 
 impl SharedConnection {
@@ -49,79 +43,18 @@ impl SharedConnection {
         Arc::new(Self { source, reply_max, wakeups, slot: Mutex::default() })
     }
 
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// Runs a script. If the connection turns out to be broken, the request is sent once more over
-    /// another one; an acquire only if it surely has not arrived, for the others may arrive twice.
-    pub(crate) async fn run(
-        self: &Arc<Self>,
-        action: Action,
-        call: &ScriptCall<'_>,
-    ) -> Result<Reply<Value>, LockError> {
-        let (mut repeated, mut may_repeat) = (false, true);
-        loop {
-            let failed = |fault, err| {
-                let fault = if repeated { Fault::Unknown } else { fault };
-                error::backend_error(action, fault, err)
-            };
-            let (number, transport) = self.transport().await;
-            let transport = transport.map_err(|err| failed(error::connect_fault(&err), err))?;
-            let sent_at = Instant::now();
-            let err = match transport.run(call).await {
-                Ok(value) => return Ok(Reply { value, sent_at, repeated }),
-                Err(err) => err,
-            };
-            if transport.is_lost(&err) {
-                self.retire(number);
-            }
-            let fault = transport.fault(action, &err);
-            let may_arrive_twice = action != Action::Acquire || fault != Fault::Unknown;
-            if !may_repeat || !may_arrive_twice || !error::is_worth_repeating(&err) {
-                return Err(failed(fault, err));
-            }
-            (repeated, may_repeat) = (fault == Fault::Unknown, false);
-        }
-    }
-
-    /// Subscribes to `channel`, unless it is subscribed to. The caller must sleep on it in the
-    /// wakeups before: they wake it when the subscription is lost.
-    pub(crate) async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<(), LockError> {
-        let failed = |fault, err| error::backend_error(Action::Wait, fault, err);
-        let (number, transport) = self.transport().await;
-        let transport = transport.map_err(|err| failed(error::connect_fault(&err), err))?;
-        let Transport::Own { subscriptions, .. } = &*transport else { return Ok(()) };
-        subscriptions.subscribe(channel).await.map_err(|err| {
-            if transport.is_lost(&err) {
-                self.retire(number);
-            }
-            failed(error::request_fault(&err), err)
-        })
-    }
-
-    /// The connection and its number. It is made if there is none.
-    async fn transport(self: &Arc<Self>) -> (u64, RedisResult<Arc<Transport>>) {
-        let (number, connecting) = self.connecting();
-        if let Some(Ok(transport)) = connecting.peek() {
-            return (number, Ok(Arc::clone(transport)));
-        }
-        let made = connecting.await;
-        if made.is_err() {
-            self.retire(number);
-        }
-        (number, made)
-    }
-
-    fn connecting(self: &Arc<Self>) -> (u64, Connecting) {
+    /// The connection in use. If there is none, one is begun, on the runtime of the first caller that
+    /// awaits it.
+    pub(crate) fn link(self: &Arc<Self>) -> Link {
         let mut slot = self.slot.lock();
-        if let Some(current) = &slot.current {
-            return (slot.number, current.clone());
-        }
-        slot.number += 1;
-        let connecting = self.connect(slot.number).boxed().shared();
-        slot.current = Some(connecting.clone());
-        (slot.number, connecting)
+        let connecting = if let Some(current) = &slot.current {
+            current.clone()
+        } else {
+            slot.number += 1;
+            let connecting = self.connect(slot.number).boxed().shared();
+            slot.current.insert(connecting).clone()
+        };
+        Link { shared: Arc::clone(self), number: slot.number, connecting }
     }
 
     fn connect(
@@ -148,8 +81,9 @@ impl SharedConnection {
         }
     }
 
-    /// Takes the connection of that number out of use. Requests in flight on it still receive their
-    /// replies. All sleepers are woken, because its messages will not arrive any more.
+    /// Takes the connection of that number out of use: the next caller makes another one, on its own
+    /// runtime. Requests in flight on it still receive their replies. All sleepers are woken, because its
+    /// messages will not arrive any more.
     fn retire(&self, number: u64) {
         let mut slot = self.slot.lock();
         if slot.number != number {
@@ -157,8 +91,44 @@ impl SharedConnection {
         }
         let retired = slot.current.take();
         drop(slot);
-        // Outside of the lock: the last clone closes the connection.
-        drop(retired);
-        self.wakeups.wake_all();
+        if retired.is_some() {
+            // Outside of the lock: the last clone closes the connection.
+            drop(retired);
+            self.wakeups.wake_all();
+        }
+    }
+}
+
+impl Link {
+    /// The connection, once it is made. One that cannot be made is taken out of use.
+    pub(crate) async fn transport(&self) -> RedisResult<Arc<Transport>> {
+        if let Some(Ok(transport)) = self.connecting.peek() {
+            return Ok(Arc::clone(transport));
+        }
+        let made = self.connecting.clone().await;
+        if made.is_err() {
+            self.retire();
+        }
+        made
+    }
+
+    /// Whether the connection is made.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self.connecting.peek(), Some(Ok(_)))
+    }
+
+    /// Whether it is the same connection as another one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared) && self.number == other.number
+    }
+
+    /// Takes this connection out of use, unless it is already.
+    pub(crate) fn retire(&self) {
+        self.shared.retire(self.number);
+    }
+
+    /// Where it leads to.
+    pub(crate) fn source(&self) -> &Source {
+        &self.shared.source
     }
 }

@@ -1,34 +1,42 @@
-//! `Source`: where connections come from.
+//! `Source`: where a connection to one server comes from.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use glock_core::{CALL_TIMEOUT, toolkit::Wakeups};
-#[cfg(feature = "cluster")]
-use redis::cluster::{ClusterClient, ClusterConfig};
+use glock_core::{CALL_TIMEOUT, Fault, toolkit::Wakeups};
 #[cfg(feature = "sentinel")]
 use redis::sentinel::SentinelClient;
 use redis::{
-    AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisResult,
-    io::tcp::socket2::TcpKeepalive,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo, PushKind,
+    RedisError, RedisResult, io::tcp::socket2::TcpKeepalive,
 };
 
 use crate::{
-    client::transport::{CallerConnection, Transport},
+    client::{
+        credentials::CredentialsProvider,
+        slots::NodeAddr,
+        transport::{CallerConnection, Transport},
+    },
+    error,
     watch::{self, Subscriptions},
 };
 
-/// Where connections come from. Cloning is cheap.
+/// Where a connection to one server comes from. Cloning is cheap.
 #[derive(Clone)]
-pub(crate) enum Source {
-    /// Connections of glock's own to one server.
-    Server(Arc<redis::Client>),
-    /// Connections of glock's own to the server that is the primary when the connection is made.
+pub(crate) struct Source {
+    server: Server,
+    /// With what to log in. `None`: with what the server's own settings say.
+    credentials: Option<CredentialsProvider>,
+}
+
+/// The server.
+#[derive(Clone)]
+pub(crate) enum Server {
+    /// The one that the driver's client names.
+    Named(Arc<redis::Client>),
+    /// The one that is the primary when the connection is made.
     #[cfg(feature = "sentinel")]
-    Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),
-    /// Connections of glock's own to a cluster.
-    #[cfg(feature = "cluster")]
-    Cluster(Arc<ClusterClient>),
-    /// The application's connection.
+    Primary(Arc<tokio::sync::Mutex<SentinelClient>>),
+    /// The one that the application's connection leads to.
     Caller(Arc<dyn CallerConnection>),
 }
 
@@ -39,6 +47,10 @@ const KEEPALIVE_PAUSE: Duration = Duration::from_secs(3);
 const PIPELINE: usize = 512;
 
 impl Source {
+    pub(crate) fn new(server: Server, credentials: Option<CredentialsProvider>) -> Self {
+        Self { server, credentials }
+    }
+
     /// Makes a connection within `connect_max`. Each of its replies may take `reply_max`. Its messages
     /// wake `wakeups`, and its end is reported to `on_lost`.
     pub(crate) async fn connect(
@@ -48,26 +60,20 @@ impl Source {
         wakeups: Wakeups,
         on_lost: impl Fn() + Send + Sync + 'static,
     ) -> RedisResult<Transport> {
-        let client = match self {
-            Self::Server(client) => tuned(client, reply_max)?,
+        let info = match &self.server {
+            Server::Named(client) => client.get_connection_info().clone(),
             #[cfg(feature = "sentinel")]
-            Self::Sentinel(sentinel) => {
-                tuned(&sentinel.lock().await.async_get_client().await?, reply_max)?
+            Server::Primary(sentinel) => {
+                sentinel.lock().await.async_get_client().await?.get_connection_info().clone()
             }
-            #[cfg(feature = "cluster")]
-            Self::Cluster(cluster) => {
-                let config = ClusterConfig::new()
-                    .set_connection_timeout(connect_max)
-                    .set_response_timeout(reply_max);
-                let connection = cluster.get_async_connection_with_config(config).await?;
-                return Ok(Transport::Caller(Arc::new(connection)));
-            }
-            Self::Caller(connection) => return Ok(Transport::Caller(Arc::clone(connection))),
+            Server::Caller(connection) => return Ok(Transport::Caller(Arc::clone(connection))),
         };
+        let client = redis::Client::open(tuned(self.with_credentials(info).await?, reply_max))?;
         let pushed = wakeups.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(connect_max))
-            .set_response_timeout(Some(reply_max))
+            // Each request has a limit of its own, which may be shorter.
+            .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE)
             .set_push_sender(move |push: PushInfo| {
                 match push.kind {
@@ -77,27 +83,70 @@ impl Source {
                 Ok::<(), redis::aio::SendError>(())
             });
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let subscriptions = Subscriptions::new(connection.clone(), wakeups);
+        let subscriptions = Subscriptions::new(connection.clone(), reply_max, wakeups);
         Ok(Transport::Own { connection, subscriptions })
     }
 
-    /// Whether its connections can subscribe.
-    pub(crate) fn can_subscribe(&self) -> bool {
-        match self {
-            Self::Server(_) => true,
-            #[cfg(feature = "sentinel")]
-            Self::Sentinel(_) => true,
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => false,
-            Self::Caller(_) => false,
+    /// The settings with the credentials that the application's function returns now.
+    async fn with_credentials(&self, info: ConnectionInfo) -> RedisResult<ConnectionInfo> {
+        let Some(provider) = &self.credentials else { return Ok(info) };
+        let credentials = provider().await.map_err(io::Error::other)?;
+        let settings = info.redis_settings().clone();
+        let settings = settings.set_username(credentials.user).set_password(credentials.password);
+        Ok(info.set_redis_settings(settings))
+    }
+
+    /// What a failure to connect means.
+    pub(crate) fn connect_fault(&self, err: &RedisError) -> Fault {
+        match error::connect_fault(err) {
+            // The application's function may return others the next time.
+            Fault::Rejected if self.credentials.is_some() && error::is_about_credentials(err) => {
+                Fault::Unavailable
+            }
+            fault => fault,
         }
+    }
+
+    /// Where the server listens, if the application named it.
+    pub(crate) fn node(&self) -> Option<NodeAddr> {
+        let Server::Named(client) = &self.server else { return None };
+        node_addr(client)
     }
 }
 
-/// The client's own settings (address, TLS, credentials, database), and what waiting and calls with a
-/// time limit need: RESP3, no delay of small packets, and the discovery of a peer that vanished.
-fn tuned(client: &redis::Client, reply_max: Duration) -> RedisResult<redis::Client> {
+impl Server {
+    /// Whether its connections can subscribe.
+    pub(crate) fn can_subscribe(&self) -> bool {
+        !matches!(self, Server::Caller(_))
+    }
+}
+
+/// Where the server that `client` names listens. `None` for a socket of the file system.
+pub(crate) fn node_addr(client: &redis::Client) -> Option<NodeAddr> {
+    match client.get_connection_info().addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            Some(NodeAddr { host: host.as_str().into(), port: *port })
+        }
+        _ => None,
+    }
+}
+
+/// The same client, of the node at another address: with its TLS settings, credentials and database.
+pub(crate) fn at(client: &redis::Client, node: &NodeAddr) -> RedisResult<redis::Client> {
     let info = client.get_connection_info().clone();
+    let host = String::from(&*node.host);
+    let addr = match info.addr().clone() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port: node.port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, node.port),
+    };
+    redis::Client::open(info.set_addr(addr))
+}
+
+/// The settings (address, TLS, credentials, database), and what waiting and calls with a time limit need:
+/// RESP3, no delay of small packets, and the discovery of a peer that vanished.
+fn tuned(info: ConnectionInfo, reply_max: Duration) -> ConnectionInfo {
     let mut tcp = info.tcp_settings().clone().set_nodelay(true);
     if tcp.keepalive().is_none() {
         let probes = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_PAUSE);
@@ -109,5 +158,5 @@ fn tuned(client: &redis::Client, reply_max: Duration) -> RedisResult<redis::Clie
         tcp = tcp.set_user_timeout(reply_max.max(CALL_TIMEOUT));
     }
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    redis::Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
+    info.set_tcp_settings(tcp).set_redis_settings(redis)
 }

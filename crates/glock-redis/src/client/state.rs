@@ -8,55 +8,81 @@ use glock_core::{
 };
 
 use crate::{
-    client::{shared_connection::SharedConnection, source::Source},
+    client::{
+        cluster::Cluster,
+        credentials::CredentialsProvider,
+        route::Route,
+        shared_connection::SharedConnection,
+        source::{Server, Source},
+    },
     schema::Schema,
 };
 
+/// What a client is made from.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) config: LockConfig,
+    pub(crate) origin: Origin,
+    /// Where messages come from, if not from the same connections as replies.
+    pub(crate) subscriber: Option<Arc<redis::Client>>,
+    /// With what glock's own connections log in, if not with what the driver's clients say.
+    pub(crate) credentials: Option<CredentialsProvider>,
+}
+
+/// What the application passed.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    Server(Server),
+    /// Some nodes of a cluster.
+    Cluster(Vec<Arc<redis::Client>>),
+}
+
 /// What a lock and its clones share: settings, connections and waiters, never lock state.
 pub(crate) struct Client {
-    pub(crate) config: LockConfig,
+    pub(crate) settings: Settings,
     pub(crate) schema: Schema,
     /// Sends the commands.
-    pub(crate) connection: Arc<SharedConnection>,
-    /// Receives the messages: the same connection or another one. `None` where waiters poll.
-    pub(crate) subscriber: Option<Arc<SharedConnection>>,
+    pub(crate) route: Route,
+    /// Receives the messages: the same connections or another one. `None` where waiters poll.
+    pub(crate) subscriber: Option<Route>,
     pub(crate) wakeups: Wakeups,
     pub(crate) queue: WaitQueue,
     pub(crate) pending: PendingWork,
 }
 
 impl Client {
-    /// No I/O. Messages come from `subscriber`, or else from `source` if that can subscribe.
-    pub(crate) fn new(config: LockConfig, source: Source, subscriber: Option<Source>) -> Arc<Self> {
+    /// No I/O.
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let wakeups = Wakeups::new();
-        let shared = |source| SharedConnection::new(source, config.call_timeout, wakeups.clone());
-        let can_subscribe = source.can_subscribe();
-        let connection = shared(source);
-        let subscriber = match subscriber {
-            Some(subscriber) => Some(shared(subscriber)),
-            None => can_subscribe.then(|| Arc::clone(&connection)),
+        let reply_max = settings.config.call_timeout;
+        let one = |server| {
+            let source = Source::new(server, settings.credentials.clone());
+            Route::One(SharedConnection::new(source, reply_max, wakeups.clone()))
         };
-        let schema = Schema::new(&config.namespace);
+        let (route, can_subscribe) = match &settings.origin {
+            Origin::Server(server) => (one(server.clone()), server.can_subscribe()),
+            Origin::Cluster(seeds) => {
+                let (seeds, credentials) = (seeds.clone(), settings.credentials.clone());
+                let cluster = Cluster::new(seeds, credentials, reply_max, wakeups.clone());
+                (Route::Cluster(cluster), true)
+            }
+        };
+        let subscriber = match &settings.subscriber {
+            Some(client) => Some(one(Server::Named(Arc::clone(client)))),
+            None => can_subscribe.then(|| route.clone()),
+        };
+        let schema = Schema::new(&settings.config.namespace);
         let (queue, pending) = (WaitQueue::new(), PendingWork::new());
-        Arc::new(Self { config, schema, connection, subscriber, wakeups, queue, pending })
+        Arc::new(Self { settings, schema, route, subscriber, wakeups, queue, pending })
     }
 
-    /// Another client, from the same sources.
-    pub(crate) fn with_config(&self, config: LockConfig) -> Arc<Self> {
-        let of_its_own = |subscriber: &&_| !Arc::ptr_eq(subscriber, &self.connection);
-        let subscriber = self.subscriber.as_ref().filter(of_its_own);
-        let subscriber = subscriber.map(|subscriber| subscriber.source().clone());
-        Self::new(config, self.connection.source().clone(), subscriber)
-    }
-
-    /// Another client, with messages from `subscriber`.
-    pub(crate) fn with_subscriber(&self, subscriber: Source) -> Arc<Self> {
-        Self::new(self.config.clone(), self.connection.source().clone(), Some(subscriber))
+    pub(crate) fn config(&self) -> &LockConfig {
+        &self.settings.config
     }
 
     /// A call with this client's time limit.
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::REDIS, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::REDIS, action, self.config().call_timeout)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {

@@ -1,12 +1,8 @@
 //! `Transport`: one connection that was made, glock's own or the application's.
 
-#[cfg(feature = "cluster")]
-use std::any::TypeId;
 use std::sync::Arc;
 
 use glock_core::{Action, Fault};
-#[cfg(feature = "cluster")]
-use redis::cluster_async::ClusterConnection;
 use redis::{
     Cmd, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -18,36 +14,65 @@ use crate::{client::script::ScriptCall, error, watch::Subscriptions};
 pub(crate) enum Transport {
     /// A connection that glock made. It can subscribe, and closes with its last clone.
     Own { connection: MultiplexedConnection, subscriptions: Arc<Subscriptions> },
-    /// A connection that reconnects by itself, or not at all.
+    /// A connection that reconnects by itself, or not at all, and may repeat requests by itself.
     Caller(Arc<dyn CallerConnection>),
+}
+
+/// Whether a node of a cluster is told that another one has sent the request to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    No,
+    Yes,
 }
 
 impl Transport {
     /// Runs a script by its hash. A server that does not know the hash is sent the text.
-    pub(crate) async fn run(&self, call: &ScriptCall<'_>) -> RedisResult<Value> {
-        match self.send(&call.by_hash()).await {
+    pub(crate) async fn run(&self, call: &ScriptCall<'_>, asking: Asking) -> RedisResult<Value> {
+        match self.send(&call.by_hash(), asking).await {
             Err(err) if err.kind() == ServerErrorKind::NoScript.into() => {
-                self.send(&call.by_text()).await
+                self.send(&call.by_text(), asking).await
             }
             reply => reply,
         }
     }
 
-    async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
+    /// Sends a command.
+    pub(crate) async fn send(&self, cmd: &Cmd, asking: Asking) -> RedisResult<Value> {
         let reply = match self {
-            Self::Own { connection, .. } => connection.clone().send_packed_command(cmd).await,
-            Self::Caller(connection) => connection.send(cmd).await,
+            Self::Own { connection, .. } if asking == Asking::Yes => {
+                // Together: the server takes it to be about the next command of the connection.
+                let mut both = redis::pipe();
+                both.cmd("ASKING").add_command(cmd.clone());
+                let replies = connection.clone().send_packed_commands(&both, 1, 1).await?;
+                replies.into_iter().next().unwrap_or(Value::Nil)
+            }
+            Self::Own { connection, .. } => connection.clone().send_packed_command(cmd).await?,
+            Self::Caller(connection) => connection.send(cmd).await?,
         };
-        reply?.extract_error()
+        reply.extract_error()
+    }
+
+    /// Subscribes to `channel`, unless it is subscribed to or the connection cannot.
+    pub(crate) async fn subscribe(&self, channel: &str) -> RedisResult<()> {
+        match self {
+            Self::Own { subscriptions, .. } => subscriptions.subscribe(channel).await,
+            Self::Caller(_) => Ok(()),
+        }
+    }
+
+    /// Has the server send a reply, unless it just did.
+    pub(crate) async fn heartbeat(&self) -> RedisResult<()> {
+        match self {
+            Self::Own { subscriptions, .. } => subscriptions.heartbeat().await,
+            Self::Caller(_) => Ok(()),
+        }
     }
 
     /// What an error means that came instead of a reply.
     pub(crate) fn fault(&self, action: Action, err: &RedisError) -> Fault {
         match self {
             // An earlier copy may have taken the lock, which then has to be undone.
-            Self::Caller(connection) if connection.repeats() && action == Action::Acquire => {
-                error::repeated_fault(err)
-            }
+            Self::Caller(_) if action == Action::Acquire => error::repeated_fault(err),
             _ => error::request_fault(err),
         }
     }
@@ -65,22 +90,11 @@ impl Transport {
 /// A connection of any of the driver's types.
 pub(crate) trait CallerConnection: Send + Sync {
     fn send<'a>(&'a self, cmd: &'a Cmd) -> RedisFuture<'a, Value>;
-
-    /// Whether it repeats a request by itself if no reply came, as a cluster's connection does.
-    fn repeats(&self) -> bool;
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> CallerConnection for C {
     fn send<'a>(&'a self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let mut connection = self.clone();
         Box::pin(async move { connection.req_packed_command(cmd).await })
-    }
-
-    fn repeats(&self) -> bool {
-        #[cfg(feature = "cluster")]
-        let repeats = TypeId::of::<C>() == TypeId::of::<ClusterConnection>();
-        #[cfg(not(feature = "cluster"))]
-        let repeats = false;
-        repeats
     }
 }

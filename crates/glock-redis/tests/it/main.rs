@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod caller_connection;
+mod credentials;
 mod expiry;
 mod fencing;
 mod leaks;

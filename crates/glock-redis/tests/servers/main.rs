@@ -4,13 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cluster;
 mod leaks;
 mod restart;
 mod round_trips;
 mod shortages;
 
-#[cfg(feature = "cluster")]
-mod cluster;
 #[cfg(feature = "sentinel")]
 mod failover;
 #[cfg(feature = "tls")]

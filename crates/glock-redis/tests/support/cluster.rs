@@ -3,9 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use glock_harness::process::{ServerProcess, free_ports};
-use glock_redis::redis::Client;
-#[cfg(feature = "cluster")]
-use glock_redis::{RedisLock, redis::cluster::ClusterClient};
+use glock_redis::{RedisLock, redis::Client};
 use glock_testing::{fresh_namespace, process::eventually};
 
 use crate::support::{SOON, admin::Admin};
@@ -25,7 +23,6 @@ impl OwnServer {
     }
 
     /// Starts a node of a cluster. The second part is the port of the bus between nodes.
-    #[cfg(feature = "cluster")]
     async fn node(args: &[&str]) -> (Self, u16) {
         // Together, so that they are two.
         let ports = free_ports(2).unwrap();
@@ -124,6 +121,11 @@ impl OwnServer {
         Admin::at(self.client(), fresh_namespace()).await
     }
 
+    /// Stops it from running. Its connections stay open, and are silent.
+    pub(crate) fn freeze(&self) {
+        self.running.as_ref().unwrap().signal("STOP").unwrap();
+    }
+
     /// Kills it, as a crash would.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
@@ -150,18 +152,17 @@ impl Drop for OwnServer {
 }
 
 /// How a cluster of three divides the slots.
-#[cfg(feature = "cluster")]
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
-/// A cluster of three nodes.
-#[cfg(feature = "cluster")]
+/// A cluster of three nodes that serve slots.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<OwnServer>,
-    /// All with the same namespace.
+    /// Of each node. All with the same namespace.
     pub(crate) admins: Vec<Admin>,
+    /// A replica of each node, if the cluster has any.
+    pub(crate) replicas: Vec<OwnServer>,
 }
 
-#[cfg(feature = "cluster")]
 impl Cluster {
     pub(crate) async fn start() -> Self {
         let namespace = fresh_namespace();
@@ -184,11 +185,60 @@ impl Cluster {
             })
             .await;
         }
-        Self { nodes, admins }
+        Self { nodes, admins, replicas: Vec::new() }
+    }
+
+    /// Each node has a replica, which takes its place about two seconds after it is lost.
+    pub(crate) async fn start_with_replicas() -> Self {
+        let mut cluster = Self::start().await;
+        for primary in &cluster.admins {
+            let (replica, bus) = OwnServer::node(&["--cluster-node-timeout", "1000"]).await;
+            let () = primary.ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", replica.port)).await;
+            let name: String = primary.ask("CLUSTER MYID").await;
+            let admin = replica.admin().await;
+            eventually("the replica knows its primary", SOON, async || {
+                let nodes: String = admin.ask("CLUSTER NODES").await;
+                nodes.contains(&name)
+            })
+            .await;
+            let () = admin.ask(&format!("CLUSTER REPLICATE {name}")).await;
+            eventually("it follows", SOON, async || {
+                let info: String = admin.ask("INFO replication").await;
+                info.contains("master_link_status:up")
+            })
+            .await;
+            cluster.replicas.push(replica);
+        }
+        for admin in &cluster.admins {
+            eventually("all know all", SOON, async || {
+                let nodes: String = admin.ask("CLUSTER NODES").await;
+                nodes.lines().filter(|line| line.contains("slave")).count() == 3
+            })
+            .await;
+        }
+        cluster
     }
 
     pub(crate) fn lock(&self) -> RedisLock {
-        let client = ClusterClient::new(self.nodes.iter().map(OwnServer::url)).unwrap();
-        RedisLock::cluster(client).with_config(self.admins[0].config()).unwrap()
+        let seeds = self.nodes.iter().map(OwnServer::client);
+        RedisLock::cluster(seeds).with_config(self.admins[0].config()).unwrap()
+    }
+
+    /// The names of `count` locks that the node of that number serves.
+    pub(crate) async fn names_on(&self, node: usize, count: usize) -> Vec<String> {
+        let (first, last) = SLOTS[node];
+        let mut names = Vec::new();
+        for n in 0.. {
+            let name = format!("x{n}");
+            let slot: u16 =
+                self.admins[0].ask_with("CLUSTER KEYSLOT", self.admins[0].key(&name)).await;
+            if (first..=last).contains(&slot) {
+                names.push(name);
+            }
+            if names.len() == count {
+                break;
+            }
+        }
+        names
     }
 }

@@ -42,6 +42,12 @@ pub(crate) fn held(token: u64) -> Then {
     Then::Reply(format!("*3\r\n$1\r\nw\r\n${}\r\n{token}\r\n:60000\r\n", token.len()))
 }
 
+/// What a server replies to `SUBSCRIBE`.
+pub(crate) fn subscribed(channel: &str) -> Then {
+    let len = channel.len();
+    Then::Reply(format!(">3\r\n$9\r\nsubscribe\r\n${len}\r\n{channel}\r\n:1\r\n"))
+}
+
 /// What a command that runs a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -78,6 +84,13 @@ impl FakeServer {
     pub(crate) async fn start(
         reply: impl Fn(&Sent) -> Option<Then> + Clone + Send + Sync + 'static,
     ) -> Self {
+        Self::start_numbered(move |_, sent| reply(sent)).await
+    }
+
+    /// The same, where what it does may depend on the connection, of which the first is number 0.
+    pub(crate) async fn start_numbered(
+        reply: impl Fn(usize, &Sent) -> Option<Then> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let sent: Arc<Mutex<Vec<Sent>>> = Arc::default();
@@ -87,9 +100,12 @@ impl FakeServer {
         tasks.spawn(async move {
             let mut served = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, SeqCst);
+                let number = count.fetch_add(1, SeqCst);
                 let (reply, log) = (reply.clone(), Arc::clone(&log));
-                served.spawn(async move { serve(stream, reply, log).await.unwrap_or_default() });
+                served.spawn(async move {
+                    let reply = |sent: &Sent| reply(number, sent);
+                    serve(stream, reply, log).await.unwrap_or_default();
+                });
             }
         });
         Self { port, sent, connections, _tasks: tasks }

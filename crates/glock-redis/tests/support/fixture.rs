@@ -76,6 +76,8 @@ impl Networked for Redis {
     const FRAMING: Framing = Framing::Resp;
     /// Commands and messages share one.
     const CONNECTIONS_MAX: usize = 1;
+    /// Heartbeats of the client, one every three seconds.
+    const IDLE_REQUESTS_MAX: u64 = 24;
 
     fn upstream(&self) -> SocketAddr {
         match self.admin.client.get_connection_info().addr() {

@@ -111,11 +111,12 @@ pub async fn a_grant_that_arrives_too_late_is_taken_back<F: Networked>(fixture: 
     let theirs = fixture.client().await;
     assert_free(&lock, &id("warm")).await;
     proxy.hold_replies();
-    let name = id("x");
+    let (name, before) = (id("x"), proxy.requests());
     let acquiring = lock.acquire(&name, ttl(&lock, LONG));
     let result = within(&theirs, "the call ends", limit, acquiring).await;
     assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
-    assert!(fixture.owner(&id("x")).await.is_some(), "the store granted it");
+    // A call that has more than one attempt may have taken it back by now: only the replies are held.
+    assert!(proxy.requests() > before, "nothing was requested");
     // The call has long failed, and its first undo as well.
     sleep(limit * 2).await;
     proxy.pass();

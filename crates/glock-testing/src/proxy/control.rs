@@ -17,6 +17,17 @@ pub(crate) struct Faults {
     pub(crate) new_connections: NewConnections,
     /// How often all connections have been cut: one that began under a lower number is to be reset.
     pub(crate) cuts: u64,
+    /// How often all connections have gone mute: one that began under a lower number moves nothing.
+    pub(crate) mutes: u64,
+    /// One that began under a lower number of mutes is to be reset: the fault is lifted.
+    pub(crate) mutes_lifted: u64,
+}
+
+/// How many cuts and mutes there were when a connection was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Born {
+    pub(crate) cuts: u64,
+    pub(crate) mutes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +72,13 @@ pub(crate) struct State {
     /// Connections whose client waits for an answer.
     pub(crate) open_requests: usize,
     pub(crate) armed: Option<Cut>,
+}
+
+impl Faults {
+    /// For a connection that is made now.
+    pub(crate) fn born(&self) -> Born {
+        Born { cuts: self.cuts, mutes: self.mutes }
+    }
 }
 
 impl Control {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::proxy::control::{Control, NewConnections, Open};
+use crate::proxy::control::{Born, Control, NewConnections, Open};
 use crate::proxy::relay::{End, relay};
 
 /// How long a client may take to say all of a request that is to be late.
@@ -47,10 +47,10 @@ fn admit(
         return;
     }
     let control = Arc::clone(control);
-    connections.spawn(serve(client, upstream, control, faults.cuts));
+    connections.spawn(serve(client, upstream, control, faults.born()));
 }
 
-async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control>, born: u64) {
+async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control>, born: Born) {
     let Ok(mut server) = TcpStream::connect(upstream).await else {
         reset(client);
         return;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::proxy::control::{Control, Cut, Faults, Mode};
+use crate::proxy::control::{Born, Control, Cut, Faults, Mode};
 use crate::proxy::direction::Direction;
 use crate::proxy::requests::Requests;
 use crate::proxy::turns::{Side, Turns};
@@ -30,7 +30,7 @@ pub(crate) enum End {
 /// Moves bytes between `client` and `server` until one of them or a fault ends it.
 pub(crate) async fn relay(
     control: Arc<Control>,
-    born: u64,
+    born: Born,
     client: &mut TcpStream,
     server: &mut TcpStream,
 ) -> End {
@@ -56,7 +56,7 @@ pub(crate) async fn relay(
 struct Relay {
     control: Arc<Control>,
     faults: watch::Receiver<Faults>,
-    born: u64,
+    born: Born,
     up: Direction,
     down: Direction,
     speaker: Speaker,
@@ -115,7 +115,7 @@ impl Relay {
             if let Some(end) = self.ending(faults) {
                 return Ok(end);
             }
-            let flows = faults.mode != Mode::Stall;
+            let flows = faults.mode != Mode::Stall && self.born.mutes == faults.mutes;
             let answers = flows && faults.mode != Mode::HoldReplies;
             let reads = flows && self.drained == Drained::GoOn;
             if flows && self.up.must_tell_end() {
@@ -174,7 +174,8 @@ impl Relay {
             Drained::ResetAfterUp => self.up.is_empty(),
             Drained::ResetAfterDown => self.down.is_empty(),
         };
-        if self.born != faults.cuts || healed || drained {
+        let mute_lifted = self.born.mutes < faults.mutes_lifted;
+        if self.born.cuts != faults.cuts || mute_lifted || healed || drained {
             return Some(End::Reset);
         }
         let over = self.up.is_over() && self.down.is_over();

@@ -43,7 +43,10 @@ impl Client {
     pub(crate) fn new(endpoint: Endpoint, config: LockConfig) -> Self {
         let flaw = endpoint.flaw;
         let subscriber = Subscriber::new(endpoint.clone(), prefix(flaw, &config.namespace));
-        let (transport, beside) = (Transport::new(endpoint.clone()), Transport::new(endpoint));
+        let (transport, beside) = {
+            let transport = |endpoint| Transport::new(endpoint, config.call_timeout);
+            (transport(endpoint.clone()), transport(endpoint))
+        };
         let (queue, pending) = (WaitQueue::new(), PendingWork::new());
         let (left, granted) = (Left::default(), Mutex::default());
         Self { config, transport, beside, subscriber, queue, pending, flaw, left, granted }
@@ -93,7 +96,7 @@ impl Client {
             });
             return Err(LockError::backend(BACKEND, Action::Acquire, Fault::Unavailable, "cut"));
         }
-        let reply = reply.map_err(|failure| failure.during(Action::Acquire))?;
+        let reply = reply.map_err(|failure| failure.during(self.flaw, Action::Acquire))?;
         let sent_at = if self.flaw == Flaw::DeadlineFromReply { Instant::now() } else { sent_at };
         self.granted_or_held(&reply, id, owner, ttl, sent_at)
     }
@@ -149,7 +152,11 @@ impl Client {
             return done(&reply.unwrap_or_default(), id, Action::Renew);
         }
         let reply = self.transport.ask(&request).await;
-        done(&reply.map_err(|failure| failure.during(Action::Renew))?.text, id, Action::Renew)
+        done(
+            &reply.map_err(|failure| failure.during(self.flaw, Action::Renew))?.text,
+            id,
+            Action::Renew,
+        )
     }
 
     /// Ends what `owner` holds.
@@ -169,7 +176,8 @@ impl Client {
             }
             _ => self.transport.ask(&request).await,
         };
-        let Reply { text, again } = reply.map_err(|failure| failure.during(Action::Release))?;
+        let Reply { text, again } =
+            reply.map_err(|failure| failure.during(self.flaw, Action::Release))?;
         self.granted().remove(owner.reveal());
         if text == "LOST" && again && self.flaw != Flaw::CutReleaseIsNotHeld {
             // Ended by the request that was not answered, or over before: which, is unknown.
@@ -201,7 +209,7 @@ impl Client {
         action: Action,
     ) -> Result<Option<Holder>, LockError> {
         let reply = self.transport.ask(&format!("LOOK {}", self.key(id))).await;
-        let reply = reply.map_err(|failure| failure.during(action))?.text;
+        let reply = reply.map_err(|failure| failure.during(self.flaw, action))?.text;
         if reply == "FREE" {
             return Ok(None);
         }

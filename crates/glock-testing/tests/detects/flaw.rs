@@ -250,6 +250,12 @@ flaws! {
     WaitHasNoTimeLimit,
     /// A broken connection is found out by a call, which then fails.
     NoRetry,
+    /// A connection that is silent is waited for as long as the call lasts.
+    AttemptTakesWholeCall,
+    /// A store that is silent or gone is called one that refuses.
+    OutageIsRejected,
+    /// A drain counts nothing.
+    DrainsAtOnce,
     /// A connection whose answer was not waited for is never replaced.
     StuckCallBlocks,
     /// A broken connection stays broken.

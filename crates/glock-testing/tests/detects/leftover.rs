@@ -34,7 +34,8 @@ impl Leftover {
         if client.flaw == Flaw::DropLeavesConnection {
             let prefix = prefix(client.flaw, &client.config.namespace);
             let listening = listen(&client.transport.endpoint, &prefix).await;
-            connection = Some(listening.map_err(|failure| failure.during(Action::Wait))?);
+            connection =
+                Some(listening.map_err(|failure| failure.during(client.flaw, Action::Wait))?);
         }
         Ok(Some(Self { client: Arc::clone(client), connection, over: false }))
     }

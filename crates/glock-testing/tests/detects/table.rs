@@ -176,6 +176,10 @@ const CONTRACT: &[Row] = &[
         ],
     ),
     (
+        "drain::what_is_dropped_is_free_once_drained",
+        &[(Flaw::DrainsAtOnce, "is still held after a drain")],
+    ),
+    (
         "ids::hostile_ids_are_locks_of_their_own",
         &[
             (Flaw::IdsTrimmed, "Held"),

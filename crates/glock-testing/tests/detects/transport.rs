@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     sync::Mutex,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::flaw::Flaw;
@@ -45,9 +45,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn during(self, action: Action) -> LockError {
+    pub(crate) fn during(self, flaw: Flaw, action: Action) -> LockError {
         match self {
             Self::Denied(why) => LockError::backend(BACKEND, action, Fault::Rejected, why),
+            Self::NotSent(err) | Self::NoAnswer(err) if flaw == Flaw::OutageIsRejected => {
+                LockError::backend(BACKEND, action, Fault::Rejected, err)
+            }
             Self::NotSent(err) => LockError::backend(BACKEND, action, Fault::Unavailable, err),
             Self::NoAnswer(err) => LockError::backend(BACKEND, action, Fault::Unknown, err),
         }
@@ -124,6 +127,8 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub endpoint: Endpoint,
+    /// How long one attempt waits for its reply.
+    attempt_max: Duration,
     connection_state: Mutex<ConnectionState>,
 }
 
@@ -137,8 +142,17 @@ enum ConnectionState {
 }
 
 impl Transport {
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, connection_state: Mutex::default() }
+    /// Two attempts fit into a call of `call_timeout`, and into what a renewed lease of six seconds has left.
+    pub(crate) fn new(endpoint: Endpoint, call_timeout: Duration) -> Self {
+        let attempt_max = match endpoint.flaw {
+            Flaw::AttemptTakesWholeCall
+            | Flaw::NoTimeLimit
+            | Flaw::WaitHasNoTimeLimit
+            | Flaw::ConnectsForEver
+            | Flaw::StuckCallBlocks => Duration::MAX,
+            _ => call_timeout / 5 * 2,
+        };
+        Self { endpoint, attempt_max, connection_state: Mutex::default() }
     }
 
     /// Sends a request that may be sent twice, and does so if a connection breaks.
@@ -165,7 +179,10 @@ impl Transport {
         // A call that is dropped in here leaves no connection: the next call cannot use half a reply.
         let mut connection = match std::mem::take(&mut *connection_state) {
             ConnectionState::Connection(connection) => connection,
-            ConnectionState::None => self.endpoint.open().await?,
+            ConnectionState::None => {
+                let opened = timeout(self.attempt_max, self.endpoint.open()).await;
+                opened.map_err(|_| Failure::NotSent(io::ErrorKind::TimedOut.into()))??
+            }
             ConnectionState::Broken => {
                 *connection_state = ConnectionState::Broken;
                 return Err(Failure::NoAnswer(io::ErrorKind::NotConnected.into()));
@@ -174,7 +191,8 @@ impl Transport {
         if self.endpoint.flaw == Flaw::StuckCallBlocks {
             *connection_state = ConnectionState::Broken;
         }
-        match connection.ask(request).await {
+        let reply = timeout(self.attempt_max, connection.ask(request)).await;
+        match reply.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(reply) => {
                 *connection_state = ConnectionState::Connection(connection);
                 Ok(reply)

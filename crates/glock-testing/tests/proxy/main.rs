@@ -4,6 +4,7 @@
 
 mod counts;
 mod cuts;
+mod mute;
 mod server;
 
 use std::time::Duration;

@@ -180,8 +180,8 @@ impl Drop for WaiterNode {
         }
         let (session, paths) = (Arc::clone(&self.session), self.paths.clone());
         let (waiter, name) = (self.waiter.clone(), std::mem::take(&mut self.name));
-        let local = self.local.take();
-        // On the driver's runtime: the waiter's own may be shut down before.
+        let (local, pending) = (self.local.take(), self.session.holds.pending.begin());
+        // On the session's thread: the waiter's own runtime may be shut down before.
         self.session.runtime.spawn(async move {
             if name.is_empty() {
                 leave_unknown(&session, &paths, &waiter).await;
@@ -190,6 +190,7 @@ impl Drop for WaiterNode {
             {
                 local.left();
             }
+            drop(pending);
         });
     }
 }

@@ -24,7 +24,7 @@ impl Cleanup {
     pub(crate) fn pending(session: &Arc<Session>, node: OwnerNode, end: Instant) -> PendingHold {
         let pending = PendingHold::requested(&session.holds, node, end);
         // The caller's runtime may be shut down before the hold has ended.
-        let _on_the_drivers_runtime = session.runtime.enter();
+        let _on_the_sessions_thread = session.runtime.enter();
         let (session, heartbeat) = (Arc::clone(session), Mutex::default());
         let holds = Arc::clone(&session.holds);
         holds.cleanup.start_until_done(&Arc::new(Self { session, heartbeat }));
@@ -88,9 +88,11 @@ async fn delete(session: Arc<Session>, Due { node, was_granted }: Due) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use glock_core::{LockId, OwnerToken};
     use glock_testing::process::eventually;
-    use tokio::runtime::{Builder, Runtime};
+    use tokio::runtime::Builder;
 
     use super::*;
     use crate::{
@@ -120,22 +122,38 @@ mod tests {
         eventually("the session is dropped", SOON, async || kept.strong_count() == 0).await;
     }
 
-    /// One runtime ends before the clean-up has begun, the other while it runs.
+    /// The caller's runtime computes and ends, and the hold ends at its TTL all the same.
     #[test]
-    fn a_hold_does_not_keep_a_session_whose_runtime_has_ended() {
-        let runtimes = [Builder::new_current_thread().enable_all().build(), Runtime::new()];
-        for runtime in runtimes.map(Result::unwrap) {
-            let sessions = fake::sessions(|_| Reply::Expired);
-            let session = runtime.block_on(async {
-                let session = fake::open(&sessions).await;
-                Cleanup::pending(&session, node(), Instant::now() + TTL).granted();
-                session
-            });
-            drop(runtime);
-            let kept = Arc::downgrade(&session);
-            drop((session, sessions));
-            assert_eq!(kept.strong_count(), 0);
-        }
+    fn a_hold_ends_at_its_ttl_though_its_callers_runtime_has_ended() {
+        let (deleted, seen) = mpsc::channel();
+        let sessions = fake::sessions(move |transaction| {
+            if String::from_utf8_lossy(transaction).contains("@own-") {
+                deleted.send(()).unwrap();
+            }
+            Reply::Created
+        });
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _session = runtime.block_on(async {
+            let session = fake::open(&sessions).await;
+            Cleanup::pending(&session, node(), Instant::now() + TTL / 1_000).granted();
+            session
+        });
+        drop(runtime);
+        seen.recv_timeout(SOON).expect("it was not deleted");
+    }
+
+    #[tokio::test]
+    async fn what_no_caller_waits_for_is_counted_until_it_is_deleted() {
+        let (go, deleting) = mpsc::channel();
+        let sessions = fake::sessions(move |_| {
+            deleting.recv().unwrap();
+            Reply::Created
+        });
+        let session = fake::open(&sessions).await;
+        drop(Cleanup::pending(&session, node(), Instant::now() + TTL));
+        assert_eq!(session.holds.pending.len(), 1);
+        go.send(()).unwrap();
+        assert_eq!(session.holds.pending.drained(SOON).await, 0);
     }
 
     /// It is closed as soon as the last hold has ended, and not with the next heartbeat.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::Action;
+use glock_core::{Action, toolkit::PendingWork};
 use zookeeper_client::Client;
 
 use self::server::{NO_NODE, Reply};
@@ -27,7 +27,8 @@ pub(crate) fn sessions_with_reads(
 ) -> Sessions {
     let address = server::start_with_reads(reads, reply);
     let options = NodeOptions::new(None, String::new(), false);
-    Sessions::new(Client::connector(), address.into(), SESSION_TIMEOUT, CALL_TIMEOUT, options)
+    let (connector, pending) = (Client::connector(), PendingWork::new());
+    Sessions::new(connector, address.into(), SESSION_TIMEOUT, CALL_TIMEOUT, options, pending)
 }
 
 pub(crate) async fn open(sessions: &Sessions) -> Arc<Session> {

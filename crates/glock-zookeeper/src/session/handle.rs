@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use glock_core::toolkit::LocalWaiters;
-use tokio::{runtime::Handle, time::Instant};
+use glock_core::toolkit::{LocalWaiters, PendingWork};
+use tokio::runtime::Handle;
 use zookeeper_client::{Client, Error};
 
 use crate::session::{hold_table::HoldTable, liveness::SessionLiveness, node_options::NodeOptions};
@@ -21,27 +21,28 @@ pub(crate) struct Session {
     pub(crate) liveness: SessionLiveness,
     pub(crate) holds: Arc<HoldTable>,
     pub(crate) waiters: LocalWaiters,
-    pub(crate) node_options: Arc<NodeOptions>,
+    pub(crate) node_options: NodeOptions,
     /// How long a request whose reply was lost may be in flight.
     pub(crate) in_flight_max: Duration,
-    /// The driver's runtime. What outlives a call runs there as well.
+    /// Its thread. What outlives a call runs there as well.
     pub(crate) runtime: Handle,
-    /// The driver was stopped, so that no reply will ever come.
+    /// The driver has failed, so that no reply will ever come.
     driver_stopped: AtomicBool,
 }
 
 impl Session {
-    /// A session that was requested at `sent_at`, on the driver's runtime.
+    /// A session that was opened, on its thread.
     pub(crate) fn new(
         client: Client,
-        sent_at: Instant,
+        liveness: SessionLiveness,
         in_flight_max: Duration,
-        node_options: Arc<NodeOptions>,
+        node_options: NodeOptions,
+        pending: PendingWork,
     ) -> Self {
         Self {
-            liveness: SessionLiveness::new(sent_at, client.session_timeout()),
             client,
-            holds: Arc::default(),
+            liveness,
+            holds: Arc::new(HoldTable::new(pending)),
             waiters: LocalWaiters::new(),
             node_options,
             in_flight_max,
@@ -57,7 +58,7 @@ impl Session {
 
     /// Notes what a failure proves about the session.
     pub(crate) fn note(&self, err: &Error) {
-        // The driver's task is gone, for example because its runtime was shut down.
+        // The driver's task is gone.
         if matches!(err, Error::ClientClosed | Error::UnexpectedError(_)) {
             self.driver_stopped.store(true, Relaxed);
             self.expire();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use glock_core::{
     OwnerToken,
-    toolkit::{BackgroundTask, Mutex},
+    toolkit::{BackgroundTask, Mutex, PendingEntry, PendingWork},
 };
 use tokio::time::Instant;
 
@@ -18,6 +18,8 @@ use crate::schema::{LockPaths, OwnerNode};
 #[derive(Default)]
 pub(crate) struct HoldTable {
     state: Mutex<State>,
+    /// Counts what is deleted in the background.
+    pub(crate) pending: PendingWork,
     /// Runs while the table has holds.
     pub(crate) cleanup: BackgroundTask,
 }
@@ -35,6 +37,8 @@ struct Hold {
     stage: Stage,
     /// When the clean-up begins to delete it.
     end: Instant,
+    /// That it is deleted, and no caller waits for that.
+    pending: Option<PendingEntry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,10 @@ pub(crate) struct Due {
 }
 
 impl HoldTable {
+    pub(crate) fn new(pending: PendingWork) -> Self {
+        Self { pending, ..Self::default() }
+    }
+
     /// Enters a hold that is about to be requested, and returns its node.
     pub(crate) fn enter(&self, mut node: OwnerNode, end: Instant) -> OwnerNode {
         let mut state = self.state.lock();
@@ -68,7 +76,7 @@ impl HoldTable {
         // them says nothing about the other.
         let next = holds.iter().map(|hold| hold.node.generation.saturating_add(1)).max();
         node.generation = node.generation.max(next.unwrap_or_default());
-        holds.push(Hold { node: node.clone(), stage: Stage::Requested, end });
+        holds.push(Hold { node: node.clone(), stage: Stage::Requested, end, pending: None });
         self.look_by(&state, end);
         node
     }
@@ -121,6 +129,7 @@ impl HoldTable {
         let mut state = self.state.lock();
         let Some(hold) = state.find(node) else { return };
         (hold.stage, hold.end) = (Stage::Requested, Instant::now());
+        hold.pending.get_or_insert_with(|| self.pending.begin());
         self.cleanup.wake();
     }
 

@@ -18,13 +18,16 @@ use tokio::time::Instant;
 /// - a confirmed write that was sent at least half a tick before another one. A time-out is at
 ///   least two ticks, so a quarter of the time-out is enough;
 /// - the driver's own ping before the last write. Pings come every fifth of the time-out, which
-///   leaves half of the time-out from the write on, and a margin.
+///   leaves half of the time-out from the write on, and a margin; or less, where the servers grant a
+///   shorter time-out than the pings were planned for.
 ///
 /// All this takes a punctual leader. A leader that stood still may confirm what it had received
 /// before it checks which sessions are over. So a late reply proves nothing, nor does any write that
 /// was sent before it arrived.
 pub(crate) struct SessionLiveness {
     timeout: Duration,
+    /// How long the session lives at least after a confirmed write.
+    after_write: Duration,
     deadline: SessionDeadline,
     writes: Mutex<Writes>,
 }
@@ -42,6 +45,8 @@ struct Writes {
 const HALF_TICK: u32 = 4;
 /// Writes closer together than this part of the time-out count as one.
 const GRAIN: u32 = 32;
+/// What a ping may be late by, as a part of the time-out.
+const PING_MARGIN: u32 = 20;
 /// What two clocks may differ by, as a part of the time-out.
 const MARGIN: u32 = 100;
 /// A reply that takes longer than this part of the time-out is late.
@@ -50,11 +55,13 @@ const LATE: u32 = 8;
 const HEARTBEAT: u32 = 8;
 
 impl SessionLiveness {
-    /// The liveness of a session that was requested at `sent_at` and granted `timeout`.
-    pub(crate) fn new(sent_at: Instant, timeout: Duration) -> Self {
+    /// The liveness of a session that was requested at `sent_at` and granted `timeout`, where the
+    /// driver's connection time-out is `silence_max`.
+    pub(crate) fn new(sent_at: Instant, timeout: Duration, silence_max: Duration) -> Self {
         let writes = Writes { confirmed: [sent_at].into(), last_sent: sent_at, stalled: None };
         let (deadline, writes) = (SessionDeadline::new(sent_at), Mutex::new(writes));
-        let liveness = Self { timeout, deadline, writes };
+        let after_write = after_write(timeout, silence_max);
+        let liveness = Self { timeout, after_write, deadline, writes };
         liveness.extend(Some(sent_at), sent_at);
         liveness
     }
@@ -106,10 +113,19 @@ impl SessionLiveness {
 
     /// The leader knew of a write sent at `known`, and has confirmed one sent at `sent_at`.
     fn extend(&self, known: Option<Instant>, sent_at: Instant) {
-        let half = sent_at + self.timeout / 2;
-        let until = known.map_or(half, |known| half.max(known + self.timeout));
+        let pinged = sent_at + self.after_write;
+        let until = known.map_or(pinged, |known| pinged.max(known + self.timeout));
         self.deadline.extend(until.checked_sub(self.timeout / MARGIN).unwrap_or(until));
     }
+}
+
+/// How long a session lives at least after a confirmed write, by the driver's ping before.
+fn after_write(timeout: Duration, silence_max: Duration) -> Duration {
+    // The driver's ticks are a part of its connection time-out, if that suits the session. It sends a
+    // ping at the first tick that comes three ticks after its last request.
+    let tick = if silence_max > timeout * 3 / 5 { timeout / 20 } else { silence_max / 8 };
+    let (half_tick, margin) = (timeout / HALF_TICK, timeout / PING_MARGIN);
+    timeout.saturating_sub(half_tick + tick * 4 + margin).min(timeout / 2)
 }
 
 #[cfg(test)]
@@ -120,6 +136,10 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(8);
 
+    fn liveness() -> SessionLiveness {
+        SessionLiveness::new(Instant::now(), TIMEOUT, TIMEOUT * 2 / 5)
+    }
+
     fn left(liveness: &SessionLiveness) -> f64 {
         liveness.deadline().deadline().saturating_duration_since(Instant::now()).as_secs_f64()
     }
@@ -127,21 +147,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_session_lives_one_time_out() {
         advance(TIMEOUT).await;
-        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
+        let liveness = liveness();
         assert!((7.9..8.0).contains(&left(&liveness)), "{}", left(&liveness));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_write_after_a_silence_proves_half_a_time_out() {
-        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
+        let liveness = liveness();
         advance(TIMEOUT * 5).await;
         liveness.confirmed(Instant::now());
         assert!((3.9..4.0).contains(&left(&liveness)), "{}", left(&liveness));
     }
 
+    #[test]
+    fn rare_pings_prove_less() {
+        // As the driver's pings come: at a tick, three ticks after the last request or one later.
+        for (silence_max, part) in [(1, 50), (40, 50), (50, 45), (60, 40), (61, 50), (100, 50)] {
+            let proven = after_write(TIMEOUT, TIMEOUT * silence_max / 100);
+            assert_eq!(proven, TIMEOUT * part / 100, "{silence_max}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_late_reply_and_what_was_in_flight_with_it_prove_nothing() {
-        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
+        let liveness = liveness();
         let late = Instant::now();
         advance(TIMEOUT * 3 / 4).await;
         let with_it = Instant::now();
@@ -157,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn steady_writes_prove_more_but_never_more_than_a_write_a_quarter_ago() {
-        let liveness = SessionLiveness::new(Instant::now(), TIMEOUT);
+        let liveness = liveness();
         advance(TIMEOUT * 5).await;
         for _ in 0..500 {
             advance(Duration::from_millis(100)).await;

@@ -7,6 +7,7 @@ mod liveness;
 mod node_options;
 mod opener;
 mod pending_hold;
+mod thread;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]

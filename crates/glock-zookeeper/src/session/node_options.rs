@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use zookeeper_client::{Acl, Acls, CreateMode, CreateOptions, Error};
 
-/// How nodes are created.
+/// How the nodes of one session are created.
 #[derive(Debug)]
 pub(crate) struct NodeOptions {
     /// As the application wants them; `None`: for the session's own identity, if it has one.
@@ -21,6 +21,11 @@ impl NodeOptions {
     pub(crate) fn new(acls: Option<Vec<Acl>>, label: String, persistent_queues: bool) -> Self {
         let has_persistent_queues = persistent_queues.into();
         Self { acls, label, is_anonymous: false.into(), has_persistent_queues }
+    }
+
+    /// The same for the next session, which may have another identity.
+    pub(crate) fn for_session(&self) -> Self {
+        Self::new(self.acls.clone(), self.label.clone(), self.has_persistent_queues())
     }
 
     pub(crate) fn create(&self, mode: CreateMode) -> CreateOptions<'_> {

@@ -1,45 +1,41 @@
 //! `Sessions`: opens a client's session when one is needed, and another when that one is over.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use glock_core::{
     Action, LockError,
-    toolkit::{Backoff, Mutex},
+    toolkit::{Backoff, Mutex, PendingWork},
 };
-use tokio::{
-    sync::watch,
-    time::{self, Instant},
-};
-use zookeeper_client::{Connector, Error, StateWatcher};
+use tokio::time;
+use zookeeper_client::{Connector, Error};
 
 use crate::{
     error::{is_rejected, unreachable},
-    session::{handle::Session, node_options::NodeOptions},
+    session::{
+        handle::Session,
+        node_options::NodeOptions,
+        thread::{Opening, SessionThread},
+    },
 };
 
 /// Opens a session when one is needed, and another when that one is over.
 pub(crate) struct Sessions {
-    connector: Connector,
+    connector: Mutex<Connector>,
     cluster: Arc<str>,
     timeout: Duration,
     limit: Duration,
-    node_options: Arc<NodeOptions>,
+    node_options: NodeOptions,
+    pending: PendingWork,
+    /// The latest attempt to open a session.
     opening: Mutex<Option<Opening>>,
 }
-
-/// The latest attempt to open a session. It has a value once the attempt has ended.
-type Opening = watch::Receiver<Option<Result<Arc<Session>, Error>>>;
 
 /// Pauses while the servers cannot be reached.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How much of a call's time may pass without a session. The rest is for the reply to the caller.
 const OPENING_PERCENT: u32 = 90;
-/// A network that is not broken keeps no request for much longer.
-const IN_FLIGHT_MIN: Duration = Duration::from_secs(4);
+/// How much of a call's time, and of the session's, a silent connection may take.
+const SILENCE_PERCENT: u32 = 40;
 
 impl Sessions {
     /// Sessions of which a call may take `limit`.
@@ -49,19 +45,19 @@ impl Sessions {
         timeout: Duration,
         limit: Duration,
         node_options: NodeOptions,
+        pending: PendingWork,
     ) -> Self {
-        // Report hosts that are down at once, refuse servers that take no writes, and keep the
-        // time-out that `Capabilities` state.
-        let connector =
-            connector.with_session_timeout(timeout).with_readonly(false).with_fail_eagerly();
-        // The driver's own part of the session's time-out: `SessionLiveness` relies on its pings.
-        let connector = connector.with_connection_timeout(Duration::ZERO);
-        let (node_options, opening) = (Arc::new(node_options), Mutex::default());
-        Self { connector, cluster, timeout, limit, node_options, opening }
+        let (connector, opening) = (Mutex::new(connector), Mutex::default());
+        Self { connector, cluster, timeout, limit, node_options, pending, opening }
     }
 
-    pub(crate) fn connector(&self) -> &Connector {
-        &self.connector
+    pub(crate) fn connector(&self) -> Connector {
+        self.connector.lock().clone()
+    }
+
+    /// Opens the next session by another connector.
+    pub(crate) fn set_connector(&self, connector: Connector) {
+        *self.connector.lock() = connector;
     }
 
     /// The time-out that the servers granted; before that, the one that will be requested.
@@ -100,7 +96,7 @@ impl Sessions {
                         return None;
                     }
                 }
-                // It is over, or the attempt's runtime was shut down.
+                // It is over, or it has no thread.
                 _ => {}
             }
             pauses.sleep().await;
@@ -114,22 +110,36 @@ impl Sessions {
             let is_usable = match &*opening.borrow() {
                 Some(Ok(session)) => !session.is_over(),
                 Some(Err(_)) => false,
-                // The attempt's task is gone with its runtime if no reply can come any more.
+                // Without its thread no reply can come any more.
                 None => opening.has_changed().is_ok(),
             };
             if is_usable {
                 return opening.clone();
             }
         }
-        let (done, opening) = watch::channel(None);
-        let (connector, cluster) = (self.connector.clone(), Arc::clone(&self.cluster));
-        let (limit, node_options) = (self.limit, Arc::clone(&self.node_options));
-        // In a task of its own: its callers may leave.
-        tokio::spawn(async move {
-            done.send(Some(connect(connector, &cluster, limit, node_options).await))
-        });
+        let thread = SessionThread {
+            connector: self.session_connector(),
+            cluster: Arc::clone(&self.cluster),
+            limit: self.limit,
+            silence_max: self.silence_max(),
+            node_options: self.node_options.for_session(),
+            pending: self.pending.clone(),
+        };
+        let opening = thread.start();
         *latest = Some(opening.clone());
         opening
+    }
+
+    fn session_connector(&self) -> Connector {
+        // Report hosts that are down at once, refuse servers that take no writes, and keep the
+        // time-out that `Capabilities` state.
+        let connector = self.connector().with_session_timeout(self.timeout).with_readonly(false);
+        connector.with_fail_eagerly().with_connection_timeout(self.silence_max())
+    }
+
+    /// How long a connection may be silent before another host is tried.
+    fn silence_max(&self) -> Duration {
+        self.limit.min(self.timeout) * SILENCE_PERCENT / 100
     }
 
     /// The session that was opened last.
@@ -140,37 +150,6 @@ impl Sessions {
             _ => None,
         }
     }
-}
-
-/// Opens one session, for a client whose calls may take `limit`.
-async fn connect(
-    connector: Connector,
-    cluster: &str,
-    limit: Duration,
-    node_options: Arc<NodeOptions>,
-) -> Result<Arc<Session>, Error> {
-    let sent_at = Instant::now();
-    let client = connector.connect(cluster).await?;
-    let states = client.state_watcher();
-    let session = Session::new(client, sent_at, in_flight_max(limit), node_options);
-    let session = Arc::new(session);
-    tokio::spawn(watch_state(states, Arc::downgrade(&session)));
-    Ok(session)
-}
-
-/// Ends a session's leases as soon as the driver knows that it is over.
-async fn watch_state(mut states: StateWatcher, session: Weak<Session>) {
-    while !states.state().is_terminated() {
-        states.changed().await;
-    }
-    if let Some(session) = session.upgrade() {
-        session.expire();
-    }
-}
-
-/// How long to look for a request whose reply was lost, where a call may take `limit`.
-fn in_flight_max(limit: Duration) -> Duration {
-    limit.max(IN_FLIGHT_MIN)
 }
 
 /// Without clones of the lock, only holds keep the session.
@@ -188,16 +167,5 @@ impl fmt::Debug for Sessions {
             .field("cluster", &self.cluster)
             .field("timeout", &self.timeout())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lost_request_is_looked_for_as_long_as_a_call_may_take_and_four_seconds_at_least() {
-        assert_eq!(in_flight_max(Duration::from_millis(10)), IN_FLIGHT_MIN);
-        assert_eq!(in_flight_max(Duration::from_mins(1)), Duration::from_mins(1));
     }
 }

@@ -13,6 +13,7 @@ mod leaks;
 mod lost_replies;
 mod runtimes;
 mod secrets;
+mod silence;
 mod telemetry;
 mod transfer;
 mod waiting;

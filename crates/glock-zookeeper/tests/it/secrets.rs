@@ -8,28 +8,34 @@ use std::{
 
 use glock_testing::{Fixture, Networked, Proxy, fresh_namespace};
 use glock_zookeeper::{Lease, Lock, LockExt, LockId, Retry};
-use tracing::{Dispatch, subscriber::DefaultGuard};
-use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use crate::support::{admin::in_queue, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_mins(2);
 
-/// What is logged on a runtime of one thread, until the guard that comes with it is dropped.
+/// What is logged on all threads, until the guard that comes with it is dropped. A session has a thread
+/// of its own, so a subscriber of one thread does not see it.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
+/// Ends the reading of a log.
+pub(crate) struct Reading(Log);
+
+/// The logs that are read, and up to which level.
+static LOGS: Mutex<Vec<(LevelFilter, Log)>> = Mutex::new(Vec::new());
+
 impl Log {
-    pub(crate) fn read(level: LevelFilter) -> (Self, DefaultGuard) {
-        // While there is one subscriber alone, `tracing` asks that of the thread which first reaches a
-        // message, and remembers the answer for all threads: another test's thread has none.
-        static SECOND: OnceLock<Dispatch> = OnceLock::new();
-        SECOND.get_or_init(|| tracing_subscriber::fmt().with_writer(io::sink).finish().into());
+    pub(crate) fn read(level: LevelFilter) -> (Self, Reading) {
+        static SUBSCRIBER: OnceLock<()> = OnceLock::new();
+        SUBSCRIBER.get_or_init(|| {
+            let all = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
+            all.with_writer(Logs).init();
+        });
         let log = Self::default();
-        let writer = log.clone();
-        let logged = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
-        let logged = logged.with_writer(move || writer.clone()).finish();
-        (log, logged.set_default())
+        LOGS.lock().unwrap().push((level, log.clone()));
+        (log.clone(), Reading(log))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -37,9 +43,34 @@ impl Log {
     }
 }
 
-impl io::Write for Log {
+impl Drop for Reading {
+    fn drop(&mut self) {
+        LOGS.lock().unwrap().retain(|(_, log)| !Arc::ptr_eq(&log.0, &self.0.0));
+    }
+}
+
+struct Logs;
+
+/// Writes a line of this level.
+pub(crate) struct Line(Level);
+
+impl<'a> MakeWriter<'a> for Logs {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(Level::ERROR)
+    }
+
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Line {
+        Line(*line.level())
+    }
+}
+
+impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        for (_, log) in LOGS.lock().unwrap().iter().filter(|(level, _)| self.0 <= *level) {
+            log.0.lock().unwrap().extend_from_slice(bytes);
+        }
         Ok(bytes.len())
     }
 
@@ -48,7 +79,6 @@ impl io::Write for Log {
     }
 }
 
-/// On a runtime of one thread, which is the one whose log is read.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn no_log_of_the_driver_contains_an_owner_token() {

@@ -30,8 +30,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const ELECTION: Duration = Duration::from_secs(8);
 /// After so long all must be as if there had been no harm.
 const HEALED: Duration = ELECTION.saturating_add(SESSION).saturating_add(TTL);
-/// What a busy machine may add to a call's time limit.
-const LATE: Duration = Duration::from_secs(1);
+/// How late a call that ends in its time may be seen to end on a machine that is busy with an election.
+/// Without a limit none would end at all.
+const LATE_MAX: Duration = Duration::from_secs(20);
 
 /// When a release failed, how long it had taken, and why.
 type Troubles = Arc<Mutex<Vec<(Instant, Duration, LockError)>>>;
@@ -91,7 +92,7 @@ fn expect_excused(troubles: &Troubles, harmed: Instant, limit: Duration) {
     for (began, took, err) in troubles.lock().unwrap().iter() {
         let (from, until) = (harmed.checked_sub(limit).unwrap(), harmed + HEALED);
         assert!((from..until).contains(began), "failed without a cause: {err:?}");
-        assert!(*took < limit + LATE, "failed only after {took:?}: {err:?}");
+        assert!(*took < limit + LATE_MAX, "failed only after {took:?}: {err:?}");
         // The session may have been over at the election's end.
         let gone = matches!(err, LockError::NotHeld { .. });
         assert!(gone || store_failed(err), "{err:?}");
@@ -265,7 +266,7 @@ async fn expect_failures(lock: &ZooKeeperLock, lease: &Lease, limit: Duration) {
     for (n, (result, took)) in results.into_iter().enumerate() {
         let err = result.expect_err("no quorum could have agreed");
         assert!(store_failed(&err), "call {n}: {err:?}");
-        assert!(took < limit + LATE, "call {n} failed only after {took:?}: {err:?}");
+        assert!(took < limit + LATE_MAX, "call {n} failed only after {took:?}: {err:?}");
     }
 }
 

@@ -108,6 +108,16 @@ pub(super) const NETWORKED: &[Row] = &[
         ],
     ),
     (
+        "silence::connections_that_go_mute_cost_no_guard_its_lock",
+        &[(Flaw::AttemptTakesWholeCall, "lost|not acquired")],
+    ),
+    (
+        "silence::a_runtime_that_computes_costs_no_other_its_lock",
+        &[(Flaw::AttemptTakesWholeCall, "lost|not acquired")],
+    ),
+    ("silence::a_store_that_stops_ends_no_wait", &[(Flaw::OutageIsRejected, "Rejected")]),
+    ("silence::a_drain_of_a_silent_store_says_what_is_left", &[(Flaw::DrainsAtOnce, "left of")]),
+    (
         "faults::cuts_never_let_two_hold",
         &[(Flaw::CutReleaseIsForced, "lost a lock|the history has|out of order")],
     ),
