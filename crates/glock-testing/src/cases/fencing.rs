@@ -21,7 +21,7 @@ pub async fn tokens_grow_across_release<F: Fixture>(fixture: &F) {
 /// The token grows when the lease before ran out instead of being released.
 pub async fn tokens_grow_across_expiry<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
-    let stale = run_out(fixture, &ours, "x").await;
+    let stale = run_out(fixture, &ours, &[&theirs], "x").await;
     let lease = take(&theirs, &id("x")).await;
     assert!(lease.fence() > stale.fence(), "the token fell: {lease:?} after {stale:?}");
     theirs.release(&lease).await.unwrap();

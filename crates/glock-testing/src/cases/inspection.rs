@@ -32,7 +32,7 @@ pub async fn a_holder_can_be_looked_at<F: Fixture>(fixture: &F) {
 /// No holder is shown for a lock whose lease ran out, whether or not the store has cleaned up.
 pub async fn an_expired_lease_is_not_shown<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
-    let _stale = run_out(fixture, &ours, "x").await;
+    let _stale = run_out(fixture, &ours, &[&theirs], "x").await;
     assert_eq!(theirs.inspect(&id("x")).await.unwrap(), None);
     assert_eq!(ours.inspect(&id("x")).await.unwrap(), None);
 }

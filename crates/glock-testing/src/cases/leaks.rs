@@ -45,7 +45,7 @@ pub async fn holds_that_ended_leave_nothing<F: Fixture>(fixture: &F) {
         }
         ours.release(&lease).await.unwrap();
     }
-    let _stale = run_out(fixture, &ours, "stale").await;
+    let _stale = run_out(fixture, &ours, &[], "stale").await;
     let evicted = take(&ours, &id("evicted")).await;
     fixture.evict(&id("evicted")).await;
     assert!(ours.release(&evicted).await.is_err(), "there was nothing to release");

@@ -9,7 +9,7 @@ use crate::{Fixture, MemoryLock, ttl};
 /// A lease that has run out is not brought back to life, and does not disturb its successor.
 pub async fn an_expired_lease_is_dead<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
-    let stale = run_out(fixture, &ours, "x").await;
+    let stale = run_out(fixture, &ours, &[&theirs], "x").await;
     assert_not_held(
         ours.renew(&stale, ttl(&ours, LONG)).await,
         "renewing before anybody else came",
@@ -17,7 +17,7 @@ pub async fn an_expired_lease_is_dead<F: Fixture>(fixture: &F) {
     assert_not_held(ours.release(&stale).await, "releasing before anybody else came");
     assert_free(&theirs, &id("x")).await;
 
-    let stale = run_out(fixture, &ours, "x").await;
+    let stale = run_out(fixture, &ours, &[&theirs], "x").await;
     let successor = take(&theirs, &id("x")).await;
     assert_not_held(ours.renew(&stale, ttl(&ours, LONG)).await, "renewing a stale lease");
     assert_not_held(ours.release(&stale).await, "releasing a stale lease");

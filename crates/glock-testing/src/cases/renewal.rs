@@ -78,7 +78,8 @@ pub async fn a_stuck_holder_loses_its_lock<F: Fixture>(fixture: &F) {
     let left = (ttl * 3).saturating_sub(held_from.elapsed());
     let reason = within(&theirs, "the loss is reported", left, guard.lost()).await;
     assert_eq!(reason, LossReason::MaxHold);
-    // The guard lives on, as the holder is stuck.
+    // The guard lives on, as the holder is stuck. It renews no more, so this look is at its last lease.
+    theirs.inspect(&id("x")).await.unwrap();
     assert_freed(fixture, &id("x"), ours.capabilities().expiry_latest(ttl)).await;
     assert_free(&theirs, &id("x")).await;
     drop(guard);

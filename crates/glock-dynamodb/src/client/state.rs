@@ -1,0 +1,182 @@
+//! `Client`: what a lock and its clones share.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
+use glock_core::{
+    Action, FencingToken, Holder, LockConfig, LockError, LockId, OwnerToken, backend,
+    toolkit::{Call, CallDeadline, Hedged, PendingWork, WaitQueue, Wakeups, hedged},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    client::{Known, Observations, Reply, Requests},
+    commands::{Commands, ReleaseReply},
+    error::Failure,
+    schema::{Record, Table},
+};
+
+/// What a lock and its clones share.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: LockConfig,
+    pub(crate) commands: Commands,
+    pub(crate) requests: Requests,
+    pub(crate) observations: Observations,
+    pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
+    /// The keys that this client's waiters sleep on: its own releases wake them.
+    pub(crate) wakeups: Wakeups,
+    /// The longest pause between two reads of a waiter.
+    pub(crate) poll_max: Duration,
+}
+
+/// Until when a lease keeps others out, and its token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeaseEnd {
+    pub(crate) fence: FencingToken,
+    pub(crate) deadline: Instant,
+}
+
+/// Less than an attempt, so that a region that does not answer counts as not connected.
+const CONNECT_PARTS: u32 = 4;
+
+impl Client {
+    pub(crate) fn new(
+        sdk: &aws_sdk_dynamodb::Client,
+        config: LockConfig,
+        table: Table,
+        poll_max: Duration,
+    ) -> Self {
+        // A call that its caller gave up is carried on for as long again.
+        let longest = config.call_timeout * 2;
+        let limits = TimeoutConfig::builder()
+            .connect_timeout(config.call_timeout / CONNECT_PARTS)
+            .operation_attempt_timeout(longest)
+            .operation_timeout(longest)
+            .build();
+        // The same connections and credentials, but glock's own time limits and retries.
+        let conf = sdk.config().to_builder();
+        let conf = conf.retry_config(RetryConfig::disabled()).timeout_config(limits).build();
+        let sdk = aws_sdk_dynamodb::Client::from_conf(conf);
+        Self {
+            requests: Requests::new(),
+            commands: Commands::new(sdk, table),
+            observations: Observations::new(),
+            queue: WaitQueue::new(),
+            pending: PendingWork::new(),
+            wakeups: Wakeups::new(),
+            poll_max,
+            config,
+        }
+    }
+
+    pub(crate) fn key(&self, id: &LockId) -> String {
+        self.commands.table.key(id)
+    }
+
+    pub(crate) fn call(&self, action: Action) -> Call {
+        Call::new(&self.pending, backend::DYNAMODB, action, self.config.call_timeout)
+    }
+
+    /// Sends a request that is safe to repeat; again, where no reply comes.
+    pub(crate) async fn repeated<T, F>(
+        &self,
+        action: Action,
+        until: CallDeadline,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Hedged<Reply<T>>
+    where
+        T: Send,
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        let attempt = |_| async {
+            let reply = self.requests.send(until, &request).await;
+            reply.map_err(|failure| failure.during(action))
+        };
+        // A connection whose reply is late is in use, so the next attempt has another one.
+        hedged(until, attempt, |_| {}).await
+    }
+
+    /// Reads the record and notes what it says. `None`: the lock is free.
+    pub(crate) async fn look(
+        &self,
+        key: &str,
+        action: Action,
+    ) -> Result<Option<(Record, Known)>, LockError> {
+        let until = self.call(action).deadline();
+        let read = self.repeated(action, until, || self.commands.get(key)).await;
+        Ok(self.noted(key, read.result?.of))
+    }
+
+    /// Who has the lock, as far as this client has seen.
+    pub(crate) async fn holder(&self, key: &str) -> Result<Option<Holder>, LockError> {
+        let seen = self.look(key, Action::Inspect).await?;
+        Ok(seen.filter(|(_, known)| !known.is_over()).and_then(holder))
+    }
+
+    /// Notes what a reply says of the lock. `None`: the lock is free.
+    pub(crate) fn noted(&self, key: &str, record: Option<Record>) -> Option<(Record, Known)> {
+        let Some(record) = record else {
+            self.observations.forget(key);
+            return None;
+        };
+        let Some(hold) = &record.hold else {
+            self.observations.forget(key);
+            return None;
+        };
+        let known = self.observations.note(key, hold);
+        Some((record, known))
+    }
+
+    /// Releases the hold of `owner`. Given its lease, a hold that has run out counts as not held.
+    pub(crate) async fn release(
+        &self,
+        id: &LockId,
+        owner: &OwnerToken,
+        lease: Option<LeaseEnd>,
+    ) -> Result<(), LockError> {
+        let key = self.key(id);
+        let over = self.observations.over(&key).filter(|over| over.owner == *owner);
+        // An undo does not ask.
+        let over = over.filter(|_| lease.is_some()).map(|over| over.number);
+        let fence = lease.map(|lease| lease.fence);
+        let until = self.call(Action::Release).deadline();
+        let request = || self.commands.release(&key, owner, fence, over);
+        let sent = self.repeated(Action::Release, until, request).await;
+        let is_first = sent.attempts == 1;
+        let not_held = || Err(LockError::NotHeld { id: id.clone() });
+        let record = match sent.result?.of {
+            ReleaseReply::Refused(record) => record,
+            released => {
+                self.observations.forget(&key);
+                self.wakeups.wake(&key);
+                return match released {
+                    ReleaseReply::ReleasedLate => not_held(),
+                    _ => Ok(()),
+                };
+            }
+        };
+        let Some(lease) = lease.filter(|_| !is_first) else {
+            self.noted(&key, record);
+            return not_held();
+        };
+        // An earlier attempt may have released it.
+        let is_free =
+            record.as_ref().is_some_and(|it| it.hold.is_none() && it.fence == lease.fence);
+        self.noted(&key, record);
+        if is_free || Instant::now() < lease.deadline {
+            self.wakeups.wake(&key);
+            return Ok(());
+        }
+        let text = "the lock has another holder by now; it was released, or its lease ran out";
+        Err(Failure::unexpected_reply(text).during(Action::Release))
+    }
+}
+
+/// The holder that a look has shown.
+pub(crate) fn holder((record, known): (Record, Known)) -> Option<Holder> {
+    let holder = Holder::new(record.hold?.label, record.fence);
+    Some(holder.with_remaining(Some(known.remaining)))
+}
