@@ -13,6 +13,10 @@ use tokio::{
     time::timeout,
 };
 
+/// MongoDB's `{hello: 1, $db: "admin"}`, as an `OP_MSG`.
+const HELLO: &[u8] = b"\x34\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
+    \x1f\0\0\0\x10hello\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
+
 const WHY: &str = "needs a server: run `cargo xtask test`";
 
 /// Far longer than any of these servers takes to answer.
@@ -57,7 +61,7 @@ async fn a_server_refuses_who_may_not() {
             assert!(reply.starts_with("HTTP/1.0 200"), "{reply}");
         }
         // These let everybody in until their tests say otherwise.
-        Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
+        Store::Etcd | Store::MongoDb | Store::ZooKeeper => assert!(answers(&server).await),
     }
 }
 
@@ -76,6 +80,7 @@ enum Store {
     Postgres,
     Etcd,
     Consul,
+    MongoDb,
     ZooKeeper,
 }
 
@@ -86,6 +91,7 @@ fn store(server: &PrivateServer) -> Store {
         "postgres" => Store::Postgres,
         "etcd" => Store::Etcd,
         "consul" => Store::Consul,
+        "mongodb" => Store::MongoDb,
         "zookeeper" => Store::ZooKeeper,
         other => panic!("this test does not know {other}"),
     }
@@ -99,6 +105,7 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Postgres => ask_postgres(server).await.starts_with('R'),
             Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
+            Store::MongoDb => ask(server, HELLO, 100).await.contains("isWritablePrimary"),
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };

@@ -2,6 +2,7 @@
 
 mod consul;
 mod etcd;
+mod mongodb;
 mod postgres;
 mod redis;
 mod zookeeper;
@@ -9,8 +10,14 @@ mod zookeeper;
 use crate::server::{ServerError, product::Product};
 
 /// What each store's file has: its servers, one for each version.
-const STORES: &[&[Product]] =
-    &[consul::PRODUCTS, etcd::PRODUCTS, postgres::PRODUCTS, redis::PRODUCTS, zookeeper::PRODUCTS];
+const STORES: &[&[Product]] = &[
+    consul::PRODUCTS,
+    etcd::PRODUCTS,
+    mongodb::PRODUCTS,
+    postgres::PRODUCTS,
+    redis::PRODUCTS,
+    zookeeper::PRODUCTS,
+];
 
 impl Product {
     /// Every server that can be started.

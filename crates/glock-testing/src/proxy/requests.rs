@@ -15,6 +15,9 @@ pub enum Framing {
     /// Four bytes of length and so many more are a request, as in ZooKeeper's protocol. There a ping,
     /// which is numbered -2, is no request and no turn; neither is its reply.
     Lengths,
+    /// MongoDB's messages. What the driver sends to log in and to learn who is the primary is no request
+    /// and no turn.
+    MongoDb,
 }
 
 /// What one side of a connection says, in requests.
@@ -89,6 +92,7 @@ impl Requests {
             Framing::Resp => array(bytes).map(asks),
             Framing::Postgres => self.postgres(bytes),
             Framing::Lengths => numbered(bytes),
+            Framing::MongoDb => command(bytes),
         }?;
         (message.length <= bytes.len()).then_some(message)
     }
@@ -116,6 +120,18 @@ fn numbered(bytes: &[u8]) -> Option<Message> {
     let pings = body >= PING.len() && bytes[4..].starts_with(&PING);
     let kind = if pings { Kind::Ping } else { Kind::Request };
     Some(Message { length: body.saturating_add(4), kind })
+}
+
+/// A message of MongoDB's. A command's name is that of the first field of its document.
+fn command(bytes: &[u8]) -> Option<Message> {
+    const OP_MSG: [u8; 4] = 2013_i32.to_le_bytes();
+    const OWN: [&[u8]; 5] =
+        [b"hello\0", b"isMaster\0", b"ismaster\0", b"saslStart\0", b"saslContinue\0"];
+    let length = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?.max(16);
+    // After the header, the flags, the kind of the section, the document's length and the field's type.
+    let name = bytes.get(26..).filter(|_| bytes[12..].starts_with(&OP_MSG));
+    let asks = name.is_some_and(|name| !OWN.iter().any(|own| name.starts_with(own)));
+    Some(Message { length, kind: if asks { Kind::Request } else { Kind::Ping } })
 }
 
 fn line(bytes: &[u8]) -> Option<usize> {

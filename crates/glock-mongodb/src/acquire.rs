@@ -1,0 +1,49 @@
+//! Acquiring: one attempt and its undo.
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{Action, Lease, LockError, LockId, OwnerToken, toolkit::Attempt};
+
+use crate::{client::Client, commands::AcquireReply};
+
+/// Tries once to take the lock; again, under a fresh owner token, where no reply came.
+pub(crate) async fn acquire(
+    client: &Arc<Client>,
+    id: &LockId,
+    ttl: Duration,
+) -> Result<Lease, LockError> {
+    let attempt = |_| {
+        let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
+        Ok(AcquireAttempt { client, id, owner, ttl })
+    };
+    client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
+}
+
+/// One attempt, under an owner token of its own. It is not sent again once it may have been carried out:
+/// a copy that arrived after the release would take the lock again.
+struct AcquireAttempt {
+    client: Arc<Client>,
+    id: LockId,
+    owner: OwnerToken,
+    ttl: Duration,
+}
+
+impl Attempt for AcquireAttempt {
+    async fn run(&self) -> Result<Lease, LockError> {
+        let Self { client, id, owner, ttl } = self;
+        let (key, holder) = (client.schema.key(id), &client.config.holder);
+        let reply = client.commands.acquire(&key, owner, *ttl, holder).await;
+        match reply.map_err(|failure| failure.during(Action::Acquire))? {
+            AcquireReply::Granted { fence, sent_at } => {
+                Ok(Lease::granted(id.clone(), owner.clone(), fence, sent_at, *ttl))
+            }
+            AcquireReply::Held(holder) => {
+                Err(LockError::Held { id: id.clone(), holder: Some(holder.into()) })
+            }
+        }
+    }
+
+    async fn undo(&self) -> Result<(), LockError> {
+        self.client.release(&self.id, &self.owner, None).await
+    }
+}

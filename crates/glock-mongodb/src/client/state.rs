@@ -1,0 +1,85 @@
+//! `Client`: what a lock and its clones share.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use glock_core::{
+    Action, LockConfig, LockError, LockId, OwnerToken, backend,
+    toolkit::{Call, WaitQueue},
+};
+use tokio::time::Instant;
+
+use crate::{
+    client::command::Sender,
+    commands::Commands,
+    schema::Schema,
+    watch::{Watch, Watching},
+};
+
+/// What a lock and its clones share: settings, commands and waiters, never lock state.
+pub(crate) struct Client {
+    pub(crate) config: LockConfig,
+    pub(crate) schema: Schema,
+    pub(crate) commands: Commands,
+    pub(crate) watch: Watch,
+    pub(crate) queue: WaitQueue,
+    driver: mongodb::Client,
+}
+
+impl Client {
+    /// No I/O.
+    pub(crate) fn new(
+        driver: mongodb::Client,
+        config: LockConfig,
+        schema: Schema,
+        watching: Watching,
+    ) -> Arc<Self> {
+        let database = driver.database(&schema.database);
+        let (call_timeout, standalone) = (config.call_timeout, Arc::new(AtomicBool::new(false)));
+        let watch = Watch::new(&driver, &schema, call_timeout, watching, Arc::clone(&standalone));
+        let sender = Sender { database, call_timeout, is_standalone: standalone };
+        let commands = Commands::new(sender, &schema);
+        Arc::new(Self { config, schema, commands, watch, queue: WaitQueue::new(), driver })
+    }
+
+    /// Another client, over the same driver's.
+    pub(crate) fn rebuild(
+        &self,
+        config: LockConfig,
+        schema: Schema,
+        watching: Watching,
+    ) -> Arc<Self> {
+        Self::new(self.driver.clone(), config, schema, watching)
+    }
+
+    pub(crate) fn call(&self, action: Action) -> Call {
+        Call::new(backend::MONGODB, action, self.config.call_timeout)
+    }
+
+    /// Frees the lock if `owner` has it. If the reply to an earlier copy was lost, a lock that a later
+    /// one finds not held was freed by the first, unless its lease was over at `deadline` by then.
+    pub(crate) async fn release(
+        &self,
+        id: &LockId,
+        owner: &OwnerToken,
+        deadline: Option<Instant>,
+    ) -> Result<(), LockError> {
+        let key = self.schema.key(id);
+        let reply = self.commands.release(&key, owner).await;
+        let reply = reply.map_err(|failure| failure.during(Action::Release))?;
+        let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
+        if !reply.was_held && !freed_before {
+            return Err(LockError::NotHeld { id: id.clone() });
+        }
+        // The stream is for other clients; this one's waiters do not wait for it.
+        self.watch.wakeups().wake(&key);
+        Ok(())
+    }
+
+    /// The time that a call has, less what is spent around its commands.
+    pub(crate) fn time(&self) -> Duration {
+        self.config.call_timeout
+    }
+}

@@ -1,0 +1,8 @@
+//! The conformance suite against the server that `GLOCK_MONGODB_URL` names.
+#![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
+mod support;
+
+use crate::support::fixture::MongoDb;
+
+glock_testing::conformance!(MongoDb, "needs a server: run `cargo xtask integration mongodb`");

@@ -1,0 +1,120 @@
+//! `MongoDb`: the server that `GLOCK_MONGODB_URL` names, as the conformance suite sees it.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use glock_mongodb::{
+    LockConfig, LockId, MongoLock,
+    mongodb::{
+        self, Collection,
+        bson::{Document, doc},
+        options::{ClientOptions, Credential, ServerAddress},
+    },
+};
+use glock_testing::{CANARY, Fixture, Networked, proxy::Framing, url_from_env};
+
+pub(crate) struct MongoDb {
+    namespace: String,
+    pub(crate) options: ClientOptions,
+    pub(crate) locks: Collection<Document>,
+}
+
+/// One more than is ever in use, so that the last one used may be kept for the next call.
+const POOL: u32 = 4;
+/// The driver's own connections, by which it learns who is the primary.
+const MONITORS: usize = 2;
+
+impl MongoDb {
+    pub(crate) fn key(&self, id: &LockId) -> String {
+        format!("{}/{id}", self.namespace)
+    }
+
+    fn lock(mut options: ClientOptions, config: LockConfig) -> MongoLock {
+        options.max_pool_size = Some(POOL);
+        let client = mongodb::Client::with_options(options).unwrap();
+        MongoLock::new(client).with_config(config).unwrap()
+    }
+
+    fn at(&self, server: SocketAddr) -> ClientOptions {
+        let mut options = self.options.clone();
+        let (host, port) = (server.ip().to_string(), Some(server.port()));
+        options.hosts = vec![ServerAddress::Tcp { host, port }];
+        // The replies name the server itself, which is not to be reached past the proxy.
+        options.direct_connection = Some(true);
+        options
+    }
+
+    fn held(&self) -> Document {
+        doc! {
+            "owner": { "$type": "string" },
+            "$expr": { "$gt": ["$expiration_time", "$$NOW"] },
+        }
+    }
+}
+
+impl Fixture for MongoDb {
+    type Lock = MongoLock;
+
+    async fn open(namespace: String) -> Self {
+        let url = url_from_env("GLOCK_MONGODB_URL", "mongodb");
+        let mut options = ClientOptions::parse(&url).await.expect("GLOCK_MONGODB_URL is a URL");
+        options.app_name = Some(namespace.clone());
+        let admin = mongodb::Client::with_options(options.clone()).unwrap();
+        let locks = admin.database("distributed_lock").collection("locks");
+        MongoLock::new(admin).ensure_schema().await.expect("MongoDB is out of reach");
+        Self { namespace, options, locks }
+    }
+
+    fn config(&self) -> LockConfig {
+        LockConfig::default().with_namespace(&*self.namespace)
+    }
+
+    async fn client_with(&self, config: LockConfig) -> MongoLock {
+        Self::lock(self.options.clone(), config)
+    }
+
+    async fn owner(&self, id: &LockId) -> Option<String> {
+        let mut filter = self.held();
+        filter.insert("_id", self.key(id));
+        let found = self.locks.find_one(filter).await.unwrap()?;
+        Some(found.get_str("owner").unwrap().to_owned())
+    }
+
+    async fn live(&self) -> usize {
+        let mut filter = self.held();
+        filter.insert("_id", doc! { "$regex": format!("^{}/", self.namespace) });
+        usize::try_from(self.locks.count_documents(filter).await.unwrap()).unwrap()
+    }
+
+    async fn evict(&self, id: &LockId) {
+        let free = doc! { "$set": { "owner": null } };
+        self.locks.update_one(doc! { "_id": self.key(id) }, free).await.unwrap();
+    }
+
+    async fn forget(&self, id: &LockId) {
+        self.locks.delete_one(doc! { "_id": self.key(id) }).await.unwrap();
+    }
+}
+
+impl Networked for MongoDb {
+    const FRAMING: Framing = Framing::MongoDb;
+    const CONNECTIONS_MAX: usize = POOL as usize + MONITORS;
+    /// The stream asks for events every ten seconds.
+    const IDLE_REQUESTS_MAX: u64 = 7;
+
+    fn upstream(&self) -> SocketAddr {
+        let server = self.options.hosts[0].to_string();
+        server.to_socket_addrs().unwrap().next().expect("an address of the server")
+    }
+
+    async fn client_at(&self, server: SocketAddr, config: LockConfig) -> MongoLock {
+        Self::lock(self.at(server), config)
+    }
+
+    async fn stranger_at(&self, server: SocketAddr) -> MongoLock {
+        let mut options = self.at(server);
+        let credential = Credential::builder().username("stranger".to_owned());
+        let credential = credential.source("admin".to_owned()).password(CANARY.to_owned());
+        options.credential = Some(credential.build());
+        Self::lock(options, self.config())
+    }
+}
