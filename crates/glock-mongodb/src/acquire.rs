@@ -1,6 +1,9 @@
 //! Acquiring: one attempt and its undo.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use glock_core::{Action, Lease, LockError, LockId, OwnerToken, toolkit::Attempt};
 
@@ -12,9 +15,11 @@ pub(crate) async fn acquire(
     id: &LockId,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
+    // Dropped with this future: an attempt that was not sent by then is not sent any more.
+    let caller = Arc::new(());
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        Ok(AcquireAttempt { client, id, owner, ttl })
+        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, ttl })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
@@ -23,6 +28,7 @@ pub(crate) async fn acquire(
 /// a copy that arrived after the release would take the lock again.
 struct AcquireAttempt {
     client: Arc<Client>,
+    caller: Weak<()>,
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
@@ -30,9 +36,9 @@ struct AcquireAttempt {
 
 impl Attempt for AcquireAttempt {
     async fn run(&self) -> Result<Lease, LockError> {
-        let Self { client, id, owner, ttl } = self;
+        let Self { client, caller, id, owner, ttl } = self;
         let (key, holder) = (client.schema.key(id), &client.config.holder);
-        let reply = client.commands.acquire(&key, owner, *ttl, holder).await;
+        let reply = client.commands.acquire(&key, owner, *ttl, holder, caller.clone()).await;
         match reply.map_err(|failure| failure.during(Action::Acquire))? {
             AcquireReply::Granted { fence, sent_at } => {
                 Ok(Lease::granted(id.clone(), owner.clone(), fence, sent_at, *ttl))

@@ -5,5 +5,5 @@ mod state;
 
 pub(crate) use self::{
     command::{Command, Reply, Sender},
-    state::Client,
+    state::{Client, Settings},
 };

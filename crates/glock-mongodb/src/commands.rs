@@ -1,6 +1,6 @@
 //! `Commands`: the commands that glock sends, one an operation, and their replies.
 
-use std::time::Duration;
+use std::{sync::Weak, time::Duration};
 
 use glock_core::{Action, Fault, FencingToken, Holder, OwnerToken};
 use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
@@ -117,6 +117,7 @@ impl Commands {
         owner: &OwnerToken,
         ttl: Duration,
         holder: &str,
+        caller: Weak<()>,
     ) -> Result<AcquireReply, Failure> {
         let body = rawdoc! {
             "findAndModify": self.collection.as_str(),
@@ -132,7 +133,8 @@ impl Commands {
             },
             "writeConcern": { "w": "majority", "j": true },
         };
-        let command = Command { action: Action::Acquire, body, secret: owner.reveal() };
+        let (action, secret, caller) = (Action::Acquire, owner.reveal(), Some(caller));
+        let command = Command { action, body, secret, caller };
         let reply = self.sender.once(command).await?;
         let found = reply.body.get_document("value").map_err(|_| Failure::unexpected_reply())?;
         if found.get_str(ID).ok() != Some(key) {
@@ -181,7 +183,7 @@ impl Commands {
             "singleBatch": true,
             "readConcern": { "level": level },
         };
-        let command = Command { action, body, secret: "" };
+        let command = Command { action, body, secret: "", caller: None };
         let reply = self.sender.repeat(command, self.sender.call_timeout).await?;
         let batch =
             reply.body.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
@@ -210,7 +212,7 @@ impl Commands {
             "let": variables,
             "writeConcern": { "w": "majority", "j": true },
         };
-        let command = Command { action, body, secret: owner.reveal() };
+        let command = Command { action, body, secret: owner.reveal(), caller: None };
         let Reply { body, sent_at, repeated } = self.sender.repeat(command, time).await?;
         let matched = body.get_i32("n").map_err(|_| Failure::unexpected_reply())?;
         Ok(Outcome { was_held: matched == 1, sent_at, repeated })

@@ -11,25 +11,29 @@ pub(crate) struct Failure {
     pub(crate) fault: Fault,
     /// The server's code, if the server replied with an error.
     pub(crate) code: Option<i32>,
+    /// Whether the server refused the credentials.
+    pub(crate) is_refusal: bool,
     source: BoxError,
 }
 
 impl Failure {
     pub(crate) fn new(fault: Fault, source: impl Into<BoxError>) -> Self {
-        Self { fault, code: None, source: source.into() }
+        Self { fault, code: None, is_refusal: false, source: source.into() }
     }
 
     /// An error of the driver. No message repeats `secret`.
     pub(crate) fn of_driver(err: DriverError, secret: &str) -> Self {
         let (fault, code, advice) = (fault(&err), code(&err), advice(&err));
+        let is_refusal = matches!(&*err.kind, ErrorKind::Authentication { .. });
         if !secret.is_empty() && format!("{err:?}").contains(secret) {
             let what = advice.unwrap_or("its details hold the owner token and are not shown");
             return Self { code, ..Self::new(fault, what) };
         }
-        match advice {
-            Some(what) => Self { code, ..Self::new(fault, Explained { what, source: err.into() }) },
-            None => Self { code, ..Self::new(fault, err) },
-        }
+        let failure = match advice {
+            Some(what) => Self::new(fault, Explained { what, source: err.into() }),
+            None => Self::new(fault, err),
+        };
+        Self { code, is_refusal, ..failure }
     }
 
     /// An error within a reply, such as of the write concern.
@@ -54,6 +58,12 @@ impl Failure {
     /// What it means, and its cause in a form that can be cloned.
     pub(crate) fn into_shared(self) -> (Fault, Arc<dyn Error + Send + Sync>) {
         (self.fault, self.source.into())
+    }
+
+    /// The same failure, and its cause in a form that can be cloned.
+    pub(crate) fn shared(self) -> (Self, Arc<dyn Error + Send + Sync>) {
+        let cause: Arc<dyn Error + Send + Sync> = self.source.into();
+        (Self { source: Arc::clone(&cause).into(), ..self }, cause)
     }
 
     /// The same failure, with a text before its cause.

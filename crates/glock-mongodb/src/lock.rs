@@ -1,6 +1,6 @@
 //! `MongoLock`: locks in a MongoDB collection.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU16, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
@@ -9,7 +9,14 @@ use glock_core::{
     toolkit::{LockHooks, WaitQueue},
 };
 
-use crate::{acquire, client::Client, renew, schema::Schema, wait, watch::Watching};
+use crate::{
+    acquire,
+    client::{Client, Settings},
+    renew,
+    schema::Schema,
+    wait,
+    watch::Watching,
+};
 
 /// Locks in a MongoDB collection: a document each, and one command an operation.
 ///
@@ -35,7 +42,7 @@ impl MongoLock {
     pub fn new(client: mongodb::Client) -> Self {
         let config = LockConfig::default();
         let schema = Schema::unchecked(&config);
-        Self { client: Client::new(client, config, schema, Watching::Stream) }
+        Self { client: Client::new(client, config, schema, Settings::default()) }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout`, `holder`, `database`,
@@ -46,16 +53,25 @@ impl MongoLock {
     /// [`LockError::Invalid`] for a setting that cannot work.
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
-        let (schema, watching) = (Schema::new(&config)?, self.client.watch.watching());
-        Ok(Self { client: self.client.rebuild(config, schema, watching) })
+        let (schema, settings) = (Schema::new(&config)?, self.client.settings);
+        Ok(Self { client: self.client.rebuild(config, schema, settings) })
     }
 
     /// Opens no change stream: waiters look at the lock about seven times a second instead. For a user
     /// without the permission to watch, or a server to which a stream is too dear.
     #[must_use]
     pub fn without_watch(self) -> Self {
-        let (config, schema) = (self.client.config.clone(), self.client.schema.clone());
-        Self { client: self.client.rebuild(config, schema, Watching::None) }
+        let settings = Settings { watching: Watching::None, ..self.client.settings };
+        self.with_settings(settings)
+    }
+
+    /// Sets how many commands a client has in flight at most; those beyond it wait for their turn. Default:
+    /// 10, which is the default of the driver's `max_pool_size`. Set both to the same number.
+    #[must_use]
+    pub fn with_in_flight_max(self, in_flight_max: NonZeroU16) -> Self {
+        let in_flight_max = in_flight_max.get().into();
+        let settings = Settings { in_flight_max, ..self.client.settings };
+        self.with_settings(settings)
     }
 
     /// Creates the collection unless it exists, and checks that locks can live in it. Any number of
@@ -74,6 +90,11 @@ impl MongoLock {
         let client = Arc::clone(&self.client);
         let work = async move { client.schema.ensure(client.commands.sender()).await };
         self.client.call(Action::Prepare).run(work).await
+    }
+
+    fn with_settings(self, settings: Settings) -> Self {
+        let (config, schema) = (self.client.config.clone(), self.client.schema.clone());
+        Self { client: self.client.rebuild(config, schema, settings) }
     }
 }
 

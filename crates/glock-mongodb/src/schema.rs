@@ -64,7 +64,7 @@ impl Schema {
     pub(crate) async fn ensure(&self, sender: &Sender) -> Result<(), LockError> {
         let prepare = |failure: Failure| failure.during(Action::Prepare);
         let send = async |body: RawDocumentBuf| {
-            let command = Command { action: Action::Prepare, body, secret: "" };
+            let command = Command { action: Action::Prepare, body, secret: "", caller: None };
             sender.repeat(command, sender.call_timeout).await.map(|reply| reply.body)
         };
         let name = self.collection.as_str();

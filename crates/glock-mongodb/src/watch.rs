@@ -106,10 +106,6 @@ impl Watch {
         &self.task.wakeups
     }
 
-    pub(crate) fn watching(&self) -> Watching {
-        self.watching
-    }
-
     /// Whether releases are reported, and how that changes; opens the stream where there is none. `None`:
     /// there will be no stream.
     ///

@@ -1,20 +1,27 @@
 //! `Sender`: sends one command to the primary, and sends it again where that is safe and helps.
 
 use std::{
+    error::Error,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use glock_core::{Action, Fault, backend, toolkit::Call};
+use glock_core::{
+    Action, Fault, backend,
+    toolkit::{Call, Mutex},
+};
 use mongodb::{
     Database, ServerInfo, ServerType,
     bson::{Document, RawDocumentBuf},
     options::SelectionCriteria,
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{self, Instant},
+};
 
 use crate::error::Failure;
 
@@ -35,6 +42,12 @@ pub(crate) struct Sender {
     pub(crate) call_timeout: Duration,
     /// Whether the server is no member of a replica set, as far as is known.
     pub(crate) is_standalone: Arc<AtomicBool>,
+    /// How many commands may be in flight. The driver's pool has no more connections, and does not tell
+    /// whether a command waits for one or for its reply.
+    in_flight: Arc<Semaphore>,
+    /// Why the server refused the credentials the last time, until it replies again. The driver knows no
+    /// primary for up to ten seconds after that.
+    refusal: Mutex<Option<Arc<dyn Error + Send + Sync>>>,
 }
 
 /// The server's reply.
@@ -51,9 +64,21 @@ pub(crate) struct Command<'a> {
     pub(crate) action: Action,
     pub(crate) body: RawDocumentBuf,
     pub(crate) secret: &'a str,
+    /// Dropped when its caller leaves: then it is not sent any more. `None`: it is carried out anyhow.
+    pub(crate) caller: Option<Weak<()>>,
 }
 
 impl Sender {
+    pub(crate) fn new(
+        database: Database,
+        call_timeout: Duration,
+        in_flight_max: usize,
+        is_standalone: Arc<AtomicBool>,
+    ) -> Self {
+        let in_flight = Arc::new(Semaphore::new(in_flight_max));
+        Self { database, call_timeout, is_standalone, in_flight, refusal: Mutex::default() }
+    }
+
     /// How long one attempt may take.
     pub(crate) fn attempt_limit(&self) -> Duration {
         self.call_timeout / 5 * ATTEMPT_FIFTHS
@@ -69,7 +94,8 @@ impl Sender {
         let (began, mut repeated, mut tries) = (Instant::now(), false, 0);
         loop {
             let limit = (time / 5 * ATTEMPT_FIFTHS).min(self.attempt_limit()).max(ATTEMPT_MIN);
-            let failure = match self.send(&command, limit).await {
+            let left = time.saturating_sub(began.elapsed());
+            let failure = match self.send(&command, left, limit).await {
                 Ok(reply) => return Ok(Reply { repeated, ..reply }),
                 Err(failure) => failure,
             };
@@ -86,7 +112,8 @@ impl Sender {
     pub(crate) async fn once(&self, command: Command<'_>) -> Result<Reply, Failure> {
         let (began, mut tries) = (Instant::now(), 0);
         loop {
-            let result = self.send(&command, self.attempt_limit()).await;
+            let left = self.call_timeout.saturating_sub(began.elapsed());
+            let result = self.send(&command, left, self.attempt_limit()).await;
             tries += 1;
             let surely_not = |failure: &Failure| failure.fault == Fault::Unavailable;
             let again = result.as_ref().err().is_some_and(surely_not);
@@ -96,11 +123,20 @@ impl Sender {
         }
     }
 
-    /// Sends a command once.
+    /// Sends a command once, after a wait of at most `wait_max` for a connection. The reply may take `limit`.
     ///
     /// The driver's future is not dropped when the time is up: it goes on in the background for as long
     /// again. If it is dropped then, the driver closes the connection.
-    async fn send(&self, command: &Command<'_>, limit: Duration) -> Result<Reply, Failure> {
+    async fn send(
+        &self,
+        command: &Command<'_>,
+        wait_max: Duration,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let permit = self.permit(wait_max).await?;
+        if command.caller.as_ref().is_some_and(|caller| caller.strong_count() == 0) {
+            return Err(Failure::new(Fault::Unavailable, "its caller left before it was sent"));
+        }
         let mut body = command.body.clone();
         // What no caller waits for any more does not wait on the server either.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
@@ -109,20 +145,49 @@ impl Sender {
         let selected = Arc::new(AtomicBool::new(false));
         let criteria = primary(Arc::clone(&selected), Arc::clone(&self.is_standalone));
         let sent_at = Instant::now();
-        let work =
-            async move { Ok(database.run_raw_command(body).selection_criteria(criteria).await) };
+        let work = async move {
+            // Until the driver is done: it may go on when the caller has left.
+            let _permit = permit;
+            Ok(database.run_raw_command(body).selection_criteria(criteria).await)
+        };
         let call = Call::new(backend::MONGODB, command.action, limit);
-        match call.run(work).await {
+        let result = call.run(work).await;
+        let failure = match result {
             Ok(Ok(body)) => {
+                *self.refusal.lock() = None;
                 check(&body, command.secret)?;
-                Ok(Reply { body, sent_at, repeated: false })
+                return Ok(Reply { body, sent_at, repeated: false });
             }
-            Ok(Err(err)) => Err(Failure::of_driver(err, command.secret)),
-            Err(_) if !selected.load(Relaxed) => {
-                let what = format!("no primary was found within {limit:?}");
+            Ok(Err(err)) => Failure::of_driver(err, command.secret),
+            Err(_) if selected.load(Relaxed) => {
+                Failure::new(Fault::Unknown, format!("no answer within {limit:?}"))
+            }
+            Err(_) => match &*self.refusal.lock() {
+                Some(cause) => Failure::new(Fault::Rejected, Arc::clone(cause)),
+                None => {
+                    let what = format!("no primary was found within {limit:?}");
+                    Failure::new(Fault::Unavailable, what)
+                }
+            },
+        };
+        if failure.is_refusal {
+            let (failure, cause) = failure.shared();
+            *self.refusal.lock() = Some(cause);
+            return Err(failure);
+        }
+        Err(failure)
+    }
+}
+
+impl Sender {
+    async fn permit(&self, wait_max: Duration) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = Arc::clone(&self.in_flight).acquire_owned();
+        match time::timeout(wait_max, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let what = format!("no connection was free within {wait_max:?}");
                 Err(Failure::new(Fault::Unavailable, what))
             }
-            Err(_) => Err(Failure::new(Fault::Unknown, format!("no answer within {limit:?}"))),
         }
     }
 }
@@ -130,8 +195,9 @@ impl Sender {
 /// Selects the server that takes writes, and notes that there was one: before that, no command is sent.
 fn primary(selected: Arc<AtomicBool>, is_standalone: Arc<AtomicBool>) -> SelectionCriteria {
     let is_primary = move |server: &ServerInfo<'_>| {
+        let kind = server.server_type();
         let is_primary = matches!(
-            server.server_type(),
+            kind,
             ServerType::RsPrimary
                 | ServerType::Standalone
                 | ServerType::Mongos
@@ -139,7 +205,7 @@ fn primary(selected: Arc<AtomicBool>, is_standalone: Arc<AtomicBool>) -> Selecti
         );
         if is_primary {
             selected.store(true, Relaxed);
-            is_standalone.store(server.server_type() == ServerType::Standalone, Relaxed);
+            is_standalone.store(kind == ServerType::Standalone, Relaxed);
         }
         is_primary
     };

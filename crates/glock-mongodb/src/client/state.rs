@@ -22,10 +22,28 @@ use crate::{
 pub(crate) struct Client {
     pub(crate) config: LockConfig,
     pub(crate) schema: Schema,
+    pub(crate) settings: Settings,
     pub(crate) commands: Commands,
     pub(crate) watch: Watch,
     pub(crate) queue: WaitQueue,
     driver: mongodb::Client,
+}
+
+/// What this store alone has to set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) watching: Watching,
+    /// How many commands may be in flight.
+    pub(crate) in_flight_max: usize,
+}
+
+/// As many as the driver's pool has connections by default.
+const IN_FLIGHT_MAX: usize = 10;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { watching: Watching::Stream, in_flight_max: IN_FLIGHT_MAX }
+    }
 }
 
 impl Client {
@@ -34,14 +52,16 @@ impl Client {
         driver: mongodb::Client,
         config: LockConfig,
         schema: Schema,
-        watching: Watching,
+        settings: Settings,
     ) -> Arc<Self> {
         let database = driver.database(&schema.database);
         let (call_timeout, standalone) = (config.call_timeout, Arc::new(AtomicBool::new(false)));
-        let watch = Watch::new(&driver, &schema, call_timeout, watching, Arc::clone(&standalone));
-        let sender = Sender { database, call_timeout, is_standalone: standalone };
+        let watch =
+            Watch::new(&driver, &schema, call_timeout, settings.watching, Arc::clone(&standalone));
+        let sender = Sender::new(database, call_timeout, settings.in_flight_max, standalone);
         let commands = Commands::new(sender, &schema);
-        Arc::new(Self { config, schema, commands, watch, queue: WaitQueue::new(), driver })
+        let queue = WaitQueue::new();
+        Arc::new(Self { config, schema, settings, commands, watch, queue, driver })
     }
 
     /// Another client, over the same driver's.
@@ -49,9 +69,9 @@ impl Client {
         &self,
         config: LockConfig,
         schema: Schema,
-        watching: Watching,
+        settings: Settings,
     ) -> Arc<Self> {
-        Self::new(self.driver.clone(), config, schema, watching)
+        Self::new(self.driver.clone(), config, schema, settings)
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {

@@ -1,6 +1,10 @@
 //! `MongoDb`: the server that `GLOCK_MONGODB_URL` names, as the conformance suite sees it.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    num::NonZeroU16,
+    time::Duration,
+};
 
 use glock_mongodb::{
     LockConfig, LockId, MongoLock,
@@ -18,8 +22,9 @@ pub(crate) struct MongoDb {
     pub(crate) locks: Collection<Document>,
 }
 
-/// One more than is ever in use, so that the last one used may be kept for the next call.
+/// For the commands, and one for the stream.
 const POOL: u32 = 4;
+const IN_FLIGHT: NonZeroU16 = NonZeroU16::new(3).unwrap();
 /// The driver's own connections, by which it learns who is the primary.
 const MONITORS: usize = 2;
 
@@ -31,7 +36,8 @@ impl MongoDb {
     fn lock(mut options: ClientOptions, config: LockConfig) -> MongoLock {
         options.max_pool_size = Some(POOL);
         let client = mongodb::Client::with_options(options).unwrap();
-        MongoLock::new(client).with_config(config).unwrap()
+        let lock = MongoLock::new(client).with_in_flight_max(IN_FLIGHT);
+        lock.with_config(config).unwrap()
     }
 
     fn at(&self, server: SocketAddr) -> ClientOptions {
@@ -98,6 +104,8 @@ impl Fixture for MongoDb {
 impl Networked for MongoDb {
     const FRAMING: Framing = Framing::MongoDb;
     const CONNECTIONS_MAX: usize = POOL as usize + MONITORS;
+    /// The driver waits for half a second before it looks at a server again that it has lost.
+    const CUT_PAUSE: Duration = Duration::from_millis(1_500);
     /// The stream asks for events every ten seconds.
     const IDLE_REQUESTS_MAX: u64 = 7;
 

@@ -140,10 +140,18 @@ pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixtu
     assert_free(&theirs, &id("x")).await;
 }
 
+/// For how long connections are cut at least, and how many grants there must be meanwhile.
+const CUTS: Duration = Duration::from_secs(3);
+const CUT_GRANTS: u64 = 10;
+
 /// The connections of two clients that contend are cut again and again, in the midst of requests
 /// too: no two hold at a time, and when it is over the lock is free.
 pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
-    let (recording, until) = (Recording::default(), Instant::now() + Duration::from_secs(3));
+    let (recording, began) = (Recording::default(), Instant::now());
+    let goes_on = move |recording: &Recording| {
+        let elapsed = began.elapsed();
+        elapsed < CUTS || (recording.grants() < CUT_GRANTS && elapsed < CUTS * 10)
+    };
     let (mut proxies, mut tasks) = (Vec::new(), JoinSet::new());
     for client in 0..2 {
         let proxy = Proxy::start(fixture.upstream()).await.unwrap();
@@ -153,7 +161,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             let (lock, recording) = (lock.clone(), recording.clone());
             let who = format!("client {client} task {task}");
             tasks.spawn(async move {
-                while Instant::now() < until {
+                while goes_on(&recording) {
                     recording.hold_through_faults(&lock, &who).await;
                 }
             });
@@ -170,15 +178,15 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             _ => proxy.cut_inside_reply(3),
         }
         // Long enough for a store whose connections take a while to make.
-        sleep(Duration::from_millis(40 + turn as u64 * 37 % 90)).await;
-        if Instant::now() >= until {
+        sleep(F::CUT_PAUSE / 2 + Duration::from_millis(turn as u64 * 37 % 90)).await;
+        if !goes_on(&recording) {
             break;
         }
     }
     proxies.iter().for_each(Proxy::pass);
     soon("the last of them are done", LIMIT * 6, tasks.join_all()).await;
     let grants = recording.expect_sound().grants;
-    assert!(grants >= 10, "{grants} grants are too few to tell");
+    assert!(grants >= CUT_GRANTS, "{grants} grants are too few to tell");
     assert_freed(fixture, &id("x"), LIMIT * 6).await;
     assert_free(&fixture.client().await, &id("x")).await;
 }

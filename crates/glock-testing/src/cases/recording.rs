@@ -60,6 +60,11 @@ impl Recording {
         }
     }
 
+    /// How many grants there were.
+    pub(super) fn grants(&self) -> u64 {
+        self.tokens.lock().unwrap().len() as u64
+    }
+
     /// Asserts that no two held at a time, and that each token is greater than the one before.
     pub(super) fn expect_sound(&self) -> Summary {
         let summary = self.history.expect_sound();
