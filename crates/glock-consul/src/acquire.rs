@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Fault, FencingToken, Lease, LockError, LockId, backend,
-    toolkit::{Attempt, Mutex},
+    toolkit::{Attempt, CallDeadline, Mutex},
 };
 use tokio::time;
 
@@ -42,7 +42,7 @@ impl Client {
 
 impl Attempt for AcquireAttempt {
     /// One round trip where there is a spare session.
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let (sessions, before) =
             (&self.client.sessions, |err: ConsulError| err.before(Action::Acquire));
         let mut session = sessions.take(self.ttl).await.map_err(before)?;
@@ -57,7 +57,7 @@ impl Attempt for AcquireAttempt {
     }
 
     /// Without its session an acquire has no effect, even if it is still in flight.
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         let session = self.session.lock().clone();
         let Some(session) = session else {
             return Err(LockError::NotHeld { id: self.id.clone() });

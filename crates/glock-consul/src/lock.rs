@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
     LockId, Waiting, async_trait, backend,
-    toolkit::{LockHooks, WaitQueue},
+    toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 
 use crate::client::{Client, ConsulClient};
@@ -99,6 +99,10 @@ impl Lock for ConsulLock {
 
 #[async_trait]
 impl LockHooks for ConsulLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

@@ -26,7 +26,6 @@ mod guard;
 mod hold;
 mod renewal;
 
-pub(crate) use self::retry::random_part;
 pub use self::{
     action::Action,
     capabilities::{Capabilities, Clock, Fairness, Fencing, TTL_MAX, Waiting},
@@ -45,3 +44,4 @@ pub use self::{
     retry::Retry,
     token::OwnerToken,
 };
+pub(crate) use self::{hold::loss_lead, retry::random_part};

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`LockHooks`] | what a store gives guards, waiting loops and wrappers beside [`Lock`](crate::Lock) |
 //! | [`Call`], [`Attempt`] | bound a call in time, carry it to its end, undo an acquire without a reply |
+//! | [`PendingWork`] | counts the releases and undos under way, for [`drain`](crate::LockExt::drain) |
+//! | [`CallDeadline`], [`hedged`] | how long each attempt waits for its reply; repeat it elsewhere |
 //! | [`LateRequestProbe`] | how long to keep checking for the effect of a request whose reply was lost |
 //! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
@@ -17,8 +19,11 @@ mod hooks;
 
 mod attempt;
 mod call;
+mod call_deadline;
 mod detach;
+mod hedge;
 mod late_request_probe;
+mod pending_work;
 
 mod acquire_queued;
 mod acquire_waiting;
@@ -40,13 +45,18 @@ pub use self::{
     background_task::{BackgroundTask, Worker},
     backoff::Backoff,
     call::Call,
+    call_deadline::{CallDeadline, NoReply},
+    hedge::{Hedged, hedged},
     hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
     late_request_probe::LateRequestProbe,
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
+    pending_work::{PendingEntry, PendingWork},
     session_deadline::SessionDeadline,
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},
     wakeups::{Subscription, Wakeups},
 };
-pub(crate) use self::{acquire_waiting::acquire_waiting, session_deadline::nanos};
+pub(crate) use self::{
+    acquire_waiting::acquire_waiting, hedge::hedged_with, session_deadline::nanos,
+};

@@ -10,7 +10,7 @@ use std::{
 
 use glock_core::{
     Action, Fault, Lease, LockError, LockId,
-    toolkit::{Attempt, Backoff},
+    toolkit::{Attempt, Backoff, CallDeadline},
 };
 
 use crate::{
@@ -54,7 +54,7 @@ struct Acquire {
 const NO_LEASE: i64 = 0;
 
 impl Attempt for Acquire {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let (mut backoff, mut paused) = (Backoff::new(PAUSE, Duration::MAX), Duration::ZERO);
         loop {
             match self.send().await {
@@ -73,7 +73,7 @@ impl Attempt for Acquire {
         }
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         match self.lease_in_use.load(Ordering::Acquire) {
             NO_LEASE => Ok(()),
             // Nor can a request in flight use a lease that is gone.

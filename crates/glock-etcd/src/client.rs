@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use etcd_client::Txn;
 use glock_core::{
     Action, Fault, Holder, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, LocalWaiters, WaitQueue, Wakeups},
+    toolkit::{Call, LocalWaiters, PendingWork, WaitQueue, Wakeups},
 };
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) struct Client {
     pub(crate) waiting: Wakeups,
     /// In which order this client's waiters join the queue: one at a time, as they came.
     pub(crate) arrivals: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 impl Client {
@@ -54,13 +55,14 @@ impl Client {
             local: LocalWaiters::new(),
             waiting: Wakeups::new(),
             arrivals: WaitQueue::new(),
+            pending: PendingWork::new(),
             rpc,
             config,
         })
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::ETCD, action, self.rpc.limit())
+        Call::new(&self.pending, backend::ETCD, action, self.rpc.limit())
     }
 
     /// The keys of a lock.

@@ -6,7 +6,7 @@ use etcd_client::ConnectOptions;
 use glock_core::{
     Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockId, Retry,
     Waiting, async_trait, backend,
-    toolkit::{BoxFuture, LockHooks, acquire_queued},
+    toolkit::{BoxFuture, LockHooks, PendingWork, acquire_queued},
 };
 
 use crate::{
@@ -114,6 +114,10 @@ impl Lock for EtcdLock {
 
 #[async_trait]
 impl LockHooks for EtcdLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn acquire_queued<'a>(
         &'a self,
         id: &'a LockId,

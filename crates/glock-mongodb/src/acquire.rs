@@ -5,9 +5,15 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{Action, Lease, LockError, LockId, OwnerToken, toolkit::Attempt};
+use glock_core::{
+    Action, Lease, LockError, LockId, OwnerToken,
+    toolkit::{Attempt, CallDeadline},
+};
 
-use crate::{client::Client, commands::AcquireReply};
+use crate::{
+    client::Client,
+    commands::{AcquireReply, AcquireRequest},
+};
 
 /// Tries once to take the lock; again, under a fresh owner token, where no reply came.
 pub(crate) async fn acquire(
@@ -35,10 +41,11 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
         let Self { client, caller, id, owner, ttl } = self;
         let (key, holder) = (client.schema.key(id), &client.config.holder);
-        let reply = client.commands.acquire(&key, owner, *ttl, holder, caller.clone()).await;
+        let request = AcquireRequest { key: &key, owner, ttl: *ttl, holder };
+        let reply = client.commands.acquire(request, until, caller).await;
         match reply.map_err(|failure| failure.during(Action::Acquire))? {
             AcquireReply::Granted { fence, sent_at } => {
                 Ok(Lease::granted(id.clone(), owner.clone(), fence, sent_at, *ttl))
@@ -49,7 +56,7 @@ impl Attempt for AcquireAttempt {
         }
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
-        self.client.release(&self.id, &self.owner, None).await
+    async fn undo(&self, until: CallDeadline) -> Result<(), LockError> {
+        self.client.release(&self.id, &self.owner, None, until).await
     }
 }

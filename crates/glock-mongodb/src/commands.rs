@@ -2,7 +2,9 @@
 
 use std::{sync::Weak, time::Duration};
 
-use glock_core::{Action, Fault, FencingToken, Holder, OwnerToken};
+use glock_core::{
+    Action, Fault, FencingToken, Holder, LockError, OwnerToken, toolkit::CallDeadline,
+};
 use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use tokio::time::Instant;
 
@@ -27,6 +29,14 @@ pub(crate) struct Commands {
     release: RawDocumentBuf,
     is_live: RawDocumentBuf,
     inspected: RawDocumentBuf,
+}
+
+/// What an acquire asks for.
+pub(crate) struct AcquireRequest<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) owner: &'a OwnerToken,
+    pub(crate) ttl: Duration,
+    pub(crate) holder: &'a str,
 }
 
 /// The reply to an acquire.
@@ -113,12 +123,11 @@ impl Commands {
     /// Takes the lock if it is free: one `findAndModify`, which makes the document if there is none.
     pub(crate) async fn acquire(
         &self,
-        key: &str,
-        owner: &OwnerToken,
-        ttl: Duration,
-        holder: &str,
-        caller: Weak<()>,
+        request: AcquireRequest<'_>,
+        until: CallDeadline,
+        caller: &Weak<()>,
     ) -> Result<AcquireReply, Failure> {
+        let AcquireRequest { key, owner, ttl, holder } = request;
         let body = rawdoc! {
             "findAndModify": self.collection.as_str(),
             "query": { "_id": key },
@@ -133,9 +142,8 @@ impl Commands {
             },
             "writeConcern": { "w": "majority", "j": true },
         };
-        let (action, secret, caller) = (Action::Acquire, owner.reveal(), Some(caller));
-        let command = Command { action, body, secret, caller };
-        let reply = self.sender.once(command).await?;
+        let command = Command { action: Action::Acquire, body, secret: owner.reveal() };
+        let reply = self.sender.once(command, until, caller).await?;
         let found = reply.body.get_document("value").map_err(|_| Failure::unexpected_reply())?;
         if found.get_str(ID).ok() != Some(key) {
             let what = "the collection's collation makes two lock ids one; name another collection";
@@ -148,24 +156,28 @@ impl Commands {
         Ok(AcquireReply::Held(holder))
     }
 
-    /// Renews the lease, in at most `time`.
+    /// Renews the lease.
     pub(crate) async fn renew(
         &self,
         key: &str,
         owner: &OwnerToken,
         ttl: Duration,
-        time: Duration,
-    ) -> Result<Outcome, Failure> {
+        until: CallDeadline,
+    ) -> Result<Outcome, LockError> {
         let variables = rawdoc! { "ttl": millis(ttl) };
         let update = rawdoc! { "q": self.held_by(key, owner), "u": self.renew.clone() };
-        self.update(Action::Renew, update, variables, owner, time).await
+        self.update(Action::Renew, update, variables, owner, until).await
     }
 
     /// Frees the lock if `owner` has it.
-    pub(crate) async fn release(&self, key: &str, owner: &OwnerToken) -> Result<Outcome, Failure> {
+    pub(crate) async fn release(
+        &self,
+        key: &str,
+        owner: &OwnerToken,
+        until: CallDeadline,
+    ) -> Result<Outcome, LockError> {
         let update = rawdoc! { "q": self.held_by(key, owner), "u": self.release.clone() };
-        let time = self.sender.call_timeout;
-        self.update(Action::Release, update, RawDocumentBuf::new(), owner, time).await
+        self.update(Action::Release, update, RawDocumentBuf::new(), owner, until).await
     }
 
     /// Who has the lock. Reads what a majority of the members has, or, for a waiter, what the primary has.
@@ -173,7 +185,8 @@ impl Commands {
         &self,
         action: Action,
         key: &str,
-    ) -> Result<Option<Holder>, Failure> {
+        until: CallDeadline,
+    ) -> Result<Option<Holder>, LockError> {
         let level = if action == Action::Wait { "local" } else { "majority" };
         let body = rawdoc! {
             "find": self.collection.as_str(),
@@ -183,14 +196,15 @@ impl Commands {
             "singleBatch": true,
             "readConcern": { "level": level },
         };
-        let command = Command { action, body, secret: "", caller: None };
-        let reply = self.sender.repeat(command, self.sender.call_timeout).await?;
+        let command = Command { action, body, secret: "" };
+        let reply = self.sender.repeat(command, until).await?;
         let batch =
             reply.body.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let batch = batch.map_err(|_| Failure::unexpected_reply())?;
+        let batch = batch.map_err(|_| Failure::unexpected_reply().during(action))?;
         let found = batch.first().and_then(Bson::as_document);
         let held = found.filter(|found| found.get_bool("held").unwrap_or(false));
-        held.map(|held| self.holder(held)).transpose()
+        let holder = held.map(|held| self.holder(held)).transpose();
+        holder.map_err(|failure| failure.during(action))
     }
 
     /// What a lock's document matches while `owner` has the lock.
@@ -204,17 +218,18 @@ impl Commands {
         update: RawDocumentBuf,
         variables: RawDocumentBuf,
         owner: &OwnerToken,
-        time: Duration,
-    ) -> Result<Outcome, Failure> {
+        until: CallDeadline,
+    ) -> Result<Outcome, LockError> {
         let body = rawdoc! {
             "update": self.collection.as_str(),
             "updates": [update],
             "let": variables,
             "writeConcern": { "w": "majority", "j": true },
         };
-        let command = Command { action, body, secret: owner.reveal(), caller: None };
-        let Reply { body, sent_at, repeated } = self.sender.repeat(command, time).await?;
-        let matched = body.get_i32("n").map_err(|_| Failure::unexpected_reply())?;
+        let command = Command { action, body, secret: owner.reveal() };
+        let Reply { body, sent_at, repeated } = self.sender.repeat(command, until).await?;
+        let matched = body.get_i32("n");
+        let matched = matched.map_err(|_| Failure::unexpected_reply().during(action))?;
         Ok(Outcome { was_held: matched == 1, sent_at, repeated })
     }
 

@@ -9,8 +9,6 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
-    /// The server's code, if the server replied with an error.
-    pub(crate) code: Option<i32>,
     /// Whether the server refused the credentials.
     pub(crate) is_refusal: bool,
     source: BoxError,
@@ -18,22 +16,22 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(fault: Fault, source: impl Into<BoxError>) -> Self {
-        Self { fault, code: None, is_refusal: false, source: source.into() }
+        Self { fault, is_refusal: false, source: source.into() }
     }
 
     /// An error of the driver. No message repeats `secret`.
     pub(crate) fn of_driver(err: DriverError, secret: &str) -> Self {
-        let (fault, code, advice) = (fault(&err), code(&err), advice(&err));
+        let (fault, advice) = (fault(&err), advice(&err));
         let is_refusal = matches!(&*err.kind, ErrorKind::Authentication { .. });
         if !secret.is_empty() && format!("{err:?}").contains(secret) {
             let what = advice.unwrap_or("its details hold the owner token and are not shown");
-            return Self { code, ..Self::new(fault, what) };
+            return Self::new(fault, what);
         }
         let failure = match advice {
             Some(what) => Self::new(fault, Explained { what, source: err.into() }),
             None => Self::new(fault, err),
         };
-        Self { code, is_refusal, ..failure }
+        Self { is_refusal, ..failure }
     }
 
     /// An error within a reply, such as of the write concern.
@@ -47,12 +45,6 @@ impl Failure {
     pub(crate) fn unexpected_reply() -> Self {
         let why = "the server's reply is not one that the command gives; is there a proxy between?";
         Self::new(Fault::Unknown, why)
-    }
-
-    /// The failure of a call in which an earlier request got no reply: that one may have been carried
-    /// out, whatever the last reply was.
-    pub(crate) fn after_lost_reply(self) -> Self {
-        Self { fault: Fault::Unknown, ..self }
     }
 
     /// What it means, and its cause in a form that can be cloned.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, Waiting,
     backend,
-    toolkit::{LockHooks, WaitQueue},
+    toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 
 use crate::{
@@ -88,8 +88,9 @@ impl MongoLock {
     /// Cancel safe: once polled, it is carried out in the background.
     pub async fn ensure_schema(&self) -> Result<(), LockError> {
         let client = Arc::clone(&self.client);
-        let work = async move { client.schema.ensure(client.commands.sender()).await };
-        self.client.call(Action::Prepare).run(work).await
+        let call = self.client.call(Action::Prepare);
+        let until = call.deadline();
+        call.run(async move { client.schema.ensure(client.commands.sender(), until).await }).await
     }
 
     fn with_settings(self, settings: Settings) -> Self {
@@ -128,8 +129,9 @@ impl Lock for MongoLock {
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
         let client = Arc::clone(&self.client);
         let (id, owner, deadline) = (lease.id().clone(), lease.owner().clone(), lease.deadline());
-        let work = async move { client.release(&id, &owner, Some(deadline)).await };
-        self.client.call(Action::Release).run(work).await
+        let call = self.client.call(Action::Release);
+        let until = call.deadline();
+        call.run(async move { client.release(&id, &owner, Some(deadline), until).await }).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
@@ -138,16 +140,18 @@ impl Lock for MongoLock {
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id));
-        let work = async move {
-            let holder = client.commands.inspect(Action::Inspect, &key).await;
-            holder.map_err(|failure| failure.during(Action::Inspect))
-        };
-        self.client.call(Action::Inspect).run(work).await
+        let call = self.client.call(Action::Inspect);
+        let until = call.deadline();
+        call.run(async move { client.commands.inspect(Action::Inspect, &key, until).await }).await
     }
 }
 
 #[async_trait]
 impl LockHooks for MongoLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

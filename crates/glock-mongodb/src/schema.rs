@@ -1,12 +1,9 @@
 //! `Schema`: the collection that holds the locks, and how it is named, created and checked.
 
-use glock_core::{Action, Fault, LockConfig, LockError, LockId, backend};
+use glock_core::{Action, Fault, LockConfig, LockError, LockId, backend, toolkit::CallDeadline};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, rawdoc};
 
-use crate::{
-    client::{Command, Sender},
-    error::Failure,
-};
+use crate::client::{Command, Sender};
 
 /// The fields whose names are fixed.
 pub(crate) const ID: &str = "_id";
@@ -19,8 +16,6 @@ const SYSTEM_DATABASES: [&str; 3] = ["admin", "config", "local"];
 /// The longest name of a database, and of a collection together with its database and the dot.
 const DATABASE_BYTES_MAX: usize = 63;
 const NAMESPACE_BYTES_MAX: usize = 255;
-/// The server's code for a collection that exists already.
-const NAMESPACE_EXISTS: i32 = 48;
 
 /// The names of the collection and its fields, checked.
 #[derive(Debug, Clone)]
@@ -61,31 +56,31 @@ impl Schema {
     }
 
     /// Creates the collection unless it exists, and checks that locks can live in it.
-    pub(crate) async fn ensure(&self, sender: &Sender) -> Result<(), LockError> {
-        let prepare = |failure: Failure| failure.during(Action::Prepare);
+    pub(crate) async fn ensure(
+        &self,
+        sender: &Sender,
+        until: CallDeadline,
+    ) -> Result<(), LockError> {
         let send = async |body: RawDocumentBuf| {
-            let command = Command { action: Action::Prepare, body, secret: "", caller: None };
-            sender.repeat(command, sender.call_timeout).await.map(|reply| reply.body)
+            let command = Command { action: Action::Prepare, body, secret: "" };
+            sender.repeat(command, until).await.map(|reply| reply.body)
         };
         let name = self.collection.as_str();
-        let list = || {
-            rawdoc! { "listCollections": 1, "filter": { "name": name }, "cursor": {} }
-        };
-        let mut found = send(list()).await.map_err(prepare)?;
+        let list = rawdoc! { "listCollections": 1, "filter": { "name": name }, "cursor": {} };
+        let mut found = send(list.clone()).await?;
         if first(&found).is_none() {
             let create = rawdoc! { "create": name, "writeConcern": { "w": "majority", "j": true } };
-            match send(create).await {
-                // Another process was quicker: what it has created is checked.
-                Err(failure) if failure.code == Some(NAMESPACE_EXISTS) => {
-                    found = send(list()).await.map_err(prepare)?;
-                }
-                result => return result.map(drop).map_err(prepare),
+            let created = send(create).await;
+            found = send(list).await?;
+            // It is there all the same where another process was quicker.
+            if first(&found).is_none() {
+                return created.and_then(|_| Err(self.unfit("it keeps vanishing")));
             }
         }
-        let Some(collection) = first(&found) else { return Err(self.unfit("it keeps vanishing")) };
-        self.check_collection(collection)?;
-        let indexes = rawdoc! { "listIndexes": name, "cursor": {} };
-        self.check_indexes(&send(indexes).await.map_err(prepare)?)
+        if let Some(collection) = first(&found) {
+            self.check_collection(collection)?;
+        }
+        self.check_indexes(&send(rawdoc! { "listIndexes": name, "cursor": {} }).await?)
     }
 
     fn check_collection(&self, collection: &Document) -> Result<(), LockError> {

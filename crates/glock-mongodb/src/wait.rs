@@ -92,13 +92,9 @@ async fn pause(subscription: &mut Subscription, longest: Duration) {
 
 /// How long the holder's lease lasts at most, or `None` if the lock is free.
 async fn look(client: &Arc<Client>, key: String) -> Result<Option<Duration>, LockError> {
-    let look = {
-        let client = Arc::clone(client);
-        async move {
-            let holder = client.commands.inspect(Action::Wait, &key).await;
-            holder.map_err(|failure| failure.during(Action::Wait))
-        }
-    };
-    let holder = client.call(Action::Wait).run(look).await?;
+    let call = client.call(Action::Wait);
+    let (client, until) = (Arc::clone(client), call.deadline());
+    let look = async move { client.commands.inspect(Action::Wait, &key, until).await };
+    let holder = call.run(look).await?;
     Ok(holder.map(|holder| holder.remaining.unwrap_or_default().saturating_add(EXPIRY_SLACK)))
 }

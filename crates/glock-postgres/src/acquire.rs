@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Fault, Lease, LockError, LockId, OwnerToken, backend, toolkit::Attempt};
+use glock_core::{
+    Action, Fault, Lease, LockError, LockId, OwnerToken, backend,
+    toolkit::{Attempt, CallDeadline},
+};
 
 use crate::{
     client::{Client, SendMode},
@@ -50,7 +53,7 @@ impl AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let lease = self.send().await?;
         if !lease.is_expired() {
             return Ok(lease);
@@ -60,7 +63,7 @@ impl Attempt for AcquireAttempt {
         self.send().await.map_err(after_grant)
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         self.client.release(&self.id, &self.owner, || true).await
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, CALL_TIMEOUT, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError,
     LockId, Waiting, backend,
-    toolkit::{LockHooks, WaitQueue},
+    toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 use sqlx::{
     PgPool,
@@ -182,6 +182,10 @@ impl Lock for PostgresLock {
 
 #[async_trait]
 impl LockHooks for PostgresLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError, LockId, OwnerToken, toolkit::Attempt};
+use glock_core::{
+    Action, Lease, LockError, LockId, OwnerToken,
+    toolkit::{Attempt, CallDeadline},
+};
 
 use crate::{client::Client, commands::AcquireReply};
 
@@ -29,7 +32,7 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let reply = self.client.acquire(&self.id, &self.owner, self.ttl).await?;
         let id = self.id.clone();
         match reply.value {
@@ -42,7 +45,7 @@ impl Attempt for AcquireAttempt {
 
     /// Runs `release.lua` with this attempt's owner token. Core calls it when the caller did not
     /// learn of a grant, as after a lost reply.
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         Arc::clone(&self.client).release(self.id.clone(), self.owner.clone(), None).await
     }
 }

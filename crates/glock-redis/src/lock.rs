@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, backend,
-    toolkit::{LockHooks, WaitQueue},
+    toolkit::{LockHooks, PendingWork, WaitQueue},
 };
 use redis::aio::ConnectionLike;
 
@@ -134,6 +134,10 @@ impl Lock for RedisLock {
 
 #[async_trait]
 impl LockHooks for RedisLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

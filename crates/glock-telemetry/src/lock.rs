@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Event, Holder, Lease, Lock, LockError, LockId, Retry,
-    toolkit::{BoxFuture, LockHooks, Task, TaskWrapper, WaitQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, Task, TaskWrapper, WaitQueue},
 };
 use opentelemetry::{Context, context::FutureExt as _, trace::TraceContextExt as _};
 use tracing::debug;
@@ -60,6 +60,10 @@ impl<L: Lock> LockHooks for Instrumented<L> {
 
     fn queue(&self) -> Option<&WaitQueue> {
         self.get_ref().queue()
+    }
+
+    fn pending_work(&self) -> &PendingWork {
+        self.get_ref().pending_work()
     }
 
     async fn ended(&self, lease: &Lease) {

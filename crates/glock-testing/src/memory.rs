@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, OwnerToken,
     Waiting, async_trait, backend,
-    toolkit::{Attempt, Call, LockHooks, WaitQueue},
+    toolkit::{Attempt, Call, CallDeadline, LockHooks, PendingWork, WaitQueue},
 };
 use tokio::time::{self, Instant};
 
@@ -49,6 +49,7 @@ pub struct MemoryLock {
 struct Client {
     config: LockConfig,
     queue: WaitQueue,
+    pending: PendingWork,
     script: Script,
 }
 
@@ -59,7 +60,8 @@ impl MemoryLock {
     }
 
     fn on(store: Arc<Store>, config: LockConfig) -> Self {
-        let client = Client { config, queue: WaitQueue::new(), script: Script::default() };
+        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
+        let client = Client { config, queue, pending, script: Script::default() };
         Self { store, client: Arc::new(client) }
     }
 
@@ -124,7 +126,7 @@ impl MemoryLock {
     }
 
     fn call(&self, action: Action) -> Call {
-        Call::new(backend::MEMORY, action, self.client.config.call_timeout)
+        Call::new(&self.client.pending, backend::MEMORY, action, self.client.config.call_timeout)
     }
 
     /// Plays the next step of the script, does the work and answers, as a server would: with a
@@ -179,7 +181,7 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let Self { lock, id, key, owner, ttl, sent_at } = self;
         let refused = LockError::Held { id: id.clone(), holder: None };
         let label = &lock.client.config.holder;
@@ -190,7 +192,7 @@ impl Attempt for AcquireAttempt {
         .await
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         self.lock.store.release(&self.key, &self.id, &self.owner)
     }
 }
@@ -257,6 +259,10 @@ impl Lock for MemoryLock {
 
 #[async_trait]
 impl LockHooks for MemoryLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.client.queue)
     }

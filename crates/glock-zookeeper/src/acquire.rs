@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, FencingToken, Lease, LockError, LockId, OwnerToken,
-    toolkit::{Attempt, Mutex},
+    toolkit::{Attempt, CallDeadline, Mutex},
 };
 use tokio::time::{self, Instant};
 use zookeeper_client::{CreateMode, Error, MultiWriteError, MultiWriteResult, MultiWriter};
@@ -111,7 +111,7 @@ impl AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         if let Some(session) = &self.session {
             return self.acquire_in(session).await;
         }
@@ -126,7 +126,7 @@ impl Attempt for AcquireAttempt {
     }
 
     /// The clean-up of the session does it.
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         if let (Some(session), Some(node)) = (self.client.sessions.current(), &*self.latest.lock())
         {
             session.holds.expire_now(node);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{
     Action, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, SessionDeadline, WaitQueue},
+    toolkit::{Call, PendingWork, SessionDeadline, WaitQueue},
 };
 use tokio::time;
 use zookeeper_client::Error;
@@ -24,6 +24,7 @@ pub(crate) struct Client {
     call_timeout: Duration,
     /// The order in which this client's waiters join the servers' queue.
     pub(crate) arrivals: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 /// What a call needs of a lease, which stays with its holder.
@@ -55,11 +56,12 @@ impl Client {
     pub(crate) fn new(sessions: Sessions, config: &LockConfig) -> Self {
         let namespace = config.namespace.clone();
         let call_timeout = config.call_timeout;
-        Self { sessions, namespace, call_timeout, arrivals: WaitQueue::new() }
+        let (arrivals, pending) = (WaitQueue::new(), PendingWork::new());
+        Self { sessions, namespace, call_timeout, arrivals, pending }
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::ZOOKEEPER, action, self.call_timeout)
+        Call::new(&self.pending, backend::ZOOKEEPER, action, self.call_timeout)
     }
 
     /// Runs a read for a waiter.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, LockHooks},
+    toolkit::{BoxFuture, LockHooks, PendingWork},
 };
 use zookeeper_client::{Acl, Connector};
 
@@ -173,6 +173,10 @@ impl Lock for ZooKeeperLock {
 
 #[async_trait]
 impl LockHooks for ZooKeeperLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.client.pending
+    }
+
     fn acquire_queued<'a>(
         &'a self,
         id: &'a LockId,

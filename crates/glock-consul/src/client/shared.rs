@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, WaitQueue},
+    toolkit::{Call, PendingWork, WaitQueue},
 };
 
 use crate::{
@@ -25,6 +25,7 @@ pub(crate) struct Client {
     pub(crate) sessions: Sessions,
     pub(crate) watch: Watch,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 impl Client {
@@ -34,6 +35,7 @@ impl Client {
             sessions: Sessions::new(consul.clone(), &config),
             watch: Watch::new(consul.clone(), ttl_min),
             queue: WaitQueue::new(),
+            pending: PendingWork::new(),
             consul,
             config,
             ttl_min,
@@ -41,7 +43,7 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::CONSUL, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::CONSUL, action, self.config.call_timeout)
     }
 
     /// Reads who has the lock.

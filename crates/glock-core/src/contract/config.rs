@@ -34,6 +34,11 @@ pub struct LockConfig {
     /// digits, `-`, `_`, `.` or `:`. Default: `distributed_lock`.
     pub namespace: String,
     /// The longest that one call to the store may take. Default: 5 s.
+    ///
+    /// No attempt uses up its call: one waits for a reply for two fifths of what is left of the call (2 s
+    /// of 5 s), and the next one goes elsewhere. A renewal's attempts share what the lease has left
+    /// instead, two thirds of the TTL, so the default suits every TTL. A shorter `call_timeout` finds out
+    /// sooner that a new lock is out of reach; five times the store's slowest reply is short enough.
     pub call_timeout: Duration,
     /// A label that `inspect` shows to people; at most 255 bytes. Default: host name and process id.
     pub holder: String,

@@ -152,6 +152,21 @@ pub trait LockExt: Lock {
         async move { self.release(lease).await }
     }
 
+    /// Waits until the releases and undos that this lock and its clones have under way are done, for at
+    /// most `max`: those of dropped guards, of dropped acquires, of lost replies. Returns how many are
+    /// left; their locks are free when their TTLs have run out.
+    ///
+    /// Call it before the runtime ends, as at the end of `main`: a runtime that is shut down drops its
+    /// tasks. It does not end a hold: guards that are still alive are not waited for, and the lock can
+    /// be used during it and after it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the work goes on.
+    fn drain(&self, max: Duration) -> impl Future<Output = usize> + Send {
+        self.pending_work().drained(max)
+    }
+
     /// Works under the lock: holds it, runs `work`, and releases it.
     ///
     /// If the lock is lost, `work` is dropped where it stands. Its result is given even if the

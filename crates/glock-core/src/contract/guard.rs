@@ -8,7 +8,10 @@ use super::{
     hold::{ReleaseRequest, Shared},
     renewal::Renewal,
 };
-use crate::{Action, Fault, FencingToken, HoldView, Lease, Lock, LockError, LockId, LossReason};
+use crate::{
+    Action, Fault, FencingToken, HoldView, Lease, Lock, LockError, LockId, LossReason,
+    toolkit::PendingWork,
+};
 
 /// A held lock, kept alive by one task in the background until it is released, dropped or lost.
 ///
@@ -20,12 +23,20 @@ use crate::{Action, Fault, FencingToken, HoldView, Lease, Lock, LockError, LockI
 /// # Drop
 ///
 /// Dropping a guard makes its task release the lock: soon, not at once. An error then goes
-/// unnoticed; call [`release`](Self::release) to see it.
+/// unnoticed; call [`release`](Self::release) to see it. A program that ends waits for such releases
+/// by [`LockExt::drain`](crate::LockExt::drain).
+///
+/// # Runtime
+///
+/// The task runs on the runtime that started the guard, and renews only while that runtime gets to run:
+/// work that computes for a good part of the TTL belongs on a thread of its own (`spawn_blocking`), or
+/// the guard on another runtime.
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     shared: Arc<Shared>,
-    /// Dropping it requests a release without a reply.
     releaser: Option<oneshot::Sender<ReleaseRequest>>,
+    /// Counts the release from when it is requested.
+    pending_work: PendingWork,
 }
 
 impl Guard {
@@ -40,13 +51,13 @@ impl Guard {
         })?;
         let shared = Arc::new(Shared::new(&lease));
         let (releaser, requests) = oneshot::channel();
-        let task_wrapper = lock.task_wrapper();
+        let (task_wrapper, pending_work) = (lock.task_wrapper(), lock.pending_work().clone());
         let task = Renewal::new(lock, lease, ttl, Arc::clone(&shared), requests).run();
         match task_wrapper {
             Some(wrap) => runtime.spawn(wrap(Box::pin(task))),
             None => runtime.spawn(task),
         };
-        Ok(Self { shared, releaser: Some(releaser) })
+        Ok(Self { shared, releaser: Some(releaser), pending_work })
     }
 
     /// Stops renewing once the lock has been held for `max_hold`, so that a holder that is stuck
@@ -108,12 +119,23 @@ impl Guard {
     ///
     /// Cancel safe: once polled, the release is carried out even if the future is dropped.
     pub async fn release(mut self) -> Result<(), LockError> {
-        let (request, reply) = oneshot::channel();
-        let sent = self.releaser.take().map(|task| task.send(request));
-        match sent {
-            Some(Ok(())) => reply.await.unwrap_or_else(|_| Err(self.shared.not_held())),
-            _ => Err(self.shared.not_held()),
+        let (sender, reply) = oneshot::channel();
+        self.request_release(Some(sender));
+        reply.await.unwrap_or_else(|_| Err(self.shared.not_held()))
+    }
+
+    fn request_release(&mut self, reply: Option<oneshot::Sender<Result<(), LockError>>>) {
+        if let Some(releaser) = self.releaser.take() {
+            let pending = self.pending_work.begin();
+            // Refused only if the task is gone, with its runtime.
+            let _ = releaser.send(ReleaseRequest { reply, pending });
         }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.request_release(None);
     }
 }
 

@@ -19,11 +19,16 @@ use tokio::{
 
 use crate::{
     FencingToken, Lease, LockError, LockId, LossReason,
-    toolkit::{SessionDeadline, nanos},
+    toolkit::{PendingEntry, SessionDeadline, nanos},
 };
 
-/// A guard's request to release. The task replies on it.
-pub(crate) type ReleaseRequest = oneshot::Sender<Result<(), LockError>>;
+/// A guard's request to release.
+pub(crate) struct ReleaseRequest {
+    /// Where the task replies, unless the guard was dropped.
+    pub(crate) reply: Option<oneshot::Sender<Result<(), LockError>>>,
+    /// Counts the release until it is done.
+    pub(crate) pending: PendingEntry,
+}
 
 /// How long before the deadline a loss is reported: a twentieth of the TTL, within these limits.
 /// Tokio's timers round up to milliseconds, and a task that is ready waits until it runs: up to 4.4 ms

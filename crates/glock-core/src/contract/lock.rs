@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     Capabilities, Event, Holder, Lease, LockError, LockId, Retry,
-    toolkit::{BoxFuture, LockHooks, TaskWrapper, WaitQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, TaskWrapper, WaitQueue},
 };
 
 /// A store that can hold locks.
@@ -131,6 +131,9 @@ macro_rules! forward {
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<L: Lock + ?Sized> LockHooks for $pointer<L> {
+            fn pending_work(&self) -> &PendingWork {
+                (**self).pending_work()
+            }
             fn queue(&self) -> Option<&WaitQueue> {
                 (**self).queue()
             }

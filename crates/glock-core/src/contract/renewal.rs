@@ -10,7 +10,7 @@ use tokio::{
 use super::hold::{ReleaseRequest, Shared, loss_lead};
 use crate::{
     Event, Lease, Lock, LockError, LossReason, OwnerToken,
-    toolkit::{Backoff, SessionDeadline, Task},
+    toolkit::{Backoff, CallDeadline, SessionDeadline, Task, hedged_with},
 };
 
 /// A lease is renewed when a third of it has passed, so that two renewals may fail.
@@ -56,7 +56,7 @@ impl EndWatch {
 
 /// How a hold ends.
 enum End {
-    /// The guard was released, or dropped: then no reply is expected.
+    /// The guard was released or dropped.
     Released(Option<ReleaseRequest>),
     Lost(LossReason),
 }
@@ -83,12 +83,16 @@ impl<L: Lock> Renewal<L> {
                 (lost, (&mut self.requests).await.ok())
             }
         };
-        let Some(reason) = lost else { return self.release(request).await };
-        if let Some(request) = request {
-            let _ = request.send(Err(self.shared.not_held()));
+        // Counts the release until it is done.
+        let (mut reply, _pending) = match request {
+            Some(ReleaseRequest { reply, pending }) => (reply, Some(pending)),
+            None => (None, None),
+        };
+        if let Some(reply) = reply.take_if(|_| lost.is_some()) {
+            let _ = reply.send(Err(self.shared.not_held()));
         }
-        if reason != LossReason::TakenAway {
-            self.release(None).await;
+        if lost != Some(LossReason::TakenAway) {
+            self.release(reply).await;
         }
     }
 
@@ -133,7 +137,7 @@ impl<L: Lock> Renewal<L> {
                 request = &mut self.requests => return Err(End::Released(request.ok())),
                 () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
-                renewed = self.lock.renew(&self.lease, self.ttl) => renewed,
+                renewed = send(&*self.lock, &self.lease, self.ttl) => renewed,
             };
             if let Some(reason) = self.shared.lost() {
                 // Reported just before the deadline, and not revoked by a reply that came then.
@@ -181,14 +185,14 @@ impl<L: Lock> Renewal<L> {
 
     /// Releases the lock. The guard receives the first reply; a failure is tried again until the lease
     /// has run out by itself.
-    async fn release(&mut self, mut request: Option<ReleaseRequest>) {
+    async fn release(&mut self, mut reply: Option<oneshot::Sender<Result<(), LockError>>>) {
         let give_up = Instant::now() + self.lease.ttl();
         let mut pauses = pauses(self.ttl);
         loop {
             let released = self.lock.release(&self.lease).await;
             let again = released.as_ref().is_err_and(LockError::is_retryable);
-            if let Some(request) = request.take() {
-                let _ = request.send(released);
+            if let Some(reply) = reply.take() {
+                let _ = reply.send(released);
             }
             if !again || Instant::now() + pauses.peek() >= give_up {
                 return;
@@ -213,6 +217,13 @@ impl<L: Lock> Drop for Renewal<L> {
     fn drop(&mut self) {
         self.end(Some(LossReason::Stopped));
     }
+}
+
+/// Sends a renewal, and another one each time a part of what the lease has left passes without a reply:
+/// whatever one of them waits for, it does not use up the lease.
+async fn send<L: Lock>(lock: &L, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
+    let attempt = |_| lock.renew(lease, ttl);
+    hedged_with((1, pauses(ttl)), CallDeadline::of_lease(lease), attempt, |_| {}).await.result
 }
 
 /// Counts from the TTL alone: the session of a lease may end earlier, but the store's crate keeps it

@@ -7,7 +7,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{attempt::Attempt, detach::DetachOnDrop, late_request_probe::LateRequestProbe};
+use super::{
+    attempt::Attempt, call_deadline::CallDeadline, detach::DetachOnDrop,
+    late_request_probe::LateRequestProbe, pending_work::PendingWork,
+};
 use crate::{Action, BoxError, Fault, Lease, LockError};
 
 /// One call to a store: bounded in time, and never cut off half-way.
@@ -16,8 +19,9 @@ use crate::{Action, BoxError, Fault, Lease, LockError};
 /// not survive it. So a call whose caller stops waiting (the time limit, a dropped future) goes on
 /// in the background, for at most its time limit again, and a lock that it takes there is undone.
 /// In the usual case nothing is spawned.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Call {
+    pending: PendingWork,
     backend: &'static str,
     action: Action,
     limit: Duration,
@@ -29,9 +33,20 @@ const TRIES_MAX: u32 = 3;
 const TRIES_QUARTERS: u32 = 3;
 
 impl Call {
-    /// A call to `backend` that may take `limit`.
-    pub const fn new(backend: &'static str, action: Action, limit: Duration) -> Self {
-        Self { backend, action, limit }
+    /// A call to `backend` that may take `limit`. `pending` counts what it does in the background to free
+    /// a lock.
+    pub fn new(
+        pending: &PendingWork,
+        backend: &'static str,
+        action: Action,
+        limit: Duration,
+    ) -> Self {
+        Self { pending: pending.clone(), backend, action, limit }
+    }
+
+    /// Until when this call lasts if it begins now, and how long its attempts may take.
+    pub fn deadline(&self) -> CallDeadline {
+        CallDeadline::after(self.limit)
     }
 
     /// Runs `work` to its end, and waits for it as long as the time limit allows.
@@ -55,8 +70,9 @@ impl Call {
         // At once: the drivers' futures are large, and would be moved with each one around them.
         let work = Box::pin(work);
         async move {
+            let _under_way = (self.action == Action::Release).then(|| self.pending.begin());
             let then = |_| std::future::ready(());
-            let work = DetachOnDrop::new(self.handle()?, self.limit, work, then);
+            let work = DetachOnDrop::new((self.handle()?, self.counted()), self.limit, work, then);
             time::timeout(self.limit, work).await.unwrap_or_else(|_| Err(self.timed_out()))
         }
     }
@@ -109,7 +125,7 @@ impl Call {
                 return Err(ambiguous.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would refuse the next attempt.
-            match (Self { limit: left(), ..self }).run(undo(attempt)).await {
+            match (Self { limit: left(), ..self.clone() }).run_undo(attempt).await {
                 Ok(()) => {}
                 Err(LockError::NotHeld { .. }) => ambiguous = Some(err),
                 Err(_) => return Err(err),
@@ -120,34 +136,34 @@ impl Call {
     /// [`acquire`](Self::acquire) for a caller that waits for `wait`. The undo looks for a late request
     /// for the whole limit.
     async fn acquire_within<A: Attempt>(
-        self,
+        &self,
         wait: Duration,
         ttl: Duration,
         attempt: &Arc<A>,
     ) -> Result<Lease, LockError> {
         let handle = self.handle()?;
         let late = {
-            let attempt = Arc::clone(attempt);
+            let (call, attempt) = (self.clone(), Arc::clone(attempt));
             move |outcome: Option<Result<Lease, LockError>>| async move {
                 match outcome {
-                    Some(Ok(_)) => self.undo(attempt, ttl, Duration::ZERO).await,
+                    Some(Ok(_)) => call.undo(attempt, ttl, Duration::ZERO).await,
                     Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
-                    Some(Err(_)) | None => self.undo(attempt, ttl, self.limit).await,
+                    Some(Err(_)) | None => call.undo(attempt, ttl, call.limit).await,
                 }
             }
         };
         let work = {
-            let attempt = Arc::clone(attempt);
-            Box::pin(async move { attempt.run().await })
+            let (attempt, until) = (Arc::clone(attempt), CallDeadline::after(wait));
+            Box::pin(async move { attempt.run(until).await })
         };
-        let work = DetachOnDrop::new(handle.clone(), self.limit, work, late);
+        let work = DetachOnDrop::new((handle, self.counted()), self.limit, work, late);
         match time::timeout(wait, work).await {
             Ok(Ok(lease)) if lease.is_expired() => {
-                handle.spawn(self.undo(Arc::clone(attempt), ttl, Duration::ZERO));
+                self.undo_later(attempt, ttl, Duration::ZERO)?;
                 Err(self.unknown("the grant arrived after its lease had run out"))
             }
             Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
-                handle.spawn(self.undo(Arc::clone(attempt), ttl, self.limit));
+                self.undo_later(attempt, ttl, self.limit)?;
                 Err(err)
             }
             Ok(result) => result,
@@ -155,15 +171,30 @@ impl Call {
         }
     }
 
+    /// Spawns [`undo`](Self::undo).
+    fn undo_later<A: Attempt>(
+        &self,
+        attempt: &Arc<A>,
+        ttl: Duration,
+        in_flight_max: Duration,
+    ) -> Result<(), LockError> {
+        let (call, attempt, pending) = (self.clone(), Arc::clone(attempt), self.pending.begin());
+        self.handle()?.spawn(async move {
+            call.undo(attempt, ttl, in_flight_max).await;
+            drop(pending);
+        });
+        Ok(())
+    }
+
     /// Undoes an attempt until the store has confirmed it, or has not had that owner token for
     /// `in_flight_max`, or the lease has run out by itself.
-    async fn undo<A: Attempt>(self, attempt: Arc<A>, ttl: Duration, in_flight_max: Duration) {
+    async fn undo<A: Attempt>(&self, attempt: Arc<A>, ttl: Duration, in_flight_max: Duration) {
         // A request that is in flight for so long begins its lease only then.
         let until = Instant::now().checked_add(in_flight_max.saturating_add(ttl));
         let mut probe = LateRequestProbe::new(in_flight_max);
         loop {
             let sent_at = Instant::now();
-            match self.run(undo(Arc::clone(&attempt))).await {
+            match self.run_undo(Arc::clone(&attempt)).await {
                 Ok(()) => return,
                 Err(LockError::NotHeld { .. }) if probe.found_nothing(sent_at) => return,
                 Err(_) => {}
@@ -173,6 +204,20 @@ impl Call {
             }
             probe.pause().await;
         }
+    }
+
+    fn run_undo<A: Attempt>(
+        &self,
+        attempt: Arc<A>,
+    ) -> impl Future<Output = Result<(), LockError>> + Send + use<A> {
+        let until = self.deadline();
+        self.clone().run(async move { attempt.undo(until).await })
+    }
+
+    /// What counts this call in the background: not a renewal or a read, which frees no lock.
+    fn counted(&self) -> Option<PendingWork> {
+        let frees = matches!(self.action, Action::Acquire | Action::Release);
+        frees.then(|| self.pending.clone())
     }
 
     fn handle(&self) -> Result<Handle, LockError> {
@@ -187,8 +232,4 @@ impl Call {
     fn unknown(&self, why: impl Into<BoxError>) -> LockError {
         LockError::backend(self.backend, self.action, Fault::Unknown, why)
     }
-}
-
-async fn undo<A: Attempt>(attempt: Arc<A>) -> Result<(), LockError> {
-    attempt.undo().await
 }

@@ -8,8 +8,11 @@ use std::{
 
 use tokio::{runtime::Handle, time};
 
+use super::pending_work::PendingWork;
+
 /// A future that goes on in a task of its own when its caller drops it, for at most `limit`. `then`
-/// receives its output, or `None` if the limit passed.
+/// receives its output, or `None` if the limit passed. From the drop to the end of `then`, `pending`
+/// counts it.
 pub(crate) struct DetachOnDrop<W, N, F>
 where
     W: Future + Send + 'static,
@@ -20,6 +23,7 @@ where
     parts: Option<(Pin<Box<W>>, N)>,
     handle: Handle,
     limit: Duration,
+    pending: Option<PendingWork>,
 }
 
 impl<W, N, F> DetachOnDrop<W, N, F>
@@ -29,8 +33,13 @@ where
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    pub(crate) fn new(handle: Handle, limit: Duration, work: Pin<Box<W>>, then: N) -> Self {
-        Self { parts: Some((work, then)), handle, limit }
+    pub(crate) fn new(
+        (handle, pending): (Handle, Option<PendingWork>),
+        limit: Duration,
+        work: Pin<Box<W>>,
+        then: N,
+    ) -> Self {
+        Self { parts: Some((work, then)), handle, limit, pending }
     }
 }
 
@@ -70,8 +79,11 @@ where
 {
     fn drop(&mut self) {
         if let Some((work, then)) = self.parts.take() {
-            let limit = self.limit;
-            self.handle.spawn(async move { then(time::timeout(limit, work).await.ok()).await });
+            let (limit, pending) = (self.limit, self.pending.as_ref().map(PendingWork::begin));
+            self.handle.spawn(async move {
+                then(time::timeout(limit, work).await.ok()).await;
+                drop(pending);
+            });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 
-use super::wait_queue::WaitQueue;
+use super::{pending_work::PendingWork, wait_queue::WaitQueue};
 use crate::{Event, Lease, LockError, LockId, Retry};
 
 /// A future in a box.
@@ -17,7 +17,7 @@ pub type Task = BoxFuture<'static, ()>;
 pub type TaskWrapper = Box<dyn FnOnce(Task) -> Task + Send>;
 
 /// What a store gives guards, waiting loops and wrappers beside [`Lock`](crate::Lock). Callers of a
-/// lock do not use it. Each method has a default, so `impl LockHooks for MyLock {}` is a beginning.
+/// lock do not use it. Each method but [`pending_work`](Self::pending_work) has a default.
 ///
 /// # Wrappers
 ///
@@ -26,6 +26,11 @@ pub type TaskWrapper = Box<dyn FnOnce(Task) -> Task + Send>;
 /// cannot silently bypass the inner lock's own.
 #[async_trait]
 pub trait LockHooks: fmt::Debug + Send + Sync + 'static {
+    /// The releases and undos that this client and its clones have under way. Give it to each
+    /// [`Call`](super::Call). It has no default: a lock that counted nothing would let a program end
+    /// before its releases.
+    fn pending_work(&self) -> &PendingWork;
+
     /// The queue of this client's waiters, for a store that keeps no queue. Only the first of them
     /// sends requests. Default: `None`, and every waiter sends its own.
     fn queue(&self) -> Option<&WaitQueue> {

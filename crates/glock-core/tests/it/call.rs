@@ -9,7 +9,8 @@ use std::{
 };
 
 use glock_core::{
-    Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend, toolkit::Call,
+    Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
+    toolkit::{Call, PendingWork},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_mins(1);
 
 fn call() -> Call {
-    Call::new(backend::MEMORY, Action::Acquire, LIMIT)
+    Call::new(&PendingWork::new(), backend::MEMORY, Action::Acquire, LIMIT)
 }
 
 fn id() -> LockId {

@@ -2,7 +2,7 @@
 
 use glock_core::{
     Lease, LockError,
-    toolkit::{Attempt, Mutex},
+    toolkit::{Attempt, CallDeadline, Mutex},
 };
 
 /// An attempt made of two closures; its work runs once.
@@ -24,7 +24,7 @@ where
     U: Fn() -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), LockError>> + Send + 'static,
 {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let work = self.work.lock().take();
         match work {
             Some(work) => work.await,
@@ -32,7 +32,7 @@ where
         }
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         (self.undo)().await
     }
 }

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod call;
+mod drain;
 mod ext;
 mod fn_attempt;
+mod releasing;
 mod renewal;
 mod scripted;
 mod server_queue;

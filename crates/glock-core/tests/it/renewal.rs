@@ -7,13 +7,13 @@ use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::scripted::{Answer, Scripted};
 
-const TTL: Duration = Duration::from_secs(3);
+pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// The lease's deadline: the TTL less 1 %.
 const DEADLINE: Duration = Duration::from_millis(2_970);
 /// When a loss is reported: before the deadline by a lead that a busy machine's timers keep.
 const REPORTED: Duration = Duration::from_millis(2_960);
 
-async fn hold(lock: &Scripted) -> Guard {
+pub(crate) async fn hold(lock: &Scripted) -> Guard {
     lock.hold("x", TTL, Retry::NEVER).await.unwrap()
 }
 
@@ -86,9 +86,36 @@ async fn an_answer_that_comes_after_the_deadline_does_not_bring_the_hold_back() 
     let from = Instant::now();
     let guard = hold(&lock).await;
     assert_eq!(loss(&guard, from).await, (REPORTED, LossReason::Expired));
+    let renewals = lock.count(Action::Renew);
     sleep(TTL * 3).await;
     assert!(!guard.is_valid());
-    assert_eq!(lock.count(Action::Renew), 1, "a lost lease is not renewed again");
+    assert_eq!(lock.count(Action::Renew), renewals, "a lost lease is not renewed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_does_not_use_up_the_lease() {
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs, Answer::Yes]);
+    let guard = hold(&lock).await;
+    sleep(TTL * 10).await;
+    assert!(guard.is_valid(), "the second renewal got its reply");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_beside_one_that_hangs_is_tried_again_when_it_fails() {
+    let fails = Answer::Fails(Fault::Unavailable);
+    let lock = Scripted::default().renew_answers(&[Answer::Hangs, fails, fails, Answer::Yes]);
+    let guard = hold(&lock).await;
+    sleep(TTL * 10).await;
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reply_of_a_slow_store_keeps_the_hold() {
+    // Three quarters of what the lease has left when it is renewed; what is sent beside it hangs.
+    let lock = Scripted::default().renew_answers(&[Answer::Late(TTL / 2), Answer::Hangs]);
+    let guard = hold(&lock).await;
+    sleep(DEADLINE / 3 + TTL / 2 + Duration::from_millis(1)).await;
+    assert!(guard.remaining() > TTL / 3, "{guard:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,60 +203,6 @@ async fn validity_ends_at_the_deadline_even_if_nothing_runs() {
     // The clock jumps and no task has run: a starved runtime.
     advance(DEADLINE + Duration::from_millis(1)).await;
     assert!(!guard.is_valid());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_dropped_guard_releases() {
-    let lock = Scripted::default();
-    drop(hold(&lock).await);
-    sleep(Duration::from_millis(1)).await;
-    assert_eq!(lock.count(Action::Release), 1);
-    sleep(TTL * 3).await;
-    assert_eq!(lock.count(Action::Renew), 0, "no renewal survives the guard");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_guard_dropped_while_it_renews_releases() {
-    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
-    let guard = hold(&lock).await;
-    sleep(TTL / 2).await;
-    assert_eq!(lock.count(Action::Renew), 1);
-    drop(guard);
-    sleep(Duration::from_millis(1)).await;
-    assert_eq!(lock.count(Action::Release), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_release_that_fails_is_reported_and_tried_again() {
-    let fails = Answer::Fails(Fault::Unavailable);
-    // Soon, however long the lease lasts.
-    for ttl in [TTL, Duration::from_hours(24)] {
-        let lock = Scripted::default().release_answers(&[fails, fails, Answer::Yes]);
-        let released = lock.hold("x", ttl, Retry::NEVER).await.unwrap().release().await;
-        assert!(matches!(released, Err(LockError::Backend { .. })), "{released:?}");
-        sleep(Duration::from_secs(11)).await;
-        assert_eq!(lock.count(Action::Release), 3);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_release_that_is_dropped_is_carried_out() {
-    let lock = Scripted::default().release_answers(&[Answer::Late(Duration::from_millis(100))]);
-    let guard = hold(&lock).await;
-    assert!(timeout(Duration::from_millis(1), guard.release()).await.is_err());
-    sleep(Duration::from_millis(1)).await;
-    assert_eq!(lock.count(Action::Release), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lost_hold_is_released_once_its_guard_is_gone() {
-    let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
-    let guard = hold(&lock).await;
-    guard.lost().await;
-    assert_eq!(lock.count(Action::Release), 0, "the holder may still be at work");
-    drop(guard);
-    sleep(Duration::from_millis(1)).await;
-    assert_eq!(lock.count(Action::Release), 1, "the renewal that hung may have gone through");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 use glock_core::{
     Action, Capabilities, Event, Fault, FencingToken, Holder, Lease, Lock, LockError, LockId,
     OwnerToken, async_trait, backend,
-    toolkit::{LockHooks, SessionDeadline, WaitQueue},
+    toolkit::{LockHooks, PendingWork, SessionDeadline, WaitQueue},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -44,6 +44,7 @@ struct State {
     watches: AtomicUsize,
     freed: Notify,
     queue: WaitQueue,
+    pending: PendingWork,
     session: Mutex<Option<SessionDeadline>>,
 }
 
@@ -196,6 +197,10 @@ impl Lock for Scripted {
 
 #[async_trait]
 impl LockHooks for Scripted {
+    fn pending_work(&self) -> &PendingWork {
+        &self.0.pending
+    }
+
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.0.queue)
     }

@@ -86,7 +86,7 @@ mod tests {
 
     use glock_core::{
         Capabilities, FencingToken, Holder, Lease, LockError, LockId, OwnerToken, async_trait,
-        toolkit::LockHooks,
+        toolkit::{LockHooks, PendingWork},
     };
     use glock_testing::MemoryLock;
 
@@ -94,9 +94,13 @@ mod tests {
 
     /// Grants whatever it is asked for.
     #[derive(Debug, Clone, Default)]
-    struct Careless(Arc<AtomicU64>);
+    struct Careless(Arc<AtomicU64>, PendingWork);
 
-    impl LockHooks for Careless {}
+    impl LockHooks for Careless {
+        fn pending_work(&self) -> &PendingWork {
+            &self.1
+        }
+    }
 
     #[async_trait]
     impl Lock for Careless {

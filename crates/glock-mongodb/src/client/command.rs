@@ -6,16 +6,15 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use glock_core::{
-    Action, Fault, backend,
-    toolkit::{Call, Mutex},
+    Action, Fault, LockError, backend,
+    toolkit::{Call, CallDeadline, Mutex, PendingWork, hedged},
 };
 use mongodb::{
     Database, ServerInfo, ServerType,
-    bson::{Document, RawDocumentBuf},
+    bson::{Document, RawDocumentBuf, cstr},
     options::SelectionCriteria,
 };
 use tokio::{
@@ -25,23 +24,17 @@ use tokio::{
 
 use crate::error::Failure;
 
-/// How often one call sends a command.
+/// How often a command is sent that surely had no effect.
 const TRIES_MAX: u32 = 3;
-/// One attempt may take two fifths of the time of its call: then a second one fits in, on another
-/// connection, and what is left is for an undo.
-const ATTEMPT_FIFTHS: u32 = 2;
-/// The shortest time for an attempt.
-const ATTEMPT_MIN: Duration = Duration::from_millis(20);
 
 /// Sends commands over the application's client.
 ///
 /// Each goes to the primary, and is sent exactly as it is: `runCommand` of the driver neither inherits the
 /// client's write concern, read concern and read preference, nor repeats what it sends.
 pub(crate) struct Sender {
-    pub(crate) database: Database,
-    pub(crate) call_timeout: Duration,
+    database: Database,
     /// Whether the server is no member of a replica set, as far as is known.
-    pub(crate) is_standalone: Arc<AtomicBool>,
+    is_standalone: Arc<AtomicBool>,
     /// How many commands may be in flight. The driver's pool has no more connections, and does not tell
     /// whether a command waits for one or for its reply.
     in_flight: Arc<Semaphore>,
@@ -64,95 +57,97 @@ pub(crate) struct Command<'a> {
     pub(crate) action: Action,
     pub(crate) body: RawDocumentBuf,
     pub(crate) secret: &'a str,
-    /// Dropped when its caller leaves: then it is not sent any more. `None`: it is carried out anyhow.
-    pub(crate) caller: Option<Weak<()>>,
 }
 
 impl Sender {
     pub(crate) fn new(
         database: Database,
-        call_timeout: Duration,
         in_flight_max: usize,
         is_standalone: Arc<AtomicBool>,
     ) -> Self {
         let in_flight = Arc::new(Semaphore::new(in_flight_max));
-        Self { database, call_timeout, is_standalone, in_flight, refusal: Mutex::default() }
+        Self { database, is_standalone, in_flight, refusal: Mutex::default() }
     }
 
-    /// How long one attempt may take.
-    pub(crate) fn attempt_limit(&self) -> Duration {
-        self.call_timeout / 5 * ATTEMPT_FIFTHS
-    }
-
-    /// Sends a command that may be carried out twice; again, over another connection, where no reply came.
-    /// An attempt has at most a part of `time`.
+    /// Sends a command that may be carried out twice; again, over another connection, where the reply is
+    /// late or lost.
     pub(crate) async fn repeat(
         &self,
         command: Command<'_>,
-        time: Duration,
-    ) -> Result<Reply, Failure> {
-        let (began, mut repeated, mut tries) = (Instant::now(), false, 0);
-        loop {
-            let limit = (time / 5 * ATTEMPT_FIFTHS).min(self.attempt_limit()).max(ATTEMPT_MIN);
-            let left = time.saturating_sub(began.elapsed());
-            let failure = match self.send(&command, left, limit).await {
-                Ok(reply) => return Ok(Reply { repeated, ..reply }),
-                Err(failure) => failure,
-            };
-            tries += 1;
-            repeated |= failure.fault == Fault::Unknown;
-            let late = began.elapsed().saturating_add(limit) > time;
-            if failure.fault == Fault::Rejected || tries >= TRIES_MAX || late {
-                return Err(if repeated { failure.after_lost_reply() } else { failure });
-            }
-        }
+        until: CallDeadline,
+    ) -> Result<Reply, LockError> {
+        let during = |failure: Failure| failure.during(command.action);
+        let permit = Arc::new(self.permit(until).await.map_err(during)?);
+        let attempt =
+            |_| async { self.send(&command, until, Arc::clone(&permit)).await.map_err(during) };
+        // A silent connection stays with the attempt that uses it, so the next one takes another.
+        let hedged = hedged(until, attempt, |_| {}).await;
+        let reply = hedged.result?;
+        Ok(Reply { repeated: hedged.attempts > 1, ..reply })
     }
 
     /// Sends a command that must not be carried out twice; again only where it surely had no effect.
-    pub(crate) async fn once(&self, command: Command<'_>) -> Result<Reply, Failure> {
-        let (began, mut tries) = (Instant::now(), 0);
+    pub(crate) async fn once(
+        &self,
+        command: Command<'_>,
+        until: CallDeadline,
+        caller: &Weak<()>,
+    ) -> Result<Reply, Failure> {
+        let permit = Arc::new(self.permit(until).await?);
+        let mut tries = 0;
         loop {
-            let left = self.call_timeout.saturating_sub(began.elapsed());
-            let result = self.send(&command, left, self.attempt_limit()).await;
+            if caller.strong_count() == 0 {
+                let what = "its caller left before it was sent";
+                return Err(Failure::new(Fault::Unavailable, what));
+            }
+            let result = self.attempt(&command, until, Arc::clone(&permit)).await;
             tries += 1;
             let surely_not = |failure: &Failure| failure.fault == Fault::Unavailable;
             let again = result.as_ref().err().is_some_and(surely_not);
-            if !again || tries >= TRIES_MAX || began.elapsed() >= self.attempt_limit() / 2 {
+            if !again || tries >= TRIES_MAX || until.attempt_max().is_zero() {
                 return result;
             }
         }
     }
 
-    /// Sends a command once, after a wait of at most `wait_max` for a connection. The reply may take `limit`.
+    /// Sends a command, and waits for its reply as long as one attempt may.
+    async fn attempt(
+        &self,
+        command: &Command<'_>,
+        until: CallDeadline,
+        permit: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Reply, Failure> {
+        let until = CallDeadline::after(until.attempt_max());
+        self.send(command, until, permit).await
+    }
+
+    /// Sends a command once, and waits for its reply until just before the deadline.
     ///
-    /// The driver's future is not dropped when the time is up: it goes on in the background for as long
-    /// again. If it is dropped then, the driver closes the connection.
+    /// The driver's future is never dropped in the middle: it goes on in the background for as long again.
+    /// If the server is still silent then, the driver closes the connection.
     async fn send(
         &self,
         command: &Command<'_>,
-        wait_max: Duration,
-        limit: Duration,
+        until: CallDeadline,
+        permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Reply, Failure> {
-        let permit = self.permit(wait_max).await?;
-        if command.caller.as_ref().is_some_and(|caller| caller.strong_count() == 0) {
-            return Err(Failure::new(Fault::Unavailable, "its caller left before it was sent"));
-        }
+        let limit = until.left() / 20 * 19;
         let mut body = command.body.clone();
         // What no caller waits for any more does not wait on the server either.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-        body.append(mongodb::bson::cstr!("maxTimeMS"), millis.max(1));
+        body.append(cstr!("maxTimeMS"), millis.max(1));
         let database = self.database.clone();
         let selected = Arc::new(AtomicBool::new(false));
         let criteria = primary(Arc::clone(&selected), Arc::clone(&self.is_standalone));
         let sent_at = Instant::now();
         let work = async move {
-            // Until the driver is done: it may go on when the caller has left.
-            let _permit = permit;
-            Ok(database.run_raw_command(body).selection_criteria(criteria).await)
+            let result = database.run_raw_command(body).selection_criteria(criteria).await;
+            drop(permit);
+            Ok(result)
         };
-        let call = Call::new(backend::MONGODB, command.action, limit);
-        let result = call.run(work).await;
-        let failure = match result {
+        // What frees a lock is counted by the call around it.
+        let call = Call::new(&PendingWork::new(), backend::MONGODB, command.action, limit);
+        let failure = match call.run(work).await {
             Ok(Ok(body)) => {
                 *self.refusal.lock() = None;
                 check(&body, command.secret)?;
@@ -160,7 +155,7 @@ impl Sender {
             }
             Ok(Err(err)) => Failure::of_driver(err, command.secret),
             Err(_) if selected.load(Relaxed) => {
-                Failure::new(Fault::Unknown, format!("no answer within {limit:?}"))
+                Failure::new(Fault::Unknown, format!("no reply within {limit:?}"))
             }
             Err(_) => match &*self.refusal.lock() {
                 Some(cause) => Failure::new(Fault::Rejected, Arc::clone(cause)),
@@ -177,10 +172,9 @@ impl Sender {
         }
         Err(failure)
     }
-}
 
-impl Sender {
-    async fn permit(&self, wait_max: Duration) -> Result<OwnedSemaphorePermit, Failure> {
+    async fn permit(&self, until: CallDeadline) -> Result<OwnedSemaphorePermit, Failure> {
+        let wait_max = until.left() / 20 * 19;
         let permit = Arc::clone(&self.in_flight).acquire_owned();
         match time::timeout(wait_max, permit).await {
             Ok(Ok(permit)) => Ok(permit),

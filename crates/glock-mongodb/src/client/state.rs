@@ -1,13 +1,10 @@
 //! `Client`: what a lock and its clones share.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, WaitQueue},
+    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
 };
 use tokio::time::Instant;
 
@@ -26,6 +23,7 @@ pub(crate) struct Client {
     pub(crate) commands: Commands,
     pub(crate) watch: Watch,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
     driver: mongodb::Client,
 }
 
@@ -58,10 +56,10 @@ impl Client {
         let (call_timeout, standalone) = (config.call_timeout, Arc::new(AtomicBool::new(false)));
         let watch =
             Watch::new(&driver, &schema, call_timeout, settings.watching, Arc::clone(&standalone));
-        let sender = Sender::new(database, call_timeout, settings.in_flight_max, standalone);
+        let sender = Sender::new(database, settings.in_flight_max, standalone);
         let commands = Commands::new(sender, &schema);
-        let queue = WaitQueue::new();
-        Arc::new(Self { config, schema, settings, commands, watch, queue, driver })
+        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
+        Arc::new(Self { config, schema, settings, commands, watch, queue, pending, driver })
     }
 
     /// Another client, over the same driver's.
@@ -75,7 +73,7 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::MONGODB, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::MONGODB, action, self.config.call_timeout)
     }
 
     /// Frees the lock if `owner` has it. If the reply to an earlier copy was lost, a lock that a later
@@ -85,10 +83,10 @@ impl Client {
         id: &LockId,
         owner: &OwnerToken,
         deadline: Option<Instant>,
+        until: CallDeadline,
     ) -> Result<(), LockError> {
         let key = self.schema.key(id);
-        let reply = self.commands.release(&key, owner).await;
-        let reply = reply.map_err(|failure| failure.during(Action::Release))?;
+        let reply = self.commands.release(&key, owner, until).await?;
         let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
         if !reply.was_held && !freed_before {
             return Err(LockError::NotHeld { id: id.clone() });
@@ -96,10 +94,5 @@ impl Client {
         // The stream is for other clients; this one's waiters do not wait for it.
         self.watch.wakeups().wake(&key);
         Ok(())
-    }
-
-    /// The time that a call has, less what is spent around its commands.
-    pub(crate) fn time(&self) -> Duration {
-        self.config.call_timeout
     }
 }

@@ -2,7 +2,7 @@
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, WaitQueue},
+    toolkit::{Call, PendingWork, WaitQueue},
 };
 use sqlx::PgPool;
 
@@ -21,6 +21,7 @@ pub(crate) struct Client {
     pub(crate) commands: Commands,
     pub(crate) listener: Listener,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 impl Client {
@@ -35,6 +36,7 @@ impl Client {
             commands: Commands::new(connections.clone(), &schema),
             listener: Listener::new(connections.clone(), &schema, source),
             queue: WaitQueue::new(),
+            pending: PendingWork::new(),
             config,
             schema,
             connections,
@@ -47,7 +49,7 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::POSTGRES, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::POSTGRES, action, self.config.call_timeout)
     }
 
     /// Frees the lock if `owner` has it. `has_expired` says whether its lease can have run out by now.

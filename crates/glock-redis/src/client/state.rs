@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use glock_core::{
     Action, LockConfig, Waiting, backend,
-    toolkit::{Call, WaitQueue, Wakeups},
+    toolkit::{Call, PendingWork, WaitQueue, Wakeups},
 };
 
 use crate::{
@@ -22,6 +22,7 @@ pub(crate) struct Client {
     pub(crate) subscriber: Option<Arc<SharedConnection>>,
     pub(crate) wakeups: Wakeups,
     pub(crate) queue: WaitQueue,
+    pub(crate) pending: PendingWork,
 }
 
 impl Client {
@@ -36,7 +37,8 @@ impl Client {
             None => can_subscribe.then(|| Arc::clone(&connection)),
         };
         let schema = Schema::new(&config.namespace);
-        Arc::new(Self { config, schema, connection, subscriber, wakeups, queue: WaitQueue::new() })
+        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
+        Arc::new(Self { config, schema, connection, subscriber, wakeups, queue, pending })
     }
 
     /// Another client, from the same sources.
@@ -54,7 +56,7 @@ impl Client {
 
     /// A call with this client's time limit.
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(backend::REDIS, action, self.config.call_timeout)
+        Call::new(&self.pending, backend::REDIS, action, self.config.call_timeout)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Event, Fault, Holder, Lease, Lock, LockError, LockId, Retry,
-    toolkit::{BoxFuture, LockHooks, Mutex, TaskWrapper, WaitQueue},
+    toolkit::{BoxFuture, LockHooks, Mutex, PendingWork, TaskWrapper, WaitQueue},
 };
 use tokio::time::sleep;
 
@@ -85,6 +85,10 @@ impl Lock for Unsteady {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl LockHooks for Unsteady {
+    fn pending_work(&self) -> &PendingWork {
+        self.inner.pending_work()
+    }
+
     fn acquire_queued<'a>(
         &'a self,
         id: &'a LockId,

@@ -23,6 +23,9 @@ async fn every_method_reaches_the_lock_inside() {
     assert_eq!(lock.backend(), odd.backend());
     assert_eq!(lock.capabilities(), odd.capabilities());
     assert!(std::ptr::eq(lock.queue().unwrap(), store.queue().unwrap()));
+    let under_way = store.pending_work().begin();
+    assert_eq!(lock.drain(TTL).await, 1);
+    drop(under_way);
     let id = LockId::new("x").unwrap();
     lock.observe(&Event::HoldStarted { id: &id });
     assert_eq!(odd.seen.events.load(Relaxed), 1);

@@ -2,6 +2,7 @@
 
 use std::{
     pin::pin,
+    sync::LazyLock,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use glock_core::{
     Capabilities, FencingToken, Holder, Lease, Lock, LockError, LockId, OwnerToken, backend,
-    toolkit::LockHooks,
+    toolkit::{LockHooks, PendingWork},
 };
 use tokio::time::Instant;
 
@@ -61,4 +62,10 @@ impl Lock for Noop {
     }
 }
 
-impl LockHooks for Noop {}
+impl LockHooks for Noop {
+    fn pending_work(&self) -> &PendingWork {
+        &NO_WORK
+    }
+}
+
+static NO_WORK: LazyLock<PendingWork> = LazyLock::new(PendingWork::new);

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Event, Fairness, Fault, Holder, Lease, Lock, LockError, LockExt, LockId,
     Retry,
-    toolkit::{BoxFuture, LockHooks, Task, TaskWrapper, WaitQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, Task, TaskWrapper, WaitQueue},
 };
 use glock_testing::MemoryLock;
 
@@ -86,6 +86,10 @@ impl Lock for Odd {
 
 #[async_trait]
 impl LockHooks for Odd {
+    fn pending_work(&self) -> &PendingWork {
+        self.inner.pending_work()
+    }
+
     fn acquire_queued<'a>(
         &'a self,
         id: &'a LockId,

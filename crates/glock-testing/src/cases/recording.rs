@@ -60,9 +60,9 @@ impl Recording {
         }
     }
 
-    /// How many grants there were.
-    pub(super) fn grants(&self) -> u64 {
-        self.tokens.lock().unwrap().len() as u64
+    /// How many grants there were so far.
+    pub(super) fn grants(&self) -> usize {
+        self.tokens.lock().unwrap().len()
     }
 
     /// Asserts that no two held at a time, and that each token is greater than the one before.

@@ -8,7 +8,7 @@ use std::{
 
 use glock_core::{
     Action, Fault, FencingToken, Holder, Lease, LockConfig, LockError, LockId, OwnerToken,
-    toolkit::{Mutex, WaitQueue},
+    toolkit::{Mutex, PendingWork, WaitQueue},
 };
 use tokio::time::{Instant, sleep};
 
@@ -32,6 +32,7 @@ pub(crate) struct Client {
     beside: Transport,
     pub subscriber: Subscriber,
     pub queue: WaitQueue,
+    pub pending: PendingWork,
     pub flaw: Flaw,
     pub left: Left,
     /// The owner tokens of what was granted: only the flawed look at them.
@@ -43,9 +44,9 @@ impl Client {
         let flaw = endpoint.flaw;
         let subscriber = Subscriber::new(endpoint.clone(), prefix(flaw, &config.namespace));
         let (transport, beside) = (Transport::new(endpoint.clone()), Transport::new(endpoint));
-        let queue = WaitQueue::new();
+        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
         let (left, granted) = (Left::default(), Mutex::default());
-        Self { config, transport, beside, subscriber, queue, flaw, left, granted }
+        Self { config, transport, beside, subscriber, queue, pending, flaw, left, granted }
     }
 
     pub(crate) fn key(&self, id: &LockId) -> String {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId,
     OwnerToken, Retry, Waiting, async_trait,
-    toolkit::{Attempt, BoxFuture, Call, LockHooks, WaitQueue},
+    toolkit::{Attempt, BoxFuture, Call, CallDeadline, LockHooks, PendingWork, WaitQueue},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -52,7 +52,7 @@ impl ToyLock {
                 tokio::task::yield_now().await;
                 work.await
             }
-            _ => Call::new(BACKEND, action, limit).run(work).await,
+            _ => Call::new(&self.0.pending, BACKEND, action, limit).run(work).await,
         }
     }
 
@@ -71,23 +71,24 @@ impl ToyLock {
     }
 
     async fn acquire_in_time(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
-        let call = Call::new(BACKEND, Action::Acquire, self.0.config.call_timeout);
+        let call = Call::new(&self.0.pending, BACKEND, Action::Acquire, self.0.config.call_timeout);
         let attempt = || {
             let (client, owner, sent_at) =
                 (Arc::clone(&self.0), OwnerToken::random()?, Instant::now());
             Ok(AcquireAttempt { client, id: id.clone(), owner, ttl, sent_at })
         };
+        let until = call.deadline();
         match self.0.flaw {
             Flaw::AcquireNotUndone | Flaw::NoTimeLimit => {
                 let attempt = attempt()?;
-                self.call(Action::Acquire, async move { attempt.run().await }).await
+                self.call(Action::Acquire, async move { attempt.run(until).await }).await
             }
             Flaw::UndoneOnce => {
                 let attempt = Arc::new(attempt()?);
                 let running = Arc::clone(&attempt);
-                let result = call.run(async move { running.run().await }).await;
+                let result = call.clone().run(async move { running.run(until).await }).await;
                 if result.is_err() {
-                    let _ = call.run(async move { attempt.undo().await }).await;
+                    let _ = call.run(async move { attempt.undo(until).await }).await;
                 }
                 result
             }
@@ -166,12 +167,12 @@ struct AcquireAttempt {
 }
 
 impl Attempt for AcquireAttempt {
-    async fn run(&self) -> Result<Lease, LockError> {
+    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
         let Self { client, id, owner, ttl, sent_at } = self;
         Arc::clone(client).acquire(id.clone(), owner.clone(), *ttl, *sent_at).await
     }
 
-    async fn undo(&self) -> Result<(), LockError> {
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
         Arc::clone(&self.client).release(self.id.clone(), self.owner.clone()).await
     }
 }
@@ -266,6 +267,10 @@ impl Lock for ToyLock {
 
 #[async_trait]
 impl LockHooks for ToyLock {
+    fn pending_work(&self) -> &PendingWork {
+        &self.0.pending
+    }
+
     fn acquire_queued<'a>(
         &'a self,
         id: &'a LockId,
