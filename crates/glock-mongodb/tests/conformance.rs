@@ -6,3 +6,10 @@ mod support;
 use crate::support::fixture::MongoDb;
 
 glock_testing::conformance!(MongoDb, "needs a server: run `cargo xtask integration mongodb`");
+
+/// The same where waiters poll: all that a standalone server can do.
+mod polled {
+    use crate::support::fixture::Polled;
+
+    glock_testing::conformance!(Polled, "needs a server: run `cargo xtask integration mongodb`");
+}

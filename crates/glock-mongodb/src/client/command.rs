@@ -2,10 +2,15 @@
 
 use std::{
     error::Error,
+    pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU8,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
+    time::Duration,
 };
 
 use glock_core::{
@@ -131,14 +136,14 @@ impl Sender {
         until: CallDeadline,
         permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Reply, Failure> {
-        let limit = until.left() / 20 * 19;
+        let (limit, select_max) = (part(until.left()), part(until.attempt_max()));
         let mut body = command.body.clone();
         // What no caller waits for any more does not wait on the server either.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         body.append(cstr!("maxTimeMS"), millis.max(1));
         let database = self.database.clone();
-        let selected = Arc::new(AtomicBool::new(false));
-        let criteria = primary(Arc::clone(&selected), Arc::clone(&self.is_standalone));
+        let selection = Arc::new(Selection::default());
+        let criteria = primary(Arc::clone(&selection), Arc::clone(&self.is_standalone));
         let sent_at = Instant::now();
         let work = async move {
             let result = database.run_raw_command(body).selection_criteria(criteria).await;
@@ -147,23 +152,20 @@ impl Sender {
         };
         // What frees a lock is counted by the call around it.
         let call = Call::new(&PendingWork::new(), backend::MONGODB, command.action, limit);
-        let failure = match call.run(work).await {
+        let mut replied = pin!(call.run(work));
+        let result = match time::timeout(select_max, replied.as_mut()).await {
+            Ok(result) => result,
+            Err(_) if selection.give_up() => return Err(self.no_primary(select_max)),
+            Err(_) => replied.await,
+        };
+        let failure = match result {
             Ok(Ok(body)) => {
                 *self.refusal.lock() = None;
                 check(&body, command.secret)?;
                 return Ok(Reply { body, sent_at, repeated: false });
             }
             Ok(Err(err)) => Failure::of_driver(err, command.secret),
-            Err(_) if selected.load(Relaxed) => {
-                Failure::new(Fault::Unknown, format!("no reply within {limit:?}"))
-            }
-            Err(_) => match &*self.refusal.lock() {
-                Some(cause) => Failure::new(Fault::Rejected, Arc::clone(cause)),
-                None => {
-                    let what = format!("no primary was found within {limit:?}");
-                    Failure::new(Fault::Unavailable, what)
-                }
-            },
+            Err(_) => Failure::new(Fault::Unknown, format!("no reply within {limit:?}")),
         };
         if failure.is_refusal {
             let (failure, cause) = failure.shared();
@@ -173,8 +175,18 @@ impl Sender {
         Err(failure)
     }
 
+    fn no_primary(&self, limit: Duration) -> Failure {
+        match &*self.refusal.lock() {
+            Some(cause) => Failure::new(Fault::Rejected, Arc::clone(cause)),
+            None => {
+                let what = format!("no primary was found within {limit:?}");
+                Failure::new(Fault::Unavailable, what)
+            }
+        }
+    }
+
     async fn permit(&self, until: CallDeadline) -> Result<OwnedSemaphorePermit, Failure> {
-        let wait_max = until.left() / 20 * 19;
+        let wait_max = part(until.left());
         let permit = Arc::clone(&self.in_flight).acquire_owned();
         match time::timeout(wait_max, permit).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -186,9 +198,35 @@ impl Sender {
     }
 }
 
-/// Selects the server that takes writes, and notes that there was one: before that, no command is sent.
-fn primary(selected: Arc<AtomicBool>, is_standalone: Arc<AtomicBool>) -> SelectionCriteria {
-    let is_primary = move |server: &ServerInfo<'_>| {
+/// Most of a time, so that what is bounded by it ends before what is bounded by the whole.
+fn part(time: Duration) -> Duration {
+    time / 20 * 19
+}
+
+/// Whether the driver has found a server for a command. Before that, it has not sent the command.
+#[derive(Default)]
+struct Selection(AtomicU8);
+
+const OPEN: u8 = 0;
+const SELECTED: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Selection {
+    /// Whether the command may be sent.
+    fn select(&self) -> bool {
+        let before = self.0.compare_exchange(OPEN, SELECTED, SeqCst, SeqCst);
+        !matches!(before, Err(GIVEN_UP))
+    }
+
+    /// Sees to it that the command is never sent, unless a server was found before.
+    fn give_up(&self) -> bool {
+        self.0.compare_exchange(OPEN, GIVEN_UP, SeqCst, SeqCst).is_ok()
+    }
+}
+
+/// Selects the server that takes writes.
+fn primary(selection: Arc<Selection>, is_standalone: Arc<AtomicBool>) -> SelectionCriteria {
+    let select = move |server: &ServerInfo<'_>| {
         let kind = server.server_type();
         let is_primary = matches!(
             kind,
@@ -198,12 +236,11 @@ fn primary(selected: Arc<AtomicBool>, is_standalone: Arc<AtomicBool>) -> Selecti
                 | ServerType::LoadBalancer
         );
         if is_primary {
-            selected.store(true, Relaxed);
             is_standalone.store(kind == ServerType::Standalone, Relaxed);
         }
-        is_primary
+        is_primary && selection.select()
     };
-    SelectionCriteria::Predicate(Arc::new(is_primary))
+    SelectionCriteria::Predicate(Arc::new(select))
 }
 
 /// An error within a reply: the write may have been made, and may be lost.
@@ -214,4 +251,23 @@ fn check(reply: &Document, secret: &str) -> Result<(), Failure> {
     let Some(error) = error else { return Ok(()) };
     let code = error.get_i32("code").unwrap_or_default();
     Err(Failure::in_reply(code, error.get_str("errmsg").unwrap_or_default(), secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_was_given_up_is_never_sent() {
+        let selection = Selection::default();
+        assert!(selection.give_up());
+        assert!(!selection.select());
+    }
+
+    #[test]
+    fn a_command_that_may_have_been_sent_is_not_given_up() {
+        let selection = Selection::default();
+        assert!(selection.select() && selection.select());
+        assert!(!selection.give_up());
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use glock_mongodb::{
-    LockConfig, LockId, MongoLock,
+    Lock, LockConfig, LockId, MongoLock,
     mongodb::{
         self, Collection,
         bson::{Document, doc},
@@ -106,8 +106,8 @@ impl Networked for MongoDb {
     const CONNECTIONS_MAX: usize = POOL as usize + MONITORS;
     /// The driver waits for half a second before it looks at a server again that it has lost.
     const CUT_PAUSE: Duration = Duration::from_millis(1_500);
-    /// The stream asks for events every ten seconds.
-    const IDLE_REQUESTS_MAX: u64 = 7;
+    /// Every ten seconds the stream asks for events, and the driver measures how far the server is.
+    const IDLE_REQUESTS_MAX: u64 = 14;
 
     fn upstream(&self) -> SocketAddr {
         let server = self.options.hosts[0].to_string();
@@ -124,5 +124,78 @@ impl Networked for MongoDb {
         let credential = credential.source("admin".to_owned()).password(CANARY.to_owned());
         options.credential = Some(credential.build());
         Self::lock(options, self.config())
+    }
+}
+
+/// The same where waiters poll: on a standalone server, and on any other one by
+/// [`MongoLock::without_watch`].
+pub(crate) struct Polled {
+    server: MongoDb,
+    is_standalone: bool,
+}
+
+impl Polled {
+    /// A standalone server is known by the first reply.
+    async fn polling(&self, lock: MongoLock) -> MongoLock {
+        if !self.is_standalone {
+            return lock.without_watch();
+        }
+        let _ = lock.inspect(&LockId::new("x").unwrap()).await;
+        lock
+    }
+}
+
+impl Fixture for Polled {
+    type Lock = MongoLock;
+
+    async fn open(namespace: String) -> Self {
+        let server = MongoDb::open(namespace).await;
+        let admin = server.locks.client().database("admin");
+        let hello = admin.run_command(doc! { "hello": 1 }).await.unwrap();
+        Self { server, is_standalone: !hello.contains_key("setName") }
+    }
+
+    fn config(&self) -> LockConfig {
+        self.server.config()
+    }
+
+    async fn client_with(&self, config: LockConfig) -> MongoLock {
+        self.polling(self.server.client_with(config).await).await
+    }
+
+    async fn owner(&self, id: &LockId) -> Option<String> {
+        self.server.owner(id).await
+    }
+
+    async fn live(&self) -> usize {
+        self.server.live().await
+    }
+
+    async fn evict(&self, id: &LockId) {
+        self.server.evict(id).await;
+    }
+
+    async fn forget(&self, id: &LockId) {
+        self.server.forget(id).await;
+    }
+}
+
+impl Networked for Polled {
+    const FRAMING: Framing = Framing::MongoDb;
+    const CONNECTIONS_MAX: usize = MongoDb::CONNECTIONS_MAX;
+    const CUT_PAUSE: Duration = MongoDb::CUT_PAUSE;
+    const WAKES: bool = false;
+    const HOLDER_TEST: &str = "polled::holder_process";
+
+    fn upstream(&self) -> SocketAddr {
+        self.server.upstream()
+    }
+
+    async fn client_at(&self, server: SocketAddr, config: LockConfig) -> MongoLock {
+        self.polling(self.server.client_at(server, config).await).await
+    }
+
+    async fn stranger_at(&self, server: SocketAddr) -> MongoLock {
+        self.server.stranger_at(server).await
     }
 }

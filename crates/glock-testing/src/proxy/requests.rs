@@ -197,6 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_driver_of_mongodb_asks_for_itself_is_no_request() {
+        let message = |command: &[u8]| {
+            let mut message = vec![0; 26];
+            message[0] = u8::try_from(26 + command.len()).unwrap();
+            message[12..14].copy_from_slice(&[0xdd, 0x07]);
+            [&message, command].concat()
+        };
+        let (hello, find) = (message(b"hello\0\x01"), message(b"find\0locks"));
+        assert_eq!(counted(Framing::MongoDb, &[&hello[..], &find, &find, &hello].concat()), 2);
+        assert!(Requests::new(Framing::MongoDb).receive(&hello).pings);
+        assert!(!Requests::new(Framing::MongoDb).receive(&find).pings);
+        let mut login = message(b"saslStart\0");
+        assert!(Requests::new(Framing::MongoDb).receive(&login).pings);
+        // A message of the older kind, by which a connection begins.
+        login[12..14].copy_from_slice(&[0xd4, 0x07]);
+        assert!(Requests::new(Framing::MongoDb).receive(&login).pings);
+    }
+
+    #[test]
     fn a_session_s_beginning_and_the_parts_of_a_query_are_no_requests() {
         let begin = b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x0a\0\x03\0\0u\0".to_vec();
         assert_eq!(counted(Framing::Postgres, &begin), 0);
@@ -208,7 +227,9 @@ mod tests {
 
     #[test]
     fn what_is_of_another_protocol_is_counted_somehow() {
-        for framing in [Framing::Lines, Framing::Resp, Framing::Postgres, Framing::Lengths] {
+        for framing in
+            [Framing::Lines, Framing::Resp, Framing::Postgres, Framing::Lengths, Framing::MongoDb]
+        {
             counted(
                 framing,
                 b"\xff\xff\xff\xff*\n*-1\n$x\n\0\0\0\0\0\0\0\0\n*999999999999999999\n",
