@@ -3,7 +3,7 @@
 
 mod support;
 
-use crate::support::fixture::MongoDb;
+use crate::support::{fixture::MongoDb, server_url};
 
 glock_testing::conformance!(MongoDb, "needs a server: run `cargo xtask integration mongodb`");
 

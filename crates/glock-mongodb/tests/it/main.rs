@@ -15,3 +15,5 @@ mod settings;
 mod standalone;
 mod telemetry;
 mod waiting;
+
+use crate::support::server_url;

@@ -74,6 +74,16 @@ async fn any_number_of_processes_may_create_the_collection_at_once() {
     admin.clean().await;
 }
 
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration mongodb`"]
+async fn a_validator_that_refuses_locks_is_named_by_an_acquire() {
+    let admin = Admin::bare().await;
+    let create = doc! { "create": &admin.name, "validator": { "owner": "me" } };
+    admin.locks.client().database("glock_test").run_command(create).await.unwrap();
+    assert_fault(admin.lock().acquire(&x(), LONG).await, Fault::Rejected, "validator");
+    admin.clean().await;
+}
+
 /// Without `ensure_schema`, what would break exclusion is refused by the first acquire, too.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration mongodb`"]

@@ -1,4 +1,4 @@
-//! `MongoDb`: the server that `GLOCK_MONGODB_URL` names, as the conformance suite sees it.
+//! `MongoDb`: the server that a test program names, as the conformance suite sees it.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -14,12 +14,13 @@ use glock_mongodb::{
         options::{ClientOptions, Credential, ServerAddress},
     },
 };
-use glock_testing::{CANARY, Fixture, Networked, proxy::Framing, url_from_env};
+use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
 
 pub(crate) struct MongoDb {
     namespace: String,
     pub(crate) options: ClientOptions,
     pub(crate) locks: Collection<Document>,
+    pool: u32,
 }
 
 /// For the commands, and one for the stream.
@@ -33,8 +34,8 @@ impl MongoDb {
         format!("{}/{id}", self.namespace)
     }
 
-    fn lock(mut options: ClientOptions, config: LockConfig) -> MongoLock {
-        options.max_pool_size = Some(POOL);
+    fn lock(&self, mut options: ClientOptions, config: LockConfig) -> MongoLock {
+        options.max_pool_size = Some(self.pool);
         let client = mongodb::Client::with_options(options).unwrap();
         let lock = MongoLock::new(client).with_in_flight_max(IN_FLIGHT);
         lock.with_config(config).unwrap()
@@ -61,13 +62,13 @@ impl Fixture for MongoDb {
     type Lock = MongoLock;
 
     async fn open(namespace: String) -> Self {
-        let url = url_from_env("GLOCK_MONGODB_URL", "mongodb");
-        let mut options = ClientOptions::parse(&url).await.expect("GLOCK_MONGODB_URL is a URL");
+        let url = crate::server_url().await;
+        let mut options = ClientOptions::parse(&url).await.expect("a URL of MongoDB");
         options.app_name = Some(namespace.clone());
         let admin = mongodb::Client::with_options(options.clone()).unwrap();
         let locks = admin.database("distributed_lock").collection("locks");
         MongoLock::new(admin).ensure_schema().await.expect("MongoDB is out of reach");
-        Self { namespace, options, locks }
+        Self { namespace, options, locks, pool: POOL }
     }
 
     fn config(&self) -> LockConfig {
@@ -75,7 +76,7 @@ impl Fixture for MongoDb {
     }
 
     async fn client_with(&self, config: LockConfig) -> MongoLock {
-        Self::lock(self.options.clone(), config)
+        self.lock(self.options.clone(), config)
     }
 
     async fn owner(&self, id: &LockId) -> Option<String> {
@@ -114,8 +115,11 @@ impl Networked for MongoDb {
         server.to_socket_addrs().unwrap().next().expect("an address of the server")
     }
 
+    /// It knows its server, and has a connection: a busy machine takes longer for that than some calls have.
     async fn client_at(&self, server: SocketAddr, config: LockConfig) -> MongoLock {
-        Self::lock(self.at(server), config)
+        let lock = self.lock(self.at(server), self.config());
+        let _ = lock.inspect(&LockId::new("warm").unwrap()).await;
+        lock.with_config(config).unwrap()
     }
 
     async fn stranger_at(&self, server: SocketAddr) -> MongoLock {
@@ -123,7 +127,7 @@ impl Networked for MongoDb {
         let credential = Credential::builder().username("stranger".to_owned());
         let credential = credential.source("admin".to_owned()).password(CANARY.to_owned());
         options.credential = Some(credential.build());
-        Self::lock(options, self.config())
+        self.lock(options, self.config())
     }
 }
 
@@ -149,7 +153,9 @@ impl Fixture for Polled {
     type Lock = MongoLock;
 
     async fn open(namespace: String) -> Self {
-        let server = MongoDb::open(namespace).await;
+        let mut server = MongoDb::open(namespace).await;
+        // No stream has one of them.
+        server.pool = IN_FLIGHT.get().into();
         let admin = server.locks.client().database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).await.unwrap();
         Self { server, is_standalone: !hello.contains_key("setName") }

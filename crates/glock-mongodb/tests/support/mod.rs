@@ -8,7 +8,7 @@ pub(crate) mod fixture;
 use std::{error::Error, fmt::Write, time::Duration};
 
 use glock_mongodb::{Fault, Lock, LockError, LockExt, LockId, MongoLock, Retry};
-use glock_testing::process::eventually;
+use glock_testing::{process::eventually, url_from_env};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// A TTL that does not run out during a test.
@@ -17,6 +17,11 @@ pub(crate) const LONG: Duration = Duration::from_mins(1);
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 /// Long on the busiest machine, and so much less than [`LONG`] that no expiry comes within it.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The server that is given to a test program.
+pub(crate) async fn server_url() -> String {
+    std::future::ready(url_from_env("GLOCK_MONGODB_URL", "mongodb")).await
+}
 
 pub(crate) fn x() -> LockId {
     LockId::new("x").unwrap()
