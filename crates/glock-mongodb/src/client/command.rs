@@ -83,8 +83,10 @@ impl Sender {
     ) -> Result<Reply, LockError> {
         let during = |failure: Failure| failure.during(command.action);
         let permit = Arc::new(self.permit(until).await.map_err(during)?);
-        let attempt =
-            |_| async { self.send(&command, until, Arc::clone(&permit)).await.map_err(during) };
+        let attempt = |_| async {
+            let limits = (part(until.left()), part(until.attempt_max()));
+            self.send(&command, limits, Arc::clone(&permit)).await.map_err(during)
+        };
         // A silent connection stays with the attempt that uses it, so the next one takes another.
         let hedged = hedged(until, attempt, |_| {}).await;
         let reply = hedged.result?;
@@ -105,7 +107,8 @@ impl Sender {
                 let what = "its caller left before it was sent";
                 return Err(Failure::new(Fault::Unavailable, what));
             }
-            let result = self.attempt(&command, until, Arc::clone(&permit)).await;
+            let limit = part(until.attempt_max());
+            let result = self.send(&command, (limit, limit), Arc::clone(&permit)).await;
             tries += 1;
             let surely_not = |failure: &Failure| failure.fault == Fault::Unavailable;
             let again = result.as_ref().err().is_some_and(surely_not);
@@ -115,28 +118,16 @@ impl Sender {
         }
     }
 
-    /// Sends a command, and waits for its reply as long as one attempt may.
-    async fn attempt(
-        &self,
-        command: &Command<'_>,
-        until: CallDeadline,
-        permit: Arc<OwnedSemaphorePermit>,
-    ) -> Result<Reply, Failure> {
-        let until = CallDeadline::after(until.attempt_max());
-        self.send(command, until, permit).await
-    }
-
-    /// Sends a command once, and waits for its reply until just before the deadline.
+    /// Sends a command once. The reply may take `limit`, and finding the primary `select_max` of that.
     ///
     /// The driver's future is never dropped in the middle: it goes on in the background for as long again.
     /// If the server is still silent then, the driver closes the connection.
     async fn send(
         &self,
         command: &Command<'_>,
-        until: CallDeadline,
+        (limit, select_max): (Duration, Duration),
         permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Reply, Failure> {
-        let (limit, select_max) = (part(until.left()), part(until.attempt_max()));
         let mut body = command.body.clone();
         // What no caller waits for any more does not wait on the server either.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);

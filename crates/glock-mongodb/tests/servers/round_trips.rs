@@ -55,8 +55,8 @@ async fn fail(cluster: &Cluster, commands: &[&str], data: Document) {
     cluster.command(0, point).await.unwrap();
 }
 
-/// Errors as a server gives them while it stops, steps down or is too busy: a call repeats what it can,
-/// and what stays in doubt is undone.
+/// Errors as a server gives them that is too busy or loses its connections: a call repeats what it can, and
+/// what stays in doubt is undone.
 #[tokio::test]
 #[ignore = "needs the server's program: set GLOCK_MONGODB_SERVER to its path"]
 async fn an_error_that_passes_is_overcome() {
@@ -65,10 +65,6 @@ async fn an_error_that_passes_is_overcome() {
     let lock = admin.lock();
     let mut last = pair(&lock).await;
     for error in [
-        doc! { "errorCode": 11_600 },
-        doc! { "errorCode": 91 },
-        doc! { "errorCode": 189 },
-        doc! { "errorCode": 10_107 },
         doc! { "errorCode": 50 },
         doc! { "errorCode": 112 },
         doc! { "closeConnection": true },

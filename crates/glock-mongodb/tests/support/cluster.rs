@@ -155,9 +155,12 @@ impl Cluster {
 
     /// Has the primary step down; another one is elected.
     pub(crate) async fn step_down(&self) {
-        let primary = self.primary().await;
-        let step_down = doc! { "replSetStepDown": 20, "secondaryCatchUpPeriodSecs": 5 };
-        self.command(primary, step_down).await.unwrap();
+        let (primary, since) = (self.primary().await, Instant::now());
+        let step_down = doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 3 };
+        // Not while no other member has caught up.
+        while let Err(err) = self.command(primary, step_down.clone()).await {
+            assert!(since.elapsed() < READY_MAX, "it does not step down: {err}");
+        }
     }
 
     /// Kills a member as a crash does.
