@@ -128,6 +128,8 @@ impl Sender {
         (limit, select_max): (Duration, Duration),
         permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Reply, Failure> {
+        // The driver hardly finds a primary that has just refused it: say so, and soon.
+        let select_max = if self.refusal.lock().is_some() { select_max / 4 } else { select_max };
         let mut body = command.body.clone();
         // What no caller waits for any more does not wait on the server either.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
@@ -145,18 +147,18 @@ impl Sender {
         let call = Call::new(&PendingWork::new(), backend::MONGODB, command.action, limit);
         let mut replied = pin!(call.run(work));
         let result = match time::timeout(select_max, replied.as_mut()).await {
-            Ok(result) => result,
-            Err(_) if selection.give_up() => return Err(self.no_primary(select_max)),
-            Err(_) => replied.await,
+            Err(_) if !selection.give_up() => replied.await.ok(),
+            result => result.ok().and_then(Result::ok),
         };
         let failure = match result {
-            Ok(Ok(body)) => {
+            Some(Ok(body)) => {
                 *self.refusal.lock() = None;
                 check(&body, command.secret)?;
                 return Ok(Reply { body, sent_at, repeated: false });
             }
-            Ok(Err(err)) => Failure::of_driver(err, command.secret),
-            Err(_) => Failure::new(Fault::Unknown, format!("no reply within {limit:?}")),
+            Some(Err(err)) => Failure::of_driver(err, command.secret),
+            None if selection.give_up() => self.no_primary(select_max),
+            None => Failure::new(Fault::Unknown, format!("no reply within {limit:?}")),
         };
         if failure.is_refusal {
             let (failure, cause) = failure.shared();
@@ -209,9 +211,11 @@ impl Selection {
         !matches!(before, Err(GIVEN_UP))
     }
 
-    /// Sees to it that the command is never sent, unless a server was found before.
+    /// Sees to it that the command is never sent, unless a server was found before. Returns whether that
+    /// is so.
     fn give_up(&self) -> bool {
-        self.0.compare_exchange(OPEN, GIVEN_UP, SeqCst, SeqCst).is_ok()
+        let before = self.0.compare_exchange(OPEN, GIVEN_UP, SeqCst, SeqCst);
+        !matches!(before, Err(SELECTED))
     }
 }
 
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn a_command_that_was_given_up_is_never_sent() {
         let selection = Selection::default();
-        assert!(selection.give_up());
+        assert!(selection.give_up() && selection.give_up());
         assert!(!selection.select());
     }
 
