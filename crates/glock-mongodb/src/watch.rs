@@ -14,18 +14,13 @@ use glock_core::{
     Fault,
     toolkit::{BackgroundTask, Backoff, Mutex, Wakeups, Worker},
 };
-use mongodb::{
-    Collection,
-    bson::{Document, RawDocumentBuf, doc},
-    change_stream::ChangeStream,
-    options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria},
-};
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 
 use crate::{
+    client::{Next, ReleaseStream, Releases},
     error::{Failure, has_no_streams},
     schema::Schema,
 };
@@ -84,15 +79,8 @@ impl Watch {
         is_standalone: Arc<AtomicBool>,
     ) -> Self {
         let (lock, lock_dropped) = watch::channel(());
-        // A stream on a secondary is behind; and only what a majority has is reported.
-        let options = CollectionOptions::builder()
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-            .read_concern(ReadConcern::majority())
-            .build();
-        let database = driver.database(&schema.database);
         let task = Arc::new(WatchTask {
-            collection: database.collection_with_options(&schema.collection, options),
-            releases: releases(&schema.key_pattern()),
+            releases: Releases::new(driver, schema),
             call_timeout,
             wakeups: Wakeups::new(),
             status: watch::Sender::new(WatchStatus::Opening),
@@ -143,8 +131,7 @@ impl fmt::Debug for Watch {
 
 /// Reads the stream, and wakes the waiters whose lock was released.
 struct WatchTask {
-    collection: Collection<Document>,
-    releases: [Document; 2],
+    releases: Releases,
     call_timeout: Duration,
     wakeups: Wakeups,
     status: watch::Sender<WatchStatus>,
@@ -217,14 +204,13 @@ impl Worker for WatchTask {
 
 impl WatchTask {
     async fn open_and_read(&self) -> End {
-        let open =
-            self.collection.watch().pipeline(self.releases.clone()).max_await_time(AWAIT_MAX);
-        let stream = match time::timeout(self.call_timeout, open).await {
-            Ok(Ok(stream)) => stream.with_type::<RawDocumentBuf>(),
+        let opening = self.releases.open(AWAIT_MAX);
+        let stream = match time::timeout(self.call_timeout, opening).await {
+            Ok(Ok(stream)) => stream,
             Ok(Err(err)) if has_no_streams(&err) => return End::Unsupported,
             Ok(Err(err)) => return End::Failed(Failure::of_driver(err, "")),
             Err(_) => {
-                let what = format!("no answer within {:?}", self.call_timeout);
+                let what = format!("no reply within {:?}", self.call_timeout);
                 return End::Failed(Failure::new(Fault::Unavailable, what));
             }
         };
@@ -232,24 +218,19 @@ impl WatchTask {
         self.read(stream).await
     }
 
-    async fn read(&self, mut stream: ChangeStream<RawDocumentBuf>) -> End {
+    async fn read(&self, mut stream: ReleaseStream) -> End {
         let began = Instant::now();
         // A server that is silent for longer is gone: it replies to each request, events or none.
         let silence_max = AWAIT_MAX.saturating_add(self.call_timeout);
         loop {
-            match time::timeout(silence_max, stream.next_if_any()).await {
-                Ok(Ok(Some(event))) => {
-                    if let Some(key) = released(&event) {
-                        self.wakeups.wake(key);
-                    }
+            match time::timeout(silence_max, stream.next()).await {
+                Ok(Ok(Next::Released(key))) => self.wakeups.wake(&key),
+                Ok(Ok(Next::Other)) => {}
+                Ok(Ok(Next::Nothing)) if self.is_unused() => return End::Unused,
+                Ok(Ok(Next::Nothing)) => {}
+                Ok(Ok(Next::End) | Err(_)) | Err(_) => {
+                    return End::Broken { worked: began.elapsed() };
                 }
-                // It ends when the collection is dropped or renamed.
-                Ok(Ok(None)) if stream.is_alive() => {
-                    if self.is_unused() {
-                        return End::Unused;
-                    }
-                }
-                _ => return End::Broken { worked: began.elapsed() },
             }
         }
     }
@@ -260,27 +241,6 @@ impl WatchTask {
         let recently = used_at.is_some_and(|used_at| used_at.elapsed() < IDLE_MAX);
         !recently && self.wakeups.is_empty()
     }
-}
-
-/// The stages that leave the releases in one namespace, each with the key of its lock.
-fn releases(key_pattern: &str) -> [Document; 2] {
-    let released = doc! {
-        "operationType": "update",
-        "updateDescription.updatedFields.owner": { "$type": "null" },
-    };
-    // By an operator.
-    let deleted = doc! { "operationType": "delete" };
-    [
-        doc! { "$match": {
-            "documentKey._id": { "$regex": key_pattern },
-            "$or": [released, deleted],
-        } },
-        doc! { "$project": { "documentKey": 1 } },
-    ]
-}
-
-fn released(event: &RawDocumentBuf) -> Option<&str> {
-    event.get_document("documentKey").ok()?.get_str("_id").ok()
 }
 
 /// The time during which the stream is open. Its end may have missed a release, so it wakes all waiters.

@@ -24,8 +24,8 @@ pub(crate) struct MongoDb {
 }
 
 /// For the commands, and one for the stream.
-const POOL: u32 = 4;
-const IN_FLIGHT: NonZeroU16 = NonZeroU16::new(3).unwrap();
+const POOL: u32 = 9;
+const IN_FLIGHT: NonZeroU16 = NonZeroU16::new(8).unwrap();
 /// The driver's own connections, by which it learns who is the primary.
 const MONITORS: usize = 2;
 
