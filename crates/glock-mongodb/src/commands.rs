@@ -105,9 +105,9 @@ impl Commands {
         let held = doc! { "$eq": [{ "$type": field(OWNER) }, "string"] };
         Self {
             sender,
-            acquire: pipeline(acquire),
+            acquire: pipeline(&acquire),
             acquired: raw(&with(doc! { "granted": { "$eq": [field(OWNER), "$$owner"] } })),
-            renew: pipeline(renew),
+            renew: pipeline(&renew),
             release: rawdoc! { "$set": { "owner": null } },
             is_live: raw(&live),
             inspected: raw(&with(doc! { "held": { "$and": [held, live] } })),
@@ -261,9 +261,9 @@ fn field(name: &str) -> String {
     format!("${name}")
 }
 
-fn pipeline(stage: Document) -> RawArrayBuf {
+fn pipeline(stage: &Document) -> RawArrayBuf {
     let mut pipeline = RawArrayBuf::new();
-    pipeline.push(raw(&stage));
+    pipeline.push(raw(stage));
     pipeline
 }
 

@@ -104,10 +104,9 @@ fn fault(err: &DriverError) -> Fault {
 /// What a server's error means. <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>
 fn fault_of_code(code: i32) -> Fault {
     match code {
-        // A secondary, or too many requests: refused before anything was done.
-        10_058 | 10_107 | 13_435 | 462 => Fault::Unavailable,
-        // Another write came first, or no room: a write of one document has all of its effect or none.
-        112 | 246 | 11_000 | 146 | 14_031 => Fault::Unavailable,
+        // A secondary, or too many requests: refused before anything was done. Another write came first, or
+        // there is no room: a write of one document has all of its effect or none.
+        10_058 | 10_107 | 13_435 | 462 | 112 | 246 | 11_000 | 146 | 14_031 => Fault::Unavailable,
         // BadValue, FailedToParse, Unauthorized, TypeMismatch, AuthenticationFailed, IllegalOperation,
         // NamespaceNotFound, CommandNotFound, NotImplemented, InvalidNamespace,
         // NamespaceExists, DocumentValidationFailure, CommandNotSupportedOnView, BSONObjectTooLarge,

@@ -225,9 +225,8 @@ impl WatchTask {
         loop {
             match time::timeout(silence_max, stream.next()).await {
                 Ok(Ok(Next::Released(key))) => self.wakeups.wake(&key),
-                Ok(Ok(Next::Other)) => {}
                 Ok(Ok(Next::Nothing)) if self.is_unused() => return End::Unused,
-                Ok(Ok(Next::Nothing)) => {}
+                Ok(Ok(Next::Nothing | Next::Other)) => {}
                 Ok(Ok(Next::End) | Err(_)) | Err(_) => {
                     return End::Broken { worked: began.elapsed() };
                 }

@@ -1,7 +1,6 @@
 //! The conformance suite against a replica set of three: `cargo xtask integration mongodb --native`.
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot do its part is a failed test")]
 
-#[allow(dead_code, reason = "a part of it is for the other tests")]
 mod support;
 
 use std::{

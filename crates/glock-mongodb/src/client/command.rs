@@ -169,25 +169,20 @@ impl Sender {
     }
 
     fn no_primary(&self, limit: Duration) -> Failure {
-        match &*self.refusal.lock() {
-            Some(cause) => Failure::new(Fault::Rejected, Arc::clone(cause)),
-            None => {
-                let what = format!("no primary was found within {limit:?}");
-                Failure::new(Fault::Unavailable, what)
-            }
+        if let Some(cause) = &*self.refusal.lock() {
+            return Failure::new(Fault::Rejected, Arc::clone(cause));
         }
+        Failure::new(Fault::Unavailable, format!("no primary was found within {limit:?}"))
     }
 
     async fn permit(&self, until: CallDeadline) -> Result<OwnedSemaphorePermit, Failure> {
         let wait_max = part(until.left());
         let permit = Arc::clone(&self.in_flight).acquire_owned();
-        match time::timeout(wait_max, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => {
-                let what = format!("no connection was free within {wait_max:?}");
-                Err(Failure::new(Fault::Unavailable, what))
-            }
-        }
+        let permit = time::timeout(wait_max, permit).await.ok().and_then(Result::ok);
+        permit.ok_or_else(|| {
+            let what = format!("no connection was free within {wait_max:?}");
+            Failure::new(Fault::Unavailable, what)
+        })
     }
 }
 

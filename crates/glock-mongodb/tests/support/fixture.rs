@@ -50,7 +50,7 @@ impl MongoDb {
         options
     }
 
-    fn held(&self) -> Document {
+    fn held() -> Document {
         doc! {
             "owner": { "$type": "string" },
             "$expr": { "$gt": ["$expiration_time", "$$NOW"] },
@@ -80,14 +80,14 @@ impl Fixture for MongoDb {
     }
 
     async fn owner(&self, id: &LockId) -> Option<String> {
-        let mut filter = self.held();
+        let mut filter = Self::held();
         filter.insert("_id", self.key(id));
         let found = self.locks.find_one(filter).await.unwrap()?;
         Some(found.get_str("owner").unwrap().to_owned())
     }
 
     async fn live(&self) -> usize {
-        let mut filter = self.held();
+        let mut filter = Self::held();
         filter.insert("_id", doc! { "$regex": format!("^{}/", self.namespace) });
         usize::try_from(self.locks.count_documents(filter).await.unwrap()).unwrap()
     }
