@@ -23,7 +23,7 @@ use mongodb::{
     options::SelectionCriteria,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, Semaphore, SemaphorePermit},
     time::{self, Instant},
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Sender {
     is_standalone: Arc<AtomicBool>,
     /// How many commands may be in flight. The driver's pool has no more connections, and does not tell
     /// whether a command waits for one or for its reply.
-    in_flight: Arc<Semaphore>,
+    in_flight: Semaphore,
     /// Why the server refused the credentials the last time, until it replies again. The driver knows no
     /// primary for up to ten seconds after that.
     refusal: Mutex<Option<Arc<dyn Error + Send + Sync>>>,
@@ -70,7 +70,7 @@ impl Sender {
         in_flight_max: usize,
         is_standalone: Arc<AtomicBool>,
     ) -> Self {
-        let in_flight = Arc::new(Semaphore::new(in_flight_max));
+        let in_flight = Semaphore::new(in_flight_max);
         Self { database, is_standalone, in_flight, refusal: Mutex::default() }
     }
 
@@ -82,10 +82,20 @@ impl Sender {
         until: CallDeadline,
     ) -> Result<Reply, LockError> {
         let during = |failure: Failure| failure.during(command.action);
-        let permit = Arc::new(self.permit(until).await.map_err(during)?);
-        let attempt = |_| async {
-            let limits = (part(until.left()), part(until.attempt_max()));
-            self.send(&command, limits, Arc::clone(&permit)).await.map_err(during)
+        let mut permit = Some(self.permit(until).await.map_err(during)?);
+        let attempt = |_| {
+            let permit = permit.take();
+            let (limit, attempt_max) = (part(until.left()), part(until.attempt_max()));
+            let send = self.send(&command, limit, attempt_max);
+            async move {
+                let mut send = pin!(send);
+                if let Ok(reply) = time::timeout(attempt_max, send.as_mut()).await {
+                    return reply.map_err(during);
+                }
+                // What is silent does not keep others from their connections.
+                drop(permit);
+                send.await.map_err(during)
+            }
         };
         // A silent connection stays with the attempt that uses it, so the next one takes another.
         let hedged = hedged(until, attempt, |_| {}).await;
@@ -100,7 +110,7 @@ impl Sender {
         until: CallDeadline,
         caller: &Weak<()>,
     ) -> Result<Reply, Failure> {
-        let permit = Arc::new(self.permit(until).await?);
+        let _permit = self.permit(until).await?;
         let mut tries = 0;
         loop {
             if caller.strong_count() == 0 {
@@ -108,7 +118,7 @@ impl Sender {
                 return Err(Failure::new(Fault::Unavailable, what));
             }
             let limit = part(until.attempt_max());
-            let result = self.send(&command, (limit, limit), Arc::clone(&permit)).await;
+            let result = self.send(&command, limit, limit).await;
             tries += 1;
             let surely_not = |failure: &Failure| failure.fault == Fault::Unavailable;
             let again = result.as_ref().err().is_some_and(surely_not);
@@ -120,13 +130,13 @@ impl Sender {
 
     /// Sends a command once. The reply may take `limit`, and finding the primary `select_max` of that.
     ///
-    /// The driver's future is never dropped in the middle: it goes on in the background for as long again.
-    /// If the server is still silent then, the driver closes the connection.
+    /// The driver's future is dropped only before it has found a server, and after twice `limit`: until then
+    /// it goes on in the background. The driver then closes the connection.
     async fn send(
         &self,
         command: &Command<'_>,
-        (limit, select_max): (Duration, Duration),
-        permit: Arc<OwnedSemaphorePermit>,
+        limit: Duration,
+        select_max: Duration,
     ) -> Result<Reply, Failure> {
         // The driver hardly finds a primary that has just refused it: say so, and soon.
         let select_max = if self.refusal.lock().is_some() { select_max / 4 } else { select_max };
@@ -138,17 +148,24 @@ impl Sender {
         let selection = Arc::new(Selection::default());
         let criteria = primary(Arc::clone(&selection), Arc::clone(&self.is_standalone));
         let sent_at = Instant::now();
-        let work = async move {
-            let result = database.run_raw_command(body).selection_criteria(criteria).await;
-            drop(permit);
-            Ok(result)
+        let work = {
+            let selection = Arc::clone(&selection);
+            async move {
+                tokio::select! {
+                    biased;
+                    () = selection.given_up() => Ok(None),
+                    result = database.run_raw_command(body).selection_criteria(criteria) => {
+                        Ok(Some(result))
+                    }
+                }
+            }
         };
         // What frees a lock is counted by the call around it.
         let call = Call::new(&PendingWork::new(), backend::MONGODB, command.action, limit);
         let mut replied = pin!(call.run(work));
         let result = match time::timeout(select_max, replied.as_mut()).await {
-            Err(_) if !selection.give_up() => replied.await.ok(),
-            result => result.ok().and_then(Result::ok),
+            Err(_) if !selection.give_up() => replied.await.ok().flatten(),
+            result => result.ok().and_then(Result::ok).flatten(),
         };
         let failure = match result {
             Some(Ok(body)) => {
@@ -175,9 +192,9 @@ impl Sender {
         Failure::new(Fault::Unavailable, format!("no primary was found within {limit:?}"))
     }
 
-    async fn permit(&self, until: CallDeadline) -> Result<OwnedSemaphorePermit, Failure> {
+    async fn permit(&self, until: CallDeadline) -> Result<SemaphorePermit<'_>, Failure> {
         let wait_max = part(until.left());
-        let permit = Arc::clone(&self.in_flight).acquire_owned();
+        let permit = self.in_flight.acquire();
         let permit = time::timeout(wait_max, permit).await.ok().and_then(Result::ok);
         permit.ok_or_else(|| {
             let what = format!("no connection was free within {wait_max:?}");
@@ -193,7 +210,10 @@ fn part(time: Duration) -> Duration {
 
 /// Whether the driver has found a server for a command. Before that, it has not sent the command.
 #[derive(Default)]
-struct Selection(AtomicU8);
+struct Selection {
+    state: AtomicU8,
+    given_up: Notify,
+}
 
 const OPEN: u8 = 0;
 const SELECTED: u8 = 1;
@@ -202,15 +222,23 @@ const GIVEN_UP: u8 = 2;
 impl Selection {
     /// Whether the command may be sent.
     fn select(&self) -> bool {
-        let before = self.0.compare_exchange(OPEN, SELECTED, SeqCst, SeqCst);
+        let before = self.state.compare_exchange(OPEN, SELECTED, SeqCst, SeqCst);
         !matches!(before, Err(GIVEN_UP))
     }
 
     /// Sees to it that the command is never sent, unless a server was found before. Returns whether that
     /// is so.
     fn give_up(&self) -> bool {
-        let before = self.0.compare_exchange(OPEN, GIVEN_UP, SeqCst, SeqCst);
-        !matches!(before, Err(SELECTED))
+        let before = self.state.compare_exchange(OPEN, GIVEN_UP, SeqCst, SeqCst);
+        let given_up = !matches!(before, Err(SELECTED));
+        if given_up {
+            self.given_up.notify_one();
+        }
+        given_up
+    }
+
+    async fn given_up(&self) {
+        self.given_up.notified().await;
     }
 }
 

@@ -65,10 +65,12 @@ async fn a_guard_outlives_a_primary_that_stands_still() {
     let admin = Admin::at(&cluster.url()).await;
     let (ours, theirs) = (admin.lock(), admin.lock());
     pair(&theirs).await;
-    let guard = ours.hold("x", LONG / 4, Retry::NEVER).await.unwrap();
+    let ttl = LONG / 4;
+    let guard = ours.hold("x", ttl, Retry::NEVER).await.unwrap();
     let frozen = cluster.primary().await;
     cluster.signal(frozen, "STOP");
-    let waited = timeout(LONG / 2, guard.lost()).await;
+    // Without a renewal it would be over by then.
+    let waited = timeout(ttl, guard.lost()).await;
     assert!(waited.is_err(), "lost although a majority serves: {waited:?}");
     let Err(glock_mongodb::LockError::Held { .. }) = theirs.acquire(&x(), LONG).await else {
         panic!("two hold")
