@@ -7,7 +7,7 @@ use std::{
 
 use glock_core::{
     Action, Lease, LockError, LockId, OwnerToken,
-    toolkit::{Attempt, CallDeadline},
+    toolkit::{Attempt, CallDeadline, Mutex},
 };
 
 use crate::{
@@ -23,9 +23,12 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, LockError> {
     // Dropped with this future: an attempt that was not sent by then is not sent any more.
     let caller = Arc::new(());
+    let tokens = Mutex::new(Vec::new());
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, ttl })
+        let earlier = tokens.lock().clone();
+        tokens.lock().push(owner.clone());
+        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, earlier, ttl })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
@@ -37,14 +40,15 @@ struct AcquireAttempt {
     caller: Weak<()>,
     id: LockId,
     owner: OwnerToken,
+    earlier: Vec<OwnerToken>,
     ttl: Duration,
 }
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let Self { client, caller, id, owner, ttl } = self;
+        let Self { client, caller, id, owner, earlier, ttl } = self;
         let (key, holder) = (client.schema.key(id), &client.config.holder);
-        let request = AcquireRequest { key: &key, owner, ttl: *ttl, holder };
+        let request = AcquireRequest { key: &key, owner, earlier, ttl: *ttl, holder };
         let reply = client.commands.acquire(request, until, caller).await;
         match reply.map_err(|failure| failure.during(Action::Acquire))? {
             AcquireReply::Granted { fence, sent_at } => {

@@ -29,8 +29,8 @@ pub struct MongoLock {
     client: Arc<Client>,
 }
 
-/// The shortest TTL: five times the least margin that a lease's deadline keeps.
-const TTL_MIN: Duration = Duration::from_millis(10);
+/// The shortest TTL: a grant waits for the disks of a majority, and must arrive while it lasts.
+const TTL_MIN: Duration = Duration::from_millis(50);
 /// The server's clock counts whole milliseconds.
 const EXPIRY_LAG: Duration = Duration::from_millis(1);
 
