@@ -66,7 +66,7 @@ impl MongoLock {
     }
 
     /// Sets how many commands a client has in flight at most; those beyond it wait for their turn. Default:
-    /// 10, which is the default of the driver's `max_pool_size`. Set both to the same number.
+    /// 12, which suits the driver's default `max_pool_size` of 10. Raise both together.
     #[must_use]
     pub fn with_in_flight_max(self, in_flight_max: NonZeroU16) -> Self {
         let in_flight_max = in_flight_max.get().into();

@@ -35,8 +35,9 @@ pub(crate) struct Settings {
     pub(crate) in_flight_max: usize,
 }
 
-/// As many as the driver's pool has connections by default.
-const IN_FLIGHT_MAX: usize = 10;
+/// The driver's pool has ten connections by default. Two more commands wait in it, so that none of them
+/// is idle while another command waits here.
+const IN_FLIGHT_MAX: usize = 12;
 
 impl Default for Settings {
     fn default() -> Self {
