@@ -115,11 +115,16 @@ async fn a_waiter_sleeps_until_its_own_lock_is_released() {
     let (ours, theirs) = (admin.lock(), admin.lock());
     assert_eq!(ours.capabilities().waiting, Waiting::Pushed);
     let held = theirs.acquire(&x(), LONG).await.unwrap();
+    // A wait that begins before the stream is open ends early.
+    eventually("the stream is open", SOON, async || {
+        ours.wait(&x(), SHORT).await.unwrap();
+        watches(&ours)
+    })
+    .await;
     let waiting = tokio::spawn({
         let ours = ours.clone();
         async move { ours.wait(&x(), LONG).await }
     });
-    eventually("the stream is open", SOON, async || watches(&ours)).await;
     sleep(SHORT).await;
     let other = theirs.clone().with_config(admin.config().with_namespace("other")).unwrap();
     for lock in [&other, &theirs] {
