@@ -161,7 +161,8 @@ async fn a_thousand_idle_waiters_cost_one_request_a_second_at_most() {
 async fn leases_rest(admin: &Admin) {
     let (since, mut changed, mut leases) = (Instant::now(), Instant::now(), 0);
     while changed.elapsed() < Duration::from_secs(6) {
-        assert!(since.elapsed() < Duration::from_mins(1), "the number of leases goes on changing");
+        let waited = since.elapsed();
+        assert!(waited < Duration::from_mins(5), "the number of leases goes on changing: {leases}");
         let now = admin.leases().await;
         if std::mem::replace(&mut leases, now) != now {
             changed = Instant::now();

@@ -118,6 +118,8 @@ impl Networked for Postgres {
     const FRAMING: Framing = Framing::Postgres;
     /// Those of calls, the one that listens, and those that ask about statements without a reply.
     const CONNECTIONS_MAX: usize = CONNECTIONS.get() as usize + 3;
+    /// The listening connection is tested after 15 s of silence.
+    const IDLE_REQUESTS_MAX: u64 = 6;
 
     fn upstream(&self) -> SocketAddr {
         let server = format!("{}:{}", self.options.get_host(), self.options.get_port());
