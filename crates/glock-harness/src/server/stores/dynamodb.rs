@@ -1,6 +1,6 @@
 //! How DynamoDB Local is started and asked.
 
-use std::{io, net::SocketAddr};
+use std::{fs, io, net::SocketAddr};
 
 use glock_core::async_trait;
 use tokio::{
@@ -39,7 +39,7 @@ impl Recipe for DynamoDb {
 
     fn arguments(&self, home: &Home, port: u16) -> Vec<String> {
         // The port may be another one at the next start. What cannot be written, the server reports.
-        let _ = home.write(CONFIG, &settings(&name(home), port));
+        let _ = home.write(CONFIG, &settings(port));
         vec![home.path().join(CONFIG).display().to_string()]
     }
 
@@ -54,9 +54,9 @@ impl Recipe for DynamoDb {
     }
 
     async fn is_ready(&self, addr: SocketAddr, own: Option<Own<'_>>) -> io::Result<bool> {
-        let reply = ask(addr).await?;
-        let is_own = own.is_none_or(|own| reply.contains(&name(own.home)));
-        Ok(reply.contains("com.amazonaws.dynamodb") && is_own)
+        let replies = ask(addr).await?.contains("com.amazonaws.dynamodb");
+        // Nothing that it replies tells it from another one.
+        Ok(replies && own.is_none_or(|own| listens(own.pid, addr.port())))
     }
 
     /// A running server states no version, and its image's program is Java.
@@ -67,7 +67,7 @@ impl Recipe for DynamoDb {
 
 /// What Jetty, in which the server runs, does at its start. Started by its own main class, the server
 /// binds every address of the machine.
-fn settings(name: &str, port: u16) -> String {
+fn settings(port: u16) -> String {
     let port = port.to_string();
     let options: Vec<_> = OPTIONS.iter().copied().chain(["-port", &*port]).collect();
     let options = options.join("</Item><Item>");
@@ -75,7 +75,6 @@ fn settings(name: &str, port: u16) -> String {
         r#"<?xml version="1.0"?>
 <!DOCTYPE Configure PUBLIC "-//Jetty//Configure//EN" "http://www.eclipse.org/jetty/configure_9_3.dtd">
 <Configure class="java.util.Properties">
-  <Call class="org.eclipse.jetty.http.HttpGenerator" name="setJettyVersion"><Arg>{name}</Arg></Call>
   <Call id="local" class="com.amazonaws.services.dynamodbv2.local.main.ServerRunner" name="createServerFromCommandLineArgs">
     <Arg><Array type="java.lang.String"><Item>{options}</Item></Array></Arg>
   </Call>
@@ -99,9 +98,24 @@ fn settings(name: &str, port: u16) -> String {
     )
 }
 
-/// What the server calls itself in its replies: no other one on this machine does.
-fn name(home: &Home) -> String {
-    home.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Whether the process listens on the port: one of its descriptors is the socket that the kernel lists.
+fn listens(pid: u32, port: u16) -> bool {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let sockets: Vec<_> = tables.iter().flatten().flat_map(|table| sockets(table, port)).collect();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    links.any(|link| sockets.iter().any(|socket| link.as_os_str() == &**socket))
+}
+
+/// The sockets that listen on the port, as the links of descriptors name them.
+fn sockets(table: &str, port: u16) -> impl Iterator<Item = String> {
+    const LISTENS: &str = "0A";
+    table.lines().filter_map(move |line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let (_, local) = columns.get(1)?.rsplit_once(':')?;
+        let is_it = u16::from_str_radix(local, 16) == Ok(port) && columns.get(3) == Some(&LISTENS);
+        is_it.then(|| columns.get(9).map(|inode| format!("socket:[{inode}]")))?
+    })
 }
 
 /// The reply to a request that is not signed, with its head. HTTP/1.0: it ends with the connection.
@@ -119,9 +133,19 @@ mod tests {
 
     #[test]
     fn a_server_binds_loopback_alone_and_sends_no_telemetry() {
-        let settings = settings("glock-dynamodb1-7", 4711);
-        for part in [">127.0.0.1<", ">4711<", ">-disableTelemetry<", ">glock-dynamodb1-7<"] {
+        let settings = settings(4711);
+        for part in [">127.0.0.1<", ">4711<", ">-disableTelemetry<"] {
             assert!(settings.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn a_listener_is_known_by_its_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens(std::process::id(), port));
+        assert!(!listens(1, port), "another process has it");
+        drop(listener);
+        assert!(!listens(std::process::id(), port));
     }
 }
