@@ -3,7 +3,6 @@
 mod consul;
 mod dynamodb;
 mod etcd;
-mod mongodb;
 mod postgres;
 mod redis;
 mod zookeeper;
@@ -15,7 +14,6 @@ const STORES: &[&[Product]] = &[
     consul::PRODUCTS,
     dynamodb::PRODUCTS,
     etcd::PRODUCTS,
-    mongodb::PRODUCTS,
     postgres::PRODUCTS,
     redis::PRODUCTS,
     zookeeper::PRODUCTS,

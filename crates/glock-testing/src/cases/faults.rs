@@ -19,8 +19,7 @@ use tokio::{
 };
 
 use crate::cases::{
-    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, until_warm,
-    within,
+    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, within,
 };
 use crate::{CANARY, Networked, Proxy, ttl};
 
@@ -78,7 +77,6 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
     let limit = Duration::from_millis(500);
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
     let clock = fixture.client().await;
-    until_warm(fixture, &lock).await;
     let lease = take(&lock, &id("held")).await;
     // What it needs for wake-ups is there, so that only their store is gone.
     lock.wait(&id("held"), Duration::from_millis(50)).await.unwrap();
@@ -184,7 +182,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             _ => proxy.cut_inside_reply(3),
         }
         // Long enough for a store whose connections take a while to make.
-        sleep(F::CUT_PAUSE / 2 + Duration::from_millis(turn as u64 * 37 % 90)).await;
+        sleep(Duration::from_millis(40 + turn as u64 * 37 % 90)).await;
         // A busy machine grants few in that time.
         let enough = recording.grants() >= GRANTS_MIN || began.elapsed() >= LIMIT * 15;
         if began.elapsed() >= Duration::from_secs(3) && enough {
