@@ -122,6 +122,25 @@ pub(crate) async fn assert_freed(fixture: &impl Fixture, id: &LockId, limit: Dur
     }
 }
 
+/// Takes and releases a lock, so that the client's connections are made: on a busy machine that takes
+/// longer than a short call.
+pub(crate) async fn until_warm<F: Fixture>(fixture: &F, lock: &F::Lock) {
+    let since = Instant::now();
+    let mut n = 0;
+    loop {
+        // Another lock each time: the one before may be being undone.
+        n += 1;
+        let result = match lock.acquire(&id(&format!("warm{n}")), ttl(lock, LONG)).await {
+            Ok(lease) => lock.release(&lease).await,
+            Err(err) => Err(err),
+        };
+        match result {
+            Ok(()) => return,
+            Err(err) => assert!(since.elapsed() < fixture.patience(), "it never works: {err:?}"),
+        }
+    }
+}
+
 pub(crate) fn assert_not_held<T>(result: Result<T, LockError>, what: &str) {
     let err = result.err().unwrap_or_else(|| panic!("{what} succeeded"));
     assert!(matches!(err, LockError::NotHeld { .. }), "{what}: {err:?}");

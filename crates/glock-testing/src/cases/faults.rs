@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use crate::cases::{
-    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, within,
+    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, until_warm,
+    within,
 };
 use crate::{CANARY, Networked, Proxy, ttl};
 
@@ -77,6 +78,7 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
     let limit = Duration::from_millis(500);
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
     let clock = fixture.client().await;
+    until_warm(fixture, &lock).await;
     let lease = take(&lock, &id("held")).await;
     // What it needs for wake-ups is there, so that only their store is gone.
     lock.wait(&id("held"), Duration::from_millis(50)).await.unwrap();

@@ -9,7 +9,8 @@ use tokio::{
 };
 
 use crate::cases::{
-    LONG, SHORT, WATCHED, assert_free, assert_freed, assert_held, id, soon, take, within,
+    LONG, SHORT, WATCHED, assert_free, assert_freed, assert_held, id, soon, take, until_warm,
+    within,
 };
 use crate::{
     Networked, Proxy,
@@ -109,7 +110,7 @@ pub async fn a_grant_that_arrives_too_late_is_taken_back<F: Networked>(fixture: 
     let limit = Duration::from_millis(400);
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
     let theirs = fixture.client().await;
-    assert_free(&lock, &id("warm")).await;
+    until_warm(fixture, &lock).await;
     proxy.hold_replies();
     let (name, before) = (id("x"), proxy.requests());
     let acquiring = lock.acquire(&name, ttl(&lock, LONG));
