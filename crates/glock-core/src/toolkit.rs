@@ -37,6 +37,7 @@ mod session_deadline;
 mod spare_pool;
 
 mod backoff;
+mod explained;
 mod mutex;
 
 pub use self::{
@@ -46,6 +47,7 @@ pub use self::{
     backoff::Backoff,
     call::Call,
     call_deadline::{CallDeadline, NoReply},
+    explained::Explained,
     hedge::{Hedged, hedged},
     hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
     late_request_probe::LateRequestProbe,

@@ -84,7 +84,7 @@ pub(crate) struct Renewal<'a> {
 /// What a client knows of the hold that it renews.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KnownVersion {
-    /// Its lease may be shortened to what is asked for.
+    /// The renewal may shorten its lease.
     Current(u64),
     /// It has run out, and is not brought back to life.
     Over(u64),

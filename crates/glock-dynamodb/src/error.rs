@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    fmt,
     io::{self, ErrorKind},
 };
 
@@ -11,7 +10,7 @@ use aws_sdk_dynamodb::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
-use glock_core::{Action, BoxError, Fault, LockError, backend};
+use glock_core::{Action, BoxError, Fault, LockError, backend, toolkit::Explained};
 use hyper_util::client::legacy;
 
 /// A failed request, of which action is not known yet.
@@ -49,7 +48,7 @@ impl Failure {
                 let code = err.code().unwrap_or_default();
                 let (fault, next) = meaning(code, status);
                 match advice(code, err.message().unwrap_or_default()) {
-                    Some(what) => Self::new(fault, next, Explained { what, source: err.into() }),
+                    Some(what) => Self::new(fault, next, Explained::new(what, err)),
                     None => Self::new(fault, next, err),
                 }
             }
@@ -192,25 +191,6 @@ fn find<'a, T: Error + 'static>(err: &'a (dyn Error + 'static)) -> Option<&'a T>
     None
 }
 
-/// An error with a text before it.
-#[derive(Debug)]
-struct Explained {
-    what: &'static str,
-    source: BoxError,
-}
-
-impl fmt::Display for Explained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
-    }
-}
-
-impl Error for Explained {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +223,7 @@ mod tests {
     #[test]
     fn a_handshake_that_failed_is_found_in_what_wraps_it() {
         let tls = io::Error::new(ErrorKind::InvalidData, "bad certificate");
-        assert!(is_handshake(&Explained { what: "x", source: io::Error::other(tls).into() }));
+        assert!(is_handshake(&Explained::new("x", io::Error::other(tls))));
         assert!(!is_handshake(&io::Error::other("x")));
         assert!(!is_handshake(&io::Error::from(ErrorKind::ConnectionRefused)));
     }

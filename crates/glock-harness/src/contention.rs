@@ -18,6 +18,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use crate::failures::chain;
+
 /// An example in which processes contend for a lock.
 #[derive(Debug, Clone, Copy)]
 pub struct Contention {
@@ -167,17 +169,6 @@ fn parse(line: &str) -> Option<Message> {
     let words: Vec<_> = line.split(' ').collect();
     let [name, verb, token] = words[..] else { return None };
     Some(Message { name: name.into(), verb: verb.into(), token: token.parse().ok()? })
-}
-
-/// An error with all its reasons.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut next = err.source();
-    while let Some(reason) = next {
-        text = format!("{text}: {reason}");
-        next = reason.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@
 
 pub mod bench;
 mod contention;
+mod failures;
 pub mod process;
 pub mod server;
 mod signal;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 
-pub use crate::contention::{Contention, Failure};
+pub use crate::{
+    contention::{Contention, Failure},
+    failures::{assert_fault, chain},
+};

@@ -1,8 +1,8 @@
 //! The driver's errors: what each means for the lock.
 
-use std::{borrow::Cow, error::Error, fmt, io::ErrorKind, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, io::ErrorKind, sync::Arc, time::Duration};
 
-use glock_core::{Action, BoxError, Fault, LockError, backend};
+use glock_core::{Action, BoxError, Fault, LockError, backend, toolkit::Explained};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// A failed statement, of which action is not known yet.
@@ -84,7 +84,7 @@ impl Failure {
 
     /// The same failure, with a text before its cause.
     pub(crate) fn explained(self, what: &'static str) -> Self {
-        Self::new(self.fault, Explained { what, source: self.source })
+        Self::new(self.fault, Explained::new(what, self.source))
     }
 
     /// PostgreSQL's code of the error.
@@ -231,25 +231,6 @@ fn advice(code: &str) -> Option<&'static str> {
         "55P03" => "another transaction holds a lock on the row or the table; end it",
         _ => return None,
     })
-}
-
-/// An error with a text before it.
-#[derive(Debug)]
-struct Explained {
-    what: &'static str,
-    source: BoxError,
-}
-
-impl fmt::Display for Explained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
-    }
-}
-
-impl Error for Explained {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
-    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use glock_dynamodb::{
         types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
     },
 };
+use glock_harness::{assert_fault, chain};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::support::{
     LONG, SOON,
     admin::{Admin, conf, lock},
-    assert_fault, chain,
     fake_server::{FakeServer, error},
     pair, x,
 };
@@ -132,7 +132,7 @@ async fn credentials_that_expired_and_are_fetched_again_do_not_end_a_wait() {
     assert_eq!(lease.fence().get(), 7);
 }
 
-/// No credentials, no region and no HTTP client: the program has to be mended, and is told so at once.
+/// No credentials, no region and no HTTP client: the program has to be mended, and the error says so at once.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_client_that_cannot_send_is_rejected() {

@@ -4,11 +4,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_smithy_async::time::{StaticTimeSource, TimeSource};
 use glock_dynamodb::{Fault, Lock, aws_sdk_dynamodb::types::AttributeValue};
+use glock_harness::assert_fault;
 
 use crate::support::{
     LONG,
     admin::{Admin, Item, conf, s},
-    assert_fault, pair, x,
+    pair, x,
 };
 
 fn n(digits: &str) -> AttributeValue {

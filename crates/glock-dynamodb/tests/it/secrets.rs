@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use glock_dynamodb::{Fault, Lock, LockError, aws_sdk_dynamodb::config::Credentials};
+use glock_harness::chain;
 
 use crate::support::{
     LONG,
     admin::{Admin, conf},
-    chain,
     fake_server::FakeServer,
     x,
 };

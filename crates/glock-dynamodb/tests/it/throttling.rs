@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use glock_dynamodb::{Fault, Lock, LockError};
+use glock_harness::assert_fault;
 use glock_testing::process::eventually;
 use tokio::time::Instant;
 
 use crate::support::{
     LONG, SOON,
     admin::{Admin, conf, lock},
-    assert_fault,
     fake_server::{FakeServer, Request, error},
     x,
 };

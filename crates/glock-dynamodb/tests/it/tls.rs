@@ -1,11 +1,12 @@
 //! The HTTPS client that the feature `tls` gives.
 
 use glock_dynamodb::{Fault, Lock, https_client};
+use glock_harness::assert_fault;
 
 use crate::support::{
     LONG,
     admin::{Admin, conf},
-    assert_fault, x,
+    x,
 };
 
 /// DynamoDB Local speaks no TLS, so what a client sends to it there is a handshake that fails: nothing was

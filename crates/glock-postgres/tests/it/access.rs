@@ -1,11 +1,12 @@
 //! Servers that cannot be used, and roles that may not: the error says why.
 
+use glock_harness::assert_fault;
 use glock_postgres::{Fault, Invalid, Lock, LockError, PostgresLock, sqlx::postgres::PgSslMode};
 
 use crate::support::{
     LONG,
     admin::{Admin, woken},
-    assert_fault, x,
+    x,
 };
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use glock_harness::assert_fault;
 use glock_postgres::{
     Fault, Lock, LockExt, LockId, PostgresLock, Retry,
     sqlx::{self, AssertSqlSafe, postgres::PgPoolOptions},
@@ -12,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::{
     LONG, SHORT, SOON,
     admin::{Admin, lazy},
-    assert_fault, pair, tasks, x,
+    pair, tasks, x,
 };
 
 #[tokio::test]

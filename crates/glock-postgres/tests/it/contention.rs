@@ -5,10 +5,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use glock_harness::chain;
 use glock_postgres::{Lock, LockError, LockExt, LockId, Retry};
 use tokio::task::JoinSet;
 
-use crate::support::{LONG, admin::Admin, chain, x};
+use crate::support::{LONG, admin::Admin, x};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use glock_harness::assert_fault;
 use glock_postgres::{
     Fault, Lock, LockError, LockExt, LockId, Retry,
     sqlx::{AssertSqlSafe, Executor as _, PgPool, postgres::PgPoolOptions},
@@ -11,7 +12,7 @@ use tokio::{task::JoinSet, time::sleep};
 use crate::support::{
     LONG,
     admin::{Admin, lazy, until_it_listens, woken},
-    assert_fault, pair, x,
+    pair, x,
 };
 
 /// A pool of one connection, on which `sql` was run.

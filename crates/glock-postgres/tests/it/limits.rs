@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use glock_harness::assert_fault;
 use glock_postgres::{Fault, Lock, LockError};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{LONG, SHORT, SOON, admin::Admin, assert_fault, pair, x};
+use crate::support::{LONG, SHORT, SOON, admin::Admin, pair, x};
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]

@@ -1,5 +1,6 @@
 //! The table: created by many processes at once, checked, of any name, and cheap to update.
 
+use glock_harness::{assert_fault, chain};
 use glock_postgres::{
     Fault, Lock, LockConfig, LockError, LockId,
     sqlx::{self, AssertSqlSafe, Connection},
@@ -9,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::{LONG, SHORT, SOON, admin::Admin, assert_fault, chain, pair, x};
+use crate::support::{LONG, SHORT, SOON, admin::Admin, pair, x};
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]

@@ -2,11 +2,12 @@
 
 use std::{error::Error, fmt::Write};
 
+use glock_harness::chain;
 use glock_postgres::{Fault, Lock, LockError};
 use glock_testing::CANARY;
 use tokio::time::Instant;
 
-use crate::support::{LONG, SOON, admin::Admin, chain, pair, x};
+use crate::support::{LONG, SOON, admin::Admin, pair, x};
 
 /// An error and its causes, in every form.
 fn everything(err: &LockError) -> String {

@@ -1,5 +1,6 @@
 //! A release notifies where there is a waiter, and only there; what waiters do without notifications.
 
+use glock_harness::assert_fault;
 use glock_postgres::{
     Fault, Lock, LockExt, Retry, Waiting,
     sqlx::postgres::{PgListener, PgPoolOptions},
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::support::{
     LONG, SHORT, SOON,
     admin::{Admin, until_it_listens, woken},
-    assert_fault, pair, x,
+    pair, x,
 };
 
 /// A connection that listens for releases in the test's table.

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
+use glock_harness::assert_fault;
 use glock_harness::server::PrivateServer;
 use glock_postgres::{
     Fault, Lock, LockConfig, LockId, PostgresLock,
@@ -9,7 +10,7 @@ use glock_postgres::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::support::{LONG, SOON, admin::lazy, assert_fault, x};
+use crate::support::{LONG, SOON, admin::lazy, x};
 
 async fn set_standby(admin: &PgPool, names: &'static str) {
     sqlx::raw_sql(names).execute(admin).await.unwrap();

@@ -18,7 +18,7 @@ pub(crate) enum Transport {
     Caller(Arc<dyn CallerConnection>),
 }
 
-/// Whether a node of a cluster is told that another one has sent the request to it.
+/// Whether to send `ASKING` first: another node of the cluster has redirected the request to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asking {
     No,
