@@ -27,19 +27,17 @@ const IDENTITY: &str = "glock.connection";
 /// Which server process runs the statements of a connection.
 const PROCESS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, \
      current_setting('glock.connection', true) FROM pg_stat_get_activity(pg_backend_pid())";
-/// How long a process may take to end, and a reply about it.
-const ENDS_WITHIN_MS: i64 = 300;
 const ASKING_MAX: usize = 2;
 const ASK_MAX: Duration = Duration::from_secs(5);
-/// $1 pid, $2 start, $3 how many ms to wait. One row if there is such a process: whether it has ended.
+/// $1 pid, $2 start. One row if there is such a process: whether it has ended within 300 ms.
 const TERMINATE: SqlStr = SqlStr::from_static(
-    "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_get_activity($1) \
+    "SELECT pg_terminate_backend(pid, 300) FROM pg_stat_get_activity($1) \
      WHERE (extract(epoch FROM backend_start) * 1000000)::bigint = $2",
 );
 
 /// $1 pid, $2 start. One row if there is such a process: whether it does not wait for a request.
 const RUNS: SqlStr = SqlStr::from_static(
-    "SELECT wait_event IS DISTINCT FROM 'ClientRead' AND $3 >= 0::bigint FROM pg_stat_get_activity($1) \
+    "SELECT wait_event IS DISTINCT FROM 'ClientRead' FROM pg_stat_get_activity($1) \
      WHERE (extract(epoch FROM backend_start) * 1000000)::bigint = $2",
 );
 
@@ -171,8 +169,7 @@ async fn ask(
     sql: SqlStr,
     process: ServerProcess,
 ) -> Result<Option<bool>, Failure> {
-    let query = sqlx::query_as::<_, (bool,)>(sql).bind(process.pid);
-    let query = query.bind(process.started_at).bind(ENDS_WITHIN_MS);
+    let query = sqlx::query_as::<_, (bool,)>(sql).bind(process.pid).bind(process.started_at);
     let row = query.fetch_optional(driver).await;
     Ok(row.map_err(|err| Failure::sent(err, ""))?.map(|(answer,)| answer))
 }
