@@ -56,6 +56,7 @@ async fn a_server_refuses_who_may_not() {
             let reply = ask_http(&server, "/v1/agent/self", token).await;
             assert!(reply.starts_with("HTTP/1.0 200"), "{reply}");
         }
+        Store::Hazelcast => assert!(!greeted_by_hazelcast(&server, b"dew").await, "any cluster"),
         // These let everybody in until their tests say otherwise.
         Store::DynamoDb | Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
     }
@@ -77,6 +78,7 @@ enum Store {
     Etcd,
     Consul,
     DynamoDb,
+    Hazelcast,
     ZooKeeper,
 }
 
@@ -88,6 +90,7 @@ fn store(server: &PrivateServer) -> Store {
         "etcd" => Store::Etcd,
         "consul" => Store::Consul,
         "dynamodb" => Store::DynamoDb,
+        "hazelcast" => Store::Hazelcast,
         "zookeeper" => Store::ZooKeeper,
         other => panic!("this test does not know {other}"),
     }
@@ -102,6 +105,7 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
             Store::DynamoDb => ask_http(server, "/", "").await.contains("com.amazonaws.dynamodb"),
+            Store::Hazelcast => greeted_by_hazelcast(server, b"dev").await,
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };
@@ -131,6 +135,20 @@ async fn ask_postgres(server: &PrivateServer) -> String {
 async fn ask_http(server: &PrivateServer, path: &str, token: &str) -> String {
     let request = format!("GET {path} HTTP/1.0\r\nX-Consul-Token: {token}\r\n\r\n");
     ask(server, request.as_bytes(), usize::MAX).await
+}
+
+/// Whether a member lets a client of that cluster in.
+async fn greeted_by_hazelcast(server: &PrivateServer, cluster: &[u8; 3]) -> bool {
+    let login = b"CP2\
+        \x28\0\0\0\0\xc0\0\x01\0\0\x01\0\0\0\0\0\0\0\xff\xff\xff\xff\
+        \0\x77\x66\x55\x44\x33\x22\x11\0\xff\xee\xdd\xcc\xbb\xaa\x99\x88\x01";
+    let rest = b"\x06\0\0\0\0\x04\x06\0\0\0\0\x04\x09\0\0\0\0\0RST\x0b\0\0\0\0\x005.4.0\
+        \x0b\0\0\0\0\0glock\x06\0\0\0\0\x10\x06\0\0\0\0\x28";
+    let request = [login, &b"\x09\0\0\0\0\0"[..], cluster, rest].concat();
+    let mut stream = TcpStream::connect(address(server)).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    let mut reply = [0; 20];
+    stream.read_exact(&mut reply).await.is_ok() && reply[19] == 0
 }
 
 async fn ask(server: &PrivateServer, request: &[u8], enough: usize) -> String {

@@ -73,6 +73,8 @@ pub trait Networked: Fixture {
     /// How many requests an acquire, a refused one, a renewal and a release may take. More than one
     /// are on their way together: each of the four is one round trip all the same.
     const REQUESTS_MAX: [u64; 4] = [1; 4];
+    /// How many round trips, one after the other, each of the four takes.
+    const ROUND_TRIPS: [u64; 4] = [1; 4];
     /// Whether what was sent on a lost connection can still reach the store once the client is back
     /// on another. Not where the store ends a client's old connection when it takes up the new one.
     const RECEIVES_LATE_REQUESTS: bool = true;
