@@ -13,6 +13,10 @@ use tokio::{
     time::timeout,
 };
 
+/// MongoDB's `{hello: 1, $db: "admin"}`, as an `OP_MSG`.
+const HELLO: &[u8] = b"\x34\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
+    \x1f\0\0\0\x10hello\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
+
 const WHY: &str = "needs a server: run `cargo xtask test`";
 
 /// Far longer than any of these servers takes to answer.
@@ -57,7 +61,9 @@ async fn a_server_refuses_who_may_not() {
             assert!(reply.starts_with("HTTP/1.0 200"), "{reply}");
         }
         // These let everybody in until their tests say otherwise.
-        Store::DynamoDb | Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
+        Store::DynamoDb | Store::Etcd | Store::MongoDb | Store::ZooKeeper => {
+            assert!(answers(&server).await);
+        }
     }
 }
 
@@ -77,6 +83,7 @@ enum Store {
     Etcd,
     Consul,
     DynamoDb,
+    MongoDb,
     ZooKeeper,
 }
 
@@ -88,6 +95,7 @@ fn store(server: &PrivateServer) -> Store {
         "etcd" => Store::Etcd,
         "consul" => Store::Consul,
         "dynamodb" => Store::DynamoDb,
+        "mongodb" => Store::MongoDb,
         "zookeeper" => Store::ZooKeeper,
         other => panic!("this test does not know {other}"),
     }
@@ -102,6 +110,7 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
             Store::DynamoDb => ask_http(server, "/", "").await.contains("com.amazonaws.dynamodb"),
+            Store::MongoDb => ask(server, HELLO, 100).await.contains("isWritablePrimary"),
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };

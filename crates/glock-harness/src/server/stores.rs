@@ -3,6 +3,7 @@
 mod consul;
 mod dynamodb;
 mod etcd;
+mod mongodb;
 mod postgres;
 mod redis;
 mod zookeeper;
@@ -14,6 +15,7 @@ const STORES: &[&[Product]] = &[
     consul::PRODUCTS,
     dynamodb::PRODUCTS,
     etcd::PRODUCTS,
+    mongodb::PRODUCTS,
     postgres::PRODUCTS,
     redis::PRODUCTS,
     zookeeper::PRODUCTS,

@@ -184,7 +184,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             _ => proxy.cut_inside_reply(3),
         }
         // Long enough for a store whose connections take a while to make.
-        sleep(Duration::from_millis(40 + turn as u64 * 37 % 90)).await;
+        sleep(F::CUT_PAUSE / 2 + Duration::from_millis(turn as u64 * 37 % 90)).await;
         // A busy machine grants few in that time.
         let enough = recording.grants() >= GRANTS_MIN || began.elapsed() >= LIMIT * 15;
         if began.elapsed() >= Duration::from_secs(3) && enough {
