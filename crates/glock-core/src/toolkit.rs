@@ -24,6 +24,7 @@ mod detach;
 mod hedge;
 mod late_request_probe;
 mod pending_work;
+mod tried;
 
 mod acquire_queued;
 mod acquire_waiting;

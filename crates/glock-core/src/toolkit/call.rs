@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     attempt::Attempt, call_deadline::CallDeadline, detach::DetachOnDrop,
-    late_request_probe::LateRequestProbe, pending_work::PendingWork,
+    late_request_probe::LateRequestProbe, pending_work::PendingWork, tried::Tried,
 };
 use crate::{Action, BoxError, Fault, Lease, LockError};
 
@@ -90,7 +90,7 @@ impl Call {
     ///
     /// Cancel safe: a lock that is granted after the future was dropped is released.
     pub async fn acquire<A: Attempt>(self, ttl: Duration, attempt: A) -> Result<Lease, LockError> {
-        self.acquire_within(self.limit, ttl, &Arc::new(attempt)).await
+        self.acquire_within(self.limit, ttl, &Arc::new(Tried::new(attempt))).await
     }
 
     /// Does what [`acquire`](Self::acquire) does, and tries again where a connection broke. `attempt`
@@ -110,27 +110,58 @@ impl Call {
         attempt: impl Fn(u32) -> Result<A, LockError>,
     ) -> Result<Lease, LockError> {
         let began = Instant::now();
-        let (mut tries, mut ambiguous) = (0, None);
+        let mut tries = 0;
+        let (mut earlier, mut ambiguous) = (Vec::<Arc<Tried<A>>>::new(), None);
         loop {
-            let left = || self.limit.saturating_sub(began.elapsed());
-            let attempt = Arc::new(attempt(tries)?);
-            let result = self.acquire_within(left(), ttl, &attempt).await;
+            let left =
+                || Self { limit: self.limit.saturating_sub(began.elapsed()), ..self.clone() };
+            let latest = Arc::new(Tried::new(attempt(tries)?));
+            let result = self.acquire_within(left().limit, ttl, &latest).await;
             tries += 1;
             let Err(err) = result else { return result };
-            let unknown = err.fault() == Some(Fault::Unknown);
             let late = began.elapsed() > self.limit / 4 * TRIES_QUARTERS;
-            if !unknown || tries >= TRIES_MAX || late {
+            let is_last = tries >= TRIES_MAX || late;
+            let unknown = err.fault() == Some(Fault::Unknown);
+            if matches!(err, LockError::Held { .. }) {
+                // By an earlier attempt, if that has arrived since it was undone.
+                match left().undo_earlier(&mut earlier).await {
+                    Ok(false) => return Err(err),
+                    Ok(true) if !is_last => continue,
+                    Ok(true) | Err(_) => return Err(ambiguous.unwrap_or(err)),
+                }
+            }
+            if !unknown || is_last {
                 // What surely failed this time may have succeeded the time before.
                 let sure = !unknown && err.fault().is_some();
                 return Err(ambiguous.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would refuse the next attempt.
-            match (Self { limit: left(), ..self.clone() }).run_undo(attempt).await {
+            match left().run_undo(Arc::clone(&latest)).await {
                 Ok(()) => {}
-                Err(LockError::NotHeld { .. }) => ambiguous = Some(err),
+                Err(LockError::NotHeld { .. }) => {
+                    earlier.push(latest);
+                    ambiguous = Some(err);
+                }
                 Err(_) => return Err(err),
             }
         }
+    }
+
+    /// Undoes what was tried before. Returns whether any of it had the lock until now, or until its undo
+    /// in the background; that one is taken out.
+    async fn undo_earlier<A: Attempt>(
+        &self,
+        earlier: &mut Vec<Arc<Tried<A>>>,
+    ) -> Result<bool, LockError> {
+        for tried in &*earlier {
+            match self.run_undo(Arc::clone(tried)).await {
+                Ok(()) | Err(LockError::NotHeld { .. }) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        let before = earlier.len();
+        earlier.retain(|tried| !tried.was_undone());
+        Ok(earlier.len() < before)
     }
 
     /// [`acquire`](Self::acquire) for a caller that waits for `wait`. The undo looks for a late request
@@ -139,7 +170,7 @@ impl Call {
         &self,
         wait: Duration,
         ttl: Duration,
-        attempt: &Arc<A>,
+        attempt: &Arc<Tried<A>>,
     ) -> Result<Lease, LockError> {
         let handle = self.handle()?;
         let late = {
@@ -174,7 +205,7 @@ impl Call {
     /// Spawns [`undo`](Self::undo).
     fn undo_later<A: Attempt>(
         &self,
-        attempt: &Arc<A>,
+        attempt: &Arc<Tried<A>>,
         ttl: Duration,
         in_flight_max: Duration,
     ) -> Result<(), LockError> {
@@ -188,7 +219,12 @@ impl Call {
 
     /// Undoes an attempt until the store has confirmed it, or has not had that owner token for
     /// `in_flight_max`, or the lease has run out by itself.
-    async fn undo<A: Attempt>(&self, attempt: Arc<A>, ttl: Duration, in_flight_max: Duration) {
+    async fn undo<A: Attempt>(
+        &self,
+        attempt: Arc<Tried<A>>,
+        ttl: Duration,
+        in_flight_max: Duration,
+    ) {
         // A request that is in flight for so long begins its lease only then.
         let until = Instant::now().checked_add(in_flight_max.saturating_add(ttl));
         let mut probe = LateRequestProbe::new(in_flight_max);
@@ -208,7 +244,7 @@ impl Call {
 
     fn run_undo<A: Attempt>(
         &self,
-        attempt: Arc<A>,
+        attempt: Arc<Tried<A>>,
     ) -> impl Future<Output = Result<(), LockError>> + Send + use<A> {
         let until = self.deadline();
         self.clone().run(async move { attempt.undo(until).await })

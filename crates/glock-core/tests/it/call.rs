@@ -16,25 +16,26 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fn_attempt::FnAttempt;
 
-const LIMIT: Duration = Duration::from_secs(5);
-const TTL: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const TTL: Duration = Duration::from_mins(1);
 
-fn call() -> Call {
+pub(crate) fn call() -> Call {
     Call::new(&PendingWork::new(), backend::MEMORY, Action::Acquire, LIMIT)
 }
 
-fn id() -> LockId {
+pub(crate) fn id() -> LockId {
     LockId::new("x").unwrap()
 }
 
-async fn granted_after(delay: Duration) -> Result<Lease, LockError> {
+pub(crate) async fn granted_after(delay: Duration) -> Result<Lease, LockError> {
     let sent_at = Instant::now();
     sleep(delay).await;
     Ok(Lease::granted(id(), OwnerToken::random()?, FencingToken::new(1), sent_at, TTL))
 }
 
 /// An undo that answers `NotHeld`, and how often it ran.
-fn absent() -> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone) {
+pub(crate) fn absent()
+-> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone) {
     let count = Arc::new(AtomicU32::new(0));
     let undo = {
         let count = Arc::clone(&count);
@@ -134,75 +135,6 @@ async fn an_unanswered_acquire_is_undone_however_late_it_arrives_within_the_time
     let (undone_at, undos) = undone_after(TTL, Duration::MAX).await;
     assert_eq!(undone_at, None);
     assert!((4..=8).contains(&undos), "one that never arrives cost {undos} requests");
-}
-
-/// Acquires in tries that end as `outcomes` say, until one is granted; how many tries and undos
-/// there were.
-async fn retried(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u32, u32) {
-    let (tries, (undone, undo)) = (AtomicU32::new(0), absent());
-    let attempt = |before: u32| {
-        assert_eq!(tries.fetch_add(1, SeqCst), before);
-        let outcome = outcomes[usize::try_from(before).unwrap()];
-        let work = async move {
-            match outcome {
-                Ok(()) => granted_after(Duration::ZERO).await,
-                Err(fault) => {
-                    sleep(Duration::from_millis(100)).await;
-                    Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"))
-                }
-            }
-        };
-        Ok(FnAttempt::new(work, undo.clone()))
-    };
-    let result = call().acquire_retrying(TTL, attempt).await;
-    sleep(TTL).await;
-    (result, tries.load(SeqCst), undone.load(SeqCst))
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_broken_connection_is_tried_again_and_each_token_is_undone() {
-    let (result, tries, undone) = retried(&[Err(Fault::Unknown), Ok(())]).await;
-    assert!(result.is_ok());
-    assert_eq!(tries, 2);
-    assert!((5..=9).contains(&undone), "before the next try, and as long as it may arrive");
-    for sure in [Fault::Unavailable, Fault::Rejected] {
-        let (result, tries, _) = retried(&[Err(Fault::Unknown), Err(sure)]).await;
-        let fault = result.unwrap_err().fault();
-        assert_eq!((fault, tries), (Some(Fault::Unknown), 2), "the first may arrive yet");
-    }
-    let (result, tries, _) = retried(&[Err(Fault::Unknown); 3]).await;
-    assert_eq!((result.unwrap_err().fault(), tries), (Some(Fault::Unknown), 3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_certain_is_not_tried_again() {
-    for fault in [Fault::Rejected, Fault::Unavailable] {
-        let (result, tries, undone) = retried(&[Err(fault)]).await;
-        assert_eq!((result.unwrap_err().fault(), tries, undone), (Some(fault), 1, 0));
-    }
-    let (undone, undo) = absent();
-    let attempt = |_| Ok(FnAttempt::new(granted_after(LIMIT * 3), undo.clone()));
-    let from = Instant::now();
-    let result = call().acquire_retrying(TTL, attempt).await;
-    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
-    assert_eq!(from.elapsed(), LIMIT, "one limit for all tries");
-    assert_eq!(undone.load(SeqCst), 0, "not before the answer");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_try_whose_undo_fails_is_the_last() {
-    let down = || {
-        let fault = Fault::Unavailable;
-        std::future::ready(Err(LockError::backend(backend::MEMORY, Action::Release, fault, "")))
-    };
-    let attempt = |before| {
-        assert_eq!(before, 0);
-        let fault = Fault::Unknown;
-        let cut = Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"));
-        Ok(FnAttempt::new(std::future::ready(cut), down))
-    };
-    let result = call().acquire_retrying(TTL, attempt).await;
-    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
 }
 
 #[tokio::test(start_paused = true)]
