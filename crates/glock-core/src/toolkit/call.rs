@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     attempt::Attempt, call_deadline::CallDeadline, detach::DetachOnDrop,
-    late_request_probe::LateRequestProbe, pending_work::PendingWork, tried::Tried,
+    late_request_probe::LateRequestProbe, pending_work::PendingWork, placed::Placed, tried::Tried,
 };
 use crate::{Action, BoxError, Fault, Lease, LockError};
 
@@ -25,6 +25,8 @@ pub struct Call {
     backend: &'static str,
     action: Action,
     limit: Duration,
+    /// Where it runs, if not on its caller's runtime.
+    runtime: Option<Handle>,
 }
 
 /// How often one call tries to take a lock.
@@ -41,7 +43,14 @@ impl Call {
         action: Action,
         limit: Duration,
     ) -> Self {
-        Self { pending: pending.clone(), backend, action, limit }
+        Self { pending: pending.clone(), backend, action, limit, runtime: None }
+    }
+
+    /// Runs the call, and what undoes it, on that runtime: for a driver whose connections would stand
+    /// still with a caller that computes, for all others as well. The caller only waits for the outcome.
+    #[must_use]
+    pub fn on(self, runtime: &Handle) -> Self {
+        Self { runtime: Some(runtime.clone()), ..self }
     }
 
     /// Until when this call lasts if it begins now, and how long its attempts may take.
@@ -71,9 +80,12 @@ impl Call {
         let work = Box::pin(work);
         async move {
             let _under_way = (self.action == Action::Release).then(|| self.pending.begin());
+            let handle = self.handle()?;
+            let work = Placed::on(self.runtime.as_ref(), work);
             let then = |_| std::future::ready(());
-            let work = DetachOnDrop::new((self.handle()?, self.counted()), self.limit, work, then);
-            time::timeout(self.limit, work).await.unwrap_or_else(|_| Err(self.timed_out()))
+            let work = DetachOnDrop::new((handle, self.counted()), self.limit, work, then);
+            let ended = time::timeout(self.limit, work).await.map_err(|_| self.timed_out())?;
+            ended.unwrap_or_else(|| Err(self.runtime_ended()))
         }
     }
 
@@ -96,6 +108,7 @@ impl Call {
     /// Does what [`acquire`](Self::acquire) does, and tries again where a connection broke. `attempt`
     /// makes each attempt, given how many there were before, with an owner token of its own: a late
     /// request then carries a token that no lease has, and its undo cannot end a later attempt's hold.
+    /// An attempt that is refused because an earlier one arrived late is tried again as well.
     ///
     /// # Errors
     ///
@@ -175,8 +188,8 @@ impl Call {
         let handle = self.handle()?;
         let late = {
             let (call, attempt) = (self.clone(), Arc::clone(attempt));
-            move |outcome: Option<Result<Lease, LockError>>| async move {
-                match outcome {
+            move |outcome: Option<Option<Result<Lease, LockError>>>| async move {
+                match outcome.flatten() {
                     Some(Ok(_)) => call.undo(attempt, ttl, Duration::ZERO).await,
                     Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
                     Some(Err(_)) | None => call.undo(attempt, ttl, call.limit).await,
@@ -185,20 +198,21 @@ impl Call {
         };
         let work = {
             let (attempt, until) = (Arc::clone(attempt), CallDeadline::after(wait));
-            Box::pin(async move { attempt.run(until).await })
+            let work = Box::pin(async move { attempt.run(until).await });
+            Placed::on(self.runtime.as_ref(), work)
         };
         let work = DetachOnDrop::new((handle, self.counted()), self.limit, work, late);
-        match time::timeout(wait, work).await {
-            Ok(Ok(lease)) if lease.is_expired() => {
+        let ended = time::timeout(wait, work).await.map_err(|_| self.timed_out())?;
+        match ended.unwrap_or_else(|| Err(self.runtime_ended())) {
+            Ok(lease) if lease.is_expired() => {
                 self.undo_later(attempt, ttl, Duration::ZERO)?;
                 Err(self.unknown("the grant arrived after its lease had run out"))
             }
-            Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
+            Err(err) if err.fault() == Some(Fault::Unknown) => {
                 self.undo_later(attempt, ttl, self.limit)?;
                 Err(err)
             }
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out()),
+            result => result,
         }
     }
 
@@ -256,9 +270,15 @@ impl Call {
         frees.then(|| self.pending.clone())
     }
 
+    /// Where what the caller gave up goes on. The caller needs a runtime as well, for the time limit.
     fn handle(&self) -> Result<Handle, LockError> {
-        Handle::try_current()
-            .map_err(|err| LockError::backend(self.backend, self.action, Fault::Rejected, err))
+        let caller = Handle::try_current()
+            .map_err(|err| LockError::backend(self.backend, self.action, Fault::Rejected, err))?;
+        Ok(self.runtime.clone().unwrap_or(caller))
+    }
+
+    fn runtime_ended(&self) -> LockError {
+        self.unknown("the runtime of the lock's connections has ended")
     }
 
     fn timed_out(&self) -> LockError {

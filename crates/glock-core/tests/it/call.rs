@@ -4,15 +4,20 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
+        mpsc,
     },
+    thread,
     time::Duration,
 };
 
 use glock_core::{
     Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, PendingWork},
+    toolkit::{Call, PendingWork, RuntimeThread},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::Builder,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::fn_attempt::FnAttempt;
 
@@ -201,4 +206,58 @@ async fn a_call_that_never_ends_is_dropped_in_the_end() {
     assert_eq!(call().run(work).await.unwrap_err().fault(), Some(Fault::Unknown));
     sleep(LIMIT * 2).await;
     assert_eq!(Arc::strong_count(&alive), 1, "no task is left behind");
+}
+
+/// A runtime on a thread of its own runs the call, although its caller's computes, and undoes the grant.
+#[test]
+fn a_call_on_another_runtime_goes_on_while_its_callers_computes() {
+    let thread = RuntimeThread::start("glock-test").unwrap();
+    let (undone, seen) = mpsc::channel();
+    let undo = move || {
+        undone.send(()).unwrap();
+        std::future::ready(Ok(()))
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let call = call().on(thread.runtime());
+        let work = granted_after(Duration::from_millis(20));
+        let acquiring = call.clone().acquire(TTL, FnAttempt::new(work, undo));
+        assert!(timeout(Duration::from_millis(1), acquiring).await.is_err());
+        // No task of this runtime runs meanwhile.
+        seen.recv_timeout(LIMIT * 4).expect("not undone");
+        let ran_by = call.run(async { Ok(thread::current().name().map(str::to_owned)) });
+        assert_eq!(ran_by.await.unwrap().as_deref(), Some("glock-test"));
+    });
+}
+
+#[tokio::test]
+async fn a_call_on_a_runtime_that_has_ended_says_so() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let call = call().on(runtime.handle());
+    runtime.shutdown_background();
+    let result = call.run(async { Ok(()) }).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+}
+
+#[tokio::test]
+async fn work_that_panics_on_another_runtime_panics_here() {
+    let thread = RuntimeThread::start("glock-test").unwrap();
+    let work = async { panic!("a fault of the driver") };
+    let caller = tokio::spawn(call().on(thread.runtime()).run::<(), _>(work));
+    assert!(caller.await.unwrap_err().is_panic());
+}
+
+#[tokio::test]
+async fn work_on_another_runtime_that_never_ends_is_dropped_in_the_end() {
+    let thread = RuntimeThread::start("glock-test").unwrap();
+    let (alive, ended) = mpsc::channel::<()>();
+    let work = async move {
+        std::future::pending::<()>().await;
+        drop(alive);
+        Ok(())
+    };
+    let limit = Duration::from_millis(20);
+    let call = Call::new(&PendingWork::new(), backend::MEMORY, Action::Acquire, limit);
+    assert!(call.on(thread.runtime()).run(work).await.is_err());
+    assert_eq!(ended.recv_timeout(LIMIT * 4), Err(mpsc::RecvTimeoutError::Disconnected));
 }
