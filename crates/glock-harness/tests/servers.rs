@@ -110,7 +110,7 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
             Store::DynamoDb => ask_http(server, "/", "").await.contains("com.amazonaws.dynamodb"),
-            Store::MongoDb => ask(server, HELLO, 100).await.contains("isWritablePrimary"),
+            Store::MongoDb => ask_mongodb(server).await.contains("isWritablePrimary"),
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };
@@ -134,6 +134,19 @@ async fn ask_postgres(server: &PrivateServer) -> String {
     let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
     let length = u32::try_from(body.len() + 4).unwrap();
     ask(server, &[&length.to_be_bytes()[..], body].concat(), 1).await
+}
+
+/// The whole reply: it states its length first.
+async fn ask_mongodb(server: &PrivateServer) -> String {
+    let answer = async {
+        let mut stream = TcpStream::connect(address(server)).await.unwrap();
+        stream.write_all(HELLO).await.unwrap();
+        let length = stream.read_i32_le().await.unwrap();
+        let mut answer = vec![0; usize::try_from(length - 4).unwrap()];
+        stream.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    timeout(ANSWER_MAX, answer).await.expect("the server does not answer")
 }
 
 /// HTTP/1.0: the answer ends with the connection. A token is Consul's.

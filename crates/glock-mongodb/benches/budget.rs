@@ -17,7 +17,7 @@ use glock_mongodb::{
         Client, Collection,
         bson::{Document, doc},
         change_stream::{ChangeStream, event::ChangeStreamEvent},
-        options::{ReturnDocument, WriteConcern},
+        options::{ClientOptions, ReturnDocument, WriteConcern},
     },
 };
 use glock_testing::{fresh_namespace, url_from_env};
@@ -100,12 +100,16 @@ fn main() -> ExitCode {
     let config = LockConfig::default().with_namespace(fresh_namespace());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let client = async || Client::with_uri_str(&url).await.expect("GLOCK_MONGODB_URL is a URL");
-        let lock = async || MongoLock::new(client().await).with_config(config.clone());
-        let (lock, second) = (lock().await.expect("settings"), lock().await.expect("settings"));
+        let options = ClientOptions::parse(&url).await.expect("GLOCK_MONGODB_URL is a URL");
+        let lock = || {
+            let lock = MongoLock::from_options(options.clone());
+            lock.with_config(config.clone()).expect("settings")
+        };
+        let (lock, second) = (lock(), lock());
         lock.ensure_schema().await.expect("the server that GLOCK_MONGODB_URL names");
+        let client = Client::with_options(options).expect("options of a URL");
         let raw = ByHand {
-            locks: client().await.database("distributed_lock").collection("locks"),
+            locks: client.database("distributed_lock").collection("locks"),
             namespace: fresh_namespace().into(),
             owners: Arc::default(),
         };

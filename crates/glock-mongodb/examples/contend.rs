@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use glock_harness::{Contention, Failure};
-use glock_mongodb::{MongoLock, mongodb::Client};
+use glock_mongodb::{MongoLock, mongodb::options::ClientOptions};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
 }
 
 async fn open(url: String) -> Result<MongoLock, Failure> {
-    let lock = MongoLock::new(Client::with_uri_str(url).await?);
+    let lock = MongoLock::from_options(ClientOptions::parse(url).await?);
     lock.ensure_schema().await?;
     Ok(lock)
 }

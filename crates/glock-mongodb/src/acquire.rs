@@ -7,7 +7,7 @@ use std::{
 
 use glock_core::{
     Action, Lease, LockError, LockId, OwnerToken,
-    toolkit::{Attempt, CallDeadline, Mutex},
+    toolkit::{Attempt, CallDeadline},
 };
 
 use crate::{
@@ -23,14 +23,11 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, LockError> {
     // Dropped with this future: an attempt that was not sent by then is not sent any more.
     let caller = Arc::new(());
-    let tokens = Mutex::new(Vec::new());
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        let earlier = tokens.lock().clone();
-        tokens.lock().push(owner.clone());
-        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, earlier, ttl })
+        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, ttl })
     };
-    client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
+    client.call(Action::Acquire)?.acquire_retrying(ttl, attempt).await
 }
 
 /// One attempt, under an owner token of its own. It is not sent again once it may have been carried out:
@@ -40,15 +37,14 @@ struct AcquireAttempt {
     caller: Weak<()>,
     id: LockId,
     owner: OwnerToken,
-    earlier: Vec<OwnerToken>,
     ttl: Duration,
 }
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let Self { client, caller, id, owner, earlier, ttl } = self;
+        let Self { client, caller, id, owner, ttl } = self;
         let (key, holder) = (client.schema.key(id), &client.config.holder);
-        let request = AcquireRequest { key: &key, owner, earlier, ttl: *ttl, holder };
+        let request = AcquireRequest { key: &key, owner, ttl: *ttl, holder };
         let reply = client.commands.acquire(request, until, caller).await;
         match reply.map_err(|failure| failure.during(Action::Acquire))? {
             AcquireReply::Granted { fence, sent_at } => {

@@ -35,8 +35,6 @@ pub(crate) struct Commands {
 pub(crate) struct AcquireRequest<'a> {
     pub(crate) key: &'a str,
     pub(crate) owner: &'a OwnerToken,
-    /// Those of the same call's earlier attempts, which no lease has: one that arrived late holds up none.
-    pub(crate) earlier: &'a [OwnerToken],
     pub(crate) ttl: Duration,
     pub(crate) holder: &'a str,
 }
@@ -78,7 +76,6 @@ impl Commands {
         let live = doc! { "$gt": [field(&expiry), "$$NOW"] };
         let is_free = doc! { "$or": [
             { "$eq": [{ "$ifNull": [field(OWNER), Bson::Null] }, Bson::Null] },
-            { "$in": [field(OWNER), "$$earlier"] },
             { "$not": [&live] },
         ] };
         // The token is at least the clock, in microseconds, so that it grows even if the document was lost.
@@ -130,11 +127,7 @@ impl Commands {
         until: CallDeadline,
         caller: &Weak<()>,
     ) -> Result<AcquireReply, Failure> {
-        let AcquireRequest { key, owner, earlier, ttl, holder } = request;
-        let mut undone = RawArrayBuf::new();
-        for owner in earlier {
-            undone.push(owner.reveal());
-        }
+        let AcquireRequest { key, owner, ttl, holder } = request;
         let body = rawdoc! {
             "findAndModify": self.collection.as_str(),
             "query": { "_id": key },
@@ -144,7 +137,6 @@ impl Commands {
             "upsert": true,
             "let": {
                 "owner": owner.reveal(),
-                "earlier": undone,
                 "ttl": millis(ttl),
                 "holder": { "$literal": holder },
             },

@@ -1,8 +1,8 @@
 //! The driver's errors: what each means for the lock.
 
-use std::{error::Error, fmt, io, sync::Arc};
+use std::{error::Error, io, sync::Arc};
 
-use glock_core::{Action, BoxError, Fault, LockError, backend};
+use glock_core::{Action, BoxError, Fault, LockError, backend, toolkit::Explained};
 use mongodb::error::{Error as DriverError, ErrorKind};
 
 /// A failed command, of which action is not known yet.
@@ -28,7 +28,7 @@ impl Failure {
             return Self::new(fault, what);
         }
         let failure = match advice {
-            Some(what) => Self::new(fault, Explained { what, source: err.into() }),
+            Some(what) => Self::new(fault, Explained::new(what, err)),
             None => Self::new(fault, err),
         };
         Self { is_refusal, ..failure }
@@ -60,7 +60,7 @@ impl Failure {
 
     /// The same failure, with a text before its cause.
     pub(crate) fn explained(self, what: &'static str) -> Self {
-        Self::new(self.fault, Explained { what, source: self.source })
+        Self::new(self.fault, Explained::new(what, self.source))
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {
@@ -152,25 +152,6 @@ fn advice(err: &DriverError) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-/// An error with a text before it.
-#[derive(Debug)]
-struct Explained {
-    what: &'static str,
-    source: BoxError,
-}
-
-impl fmt::Display for Explained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
-    }
-}
-
-impl Error for Explained {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use glock_core::{
     backend,
     toolkit::{LockHooks, PendingWork, WaitQueue},
 };
+use mongodb::options::ClientOptions;
 
 use crate::{
     acquire,
-    client::{Client, Settings},
+    client::{Client, Driver, Settings},
     renew,
     schema::Schema,
     wait,
@@ -20,8 +21,8 @@ use crate::{
 
 /// Locks in a MongoDB collection: a document each, and one command an operation.
 ///
-/// Cloning is cheap. Clones share the driver's client, the change stream that reports releases, and the
-/// queue of waiters; the stream ends with the last clone.
+/// Cloning is cheap. Clones share the driver's client, a thread on which it is used, the change stream that
+/// reports releases, and the queue of waiters; stream and thread end with the last clone.
 ///
 /// See the [crate's page](crate) for what it promises, and for the permissions that it needs.
 #[derive(Clone)]
@@ -35,14 +36,28 @@ const TTL_MIN: Duration = Duration::from_millis(50);
 const EXPIRY_LAG: Duration = Duration::from_millis(1);
 
 impl MongoLock {
-    /// Locks on the deployment of `client`, with [`LockConfig::default`]. No I/O.
+    /// Locks over the connections of `client`, with [`LockConfig::default`]. No I/O.
     ///
     /// The client's write concern, read concern, read preference and retries do not matter: glock states
-    /// its own. Its time limits and its pool do, see the [crate's page](crate).
+    /// its own. Its time limits and its pool do, see the [crate's page](crate). So does the runtime on
+    /// which it was made: the driver's tasks live there. If that one computes or ends, no lock is renewed
+    /// any more; [`from_options`](Self::from_options) does not depend on any.
     pub fn new(client: mongodb::Client) -> Self {
+        Self::with_driver(Driver::of_client(client))
+    }
+
+    /// Locks over connections of their own, made by `options`, with [`LockConfig::default`]. No I/O.
+    ///
+    /// The driver has a thread of its own, whatever the runtimes of the callers do. Options that cannot
+    /// work are reported by each call. See [`new`](Self::new) for what does not matter.
+    pub fn from_options(options: ClientOptions) -> Self {
+        Self::with_driver(Driver::of_options(options))
+    }
+
+    fn with_driver(driver: Arc<Driver>) -> Self {
         let config = LockConfig::default();
         let schema = Schema::unchecked(&config);
-        Self { client: Client::new(client, config, schema, Settings::default()) }
+        Self { client: Client::new(driver, config, schema, Settings::default()) }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout`, `holder`, `database`,
@@ -88,7 +103,7 @@ impl MongoLock {
     /// Cancel safe: once polled, it is carried out in the background.
     pub async fn ensure_schema(&self) -> Result<(), LockError> {
         let client = Arc::clone(&self.client);
-        let call = self.client.call(Action::Prepare);
+        let call = self.client.call(Action::Prepare)?;
         let until = call.deadline();
         call.run(async move { client.schema.ensure(client.commands.sender(), until).await }).await
     }
@@ -129,7 +144,7 @@ impl Lock for MongoLock {
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
         let client = Arc::clone(&self.client);
         let (id, owner, deadline) = (lease.id().clone(), lease.owner().clone(), lease.deadline());
-        let call = self.client.call(Action::Release);
+        let call = self.client.call(Action::Release)?;
         let until = call.deadline();
         call.run(async move { client.release(&id, &owner, Some(deadline), until).await }).await
     }
@@ -140,7 +155,7 @@ impl Lock for MongoLock {
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
         let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id));
-        let call = self.client.call(Action::Inspect);
+        let call = self.client.call(Action::Inspect)?;
         let until = call.deadline();
         call.run(async move { client.commands.inspect(Action::Inspect, &key, until).await }).await
     }

@@ -13,7 +13,7 @@ pub(crate) async fn renew(
     ttl: Duration,
 ) -> Result<Lease, LockError> {
     let (id, owner) = (lease.id().clone(), lease.owner().clone());
-    let call = client.call(Action::Renew);
+    let call = client.call(Action::Renew)?;
     let until = call.deadline().for_lease(lease);
     let work = {
         let client = Arc::clone(client);

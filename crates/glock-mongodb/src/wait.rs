@@ -28,9 +28,10 @@ pub(crate) async fn wait(
 
 async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> {
     let key = client.schema.key(id);
+    let runtime = client.driver.runtime().map_err(|failure| failure.during(Action::Wait))?;
     // In this order: subscribe, watch, and only then look at the lock.
     let mut subscription = client.watch.wakeups().subscribe(&key);
-    let Some(mut status) = client.watch.status() else {
+    let Some(mut status) = client.watch.status(&runtime) else {
         return poll(client, key, &mut subscription).await;
     };
     let opening = |status: &WatchStatus| matches!(status, WatchStatus::Opening);
@@ -92,7 +93,7 @@ async fn pause(subscription: &mut Subscription, longest: Duration) {
 
 /// How long the holder's lease lasts at most, or `None` if the lock is free.
 async fn look(client: &Arc<Client>, key: String) -> Result<Option<Duration>, LockError> {
-    let call = client.call(Action::Wait);
+    let call = client.call(Action::Wait)?;
     let (client, until) = (Arc::clone(client), call.deadline());
     let look = async move { client.commands.inspect(Action::Wait, &key, until).await };
     let holder = call.run(look).await?;

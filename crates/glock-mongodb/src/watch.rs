@@ -15,13 +15,14 @@ use glock_core::{
     toolkit::{BackgroundTask, Backoff, Mutex, Wakeups, Worker},
 };
 use tokio::{
+    runtime::Handle,
     sync::watch,
     time::{self, Instant},
 };
 
 use crate::{
-    client::{Next, ReleaseStream, Releases},
-    error::{Failure, has_no_streams},
+    client::{Driver, Next, ReleaseStream, Releases},
+    error::Failure,
     schema::Schema,
 };
 
@@ -72,7 +73,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(
-        driver: &mongodb::Client,
+        driver: &Arc<Driver>,
         schema: &Schema,
         call_timeout: Duration,
         watching: Watching,
@@ -95,14 +96,15 @@ impl Watch {
     }
 
     /// Whether releases are reported, and how that changes; opens the stream where there is none. `None`:
-    /// there will be no stream.
+    /// there will be no stream. It runs on `runtime`.
     ///
     /// Subscribe to the wake-ups first: a stream that ends sets the status, then wakes all waiters.
-    pub(crate) fn status(&self) -> Option<watch::Receiver<WatchStatus>> {
+    pub(crate) fn status(&self, runtime: &Handle) -> Option<watch::Receiver<WatchStatus>> {
         if !self.may_stream() {
             return None;
         }
         self.task.state.lock().used_at = Some(Instant::now());
+        let _on_that_runtime = runtime.enter();
         self.background.start(&self.task);
         Some(self.task.status.subscribe())
     }
@@ -206,9 +208,9 @@ impl WatchTask {
     async fn open_and_read(&self) -> End {
         let opening = self.releases.open(AWAIT_MAX);
         let stream = match time::timeout(self.call_timeout, opening).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(err)) if has_no_streams(&err) => return End::Unsupported,
-            Ok(Err(err)) => return End::Failed(Failure::of_driver(err, "")),
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return End::Unsupported,
+            Ok(Err(failure)) => return End::Failed(failure),
             Err(_) => {
                 let what = format!("no reply within {:?}", self.call_timeout);
                 return End::Failed(Failure::new(Fault::Unavailable, what));

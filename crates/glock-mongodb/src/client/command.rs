@@ -18,7 +18,7 @@ use glock_core::{
     toolkit::{Call, CallDeadline, Mutex, PendingWork, hedged},
 };
 use mongodb::{
-    Database, ServerInfo, ServerType,
+    ServerInfo, ServerType,
     bson::{Document, RawDocumentBuf, cstr},
     options::SelectionCriteria,
 };
@@ -27,17 +27,18 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::error::Failure;
+use crate::{client::driver::Driver, error::Failure};
 
 /// How often a command is sent that surely had no effect.
 const TRIES_MAX: u32 = 3;
 
-/// Sends commands over the application's client.
+/// Sends commands over the driver's client.
 ///
 /// Each goes to the primary, and is sent exactly as it is: `runCommand` of the driver neither inherits the
 /// client's write concern, read concern and read preference, nor repeats what it sends.
 pub(crate) struct Sender {
-    database: Database,
+    driver: Arc<Driver>,
+    database: String,
     /// Whether the server is no member of a replica set, as far as is known.
     is_standalone: Arc<AtomicBool>,
     /// How many commands may be in flight. The driver's pool has no more connections, and does not tell
@@ -66,12 +67,14 @@ pub(crate) struct Command<'a> {
 
 impl Sender {
     pub(crate) fn new(
-        database: Database,
+        driver: &Arc<Driver>,
+        database: &str,
         in_flight_max: usize,
         is_standalone: Arc<AtomicBool>,
     ) -> Self {
         let in_flight = Semaphore::new(in_flight_max);
-        Self { database, is_standalone, in_flight, refusal: Mutex::default() }
+        let (driver, database) = (Arc::clone(driver), database.to_owned());
+        Self { driver, database, is_standalone, in_flight, refusal: Mutex::default() }
     }
 
     /// Sends a command that may be carried out twice; again, over another connection, where the reply is
@@ -144,7 +147,7 @@ impl Sender {
         // What no caller waits for any more does not wait on the server either.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         body.append(cstr!("maxTimeMS"), millis.max(1));
-        let database = self.database.clone();
+        let database = self.driver.client()?.database(&self.database);
         let selection = Arc::new(Selection::default());
         let criteria = primary(Arc::clone(&selection), Arc::clone(&self.is_standalone));
         let sent_at = Instant::now();

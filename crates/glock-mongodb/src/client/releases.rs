@@ -1,20 +1,26 @@
 //! `Releases`: the change stream in which a server reports the releases of one namespace.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mongodb::{
-    Client, Collection,
+    Collection,
     bson::{Document, RawDocumentBuf, doc},
     change_stream::ChangeStream,
     error::Error,
     options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria},
 };
 
-use crate::schema::Schema;
+use crate::{
+    client::driver::Driver,
+    error::{Failure, has_no_streams},
+    schema::Schema,
+};
 
 /// The releases in one namespace of a collection.
 pub(crate) struct Releases {
-    collection: Collection<Document>,
+    driver: Arc<Driver>,
+    database: String,
+    collection: String,
     stages: [Document; 2],
 }
 
@@ -34,21 +40,29 @@ pub(crate) enum Next {
 }
 
 impl Releases {
-    pub(crate) fn new(driver: &Client, schema: &Schema) -> Self {
+    pub(crate) fn new(driver: &Arc<Driver>, schema: &Schema) -> Self {
+        let (database, collection) = (schema.database.clone(), schema.collection.clone());
+        let stages = stages(&schema.key_pattern());
+        Self { driver: Arc::clone(driver), database, collection, stages }
+    }
+
+    /// Opens a stream. The server waits for `await_max` before it replies that there is no event.
+    /// `None`: the server has no change streams.
+    pub(crate) async fn open(&self, await_max: Duration) -> Result<Option<ReleaseStream>, Failure> {
         // A stream on a secondary is behind; and only what a majority has is reported.
         let options = CollectionOptions::builder()
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .read_concern(ReadConcern::majority())
             .build();
-        let database = driver.database(&schema.database);
-        let collection = database.collection_with_options(&schema.collection, options);
-        Self { collection, stages: stages(&schema.key_pattern()) }
-    }
-
-    /// Opens a stream. The server waits for `await_max` before it replies that there is no event.
-    pub(crate) async fn open(&self, await_max: Duration) -> Result<ReleaseStream, Error> {
-        let open = self.collection.watch().pipeline(self.stages.clone()).max_await_time(await_max);
-        Ok(ReleaseStream(open.await?.with_type()))
+        let database = self.driver.client()?.database(&self.database);
+        let collection: Collection<Document> =
+            database.collection_with_options(&self.collection, options);
+        let open = collection.watch().pipeline(self.stages.clone()).max_await_time(await_max);
+        match open.await {
+            Ok(stream) => Ok(Some(ReleaseStream(stream.with_type()))),
+            Err(err) if has_no_streams(&err) => Ok(None),
+            Err(err) => Err(Failure::of_driver(err, "")),
+        }
     }
 }
 

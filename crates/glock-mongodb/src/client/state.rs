@@ -9,7 +9,7 @@ use glock_core::{
 use tokio::time::Instant;
 
 use crate::{
-    client::command::Sender,
+    client::{command::Sender, driver::Driver},
     commands::Commands,
     schema::Schema,
     watch::{Watch, Watching},
@@ -24,7 +24,7 @@ pub(crate) struct Client {
     pub(crate) watch: Watch,
     pub(crate) queue: WaitQueue,
     pub(crate) pending: PendingWork,
-    driver: mongodb::Client,
+    pub(crate) driver: Arc<Driver>,
 }
 
 /// What this store alone has to set.
@@ -48,33 +48,35 @@ impl Default for Settings {
 impl Client {
     /// No I/O.
     pub(crate) fn new(
-        driver: mongodb::Client,
+        driver: Arc<Driver>,
         config: LockConfig,
         schema: Schema,
         settings: Settings,
     ) -> Arc<Self> {
-        let database = driver.database(&schema.database);
         let (call_timeout, standalone) = (config.call_timeout, Arc::new(AtomicBool::new(false)));
         let watch =
             Watch::new(&driver, &schema, call_timeout, settings.watching, Arc::clone(&standalone));
-        let sender = Sender::new(database, settings.in_flight_max, standalone);
+        let sender = Sender::new(&driver, &schema.database, settings.in_flight_max, standalone);
         let commands = Commands::new(sender, &schema);
         let (queue, pending) = (WaitQueue::new(), PendingWork::new());
         Arc::new(Self { config, schema, settings, commands, watch, queue, pending, driver })
     }
 
-    /// Another client, over the same driver's.
+    /// Another client, over the same connections.
     pub(crate) fn rebuild(
         &self,
         config: LockConfig,
         schema: Schema,
         settings: Settings,
     ) -> Arc<Self> {
-        Self::new(self.driver.clone(), config, schema, settings)
+        Self::new(Arc::clone(&self.driver), config, schema, settings)
     }
 
-    pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::MONGODB, action, self.config.call_timeout)
+    /// A call that runs on the driver's thread.
+    pub(crate) fn call(&self, action: Action) -> Result<Call, LockError> {
+        let runtime = self.driver.runtime().map_err(|failure| failure.during(action))?;
+        let limit = self.config.call_timeout;
+        Ok(Call::new(&self.pending, backend::MONGODB, action, limit).on(&runtime))
     }
 
     /// Frees the lock if `owner` has it. If the reply to an earlier copy was lost, a lock that a later

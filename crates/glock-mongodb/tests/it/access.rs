@@ -1,5 +1,6 @@
 //! Servers that cannot be used: the error says why.
 
+use glock_harness::assert_fault;
 use glock_mongodb::{
     Fault, Lock, LockExt, Retry,
     mongodb::options::{Credential, ServerAddress},
@@ -8,7 +9,7 @@ use glock_mongodb::{
 use crate::support::{
     LONG,
     admin::{Admin, BRIEF},
-    assert_fault, x,
+    x,
 };
 
 #[tokio::test]

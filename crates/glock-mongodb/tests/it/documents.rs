@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use glock_harness::assert_fault;
 use glock_mongodb::{
     Fault, Lock, LockConfig, LockError, LockId,
     mongodb::bson::{Bson, doc},
 };
 
-use crate::support::{LONG, admin::Admin, assert_fault, pair, x};
+use crate::support::{LONG, admin::Admin, pair, x};
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration mongodb`"]

@@ -1,5 +1,6 @@
 //! Collections that are not fit for locks.
 
+use glock_harness::assert_fault;
 use glock_mongodb::{
     Fault, Lock, LockError,
     mongodb::{
@@ -9,7 +10,7 @@ use glock_mongodb::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{LONG, admin::Admin, assert_fault, pair, x};
+use crate::support::{LONG, admin::Admin, pair, x};
 
 /// Makes the collection with those options, and has it checked.
 async fn checked(options: Document) -> Result<(), LockError> {

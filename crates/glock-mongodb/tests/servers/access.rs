@@ -1,13 +1,12 @@
 //! A server that asks who may do what.
 
+use glock_harness::assert_fault;
 use glock_mongodb::{
     Fault, Lock, MongoLock,
     mongodb::{Client, bson::doc, options::ClientOptions, options::Credential},
 };
 
-use crate::support::{
-    LONG, SOON, admin::Admin, assert_fault, cluster::Cluster, pair, sleeping_waiter, woken, x,
-};
+use crate::support::{LONG, SOON, admin::Admin, cluster::Cluster, pair, sleeping_waiter, woken, x};
 
 /// The privileges in the README, as they stand there.
 const ROLE: &str = r#"{ resource: { db: "distributed_lock", collection: "locks" },
@@ -21,16 +20,7 @@ fn the_readme_grants_what_is_tested() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the server's program: set GLOCK_MONGODB_SERVER to its path"]
 async fn the_permissions_in_the_readme_are_enough_and_needed() {
-    // Members of a set prove themselves to each other by a file that all have.
-    let key = std::env::temp_dir().join(format!("glock-mongodb-{}-key", std::process::id()));
-    std::fs::write(&key, "Z2xvY2tnbG9ja2dsb2Nr").unwrap();
-    let only_owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&key, only_owner).unwrap();
-    let cluster = Cluster::start_with(1, &["--keyFile", key.to_str().unwrap()]).await;
-    std::fs::remove_file(&key).unwrap();
-    // The first user may be made without a password, from this machine.
-    let root = doc! { "createUser": "root", "pwd": "root", "roles": ["root"] };
-    cluster.command(0, root).await.unwrap();
+    let cluster = Cluster::start_with_users(&[]).await;
     let admin = Admin::at(&cluster.url().replace("//", "//root:root@")).await;
     let collection = |actions: &[&str]| {
         let resource = doc! { "db": "glock_test", "collection": &admin.name };

@@ -1,14 +1,13 @@
 //! What an election does to a lock that is in use.
 
+use glock_harness::assert_fault;
 use glock_mongodb::{Fault, Lock, LockExt, Retry};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
 
-use crate::support::{
-    LONG, SOON, admin::Admin, assert_fault, cluster::Cluster, pair, sleeping_waiter, woken, x,
-};
+use crate::support::{LONG, SOON, admin::Admin, cluster::Cluster, pair, sleeping_waiter, woken, x};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the server's program: set GLOCK_MONGODB_SERVER to its path"]

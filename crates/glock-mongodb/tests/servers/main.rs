@@ -11,5 +11,6 @@ mod failover;
 mod oplog;
 mod quorum;
 mod round_trips;
+mod tls;
 
 use crate::support::server_url;

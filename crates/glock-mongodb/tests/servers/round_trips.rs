@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use glock_harness::assert_fault;
 use glock_mongodb::{
     Fault, Lock, LockError,
     mongodb::bson::{Document, doc},
@@ -90,6 +91,6 @@ async fn an_error_that_stays_is_rejected() {
     for (code, says) in [(13, "the user lacks a permission"), (166, "view")] {
         fail(&cluster, &["findAndModify"], doc! { "errorCode": code }).await;
         let result = lock.acquire(&x(), LONG).await;
-        crate::support::assert_fault(result, Fault::Rejected, says);
+        assert_fault(result, Fault::Rejected, says);
     }
 }

@@ -37,8 +37,13 @@ impl Admin {
     }
 
     pub(crate) async fn at(url: &str) -> Self {
+        Self::named(url, fresh_namespace()).await
+    }
+
+    /// The collection of that name.
+    pub(crate) async fn named(url: &str, name: String) -> Self {
         let options = ClientOptions::parse(url).await.unwrap();
-        let (client, name) = (Client::with_options(options.clone()).unwrap(), fresh_namespace());
+        let client = Client::with_options(options.clone()).unwrap();
         let locks = client.database(DATABASE).collection(&name);
         Self { options, client, name, locks }
     }
@@ -59,7 +64,7 @@ impl Admin {
         options.app_name = Some(self.name.clone());
         options.max_pool_size = Some(u32::from(IN_FLIGHT.get()) + 1);
         change(&mut options);
-        let lock = MongoLock::new(Client::with_options(options).unwrap());
+        let lock = MongoLock::from_options(options);
         lock.with_in_flight_max(IN_FLIGHT).with_config(self.config()).unwrap()
     }
 

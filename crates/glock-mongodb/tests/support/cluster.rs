@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -74,6 +75,23 @@ impl Cluster {
         let cluster = Self { members: members.collect(), _alone: alone };
         cluster.initiate().await;
         cluster.until_all_serve().await;
+        cluster
+    }
+
+    /// One member that asks for a password, with the user `root` and the password `root`.
+    pub(crate) async fn start_with_users(more: &[&str]) -> Self {
+        let count = STARTED.fetch_add(1, Ordering::Relaxed);
+        // Members of a set prove themselves to each other by a file that all have.
+        let key = format!("glock-mongodb-{}-{count}-key", std::process::id());
+        let key = std::env::temp_dir().join(key);
+        fs::write(&key, "Z2xvY2tnbG9ja2dsb2Nr").unwrap();
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+        let users = ["--keyFile", key.to_str().unwrap()];
+        let cluster = Self::start_with(1, &[&users, more].concat()).await;
+        fs::remove_file(&key).unwrap();
+        // The first user may be made without a password, from this machine.
+        let root = doc! { "createUser": "root", "pwd": "root", "roles": ["root"] };
+        cluster.command(0, root).await.unwrap();
         cluster
     }
 

@@ -3,6 +3,7 @@
 use std::{
     net::{SocketAddr, ToSocketAddrs},
     num::NonZeroU16,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -15,12 +16,15 @@ use glock_mongodb::{
     },
 };
 use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 pub(crate) struct MongoDb {
     namespace: String,
     pub(crate) options: ClientOptions,
     pub(crate) locks: Collection<Document>,
     pool: u32,
+    /// Where the clients are made; `None`: each by its lock.
+    runtime: Option<Handle>,
 }
 
 /// For the commands, and one for the stream.
@@ -36,9 +40,14 @@ impl MongoDb {
 
     fn lock(&self, mut options: ClientOptions, config: LockConfig) -> MongoLock {
         options.max_pool_size = Some(self.pool);
-        let client = mongodb::Client::with_options(options).unwrap();
-        let lock = MongoLock::new(client).with_in_flight_max(IN_FLIGHT);
-        lock.with_config(config).unwrap()
+        let lock = match &self.runtime {
+            None => MongoLock::from_options(options),
+            Some(runtime) => {
+                let _made_there = runtime.enter();
+                MongoLock::new(mongodb::Client::with_options(options).unwrap())
+            }
+        };
+        lock.with_in_flight_max(IN_FLIGHT).with_config(config).unwrap()
     }
 
     fn at(&self, server: SocketAddr) -> ClientOptions {
@@ -68,7 +77,7 @@ impl Fixture for MongoDb {
         let admin = mongodb::Client::with_options(options.clone()).unwrap();
         let locks = admin.database("distributed_lock").collection("locks");
         MongoLock::new(admin).ensure_schema().await.expect("MongoDB is out of reach");
-        Self { namespace, options, locks, pool: POOL }
+        Self { namespace, options, locks, pool: POOL, runtime: None }
     }
 
     fn config(&self) -> LockConfig {
@@ -131,8 +140,15 @@ impl Networked for MongoDb {
     }
 }
 
+/// The runtime of an application: it lives as long as the test's process.
+fn applications() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let build = || Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    RUNTIME.get_or_init(|| build().unwrap())
+}
+
 /// The same where waiters poll: on a standalone server, and on any other one by
-/// [`MongoLock::without_watch`].
+/// [`MongoLock::without_watch`]. The clients are an application's, made on a runtime that goes on.
 pub(crate) struct Polled {
     server: MongoDb,
     is_standalone: bool,
@@ -156,6 +172,7 @@ impl Fixture for Polled {
         let mut server = MongoDb::open(namespace).await;
         // No stream has one of them.
         server.pool = IN_FLIGHT.get().into();
+        server.runtime = Some(applications().handle().clone());
         let admin = server.locks.client().database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).await.unwrap();
         Self { server, is_standalone: !hello.contains_key("setName") }

@@ -5,9 +5,9 @@ pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod fixture;
 
-use std::{error::Error, fmt::Write, time::Duration};
+use std::time::Duration;
 
-use glock_mongodb::{Fault, Lock, LockError, LockExt, LockId, MongoLock, Retry};
+use glock_mongodb::{Lock, LockExt, LockId, MongoLock, Retry};
 use glock_testing::{process::eventually, url_from_env};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -64,22 +64,4 @@ pub(crate) async fn woken(waiter: JoinHandle<u64>) -> u64 {
 /// How many tasks this test's runtime has.
 pub(crate) fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
-}
-
-/// An error with all its causes.
-pub(crate) fn chain(err: &LockError) -> String {
-    let mut shown = format!("{err}");
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        write!(shown, ": {err}").unwrap();
-        cause = err.source();
-    }
-    shown
-}
-
-#[track_caller]
-pub(crate) fn assert_fault<T>(result: Result<T, LockError>, fault: Fault, says: &str) {
-    let Err(err) = result else { panic!("it succeeded") };
-    assert_eq!(err.fault(), Some(fault), "{}", chain(&err));
-    assert!(chain(&err).contains(says), "`{says}` is not in: {}", chain(&err));
 }
