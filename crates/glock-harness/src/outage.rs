@@ -38,7 +38,7 @@ type Troubles = Arc<Mutex<Vec<(Instant, Duration, LockError)>>>;
 const PATIENCE: Duration = Duration::from_mins(1);
 const TASKS: usize = 20;
 const LONG_TASKS: usize = 8;
-const GRANTS_MIN: usize = 200;
+const GRANTS_MIN: u64 = 200;
 const SHORT_WORK: Duration = Duration::from_millis(5);
 
 impl Outage {
@@ -117,7 +117,7 @@ struct Contender<L> {
     ttl: Duration,
 }
 
-impl<L: Lock> Contender<L> {
+impl<L: Lock + Clone> Contender<L> {
     /// Holds `id` again and again for `work` under a guard that renews, and stops as soon as the guard
     /// says so.
     async fn contend(self, who: String, id: String, work: Duration, until: Instant) {
