@@ -13,6 +13,10 @@ use tokio::{
     time::timeout,
 };
 
+/// MongoDB's `{hello: 1, $db: "admin"}`, as an `OP_MSG`.
+const HELLO: &[u8] = b"\x34\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
+    \x1f\0\0\0\x10hello\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
+
 const WHY: &str = "needs a server: run `cargo xtask test`";
 
 /// Far longer than any of these servers takes to answer.
@@ -58,7 +62,9 @@ async fn a_server_refuses_who_may_not() {
         }
         Store::Hazelcast => assert!(!greeted_by_hazelcast(&server, b"dew").await, "any cluster"),
         // These let everybody in until their tests say otherwise.
-        Store::DynamoDb | Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
+        Store::DynamoDb | Store::Etcd | Store::MongoDb | Store::ZooKeeper => {
+            assert!(answers(&server).await);
+        }
     }
 }
 
@@ -79,6 +85,7 @@ enum Store {
     Consul,
     DynamoDb,
     Hazelcast,
+    MongoDb,
     ZooKeeper,
 }
 
@@ -91,6 +98,7 @@ fn store(server: &PrivateServer) -> Store {
         "consul" => Store::Consul,
         "dynamodb" => Store::DynamoDb,
         "hazelcast" => Store::Hazelcast,
+        "mongodb" => Store::MongoDb,
         "zookeeper" => Store::ZooKeeper,
         other => panic!("this test does not know {other}"),
     }
@@ -106,6 +114,7 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
             Store::DynamoDb => ask_http(server, "/", "").await.contains("com.amazonaws.dynamodb"),
             Store::Hazelcast => greeted_by_hazelcast(server, b"dev").await,
+            Store::MongoDb => ask_mongodb(server).await.contains("isWritablePrimary"),
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };
@@ -129,6 +138,19 @@ async fn ask_postgres(server: &PrivateServer) -> String {
     let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
     let length = u32::try_from(body.len() + 4).unwrap();
     ask(server, &[&length.to_be_bytes()[..], body].concat(), 1).await
+}
+
+/// The whole reply: it states its length first.
+async fn ask_mongodb(server: &PrivateServer) -> String {
+    let answer = async {
+        let mut stream = TcpStream::connect(address(server)).await.unwrap();
+        stream.write_all(HELLO).await.unwrap();
+        let length = stream.read_i32_le().await.unwrap();
+        let mut answer = vec![0; usize::try_from(length - 4).unwrap()];
+        stream.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    timeout(ANSWER_MAX, answer).await.expect("the server does not answer")
 }
 
 /// HTTP/1.0: the answer ends with the connection. A token is Consul's.

@@ -66,6 +66,9 @@ pub trait Fixture: Sized + Send + Sync + 'static {
 pub trait Networked: Fixture {
     /// How many connections one client may use, for commands and wake-ups together.
     const CONNECTIONS_MAX: usize = 2;
+    /// The shortest time between two cuts of one client's connections, so that it gets something done in
+    /// between: longer than it needs to trust the server again.
+    const CUT_PAUSE: Duration = Duration::from_millis(80);
     /// How many requests idle waiters may cause in a minute, whatever their number.
     const IDLE_REQUESTS_MAX: u64 = 0;
     /// How the store's requests are delimited, so that those sent at once are counted.

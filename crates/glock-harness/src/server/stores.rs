@@ -4,6 +4,7 @@ mod consul;
 mod dynamodb;
 mod etcd;
 mod hazelcast;
+mod mongodb;
 mod postgres;
 mod redis;
 mod zookeeper;
@@ -16,6 +17,7 @@ const STORES: &[&[Product]] = &[
     dynamodb::PRODUCTS,
     etcd::PRODUCTS,
     hazelcast::PRODUCTS,
+    mongodb::PRODUCTS,
     postgres::PRODUCTS,
     redis::PRODUCTS,
     zookeeper::PRODUCTS,

@@ -121,9 +121,9 @@ pub async fn a_grant_that_arrives_too_late_is_taken_back<F: Networked>(fixture: 
     // The call has long failed, and its first undo as well.
     sleep(limit * 2).await;
     proxy.pass();
-    assert_freed(fixture, &id("x"), fixture.patience()).await;
+    assert_freed(fixture, &name, fixture.patience()).await;
     // By a client with time: the other one's calls may be too short for a busy machine.
-    assert_free(&theirs, &id("x")).await;
+    assert_free(&theirs, &name).await;
     until_warm(fixture, &lock).await;
 }
 
