@@ -52,6 +52,7 @@ impl Outage {
     /// # Cancel safety
     ///
     /// Dropped early, it ends the tasks.
+    #[expect(clippy::print_stdout, reason = "a long run says what it saw")]
     pub async fn survive<L: Lock + Clone>(
         &self,
         clients: &[L],
