@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Access, Connections, Database, Micros, Statement, micros},
+    client::{Access, Clock, Connections, Database, Micros, Statement, micros},
     error::Failure,
     schema,
 };
@@ -98,7 +98,7 @@ impl Commands {
         let clock = self.connections.clock();
         let bind = |query: Statement, now| {
             let query = query.bind(key.to_owned()).bind(owner.reveal().to_owned()).bind(now);
-            let query = query.bind(micros(ttl)).bind(clock.wall()).bind(holder.to_owned());
+            let query = query.bind(micros(ttl)).bind(Clock::wall()).bind(holder.to_owned());
             query.bind(clock.boot().to_owned())
         };
         for _ in 0..TRIES_MAX {
@@ -121,7 +121,7 @@ impl Commands {
 
     /// Sees to it that no later start of the system gives the token out again.
     async fn reserve(&self, until: CallDeadline, fence: i64) -> Result<(), Failure> {
-        let sql = schema::reserve_sql(self.connections.clock(), fence);
+        let sql = schema::reserve_sql(fence);
         let bind = |query: Statement, _| query.persistent(false);
         self.connections.fetch::<()>(Access::Write, until, &sql, bind).await.map(drop)
     }

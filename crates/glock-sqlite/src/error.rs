@@ -75,9 +75,9 @@ mod code {
     pub(super) const FULL: i32 = 13;
     pub(super) const CANNOT_OPEN: i32 = 14;
     pub(super) const NOT_A_DATABASE: i32 = 26;
-    /// The file was moved or deleted: READ_ONLY, extended.
+    /// The file was moved or deleted: `READ_ONLY`, extended.
     pub(super) const MOVED: i32 = READ_ONLY | 4 << 8;
-    /// The memory that processes share cannot be had: IO_ERROR, extended. It comes before any write.
+    /// The memory that processes share cannot be had: `IO_ERROR`, extended. It comes before any write.
     pub(super) const SHARED_MEMORY: [i32; 4] =
         [IO_ERROR | 18 << 8, IO_ERROR | 19 << 8, IO_ERROR | 20 << 8, IO_ERROR | 21 << 8];
 }

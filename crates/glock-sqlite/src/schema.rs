@@ -82,7 +82,7 @@ async fn use_log(driver: &mut SqliteConnection) -> Result<(), Failure> {
 
 /// Frees the locks of an earlier start of the system.
 async fn begin_boot(driver: &mut SqliteConnection, clock: &Clock) -> Result<(), Failure> {
-    let (boot, wall) = (clock.boot(), clock.wall());
+    let (boot, wall) = (clock.boot(), Clock::wall());
     let reserved = reserved(wall);
     run(driver, format!(
         "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; \
@@ -100,8 +100,8 @@ async fn begin_boot(driver: &mut SqliteConnection, clock: &Clock) -> Result<(), 
 
 /// Moves `token_max` beyond `token`, on the disk. The driver must not keep it: SQLite obeys the first and
 /// the last statement as it prepares them.
-pub(crate) fn reserve_sql(clock: &Clock, token: i64) -> SqlStr {
-    let most = reserved(clock.wall().max(token));
+pub(crate) fn reserve_sql(token: i64) -> SqlStr {
+    let most = reserved(Clock::wall().max(token));
     let sql = format!(
         "PRAGMA synchronous = FULL; UPDATE glock SET token_max = max(token_max, {most}); \
          PRAGMA synchronous = NORMAL"

@@ -79,7 +79,13 @@ impl Watch {
     /// Has the lock of that key looked at from now on.
     pub(crate) fn subscribe(&self, key: &str) -> Subscription {
         let subscription = self.watcher.wakeups.subscribe(key);
-        self.watcher.state.lock().used_at = Some(Instant::now());
+        let now = Instant::now();
+        {
+            let mut state = self.watcher.state.lock();
+            state.used_at = Some(now);
+            // From now on it is expected to look.
+            state.looked_at.get_or_insert(now);
+        }
         self.watcher.subscribed.notify_one();
         self.task.start(&self.watcher);
         subscription
@@ -93,6 +99,7 @@ impl Watch {
 
     /// Starts the task again, on the runtime of the caller.
     pub(crate) fn restart(&self) {
+        self.watcher.state.lock().looked_at = Some(Instant::now());
         self.task.restart(&self.watcher);
     }
 
@@ -126,6 +133,7 @@ impl Watcher {
                 () = time::sleep(next_look.min(LOOK_PAUSE)) => {}
             }
             if self.is_unused() {
+                self.state.lock().looked_at = None;
                 return;
             }
             self.state.lock().looked_at = Some(Instant::now());

@@ -5,4 +5,4 @@ mod support;
 
 use support::fixture::Sqlite;
 
-glock_testing::contract!(Sqlite);
+glock_testing::conformance!(Sqlite);

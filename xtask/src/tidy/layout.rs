@@ -84,7 +84,7 @@ pub(crate) fn readme_is_the_front_page(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// A crate with a lock in it is a store, and says where its servers come from.
+/// A crate with a lock in it is a store, and says where its servers come from, or that it needs none.
 pub(crate) fn locks_belong_to_stores(tree: &Tree) -> Vec<String> {
     let is_lock = |line: &str| line.starts_with("impl") && line.contains("Lock for ");
     let mut faults = Vec::new();

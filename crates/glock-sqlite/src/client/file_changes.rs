@@ -15,15 +15,15 @@ const POLL: Duration = Duration::from_millis(8);
 pub(crate) enum FileChanges {
     /// A release touches the file if its lock is marked as waited for.
     Notified(FileWatch),
-    /// Every commit counts.
-    Polled,
+    /// Every commit counts: the number that SQLite had for the last one that was seen.
+    Polled(Option<i64>),
 }
 
 impl FileChanges {
     /// Notices what changes from now on.
     pub(crate) fn new(connections: &Connections) -> Self {
         let path = connections.database().file.path();
-        FileWatch::new(path).map_or(Self::Polled, Self::Notified)
+        FileWatch::new(path).map_or(Self::Polled(None), Self::Notified)
     }
 
     /// Whether a lock must be marked for its release to be noticed.
@@ -40,24 +40,28 @@ impl FileChanges {
         if let Self::Notified(watch) = self {
             if watch.touched().await.is_err() {
                 // The file is not the one at its path any more.
-                *self = Self::Polled;
+                *self = Self::Polled(None);
             }
             return;
         }
-        *self = Self::new(connections);
-        if self.are_notified() {
+        // There may be room for another watch by now, or a file again.
+        if let Ok(watch) = FileWatch::new(connections.database().file.path()) {
+            *self = Self::Notified(watch);
             return;
         }
-        let version = || connections.version(until);
-        let mut before = version().await.ok();
+        self.poll(connections, until).await;
+    }
+
+    async fn poll(&mut self, connections: &Connections, until: CallDeadline) {
+        let Self::Polled(seen) = self else { return };
         loop {
-            time::sleep(POLL).await;
-            let now = version().await.ok();
+            let version = connections.version(until).await.ok();
             // One that cannot be read is a reason to look, which says why.
-            if now.is_none() || now != before {
+            if version.is_none() || version != *seen {
+                *seen = version;
                 return;
             }
-            before = now;
+            time::sleep(POLL).await;
         }
     }
 }

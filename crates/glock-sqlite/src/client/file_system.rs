@@ -2,7 +2,7 @@
 
 /// Names and numbers of the file systems that other machines may share, or of which no one can tell.
 ///
-/// FUSE is among them: behind it may be a share (`sshfs`, GlusterFS, virtiofs), and whether it keeps its
+/// FUSE is among them: behind it may be a share (`sshfs`, `GlusterFS`, virtiofs), and whether it keeps its
 /// pages and locks coherent between processes is up to its daemon.
 #[cfg(target_os = "linux")]
 const SHARED: [(u32, &str); 17] = [
