@@ -13,7 +13,6 @@ mod file_watch;
 pub(crate) use self::{
     clock::{Clock, Micros, micros},
     connections::{Access, Connections, FromSqlite, Statement},
-    database::Database,
     file_changes::FileChanges,
     state::Client,
 };

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Access, Clock, Connections, Database, Micros, Statement, micros},
+    client::{Access, Clock, Connections, Micros, Statement, micros},
     error::Failure,
     schema,
 };
@@ -172,7 +172,7 @@ impl Commands {
         let reply = self.connections.fetch::<Row>(Access::Read, until, &INSPECT, bind).await?;
         match reply.rows.into_iter().next() {
             Some((boot, ..)) if boot != self.connections.clock().boot() => {
-                Err(Database::used_elsewhere())
+                Err(Failure::used_elsewhere())
             }
             Some((_, Some(label), Some(fence), Some(left))) => {
                 Ok(Some(Holder::new(label, token(fence)?).with_remaining(Some(duration(left)))))

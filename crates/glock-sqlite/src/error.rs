@@ -44,6 +44,13 @@ impl Failure {
         Self { next: NextStep::Repeat, ..Self::new(Fault::Unavailable, what) }
     }
 
+    /// Another machine has begun to use the file, and has freed what it takes for locks of before its start.
+    pub(crate) fn used_elsewhere() -> Self {
+        let what = "another machine or virtual machine uses the file; give each a file of its own, or use \
+                    a store that has a server";
+        Self::new(Fault::Rejected, what)
+    }
+
     /// Rows that glock's own statements do not get.
     pub(crate) fn unexpected_reply(err: impl Into<BoxError>) -> Self {
         Self::new(Fault::Unknown, err)

@@ -33,10 +33,22 @@ const TABLES: &str = "\
       token_min INTEGER NOT NULL, token_max INTEGER NOT NULL) STRICT; \
     INSERT OR IGNORE INTO glock VALUES (1, '', 0, 0);";
 
+/// Whether this process has used the file before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Never,
+    /// Since then no other start of the system can have begun, but on another machine.
+    Before,
+}
+
 /// Makes the tables unless they are there, and begins this start of the system in them.
 ///
 /// A database of another program stays as it is.
-pub(crate) async fn prepare(driver: &mut SqliteConnection, clock: &Clock) -> Result<(), Failure> {
+pub(crate) async fn prepare(
+    driver: &mut SqliteConnection,
+    clock: &Clock,
+    seen: Seen,
+) -> Result<(), Failure> {
     let header = "SELECT (SELECT application_id FROM pragma_application_id), \
                   (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)";
     match first_row(driver, header.to_owned()).await? {
@@ -63,7 +75,11 @@ pub(crate) async fn prepare(driver: &mut SqliteConnection, clock: &Clock) -> Res
     }
     use_log(driver).await?;
     let (boot,): (String,) = first_row(driver, "SELECT boot FROM glock".to_owned()).await?;
-    if boot == clock.boot() { Ok(()) } else { begin_boot(driver, clock).await }
+    match seen {
+        _ if boot == clock.boot() => Ok(()),
+        Seen::Never => begin_boot(driver, clock).await,
+        Seen::Before => Err(Failure::used_elsewhere()),
+    }
 }
 
 /// Puts the database into the mode in which readers and a writer do not wait for each other.

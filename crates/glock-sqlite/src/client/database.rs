@@ -1,6 +1,6 @@
 //! `Database`: the file, how it is opened, and whether it is still the one at its path.
 
-use glock_core::{Fault, LockError};
+use glock_core::{LockError, toolkit::Mutex};
 use sqlx::{
     ConnectOptions as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
@@ -13,7 +13,7 @@ use crate::{
         file::{DatabaseFile, FileId},
     },
     error::Failure,
-    schema,
+    schema::{self, Seen},
 };
 
 /// The file, and how it is opened.
@@ -22,6 +22,8 @@ pub(crate) struct Database {
     pub(crate) file: DatabaseFile,
     options: SqliteConnectOptions,
     clock: Clock,
+    /// The file that was opened last.
+    seen: Mutex<Option<FileId>>,
 }
 
 /// An open connection, and the file that it leads to.
@@ -44,7 +46,7 @@ impl Database {
             .synchronous(SqliteSynchronous::Normal)
             .thread_name(|number| format!("glock-sqlite-{number}"))
             .disable_statement_logging();
-        Ok(Self { file, options, clock })
+        Ok(Self { file, options, clock, seen: Mutex::default() })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -56,11 +58,13 @@ impl Database {
         self.file.check()?;
         let before = self.file.id().ok();
         let mut driver = self.options.connect().await.map_err(Failure::of)?;
-        schema::prepare(&mut driver, &self.clock).await?;
         let file = self.file.id().map_err(Failure::io)?;
         if before.is_some_and(|before| before != file) {
             return Err(Failure::replaced());
         }
+        let seen = if *self.seen.lock() == Some(file) { Seen::Before } else { Seen::Never };
+        schema::prepare(&mut driver, &self.clock, seen).await?;
+        *self.seen.lock() = Some(file);
         Ok(Connection { driver, file })
     }
 
@@ -71,12 +75,5 @@ impl Database {
             Ok(file) if file == connection.file => Ok(()),
             _ => Err(Failure::replaced()),
         }
-    }
-
-    /// An error that names both machines' start if the file is another one's.
-    pub(crate) fn used_elsewhere() -> Failure {
-        let what = "another machine or virtual machine uses the file; give each a file of its own, or use \
-                    a store that has a server";
-        Failure::new(Fault::Rejected, what)
     }
 }

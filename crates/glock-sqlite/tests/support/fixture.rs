@@ -9,7 +9,7 @@ use glock_sqlite::{
         sqlite::{SqliteConnectOptions, SqlitePoolOptions},
     },
 };
-use glock_testing::Fixture;
+use glock_testing::{Fixture, process::role};
 
 use crate::support::directory;
 
@@ -74,7 +74,10 @@ impl Fixture for Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        // Processes that a case has started have ended by now.
+        // A process that a case has started only uses the file.
+        if role().is_some() {
+            return;
+        }
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{end}", self.path.display()));
         }
