@@ -12,7 +12,7 @@ mod file_watch;
 
 pub(crate) use self::{
     clock::{Clock, Micros, micros},
-    connections::{Access, Connections, FromSqlite, Statement},
+    connections::{Access, Connections, Statement},
     file_changes::FileChanges,
     state::Client,
 };

@@ -10,10 +10,13 @@
 use std::time::Duration;
 
 use glock_core::Fault;
-use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _, SqlStr, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, SqlStr, SqliteConnection,
+    sqlite::SqliteRow,
+};
 
 use crate::{
-    client::{Clock, FromSqlite, Micros, micros},
+    client::{Clock, Micros, micros},
     error::Failure,
 };
 
@@ -32,6 +35,11 @@ const TABLES: &str = "\
       one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, \
       token_min INTEGER NOT NULL, token_max INTEGER NOT NULL) STRICT; \
     INSERT OR IGNORE INTO glock VALUES (1, '', 0, 0);";
+
+/// What a row is read as.
+pub(crate) trait FromSqlite: for<'r> FromRow<'r, SqliteRow> + Send {}
+
+impl<T: for<'r> FromRow<'r, SqliteRow> + Send> FromSqlite for T {}
 
 /// Whether this process has used the file before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

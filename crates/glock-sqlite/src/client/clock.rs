@@ -7,7 +7,7 @@ pub(crate) type Micros = i64;
 
 /// The clocks of this machine, which all processes of the file share.
 ///
-/// Leases count on the clock that `Instant` reads, from the start of the system: nobody can set it, and it
+/// Leases count on the clock that `Instant` reads, from the start of the system: it cannot be set, and it
 /// stands still while the machine sleeps, as the deadlines of all holders do. It means nothing after the
 /// next start of the system, so the file says which start its times belong to.
 #[derive(Debug, Clone)]

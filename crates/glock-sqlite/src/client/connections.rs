@@ -6,11 +6,7 @@ use glock_core::{
     Fault,
     toolkit::{Backoff, CallDeadline, Mutex},
 };
-use sqlx::{
-    FromRow, SqlStr, Sqlite,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use sqlx::{SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
 use tokio::{
     runtime::{self, Handle},
     sync,
@@ -23,14 +19,12 @@ use crate::{
         database::{Connection, Database},
     },
     error::{Failure, NextStep},
+    schema::FromSqlite,
 };
 
 pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
-/// How long SQLite itself waits for another process that writes, before other statements of this process
-/// get their turn.
-pub(crate) const BUSY_SLICE: Duration = Duration::from_millis(20);
-/// The pauses between these waits.
+/// The pauses between SQLite's own waits for another process that writes.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 /// For how many runtimes connections are kept.
@@ -44,11 +38,6 @@ pub(crate) enum Access {
     /// Readers wait for no writer.
     Read,
 }
-
-/// What a row is read as.
-pub(crate) trait FromSqlite: for<'r> FromRow<'r, SqliteRow> + Send {}
-
-impl<T: for<'r> FromRow<'r, SqliteRow> + Send> FromSqlite for T {}
 
 /// The reply to a statement.
 pub(crate) struct Reply<T> {

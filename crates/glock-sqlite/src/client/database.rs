@@ -1,5 +1,7 @@
 //! `Database`: the file, how it is opened, and whether it is still the one at its path.
 
+use std::time::Duration;
+
 use glock_core::{LockError, toolkit::Mutex};
 use sqlx::{
     ConnectOptions as _, SqliteConnection,
@@ -9,12 +11,15 @@ use sqlx::{
 use crate::{
     client::{
         clock::Clock,
-        connections::BUSY_SLICE,
         file::{DatabaseFile, FileId},
     },
     error::Failure,
     schema::{self, Seen},
 };
+
+/// How long SQLite itself waits for another process that writes, before other statements of this process
+/// get their turn.
+const BUSY_SLICE: Duration = Duration::from_millis(20);
 
 /// The file, and how it is opened.
 #[derive(Debug)]

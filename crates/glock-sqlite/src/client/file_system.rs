@@ -1,6 +1,6 @@
 //! Whether a file system is one that other machines may share.
 
-/// Names and numbers of the file systems that other machines may share, or of which no one can tell.
+/// Names and numbers of the file systems that other machines may share, or of which that cannot be told.
 ///
 /// FUSE is among them: behind it may be a share (`sshfs`, `GlusterFS`, virtiofs), and whether it keeps its
 /// pages and locks coherent between processes is up to its daemon.

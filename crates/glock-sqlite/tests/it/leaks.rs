@@ -40,7 +40,7 @@ async fn the_file_is_watched_while_there_are_waiters() {
     });
     let watched = async {
         while file.descriptors() <= calm {
-            sleep(SHORT / 30).await
+            sleep(SHORT / 30).await;
         }
     };
     timeout(SOON, watched).await.expect("it is never watched");
