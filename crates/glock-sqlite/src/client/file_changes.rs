@@ -55,13 +55,51 @@ impl FileChanges {
     async fn poll(&mut self, connections: &Connections, until: CallDeadline) {
         let Self::Polled(seen) = self else { return };
         loop {
+            // Where this is dropped half-way, the connection is too, and the next one counts from its beginning.
+            let before = seen.take();
             let version = connections.version(until).await.ok();
+            *seen = version;
             // One that cannot be read is a reason to look, which says why.
-            if version.is_none() || version != *seen {
-                *seen = version;
+            if version.is_none() || version != before {
                 return;
             }
             time::sleep(POLL).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glock_core::{LockConfig, toolkit::CallDeadline};
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::client::Client;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// As where the system has no more watches to give.
+    #[tokio::test]
+    async fn what_another_client_commits_is_noticed_by_asking() {
+        let path = std::env::temp_dir().join(format!("glock-polled-{}.db", std::process::id()));
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let client = || Client::new(&options, LockConfig::default()).unwrap();
+        let (ours, theirs) = (client(), client());
+        let until = CallDeadline::after(SOON);
+        theirs.connections().connect(until).await.unwrap();
+        let mut changes = FileChanges::Polled(None);
+        changes.poll(ours.connections(), until).await;
+        for n in 0..3 {
+            let quiet = time::timeout(POLL * 5, changes.poll(ours.connections(), until));
+            assert!(quiet.await.is_err(), "nothing was committed");
+            let owner = glock_core::OwnerToken::random().unwrap();
+            let granted = theirs.commands.acquire(until, &format!("{n}"), &owner, SOON, "").await;
+            assert!(granted.is_ok());
+            let noticed = time::timeout(SOON, changes.poll(ours.connections(), until));
+            noticed.await.expect("a commit is never noticed");
+        }
+        for end in ["", "-wal", "-shm"] {
+            std::fs::remove_file(format!("{}{end}", path.display())).unwrap_or_default();
         }
     }
 }
