@@ -116,7 +116,7 @@ impl Connections {
         bind: impl Fn(Statement, Micros) -> Statement + Send + Sync,
     ) -> Result<Reply<T>, Failure> {
         // Less than what is left of the call, so that its caller learns that nothing changed.
-        let give_up_at = Instant::now() + until.left() / 10 * 9;
+        let give_up_at = Instant::now() + until.left() / 4 * 3;
         let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
         loop {
             let failure = match self.fetch_once(access, give_up_at, sql, &bind).await {
@@ -141,7 +141,7 @@ impl Connections {
         let own = self.of_runtime(Handle::current().id());
         let slot = time::timeout_at(give_up_at, own.slot(access).lock()).await;
         let Ok(mut slot) = slot else {
-            let what = "other calls of this process were waiting for the file all the time";
+            let what = "other calls of this process kept writing to the file";
             return Err(Failure::new(Fault::Unavailable, what));
         };
         // Out of its slot: if this future is dropped half-way, the connection goes with it.

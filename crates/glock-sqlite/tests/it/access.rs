@@ -12,7 +12,9 @@ use glock_sqlite::{
     sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
 
-use crate::support::{admin::TestFile, assert_rejected, pair};
+use glock_testing::process::settles;
+
+use crate::support::{SOON, admin::TestFile, assert_rejected, pair};
 
 #[tokio::test]
 async fn a_directory_a_missing_directory_and_a_device_are_refused() {
@@ -103,6 +105,7 @@ async fn an_empty_file_and_one_that_is_missing_are_used() {
 async fn a_file_in_another_journal_mode_is_put_back() {
     let file = TestFile::new();
     pair(&file.lock().await).await;
+    settles("descriptors", SOON, 0, async || file.descriptors()).await;
     file.run("PRAGMA journal_mode = DELETE").await;
     let options = file.options().journal_mode(SqliteJournalMode::Delete);
     pair(&SqliteLock::new(&options).unwrap()).await;

@@ -20,7 +20,7 @@ const PATH: &str = "GLOCK_SQLITE_TEST_PATH";
 #[tokio::test]
 async fn a_transaction_of_a_killed_process_leaves_nothing() {
     let file = TestFile::new();
-    let config = LockConfig::default().with_call_timeout(Duration::from_millis(500));
+    let config = LockConfig::default().with_call_timeout(Duration::from_secs(2));
     let lock = file.lock_with(config).await;
     let lease = lock.acquire(&x(), LONG).await.unwrap();
     let variables = [(PATH, file.path.to_str().unwrap())];

@@ -3,6 +3,7 @@
 use std::fs;
 
 use glock_sqlite::{Lock, LockError, LockExt, LossReason, Retry};
+use glock_testing::process::settles;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{LONG, SHORT, SOON, admin::TestFile, pair, x};
@@ -38,9 +39,7 @@ async fn a_file_that_takes_the_place_of_another_is_used_from_then_on() {
     let lease = theirs.acquire(&x(), LONG).await.unwrap();
     // The last connection ends, so that all is in the file itself.
     drop(theirs);
-    while other.path.with_extension("db-wal").exists() {
-        sleep(SHORT / 30).await;
-    }
+    settles("descriptors", SOON, 0, async || other.descriptors()).await;
     fs::rename(&other.path, &file.path).unwrap();
     for end in ["-wal", "-shm"] {
         fs::remove_file(format!("{}{end}", file.path.display())).unwrap();
