@@ -22,7 +22,8 @@ use glock_sqlite::{
 use glock_testing::fresh_namespace;
 use tokio::time::sleep;
 
-/// What an engineer would type: SQLite has one writer at a time, so one connection writes.
+/// What an engineer would type: SQLite has one writer at a time, so one connection writes. All rows are read,
+/// because the driver's `fetch_one` returns before it knows whether the commit failed.
 #[derive(Clone)]
 struct ByHand {
     pool: SqlitePool,
@@ -63,13 +64,15 @@ impl Raw for ByHand {
     async fn acquire(&self, name: &str) -> String {
         let owner = format!("{:032x}", self.owners.fetch_add(1, Relaxed));
         let query = sqlx::query_scalar::<_, i64>(ACQUIRE).bind(self.key(name)).bind(owner.clone());
-        query.fetch_one(&self.pool).await.expect("a lock that is free");
+        let granted = query.fetch_all(&self.pool).await.expect("a file");
+        assert!(!granted.is_empty(), "a lock that is free");
         owner
     }
 
     async fn release(&self, name: &str, owner: String) {
         let query = sqlx::query_scalar::<_, bool>(RELEASE).bind(self.key(name)).bind(owner);
-        query.fetch_one(&self.pool).await.expect("a lock that is held");
+        let released = query.fetch_all(&self.pool).await.expect("a file");
+        assert!(!released.is_empty(), "a lock that is held");
     }
 
     async fn listen(&self, _name: &str) -> Self::Listener {
