@@ -145,7 +145,8 @@ impl Connections {
             return Err(Failure::new(Fault::Unavailable, what));
         };
         // Out of its slot: if this future is dropped half-way, the connection goes with it.
-        let mut open = match slot.take() {
+        let open = slot.take().filter(|open| database.is_still_there(open).is_ok());
+        let mut open = match open {
             Some(open) => open,
             None => database.open().await?,
         };
@@ -154,14 +155,12 @@ impl Connections {
         // leave after the first row.
         let rows = bind(sqlx::query(sql.clone()), now).fetch_all(&mut open.driver).await;
         let rows = rows.map_err(Failure::of).and_then(|rows| {
-            // After the statement: had it been replaced before, or meanwhile, this notices.
+            // It may have been replaced meanwhile.
             database.is_still_there(&open)?;
             let rows = rows.iter().map(T::from_row).collect::<Result<_, _>>();
             rows.map_err(Failure::unexpected_reply)
         });
-        // Whatever failed, the file may be another one by now.
-        let is_kept = rows.is_ok() || database.is_still_there(&open).is_ok();
-        if is_kept && rows.as_ref().err().is_none_or(|failure| failure.next != NextStep::Reopen) {
+        if rows.as_ref().err().is_none_or(|failure| failure.next != NextStep::Reopen) {
             *slot = Some(open);
         }
         Ok(Reply { rows: rows?, sent_at, now })
