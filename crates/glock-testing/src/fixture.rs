@@ -70,6 +70,8 @@ pub trait Fixture: Sized + Send + Sync + 'static {
 pub trait Networked: Fixture {
     /// How many connections one client may use, for commands and wake-ups together.
     const CONNECTIONS_MAX: usize = 2;
+    /// How many of them a client keeps once contention has made it open them.
+    const CONNECTIONS_KEPT: usize = 0;
     /// The shortest time between two cuts of one client's connections, so that it gets something done in
     /// between: longer than it needs to trust the server again.
     const CUT_PAUSE: Duration = Duration::from_millis(80);
