@@ -113,7 +113,14 @@ macro_rules! contract {
                 waiters_of_one_client_are_served_in_order,
                 a_waiter_that_gives_up_leaves_no_place_behind,
                 waiters_of_two_clients_are_all_served,
-                a_store_s_queue_is_one_queue,
+            }
+            queue {
+                three_clients_are_served_in_the_order_of_arrival,
+                a_try_does_not_barge,
+                a_cancelled_waiter_is_passed_over,
+                a_place_left_behind_is_gone,
+                a_turn_that_is_not_used_passes_on,
+                a_waiter_whose_place_was_lost_joins_again,
             }
             cancellation {
                 an_acquire_dropped_anywhere_leaves_nothing,
@@ -203,6 +210,11 @@ macro_rules! networked {
             processes {
                 a_killed_holder_s_lock_passes_on,
                 a_paused_holder_does_not_disturb_its_successor,
+                a_killed_waiter_is_passed_over,
+                a_frozen_waiter_is_passed_over_and_joins_again,
+            }
+            wakeups {
+                no_waiter_is_woken_without_a_reason,
             }
         });
     };
