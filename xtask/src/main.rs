@@ -29,6 +29,7 @@ use anyhow::Result;
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
+    bench::Bench,
     integration::Extent,
     options::{Cli, Command, ServersCommand},
 };
@@ -70,8 +71,9 @@ fn run(command: Command) -> Result<()> {
         Command::Ci(args) => ci::run_all(&stores, &args.options(&stores)?),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => {
-            let (chosen, runtime) = args.choose(&stores)?;
-            bench::run(&stores, &chosen, runtime)
+            let (chosen, runtime) = args.servers.choose(&stores)?;
+            let what = if args.crowd { Bench::Crowd } else { Bench::Budgets };
+            bench::run(&stores, &chosen, runtime, what)
         }
         Command::Servers(ServersCommand::Fetch(args)) => {
             servers::fetch_all(&args.choose(&stores)?.0)
