@@ -25,7 +25,7 @@ if held or last and string.byte(last, -1) == 43 then
     return redis.error_reply('WRONGTYPE the value at the key of the lock is not a lock')
   end
   if not reserved then
-    local left = held and redis.call('PTTL', lock)
+    local left = held and (owner and redis.call('PTTL', lock) or reserved_for())
     local first = not held and first_alive()
     if first and first ~= waiter then
       reserve(first)

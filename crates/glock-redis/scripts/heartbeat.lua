@@ -38,7 +38,7 @@ for key = 1, #KEYS, 3 do
   first = redis.call('ZRANGEBYSCORE', queue, 1, '+inf', 'LIMIT', 0, 1)[1]
   if first and held and client_of(first) == client then
     reply[2] = tonumber(string.sub(first, #client + 2))
-    reply[3] = redis.call('PTTL', lock)
+    reply[3] = string.byte(held) == 64 and reserved_for() or redis.call('PTTL', lock)
   end
   found[#found + 1] = reply
   at = at + 1 + ARGV[at]

@@ -48,6 +48,15 @@ local function reserve(waiter)
   notify(client, string.sub(waiter, #client + 2))
 end
 
+-- For how long the lock stays reserved. No longer than ever, also if the clock went back meanwhile.
+local function reserved_for()
+  local left = redis.call('PTTL', lock)
+  if left > RESERVED then
+    redis.call('PEXPIRE', lock, RESERVED)
+  end
+  return math.min(left, RESERVED)
+end
+
 -- Marks the counter. The lock's own token is not below it: without a counter, the clock counts.
 local function mark(last, kept)
   if not last then

@@ -78,7 +78,7 @@ pub trait QueueStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LockError>> + Send;
 
     /// Keeps these waiters' client alive, in one request where the store can, and reserves each of these
-    /// locks that is free for its first waiter. Returns what it found, in the same order.
+    /// locks that is free for its first waiter. Returns what it found.
     ///
     /// # Errors
     ///

@@ -20,6 +20,9 @@ pub(crate) struct RedisQueue(pub(crate) Arc<Client>);
 /// A heartbeat that takes longer is sent again.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
 
+/// How many waiters of one lock the script looks up at once: Lua limits how many arguments a call has.
+const NUMBERS_MAX: usize = 1_000;
+
 impl QueueStore for RedisQueue {
     fn heartbeat_pause(&self) -> Duration {
         match self.0.subscriber {
@@ -53,7 +56,11 @@ impl QueueStore for RedisQueue {
     async fn heartbeat(&self, locks: &[LockWaiters]) -> Result<Vec<LockStatus>, LockError> {
         let limit = self.0.config().call_timeout.min(HEARTBEAT_MAX);
         let (call, client) = (self.0.call_within(Action::Wait, limit), Arc::clone(&self.0));
-        let (until, locks) = (call.deadline(), locks.to_vec());
+        let part = |lock: &LockWaiters| {
+            let part = |numbers: &[u64]| LockWaiters { numbers: numbers.to_vec(), ..lock.clone() };
+            lock.numbers.chunks(NUMBERS_MAX).map(part).collect::<Vec<_>>()
+        };
+        let (until, locks) = (call.deadline(), locks.iter().flat_map(part).collect::<Vec<_>>());
         call.run(async move {
             // On a cluster, one script may use the keys of one slot only.
             let groups: Vec<&[LockWaiters]> = match client.route {
