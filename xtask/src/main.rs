@@ -19,6 +19,7 @@ mod options;
 mod bench;
 mod budgets;
 mod ci;
+mod fuzz;
 mod integration;
 mod servers;
 mod tidy;
@@ -75,6 +76,7 @@ fn run(command: Command) -> Result<()> {
             let what = if args.crowd { Bench::Crowd } else { Bench::Budgets };
             bench::run(&stores, &chosen, runtime, what)
         }
+        Command::Fuzz(args) => fuzz::run(&stores, &args),
         Command::Servers(ServersCommand::Fetch(args)) => {
             servers::fetch_all(&args.choose(&stores)?.0)
         }

@@ -14,6 +14,7 @@
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
 //! | [`BackgroundTask`] | a task that runs while there is work, on whichever runtime is there |
+//! | [`RuntimeThread`] | a thread with a runtime of its own, for what all clones share |
 //! | [`Backoff`], [`Mutex`] | growing pauses; a mutex without poison |
 
 mod hooks;
@@ -25,6 +26,8 @@ mod detach;
 mod hedge;
 mod late_request_probe;
 mod pending_work;
+mod placed;
+mod tried;
 
 mod acquire_queued;
 mod acquire_waiting;
@@ -37,6 +40,7 @@ mod waiter_registry;
 mod wakeups;
 
 mod background_task;
+mod runtime_thread;
 mod session_deadline;
 mod spare_pool;
 
@@ -60,6 +64,7 @@ pub use self::{
     pending_work::{PendingEntry, PendingWork},
     queue_store::{ClientId, Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
     record_queue::RecordQueue,
+    runtime_thread::RuntimeThread,
     session_deadline::SessionDeadline,
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},

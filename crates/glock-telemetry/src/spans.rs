@@ -197,6 +197,7 @@ stores! {
     MONGODB: "mongodb",
     POSTGRES: "postgres",
     REDIS: "redis",
+    SQLITE: "sqlite",
     ZOOKEEPER: "zookeeper",
 }
 

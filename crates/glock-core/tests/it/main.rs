@@ -9,6 +9,7 @@ mod fn_attempt;
 mod record_queue;
 mod releasing;
 mod renewal;
+mod retrying;
 mod scripted;
 mod server_queue;
 mod session_deadline;

@@ -11,7 +11,7 @@ use crate::cases::{
     soon, take, within,
 };
 use crate::{
-    Fixture, Networked,
+    Fixture,
     process::{Child, role, tell},
     ttl,
 };
@@ -23,7 +23,7 @@ const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
 /// A holder is killed with SIGKILL; the next waiter holds within the TTL, the store's lag and
 /// 0.6 s, with a greater token.
-pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
+pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
     let (mut child, token) = holder::<F>(fixture).await;
     let ttl = ttl(&ours, 3 * SHORT);
@@ -46,7 +46,7 @@ pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
 
 /// A holder is stopped for longer than its lease, as a paused machine is, and goes on when another
 /// owner has the lock: its guard reports the loss, and it does not disturb its successor.
-pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixture: &F) {
+pub async fn a_paused_holder_does_not_disturb_its_successor<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
     let (mut child, token) = holder::<F>(fixture).await;
     let ttl = ttl(&ours, 3 * SHORT);
@@ -65,7 +65,7 @@ pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixtur
 }
 
 /// The first waiter is killed with SIGKILL before its turn: the second is served.
-pub async fn a_killed_waiter_is_passed_over<F: Networked>(fixture: &F) {
+pub async fn a_killed_waiter_is_passed_over<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     if !queue::is_kept(&ours) {
         return;
@@ -79,7 +79,7 @@ pub async fn a_killed_waiter_is_passed_over<F: Networked>(fixture: &F) {
 
 /// The first waiter is frozen at its turn, as a paused machine is: the second is served. The first is not
 /// told, and is served when it goes on.
-pub async fn a_frozen_waiter_is_passed_over_and_joins_again<F: Networked>(fixture: &F) {
+pub async fn a_frozen_waiter_is_passed_over_and_joins_again<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     if !queue::is_kept(&ours) {
         return;
@@ -96,20 +96,20 @@ pub async fn a_frozen_waiter_is_passed_over_and_joins_again<F: Networked>(fixtur
 }
 
 /// A process that waits for the lock. It has most likely joined the queue.
-async fn waiter<F: Networked>(fixture: &F) -> Child {
+async fn waiter<F: Fixture>(fixture: &F) -> Child {
     let mut child = start::<F>(fixture, WAITER_ROLE);
     soon("the other process waits", PATIENT.wait_max, child.line()).await.unwrap();
     sleep(WATCHED).await;
     child
 }
 
-fn start<F: Networked>(fixture: &F, role: &str) -> Child {
+fn start<F: Fixture>(fixture: &F, role: &str) -> Child {
     let namespace = fixture.config().namespace;
     Child::start(F::HOLDER_TEST, role, &[(NAMESPACE, namespace.as_str())]).unwrap()
 }
 
 /// A process that holds the lock, and its token.
-async fn holder<F: Networked>(fixture: &F) -> (Child, u64) {
+async fn holder<F: Fixture>(fixture: &F) -> (Child, u64) {
     let mut child = start::<F>(fixture, HOLDER_ROLE);
     let sent = soon("the other process sends its token", PATIENT.wait_max, child.line()).await;
     let token = sent.unwrap().expect("the other process ended").parse().unwrap();

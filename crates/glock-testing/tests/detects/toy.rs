@@ -62,6 +62,7 @@ impl Fixture for Toy {
     type Lock = ToyLock;
     const PASSED_OVER_MAX: Duration = Duration::from_secs(2);
     const RESERVES: bool = true;
+    const HOLDER_TEST: &str = "sound::holder_process";
     /// It keeps nothing that it does not use.
     const KEPT_IDLE: Duration = Duration::from_secs(1);
 
@@ -119,7 +120,6 @@ impl Networked for Toy {
     const IDLE_REQUESTS_MAX: u64 = 66;
     /// Nothing of the toy happens seldom.
     const IDLE: Duration = Duration::from_secs(1);
-    const HOLDER_TEST: &str = "sound::holder_process";
 
     fn upstream(&self) -> SocketAddr {
         self.addr
