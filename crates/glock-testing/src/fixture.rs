@@ -21,6 +21,14 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// opens again when it needs them, and keeps.
     const REOPENED: usize = 0;
 
+    /// How long a waiter that is gone holds up the queue at most, where the store keeps one: by default
+    /// longer than a session of ten seconds.
+    const PASSED_OVER_MAX: Duration = Duration::from_secs(15);
+
+    /// Whether the store reserves a free lock for the first waiter, and passes it on if that does not
+    /// claim it.
+    const RESERVES: bool = false;
+
     /// The path of the test `holder_process` that the macro made, if that was not called at the
     /// root of a test binary.
     const HOLDER_TEST: &str = "holder_process";

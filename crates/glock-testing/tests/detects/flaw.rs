@@ -125,6 +125,22 @@ flaws! {
     /// The order of one client's waiters is claimed to be the order of all.
     ClaimsStoreOrder,
 
+    // The queue: the store.
+    /// No bug: the store keeps the queue.
+    SoundQueue,
+    /// A try is granted a free lock that a waiter has its turn for.
+    TryBarges,
+    /// The waiter that came last is served first.
+    ServesLastFirst,
+    /// A turn lasts until it is used, whatever became of the client.
+    NeverPassesOn,
+    /// A waiter that leaves keeps its place and its turn.
+    KeepsCancelledPlaces,
+    /// A heartbeat does not say that a place is gone.
+    LostPlaceStaysLost,
+    /// The turn of one waiter wakes all of them.
+    WakesAllWaiters,
+
     // Cancellation and unknown outcomes: the client.
     /// Whatever becomes of an acquire, it is not undone.
     AcquireNotUndone,

@@ -136,7 +136,21 @@ const CONTRACT: &[Row] = &[
         "waiting::waiters_of_two_clients_are_all_served",
         &[(Flaw::WakesOneClient, "no hand-over is missed")],
     ),
-    ("waiting::a_store_s_queue_is_one_queue", &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2")]),
+    (
+        "queue::three_clients_are_served_in_the_order_of_arrival",
+        &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2"), (Flaw::ServesLastFirst, "right: [0, 1, 2")],
+    ),
+    ("queue::a_try_does_not_barge", &[(Flaw::TryBarges, "a try overtook a waiter")]),
+    (
+        "queue::a_cancelled_waiter_is_passed_over",
+        &[(Flaw::KeepsCancelledPlaces, "the next waiter is served")],
+    ),
+    ("queue::a_place_left_behind_is_gone", &[(Flaw::NeverPassesOn, "the place is gone")]),
+    ("queue::a_turn_that_is_not_used_passes_on", &[(Flaw::NeverPassesOn, "the turn passes on")]),
+    (
+        "queue::a_waiter_whose_place_was_lost_joins_again",
+        &[(Flaw::LostPlaceStaysLost, "a waiter whose place was lost is served")],
+    ),
     (
         "cancellation::an_acquire_dropped_anywhere_leaves_nothing",
         &[(Flaw::AcquireNotUndone, "is still held|dropped at some point")],

@@ -126,4 +126,16 @@ pub(super) const NETWORKED: &[Row] = &[
         "processes::a_paused_holder_does_not_disturb_its_successor",
         &[(Flaw::ReleaseUnchecked, "left: None")],
     ),
+    (
+        "processes::a_killed_waiter_is_passed_over",
+        &[(Flaw::NeverPassesOn, "the next waiter is served")],
+    ),
+    (
+        "processes::a_frozen_waiter_is_passed_over_and_joins_again",
+        &[(Flaw::NeverPassesOn, "the next waiter is served")],
+    ),
+    (
+        "wakeups::no_waiter_is_woken_without_a_reason",
+        &[(Flaw::WakesAllWaiters, "when it was not its turn")],
+    ),
 ];
