@@ -13,6 +13,7 @@
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
 //! | [`BackgroundTask`] | a task that runs while there is work, on whichever runtime is there |
+//! | [`page_of_ids`], [`holders`], [`prefix_end`] | the pages of a listing |
 //! | [`Backoff`], [`Mutex`] | growing pauses; a mutex without poison |
 
 mod hooks;
@@ -36,6 +37,8 @@ mod background_task;
 mod session_deadline;
 mod spare_pool;
 
+mod list_page;
+
 mod backoff;
 mod explained;
 mod mutex;
@@ -51,6 +54,7 @@ pub use self::{
     hedge::{Hedged, hedged},
     hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
     late_request_probe::LateRequestProbe,
+    list_page::{holders, page_of_ids, prefix_end},
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     pending_work::{PendingEntry, PendingWork},

@@ -1,4 +1,4 @@
-//! The four scripts, and what the server replies to each.
+//! The five scripts, and what the server replies to each.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +17,7 @@ use crate::{
 static ACQUIRE: Script = Script::new(include_str!("../scripts/acquire.lua"));
 static RENEW: Script = Script::new(include_str!("../scripts/renew.lua"));
 static RELEASE: Script = Script::new(include_str!("../scripts/release.lua"));
+static FORCE_RELEASE: Script = Script::new(include_str!("../scripts/force_release.lua"));
 static INSPECT: Script = Script::new(include_str!("../scripts/inspect.lua"));
 
 /// What `acquire.lua` replies.
@@ -87,6 +88,26 @@ impl Client {
             self.wakeups.wake(&key);
         }
         Ok(())
+    }
+
+    /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
+    /// earlier request whose reply was lost.
+    pub(crate) async fn force_release(
+        self: Arc<Self>,
+        id: LockId,
+        expected: FencingToken,
+        until: CallDeadline,
+    ) -> Result<bool, LockError> {
+        let (key, action) = (self.schema.key(&id), Action::ForceRelease);
+        let token = expected.get().to_string();
+        let call = ScriptCall { script: &FORCE_RELEASE, keys: &[&key], args: &[&token] };
+        let request = Request { target: Target { action, key: &key }, call };
+        let reply = parsed(action, self.route.run(&request, until).await?, was_held)?;
+        if self.subscriber.is_none() {
+            // No message wakes this client's own waiters.
+            self.wakeups.wake(&key);
+        }
+        Ok(reply.value || reply.repeated)
     }
 
     /// Reads who has the lock at `key`.

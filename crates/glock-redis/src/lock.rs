@@ -21,7 +21,7 @@ use crate::{
 /// See the [crate's front page](crate) for what it promises and what it leaves behind.
 #[derive(Clone)]
 pub struct RedisLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 /// The shortest TTL: five times the least margin that a lease's deadline keeps.

@@ -11,6 +11,7 @@ use crate::{
     client::{
         cluster::Cluster,
         credentials::CredentialsProvider,
+        nodes::Node,
         route::Route,
         shared_connection::SharedConnection,
         source::{Server, Source},
@@ -83,6 +84,14 @@ impl Client {
     /// A call with this client's time limit.
     pub(crate) fn call(&self, action: Action) -> Call {
         Call::new(&self.pending, backend::REDIS, action, self.config().call_timeout)
+    }
+
+    /// The server at the end of a connection that the application made, if that is how this client is built.
+    pub(crate) fn caller_s_server(&self) -> Option<Node> {
+        match &self.settings.origin {
+            Origin::Server(server) if !server.can_subscribe() => Some(Node::only()),
+            _ => None,
+        }
     }
 
     pub(crate) fn waiting(&self) -> Waiting {

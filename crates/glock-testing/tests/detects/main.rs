@@ -2,6 +2,7 @@
 //! locks with a planted bug that it catches.
 #![allow(clippy::unwrap_used, reason = "a toy that fails is a failed test")]
 
+mod admin;
 mod client;
 mod fails;
 mod flaw;
@@ -21,6 +22,8 @@ mod sound {
 
     glock_testing::contract!(Toy);
     glock_testing::networked!(Toy);
+    glock_testing::admin_contract!(Toy);
+    glock_testing::admin_networked!(Toy);
 }
 
 /// With a bug that is meant for it, each case fails.
@@ -29,6 +32,8 @@ mod broken {
 
     glock_testing::contract!(Toy, (), crate::fails::fails);
     glock_testing::networked!(Toy, (), crate::fails::fails);
+    glock_testing::admin_contract!(Toy, (), crate::fails::fails);
+    glock_testing::admin_networked!(Toy, (), crate::fails::fails);
 }
 
 #[test]

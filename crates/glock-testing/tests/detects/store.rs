@@ -24,8 +24,8 @@ pub(crate) struct Store {
 }
 
 #[derive(Debug, Default)]
-struct Records {
-    holds: HashMap<String, Hold>,
+pub(crate) struct Records {
+    pub holds: HashMap<String, Hold>,
     /// The last token; far from a number of one digit, so that a part of it is another number.
     grants: u64,
     /// The last token of a lock: only the flawed count so.
@@ -224,13 +224,18 @@ impl Store {
         self.records().holds.remove(key);
     }
 
+    /// Only the flawed count from the beginning again.
+    pub(crate) fn restart_tokens(&self) {
+        self.records().grants = 1;
+    }
+
     pub(crate) fn forget(&self, key: &str) {
         let mut records = self.records();
         records.holds.remove(key);
         records.grants_of.remove(key);
     }
 
-    fn is_live(&self, hold: &Hold) -> bool {
+    pub(crate) fn is_live(&self, hold: &Hold) -> bool {
         self.flaw == Flaw::NeverExpires || Instant::now() < hold.expires
     }
 
@@ -243,7 +248,7 @@ impl Store {
         }
     }
 
-    fn records(&self) -> MutexGuard<'_, Records> {
+    pub(crate) fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock()
     }
 }

@@ -126,4 +126,18 @@ pub(super) const NETWORKED: &[Row] = &[
         "processes::a_paused_holder_does_not_disturb_its_successor",
         &[(Flaw::ReleaseUnchecked, "left: None")],
     ),
+    (
+        "admin_faults::an_operator_learns_that_the_store_is_gone",
+        &[
+            (Flaw::OutageIsNothingFound, "an error"),
+            (Flaw::ClosedPortIsUnknown, "left: Some(Unknown)"),
+        ],
+    ),
+    (
+        "admin_faults::an_operator_with_a_wrong_password_is_refused",
+        &[
+            (Flaw::WrongPasswordIsUnavailable, "left: Some(Unavailable)"),
+            (Flaw::PasswordInError, "the password is shown"),
+        ],
+    ),
 ];
