@@ -19,6 +19,7 @@ mod options;
 mod bench;
 mod budgets;
 mod ci;
+mod fuzz;
 mod integration;
 mod servers;
 mod tidy;
@@ -73,6 +74,7 @@ fn run(command: Command) -> Result<()> {
             let (chosen, runtime) = args.choose(&stores)?;
             bench::run(&stores, &chosen, runtime)
         }
+        Command::Fuzz(args) => fuzz::run(&stores, &args),
         Command::Servers(ServersCommand::Fetch(args)) => {
             servers::fetch_all(&args.choose(&stores)?.0)
         }

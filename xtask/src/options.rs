@@ -15,7 +15,7 @@ STORE is the name of a store (redis, postgres) or of one server of it (redis7, v
 A store's server is, in this order:
   1. the one at GLOCK_<STORE>_URL, such as GLOCK_REDIS_URL=redis://host:6379
   2. a container, where `docker version` reaches an engine   (--native skips this)
-  3. a local binary, fetched by pip and apt-get              (--containers skips this)
+  3. a local binary, fetched by pip, apt-get or mvn          (--containers skips this)
 
 The file servers.toml of each store's crate says which servers there are.
 GLOCK_SERVERS_DIR is where local servers are kept, in place of target/servers.";
@@ -59,6 +59,12 @@ Examples:
   cargo xtask bench
   cargo xtask bench redis --native")]
     Bench(ServerArgs),
+    /// Give damaged messages to all that reads a store's protocol, where its crate has one of its own.
+    #[command(after_help = "\
+Examples:
+  cargo xtask fuzz hazelcast
+  cargo xtask fuzz hazelcast --seconds 60 --seed 7")]
+    Fuzz(FuzzArgs),
     /// Fetch servers, or start them to be used by hand.
     #[command(subcommand)]
     Servers(ServersCommand),
@@ -87,6 +93,19 @@ pub(crate) struct ServerArgs {
     /// Use containers.
     #[arg(long)]
     containers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FuzzArgs {
+    /// The store.
+    #[arg(value_name = "STORE")]
+    pub(crate) store: String,
+    /// How long each target runs.
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    pub(crate) seconds: u64,
+    /// The seed that a run has printed, to repeat it.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -69,6 +69,8 @@ pub(crate) enum Package {
     Wheel(Pin),
     /// By npm. A published version stays as it is too.
     Npm(Pin),
+    /// By mvn. A published version stays as it is too.
+    Maven(Pin),
     /// Packages of one Debian suite, by apt. The archive drops a version when it has a newer one.
     Debs { suite: String, packages: Vec<Pin> },
 }
@@ -101,9 +103,9 @@ pub(crate) struct Layout {
 pub(crate) struct Java {
     pub(crate) archives: String,
     pub(crate) names: Vec<String>,
-    /// The class that runs, and the one that tells the version.
+    /// The class that runs, and the one that tells the version; where there is none, the archive's name does.
     pub(crate) main: String,
-    pub(crate) version: String,
+    pub(crate) version: Option<String>,
     pub(crate) options: Vec<String>,
 }
 
@@ -183,7 +185,9 @@ mod tests {
     fn every_pin_has_a_hash() {
         for server in servers(&load().unwrap()) {
             let pins = match &server.package {
-                Package::Wheel(pin) | Package::Npm(pin) => std::slice::from_ref(pin),
+                Package::Wheel(pin) | Package::Maven(pin) | Package::Npm(pin) => {
+                    std::slice::from_ref(pin)
+                }
                 Package::Debs { packages, .. } => packages,
             };
             for Pin { name, sha256, .. } in pins {

@@ -13,6 +13,7 @@
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
 //! | [`BackgroundTask`] | a task that runs while there is work, on whichever runtime is there |
+//! | [`RuntimeThread`] | a thread with a runtime of its own, for what all clones share |
 //! | [`page_of_ids`], [`holders`], [`prefix_end`] | the pages of a listing |
 //! | [`Backoff`], [`Mutex`] | growing pauses; a mutex without poison |
 
@@ -25,6 +26,8 @@ mod detach;
 mod hedge;
 mod late_request_probe;
 mod pending_work;
+mod placed;
+mod tried;
 
 mod acquire_queued;
 mod acquire_waiting;
@@ -34,6 +37,7 @@ mod wait_queue;
 mod wakeups;
 
 mod background_task;
+mod runtime_thread;
 mod session_deadline;
 mod spare_pool;
 
@@ -58,6 +62,7 @@ pub use self::{
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     pending_work::{PendingEntry, PendingWork},
+    runtime_thread::RuntimeThread,
     session_deadline::SessionDeadline,
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},

@@ -1,6 +1,9 @@
 //! Acquiring: one attempt and its undo.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use glock_core::{
     Action, Lease, LockError, LockId, OwnerToken,
@@ -10,6 +13,7 @@ use glock_core::{
 use crate::{
     client::{Client, holder},
     commands::{AcquireReply, Wanted},
+    error::Failure,
     schema::Version,
 };
 
@@ -19,15 +23,18 @@ pub(crate) async fn acquire(
     id: &LockId,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
+    // Dropped with this future: an attempt that was not sent by then is not sent any more.
+    let caller = Arc::new(());
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        Ok(AcquireAttempt { client, id, owner, ttl })
+        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, ttl })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
 
 struct AcquireAttempt {
     client: Arc<Client>,
+    caller: Weak<()>,
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
@@ -35,7 +42,7 @@ struct AcquireAttempt {
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let Self { client, id, owner, ttl } = self;
+        let Self { client, caller, id, owner, ttl } = self;
         let key = client.key(id);
         let wanted = Wanted {
             key: &key,
@@ -44,7 +51,10 @@ impl Attempt for AcquireAttempt {
             label: &client.config.holder,
             over: client.observations.over(&key),
         };
-        let request = || client.commands.acquire(&wanted);
+        let request = async || match caller.upgrade() {
+            Some(_) => client.commands.acquire(&wanted).await,
+            None => Err(Failure::abandoned()),
+        };
         // A copy that arrives late would take the lock for an owner that has given it back.
         let reply = client.requests.send_attempt(until, request).await;
         let reply = reply.map_err(|failure| failure.during(Action::Acquire))?;

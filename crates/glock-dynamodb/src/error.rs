@@ -85,6 +85,11 @@ impl Failure {
         Self::new(Fault::Unknown, NextStep::GiveUp, text)
     }
 
+    /// A request that was not sent, because its caller had left before.
+    pub(crate) fn abandoned() -> Self {
+        Self::new(Fault::Unavailable, NextStep::GiveUp, "its caller has left")
+    }
+
     /// A reply that glock's own requests do not get.
     pub(crate) fn unexpected_reply(what: impl Into<BoxError>) -> Self {
         Self::new(Fault::Unknown, NextStep::GiveUp, what)

@@ -1,6 +1,9 @@
 //! Renewing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use glock_core::{
     Action, FencingToken, Lease, LockError, LockId, OwnerToken, toolkit::CallDeadline,
@@ -10,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     client::Client,
     commands::{KnownVersion, RenewReply, Renewal},
+    error::Failure,
     schema::{Hold, Version},
 };
 
@@ -27,8 +31,11 @@ pub(crate) async fn renew(
     if lease.remaining() > REMAINING_MIN {
         until = until.for_lease(lease);
     }
+    // Dropped with this future: a renewal that was not sent by then is not sent any more.
+    let caller = Arc::new(());
     let request = RenewRequest {
         client: Arc::clone(client),
+        caller: Arc::downgrade(&caller),
         id: lease.id().clone(),
         owner: lease.owner().clone(),
         fence: lease.fence(),
@@ -41,6 +48,7 @@ pub(crate) async fn renew(
 
 struct RenewRequest {
     client: Arc<Client>,
+    caller: Weak<()>,
     id: LockId,
     owner: OwnerToken,
     fence: FencingToken,
@@ -50,12 +58,15 @@ struct RenewRequest {
 impl RenewRequest {
     /// Returns when the request was sent that renewed the lease.
     async fn send(&self, ttl: Duration) -> Result<Instant, LockError> {
-        let Self { client, id, owner, fence, until } = self;
+        let Self { client, caller, id, owner, fence, until } = self;
         let key = client.key(id);
         let (known, mut lease) = self.known(&key, ttl);
         loop {
             let renewal = Renewal { key: &key, owner, fence: *fence, lease, known };
-            let request = || client.commands.renew(&renewal);
+            let request = async || match caller.upgrade() {
+                Some(_) => client.commands.renew(&renewal).await,
+                None => Err(Failure::abandoned()),
+            };
             let reply = client.repeated(Action::Renew, *until, request).await.result?;
             match reply.of {
                 RenewReply::Renewed { number } => {

@@ -1,6 +1,7 @@
 //! `Client`: what all clones of one lock share.
 
 pub(crate) mod connection;
+pub(crate) mod logins;
 pub(crate) mod members;
 pub(crate) mod rpc;
 pub(crate) mod suffix_pool;

@@ -5,6 +5,7 @@
 pub mod bench;
 mod contention;
 mod failures;
+mod outage;
 pub mod process;
 pub mod server;
 mod signal;
@@ -14,4 +15,5 @@ pub mod telemetry;
 pub use crate::{
     contention::{Contention, Failure},
     failures::{assert_fault, chain},
+    outage::Outage,
 };

@@ -13,6 +13,10 @@ use tokio::{
     time::timeout,
 };
 
+/// MongoDB's `{hello: 1, $db: "admin"}`, as an `OP_MSG`.
+const HELLO: &[u8] = b"\x34\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
+    \x1f\0\0\0\x10hello\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
+
 const WHY: &str = "needs a server: run `cargo xtask test`";
 
 /// Far longer than any of these servers takes to answer.
@@ -56,8 +60,11 @@ async fn a_server_refuses_who_may_not() {
             let reply = ask_http(&server, "/v1/agent/self", token).await;
             assert!(reply.starts_with("HTTP/1.0 200"), "{reply}");
         }
+        Store::Hazelcast => assert!(!greeted_by_hazelcast(&server, b"dew").await, "any cluster"),
         // These let everybody in until their tests say otherwise.
-        Store::DynamoDb | Store::Etcd | Store::ZooKeeper => assert!(answers(&server).await),
+        Store::DynamoDb | Store::Etcd | Store::MongoDb | Store::ZooKeeper => {
+            assert!(answers(&server).await);
+        }
     }
 }
 
@@ -77,6 +84,8 @@ enum Store {
     Etcd,
     Consul,
     DynamoDb,
+    Hazelcast,
+    MongoDb,
     ZooKeeper,
 }
 
@@ -88,6 +97,8 @@ fn store(server: &PrivateServer) -> Store {
         "etcd" => Store::Etcd,
         "consul" => Store::Consul,
         "dynamodb" => Store::DynamoDb,
+        "hazelcast" => Store::Hazelcast,
+        "mongodb" => Store::MongoDb,
         "zookeeper" => Store::ZooKeeper,
         other => panic!("this test does not know {other}"),
     }
@@ -102,6 +113,8 @@ async fn answers(server: &PrivateServer) -> bool {
             Store::Etcd => ask_http(server, "/health", "").await.contains("\"true\""),
             Store::Consul => ask_http(server, "/v1/status/leader", "").await.contains("127.0.0.1:"),
             Store::DynamoDb => ask_http(server, "/", "").await.contains("com.amazonaws.dynamodb"),
+            Store::Hazelcast => greeted_by_hazelcast(server, b"dev").await,
+            Store::MongoDb => ask_mongodb(server).await.contains("isWritablePrimary"),
             Store::ZooKeeper => ask(server, b"srvr", usize::MAX).await.contains("Mode: "),
         }
     };
@@ -127,10 +140,37 @@ async fn ask_postgres(server: &PrivateServer) -> String {
     ask(server, &[&length.to_be_bytes()[..], body].concat(), 1).await
 }
 
+/// The whole reply: it states its length first.
+async fn ask_mongodb(server: &PrivateServer) -> String {
+    let answer = async {
+        let mut stream = TcpStream::connect(address(server)).await.unwrap();
+        stream.write_all(HELLO).await.unwrap();
+        let length = stream.read_i32_le().await.unwrap();
+        let mut answer = vec![0; usize::try_from(length - 4).unwrap()];
+        stream.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    timeout(ANSWER_MAX, answer).await.expect("the server does not answer")
+}
+
 /// HTTP/1.0: the answer ends with the connection. A token is Consul's.
 async fn ask_http(server: &PrivateServer, path: &str, token: &str) -> String {
     let request = format!("GET {path} HTTP/1.0\r\nX-Consul-Token: {token}\r\n\r\n");
     ask(server, request.as_bytes(), usize::MAX).await
+}
+
+/// Whether a member lets a client of that cluster in.
+async fn greeted_by_hazelcast(server: &PrivateServer, cluster: &[u8; 3]) -> bool {
+    let login = b"CP2\
+        \x28\0\0\0\0\xc0\0\x01\0\0\x01\0\0\0\0\0\0\0\xff\xff\xff\xff\
+        \0\x77\x66\x55\x44\x33\x22\x11\0\xff\xee\xdd\xcc\xbb\xaa\x99\x88\x01";
+    let rest = b"\x06\0\0\0\0\x04\x06\0\0\0\0\x04\x09\0\0\0\0\0RST\x0b\0\0\0\0\x005.4.0\
+        \x0b\0\0\0\0\0glock\x06\0\0\0\0\x10\x06\0\0\0\0\x28";
+    let request = [login, &b"\x09\0\0\0\0\0"[..], cluster, rest].concat();
+    let mut stream = TcpStream::connect(address(server)).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    let mut reply = [0; 20];
+    stream.read_exact(&mut reply).await.is_ok() && reply[19] == 0
 }
 
 async fn ask(server: &PrivateServer, request: &[u8], enough: usize) -> String {

@@ -32,7 +32,7 @@ use std::{
 use glock_core::{Lease, Lock, LockError, LockId, Retry};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Fixture, ttl};
+use crate::{Fixture, fresh_namespace, ttl};
 
 /// A TTL that does not run out during a case.
 pub(crate) const LONG: Duration = Duration::from_mins(1);
@@ -128,16 +128,19 @@ pub(crate) async fn assert_freed(fixture: &impl Fixture, id: &LockId, limit: Dur
 /// longer than a short call.
 pub(crate) async fn until_warm<F: Fixture>(fixture: &F, lock: &F::Lock) {
     let since = Instant::now();
-    let mut n = 0;
+    while let Err(err) = lock.release(&until_taken(fixture, lock).await).await {
+        assert!(since.elapsed() < fixture.patience(), "it never works: {err:?}");
+    }
+}
+
+/// Takes a lock, by a client whose calls are so short that a busy store may be too slow for one.
+pub(crate) async fn until_taken<F: Fixture>(fixture: &F, lock: &F::Lock) -> Lease {
+    let since = Instant::now();
     loop {
         // Another lock each time: the one before may be being undone.
-        n += 1;
-        let result = match lock.acquire(&id(&format!("warm{n}")), ttl(lock, LONG)).await {
-            Ok(lease) => lock.release(&lease).await,
-            Err(err) => Err(err),
-        };
-        match result {
-            Ok(()) => return,
+        let name = id(&fresh_namespace());
+        match lock.acquire(&name, ttl(lock, LONG)).await {
+            Ok(lease) => return lease,
             Err(err) => assert!(since.elapsed() < fixture.patience(), "it never works: {err:?}"),
         }
     }

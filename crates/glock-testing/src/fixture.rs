@@ -66,6 +66,9 @@ pub trait Fixture: Sized + Send + Sync + 'static {
 pub trait Networked: Fixture {
     /// How many connections one client may use, for commands and wake-ups together.
     const CONNECTIONS_MAX: usize = 2;
+    /// The shortest time between two cuts of one client's connections, so that it gets something done in
+    /// between: longer than it needs to trust the server again.
+    const CUT_PAUSE: Duration = Duration::from_millis(80);
     /// How many requests idle waiters may cause in a minute, whatever their number.
     const IDLE_REQUESTS_MAX: u64 = 0;
     /// How the store's requests are delimited, so that those sent at once are counted.
@@ -73,6 +76,8 @@ pub trait Networked: Fixture {
     /// How many requests an acquire, a refused one, a renewal and a release may take. More than one
     /// are on their way together: each of the four is one round trip all the same.
     const REQUESTS_MAX: [u64; 4] = [1; 4];
+    /// How many round trips, one after the other, each of the four takes.
+    const ROUND_TRIPS: [u64; 4] = [1; 4];
     /// Whether what was sent on a lost connection can still reach the store once the client is back
     /// on another. Not where the store ends a client's old connection when it takes up the new one.
     const RECEIVES_LATE_REQUESTS: bool = true;

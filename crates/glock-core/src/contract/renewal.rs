@@ -237,7 +237,7 @@ fn renew_at(lease: &Lease) -> Instant {
 }
 
 /// Returns when the loss is due to be reported, unless the lease is renewed before. The deadline moves
-/// on while the lease's session lives.
+/// on while the lease's session lives, and is there as soon as that is over.
 async fn over(lease: &Lease) {
     loop {
         // Without a lead where the clock has only just begun.
@@ -246,7 +246,12 @@ async fn over(lease: &Lease) {
         if at <= Instant::now() {
             return;
         }
-        time::sleep_until(at).await;
+        match lease.session() {
+            Some(session) => {
+                let _ = time::timeout_at(at, session.expired()).await;
+            }
+            None => time::sleep_until(at).await,
+        }
     }
 }
 

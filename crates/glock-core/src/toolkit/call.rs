@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     attempt::Attempt, call_deadline::CallDeadline, detach::DetachOnDrop,
-    late_request_probe::LateRequestProbe, pending_work::PendingWork,
+    late_request_probe::LateRequestProbe, pending_work::PendingWork, placed::Placed, tried::Tried,
 };
 use crate::{Action, BoxError, Fault, Lease, LockError};
 
@@ -25,6 +25,8 @@ pub struct Call {
     backend: &'static str,
     action: Action,
     limit: Duration,
+    /// Where it runs, if not on its caller's runtime.
+    runtime: Option<Handle>,
 }
 
 /// How often one call tries to take a lock.
@@ -41,7 +43,14 @@ impl Call {
         action: Action,
         limit: Duration,
     ) -> Self {
-        Self { pending: pending.clone(), backend, action, limit }
+        Self { pending: pending.clone(), backend, action, limit, runtime: None }
+    }
+
+    /// Runs the call, and what undoes it, on that runtime: for a driver whose connections would stand
+    /// still with a caller that computes, for all others as well. The caller only waits for the outcome.
+    #[must_use]
+    pub fn on(self, runtime: &Handle) -> Self {
+        Self { runtime: Some(runtime.clone()), ..self }
     }
 
     /// Until when this call lasts if it begins now, and how long its attempts may take.
@@ -71,9 +80,12 @@ impl Call {
         let work = Box::pin(work);
         async move {
             let _under_way = self.frees().then(|| self.pending.begin());
+            let handle = self.handle()?;
+            let work = Placed::on(self.runtime.as_ref(), work);
             let then = |_| std::future::ready(());
-            let work = DetachOnDrop::new((self.handle()?, self.counted()), self.limit, work, then);
-            time::timeout(self.limit, work).await.unwrap_or_else(|_| Err(self.timed_out()))
+            let work = DetachOnDrop::new((handle, self.counted()), self.limit, work, then);
+            let ended = time::timeout(self.limit, work).await.map_err(|_| self.timed_out())?;
+            ended.unwrap_or_else(|| Err(self.runtime_ended()))
         }
     }
 
@@ -90,12 +102,13 @@ impl Call {
     ///
     /// Cancel safe: a lock that is granted after the future was dropped is released.
     pub async fn acquire<A: Attempt>(self, ttl: Duration, attempt: A) -> Result<Lease, LockError> {
-        self.acquire_within(self.limit, ttl, &Arc::new(attempt)).await
+        self.acquire_within(self.limit, ttl, &Arc::new(Tried::new(attempt))).await
     }
 
     /// Does what [`acquire`](Self::acquire) does, and tries again where a connection broke. `attempt`
     /// makes each attempt, given how many there were before, with an owner token of its own: a late
     /// request then carries a token that no lease has, and its undo cannot end a later attempt's hold.
+    /// An attempt that is refused because an earlier one arrived late is tried again as well.
     ///
     /// # Errors
     ///
@@ -110,27 +123,58 @@ impl Call {
         attempt: impl Fn(u32) -> Result<A, LockError>,
     ) -> Result<Lease, LockError> {
         let began = Instant::now();
-        let (mut tries, mut ambiguous) = (0, None);
+        let mut tries = 0;
+        let (mut earlier, mut ambiguous) = (Vec::<Arc<Tried<A>>>::new(), None);
         loop {
-            let left = || self.limit.saturating_sub(began.elapsed());
-            let attempt = Arc::new(attempt(tries)?);
-            let result = self.acquire_within(left(), ttl, &attempt).await;
+            let left =
+                || Self { limit: self.limit.saturating_sub(began.elapsed()), ..self.clone() };
+            let latest = Arc::new(Tried::new(attempt(tries)?));
+            let result = self.acquire_within(left().limit, ttl, &latest).await;
             tries += 1;
             let Err(err) = result else { return result };
-            let unknown = err.fault() == Some(Fault::Unknown);
             let late = began.elapsed() > self.limit / 4 * TRIES_QUARTERS;
-            if !unknown || tries >= TRIES_MAX || late {
+            let is_last = tries >= TRIES_MAX || late;
+            let unknown = err.fault() == Some(Fault::Unknown);
+            if matches!(err, LockError::Held { .. }) {
+                // By an earlier attempt, if that has arrived since it was undone.
+                match left().undo_earlier(&mut earlier).await {
+                    Ok(false) => return Err(err),
+                    Ok(true) if !is_last => continue,
+                    Ok(true) | Err(_) => return Err(ambiguous.unwrap_or(err)),
+                }
+            }
+            if !unknown || is_last {
                 // What surely failed this time may have succeeded the time before.
                 let sure = !unknown && err.fault().is_some();
                 return Err(ambiguous.filter(|_| sure).unwrap_or(err));
             }
             // It may have been granted, and would refuse the next attempt.
-            match (Self { limit: left(), ..self.clone() }).run_undo(attempt).await {
+            match left().run_undo(Arc::clone(&latest)).await {
                 Ok(()) => {}
-                Err(LockError::NotHeld { .. }) => ambiguous = Some(err),
+                Err(LockError::NotHeld { .. }) => {
+                    earlier.push(latest);
+                    ambiguous = Some(err);
+                }
                 Err(_) => return Err(err),
             }
         }
+    }
+
+    /// Undoes what was tried before. Returns whether any of it had the lock until now, or until its undo
+    /// in the background; that one is taken out.
+    async fn undo_earlier<A: Attempt>(
+        &self,
+        earlier: &mut Vec<Arc<Tried<A>>>,
+    ) -> Result<bool, LockError> {
+        for tried in &*earlier {
+            match self.run_undo(Arc::clone(tried)).await {
+                Ok(()) | Err(LockError::NotHeld { .. }) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        let before = earlier.len();
+        earlier.retain(|tried| !tried.was_undone());
+        Ok(earlier.len() < before)
     }
 
     /// [`acquire`](Self::acquire) for a caller that waits for `wait`. The undo looks for a late request
@@ -139,13 +183,13 @@ impl Call {
         &self,
         wait: Duration,
         ttl: Duration,
-        attempt: &Arc<A>,
+        attempt: &Arc<Tried<A>>,
     ) -> Result<Lease, LockError> {
         let handle = self.handle()?;
         let late = {
             let (call, attempt) = (self.clone(), Arc::clone(attempt));
-            move |outcome: Option<Result<Lease, LockError>>| async move {
-                match outcome {
+            move |outcome: Option<Option<Result<Lease, LockError>>>| async move {
+                match outcome.flatten() {
                     Some(Ok(_)) => call.undo(attempt, ttl, Duration::ZERO).await,
                     Some(Err(err)) if err.fault() != Some(Fault::Unknown) => {}
                     Some(Err(_)) | None => call.undo(attempt, ttl, call.limit).await,
@@ -154,27 +198,28 @@ impl Call {
         };
         let work = {
             let (attempt, until) = (Arc::clone(attempt), CallDeadline::after(wait));
-            Box::pin(async move { attempt.run(until).await })
+            let work = Box::pin(async move { attempt.run(until).await });
+            Placed::on(self.runtime.as_ref(), work)
         };
         let work = DetachOnDrop::new((handle, self.counted()), self.limit, work, late);
-        match time::timeout(wait, work).await {
-            Ok(Ok(lease)) if lease.is_expired() => {
+        let ended = time::timeout(wait, work).await.map_err(|_| self.timed_out())?;
+        match ended.unwrap_or_else(|| Err(self.runtime_ended())) {
+            Ok(lease) if lease.is_expired() => {
                 self.undo_later(attempt, ttl, Duration::ZERO)?;
                 Err(self.unknown("the grant arrived after its lease had run out"))
             }
-            Ok(Err(err)) if err.fault() == Some(Fault::Unknown) => {
+            Err(err) if err.fault() == Some(Fault::Unknown) => {
                 self.undo_later(attempt, ttl, self.limit)?;
                 Err(err)
             }
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out()),
+            result => result,
         }
     }
 
     /// Spawns [`undo`](Self::undo).
     fn undo_later<A: Attempt>(
         &self,
-        attempt: &Arc<A>,
+        attempt: &Arc<Tried<A>>,
         ttl: Duration,
         in_flight_max: Duration,
     ) -> Result<(), LockError> {
@@ -188,7 +233,12 @@ impl Call {
 
     /// Undoes an attempt until the store has confirmed it, or has not had that owner token for
     /// `in_flight_max`, or the lease has run out by itself.
-    async fn undo<A: Attempt>(&self, attempt: Arc<A>, ttl: Duration, in_flight_max: Duration) {
+    async fn undo<A: Attempt>(
+        &self,
+        attempt: Arc<Tried<A>>,
+        ttl: Duration,
+        in_flight_max: Duration,
+    ) {
         // A request that is in flight for so long begins its lease only then.
         let until = Instant::now().checked_add(in_flight_max.saturating_add(ttl));
         let mut probe = LateRequestProbe::new(in_flight_max);
@@ -208,7 +258,7 @@ impl Call {
 
     fn run_undo<A: Attempt>(
         &self,
-        attempt: Arc<A>,
+        attempt: Arc<Tried<A>>,
     ) -> impl Future<Output = Result<(), LockError>> + Send + use<A> {
         let until = self.deadline();
         self.clone().run(async move { attempt.undo(until).await })
@@ -224,9 +274,15 @@ impl Call {
         matches!(self.action, Action::Release | Action::ForceRelease)
     }
 
+    /// Where what the caller gave up goes on. The caller needs a runtime as well, for the time limit.
     fn handle(&self) -> Result<Handle, LockError> {
-        Handle::try_current()
-            .map_err(|err| LockError::backend(self.backend, self.action, Fault::Rejected, err))
+        let caller = Handle::try_current()
+            .map_err(|err| LockError::backend(self.backend, self.action, Fault::Rejected, err))?;
+        Ok(self.runtime.clone().unwrap_or(caller))
+    }
+
+    fn runtime_ended(&self) -> LockError {
+        self.unknown("the runtime of the lock's connections has ended")
     }
 
     fn timed_out(&self) -> LockError {

@@ -15,12 +15,12 @@ use super::pending_work::PendingWork;
 /// counts it.
 pub(crate) struct DetachOnDrop<W, N, F>
 where
-    W: Future + Send + 'static,
+    W: Future + Unpin + Send + 'static,
     W::Output: Send,
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    parts: Option<(Pin<Box<W>>, N)>,
+    parts: Option<(W, N)>,
     handle: Handle,
     limit: Duration,
     pending: Option<PendingWork>,
@@ -28,7 +28,7 @@ where
 
 impl<W, N, F> DetachOnDrop<W, N, F>
 where
-    W: Future + Send + 'static,
+    W: Future + Unpin + Send + 'static,
     W::Output: Send,
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -36,17 +36,17 @@ where
     pub(crate) fn new(
         (handle, pending): (Handle, Option<PendingWork>),
         limit: Duration,
-        work: Pin<Box<W>>,
+        work: W,
         then: N,
     ) -> Self {
         Self { parts: Some((work, then)), handle, limit, pending }
     }
 }
 
-/// Nothing in it is pinned in place: the work is in a box of its own.
+/// Nothing in it is pinned in place.
 impl<W, N, F> Unpin for DetachOnDrop<W, N, F>
 where
-    W: Future + Send + 'static,
+    W: Future + Unpin + Send + 'static,
     W::Output: Send,
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -55,7 +55,7 @@ where
 
 impl<W, N, F> Future for DetachOnDrop<W, N, F>
 where
-    W: Future + Send + 'static,
+    W: Future + Unpin + Send + 'static,
     W::Output: Send,
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -64,7 +64,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
         let Some((work, _)) = &mut self.parts else { return Poll::Pending };
-        let output = std::task::ready!(work.as_mut().poll(cx));
+        let output = std::task::ready!(Pin::new(work).poll(cx));
         self.parts = None;
         Poll::Ready(output)
     }
@@ -72,7 +72,7 @@ where
 
 impl<W, N, F> Drop for DetachOnDrop<W, N, F>
 where
-    W: Future + Send + 'static,
+    W: Future + Unpin + Send + 'static,
     W::Output: Send,
     N: FnOnce(Option<W::Output>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,

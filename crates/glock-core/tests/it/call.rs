@@ -4,37 +4,43 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
+        mpsc,
     },
+    thread,
     time::Duration,
 };
 
 use glock_core::{
     Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, PendingWork},
+    toolkit::{Call, PendingWork, RuntimeThread},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::Builder,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::fn_attempt::FnAttempt;
 
-const LIMIT: Duration = Duration::from_secs(5);
-const TTL: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const TTL: Duration = Duration::from_mins(1);
 
-fn call() -> Call {
+pub(crate) fn call() -> Call {
     Call::new(&PendingWork::new(), backend::MEMORY, Action::Acquire, LIMIT)
 }
 
-fn id() -> LockId {
+pub(crate) fn id() -> LockId {
     LockId::new("x").unwrap()
 }
 
-async fn granted_after(delay: Duration) -> Result<Lease, LockError> {
+pub(crate) async fn granted_after(delay: Duration) -> Result<Lease, LockError> {
     let sent_at = Instant::now();
     sleep(delay).await;
     Ok(Lease::granted(id(), OwnerToken::random()?, FencingToken::new(1), sent_at, TTL))
 }
 
 /// An undo that answers `NotHeld`, and how often it ran.
-fn absent() -> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone) {
+pub(crate) fn absent()
+-> (Arc<AtomicU32>, impl Fn() -> std::future::Ready<Result<(), LockError>> + Clone) {
     let count = Arc::new(AtomicU32::new(0));
     let undo = {
         let count = Arc::clone(&count);
@@ -136,75 +142,6 @@ async fn an_unanswered_acquire_is_undone_however_late_it_arrives_within_the_time
     assert!((4..=8).contains(&undos), "one that never arrives cost {undos} requests");
 }
 
-/// Acquires in tries that end as `outcomes` say, until one is granted; how many tries and undos
-/// there were.
-async fn retried(outcomes: &[Result<(), Fault>]) -> (Result<Lease, LockError>, u32, u32) {
-    let (tries, (undone, undo)) = (AtomicU32::new(0), absent());
-    let attempt = |before: u32| {
-        assert_eq!(tries.fetch_add(1, SeqCst), before);
-        let outcome = outcomes[usize::try_from(before).unwrap()];
-        let work = async move {
-            match outcome {
-                Ok(()) => granted_after(Duration::ZERO).await,
-                Err(fault) => {
-                    sleep(Duration::from_millis(100)).await;
-                    Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"))
-                }
-            }
-        };
-        Ok(FnAttempt::new(work, undo.clone()))
-    };
-    let result = call().acquire_retrying(TTL, attempt).await;
-    sleep(TTL).await;
-    (result, tries.load(SeqCst), undone.load(SeqCst))
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_broken_connection_is_tried_again_and_each_token_is_undone() {
-    let (result, tries, undone) = retried(&[Err(Fault::Unknown), Ok(())]).await;
-    assert!(result.is_ok());
-    assert_eq!(tries, 2);
-    assert!((5..=9).contains(&undone), "before the next try, and as long as it may arrive");
-    for sure in [Fault::Unavailable, Fault::Rejected] {
-        let (result, tries, _) = retried(&[Err(Fault::Unknown), Err(sure)]).await;
-        let fault = result.unwrap_err().fault();
-        assert_eq!((fault, tries), (Some(Fault::Unknown), 2), "the first may arrive yet");
-    }
-    let (result, tries, _) = retried(&[Err(Fault::Unknown); 3]).await;
-    assert_eq!((result.unwrap_err().fault(), tries), (Some(Fault::Unknown), 3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_certain_is_not_tried_again() {
-    for fault in [Fault::Rejected, Fault::Unavailable] {
-        let (result, tries, undone) = retried(&[Err(fault)]).await;
-        assert_eq!((result.unwrap_err().fault(), tries, undone), (Some(fault), 1, 0));
-    }
-    let (undone, undo) = absent();
-    let attempt = |_| Ok(FnAttempt::new(granted_after(LIMIT * 3), undo.clone()));
-    let from = Instant::now();
-    let result = call().acquire_retrying(TTL, attempt).await;
-    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
-    assert_eq!(from.elapsed(), LIMIT, "one limit for all tries");
-    assert_eq!(undone.load(SeqCst), 0, "not before the answer");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_try_whose_undo_fails_is_the_last() {
-    let down = || {
-        let fault = Fault::Unavailable;
-        std::future::ready(Err(LockError::backend(backend::MEMORY, Action::Release, fault, "")))
-    };
-    let attempt = |before| {
-        assert_eq!(before, 0);
-        let fault = Fault::Unknown;
-        let cut = Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "cut"));
-        Ok(FnAttempt::new(std::future::ready(cut), down))
-    };
-    let result = call().acquire_retrying(TTL, attempt).await;
-    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_undo_that_fails_is_tried_until_the_lease_has_run_out() {
     let count = Arc::new(AtomicU32::new(0));
@@ -269,4 +206,58 @@ async fn a_call_that_never_ends_is_dropped_in_the_end() {
     assert_eq!(call().run(work).await.unwrap_err().fault(), Some(Fault::Unknown));
     sleep(LIMIT * 2).await;
     assert_eq!(Arc::strong_count(&alive), 1, "no task is left behind");
+}
+
+/// A runtime on a thread of its own runs the call, although its caller's computes, and undoes the grant.
+#[test]
+fn a_call_on_another_runtime_goes_on_while_its_callers_computes() {
+    let thread = RuntimeThread::start("glock-test").unwrap();
+    let (undone, seen) = mpsc::channel();
+    let undo = move || {
+        undone.send(()).unwrap();
+        std::future::ready(Ok(()))
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let call = call().on(thread.runtime());
+        let work = granted_after(Duration::from_millis(20));
+        let acquiring = call.clone().acquire(TTL, FnAttempt::new(work, undo));
+        assert!(timeout(Duration::from_millis(1), acquiring).await.is_err());
+        // No task of this runtime runs meanwhile.
+        seen.recv_timeout(LIMIT * 4).expect("not undone");
+        let ran_by = call.run(async { Ok(thread::current().name().map(str::to_owned)) });
+        assert_eq!(ran_by.await.unwrap().as_deref(), Some("glock-test"));
+    });
+}
+
+#[tokio::test]
+async fn a_call_on_a_runtime_that_has_ended_says_so() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let call = call().on(runtime.handle());
+    runtime.shutdown_background();
+    let result = call.run(async { Ok(()) }).await;
+    assert_eq!(result.unwrap_err().fault(), Some(Fault::Unknown));
+}
+
+#[tokio::test]
+async fn work_that_panics_on_another_runtime_panics_here() {
+    let thread = RuntimeThread::start("glock-test").unwrap();
+    let work = async { panic!("a fault of the driver") };
+    let caller = tokio::spawn(call().on(thread.runtime()).run::<(), _>(work));
+    assert!(caller.await.unwrap_err().is_panic());
+}
+
+#[tokio::test]
+async fn work_on_another_runtime_that_never_ends_is_dropped_in_the_end() {
+    let thread = RuntimeThread::start("glock-test").unwrap();
+    let (alive, ended) = mpsc::channel::<()>();
+    let work = async move {
+        std::future::pending::<()>().await;
+        drop(alive);
+        Ok(())
+    };
+    let limit = Duration::from_millis(20);
+    let call = Call::new(&PendingWork::new(), backend::MEMORY, Action::Acquire, limit);
+    assert!(call.on(thread.runtime()).run(work).await.is_err());
+    assert_eq!(ended.recv_timeout(LIMIT * 4), Err(mpsc::RecvTimeoutError::Disconnected));
 }

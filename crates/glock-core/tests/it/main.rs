@@ -8,6 +8,7 @@ mod ext;
 mod fn_attempt;
 mod releasing;
 mod renewal;
+mod retrying;
 mod scripted;
 mod server_queue;
 mod session_deadline;

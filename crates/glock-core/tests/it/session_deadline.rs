@@ -60,3 +60,18 @@ async fn a_session_that_has_expired_is_seen_at_the_next_look() {
     session.expire();
     assert!(!guard.is_valid());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_reported_as_soon_as_the_session_is_over() {
+    let session = SessionDeadline::new(Instant::now() + ALIVE);
+    let (_lock, guard) = hold(&session).await;
+    let expiring = async {
+        sleep(HEARTBEAT).await;
+        session.expire();
+        Instant::now()
+    };
+    // Whoever waits already, too.
+    let lost = async { (timeout(TTL, guard.lost()).await.unwrap(), Instant::now()) };
+    let (expired_at, (reason, lost_at)) = tokio::join!(expiring, lost);
+    assert_eq!((reason, lost_at), (LossReason::Expired, expired_at));
+}

@@ -27,7 +27,7 @@ pub(crate) struct Requests {
 
 /// How many requests one client has on their way at once. The HTTP client may have twice as many
 /// connections: it opens one while it waits for another, and keeps both.
-const SLOTS: usize = 32;
+const SLOTS: usize = 64;
 /// The shortest time that an acquire waits for its reply: an attempt that is given up costs an undo.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// The pauses after a request that the service had no room for.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use glock_dynamodb::{Fault, Lock, LockError};
+use glock_dynamodb::{Fault, Lock, LockError, LockId};
 use glock_harness::assert_fault;
 use glock_testing::process::eventually;
-use tokio::time::Instant;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::support::{
     LONG, SOON,
@@ -113,6 +116,31 @@ async fn a_refusal_by_one_s_own_owner_token_is_a_grant() {
     let lease = ours.acquire(&x(), LONG).await.unwrap();
     assert_eq!(lease.fence().get(), 9);
     assert_eq!(server.received().len(), 1);
+}
+
+/// A burst of acquires that are given up does not hit the service later.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn an_acquire_that_was_not_sent_when_its_caller_left_is_never_sent() {
+    let server = FakeServer::start(|request| {
+        (!request.body.contains("n/silent")).then(|| (200, GRANTED.into()))
+    })
+    .await;
+    let config = Admin::open().await.config().with_call_timeout(Duration::from_secs(5));
+    let ours = lock(conf(server.addr).build(), config);
+    let mut silent = JoinSet::new();
+    for n in 0..64 {
+        let (ours, id) = (ours.clone(), LockId::new(format!("silent{n}")).unwrap());
+        silent.spawn(async move { ours.acquire(&id, LONG).await });
+    }
+    eventually("they take all slots", SOON, async || server.received().len() >= 64).await;
+    let left = LockId::new("left").unwrap();
+    let waiting = timeout(Duration::from_millis(50), ours.acquire(&left, LONG)).await;
+    assert!(waiting.is_err(), "there was a slot: {waiting:?}");
+    // The undos of the others come after it in the queue for a slot.
+    eventually("there are slots again", SOON, async || server.received().len() >= 100).await;
+    let sent = server.received();
+    assert!(!sent.iter().any(|request| request.body.contains("n/left")), "it was sent");
 }
 
 #[tokio::test]

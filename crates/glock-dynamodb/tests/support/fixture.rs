@@ -79,9 +79,9 @@ impl Fixture for DynamoDb {
 impl Networked for DynamoDb {
     /// HTTP/1.1: each request waits for the reply to the last.
     const FRAMING: Framing = Framing::Turns;
-    /// HTTP/1.1 serves one request at a time. So one for each of the 32 that are on their way, and one that
+    /// HTTP/1.1 serves one request at a time. So one for each of the 64 that are on their way, and one that
     /// the HTTP client has opened while it waited for that.
-    const CONNECTIONS_MAX: usize = 64;
+    const CONNECTIONS_MAX: usize = 128;
     const WAKES: bool = false;
 
     fn upstream(&self) -> SocketAddr {

@@ -18,7 +18,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::client::connection::{Connection, Target};
+use crate::client::{
+    connection::{Connection, Target},
+    logins::Logins,
+};
 
 /// The members of the cluster, and which of them are silent. A request goes to a member that is not;
 /// a silent one is probed in the background until it replies.
@@ -28,6 +31,7 @@ pub(crate) struct Members {
     next: AtomicUsize,
     /// Whether the application made the client, which hides its members and takes one by chance.
     given: bool,
+    logins: Logins,
 }
 
 struct Member {
@@ -56,7 +60,12 @@ impl Members {
     /// The members of a client that the application made.
     pub(crate) fn given(client: Client) -> Self {
         let member = Member::new(None, Connection::given(client));
-        Self { all: vec![Arc::new(member)], next: AtomicUsize::new(0), given: true }
+        Self {
+            all: vec![Arc::new(member)],
+            next: AtomicUsize::new(0),
+            given: true,
+            logins: Logins::default(),
+        }
     }
 
     /// The members at these endpoints. `options` is called for each connection.
@@ -77,7 +86,7 @@ impl Members {
         let all = endpoints.into_iter().map(member).collect();
         // Not all clients begin with the same member.
         let first = usize::from(RandomState::new().hash_one(()).to_le_bytes()[0]);
-        Self { all, next: AtomicUsize::new(first), given: false }
+        Self { all, next: AtomicUsize::new(first), given: false, logins: Logins::default() }
     }
 
     /// Whether a request that has no reply may be sent to another member.
@@ -102,7 +111,14 @@ impl Members {
     /// Notes that a member has replied.
     pub(crate) fn replied(&self, route: &Route) {
         route.connection.note_reply();
+        self.logins.accepted();
         self.all[route.member].note(false);
+    }
+
+    /// Notes that a member refused to let a connection log in. `true` if the next request may be accepted:
+    /// it uses another connection, and so the credentials of then.
+    pub(crate) fn login_refused(&self, route: &Route, limit: Duration) -> bool {
+        self.logins.refused_may_pass(limit) && self.replace(route)
     }
 
     /// Notes that a member cannot be reached, or cannot reach the others.

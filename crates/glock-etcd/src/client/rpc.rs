@@ -127,9 +127,7 @@ impl Rpc {
             self.members.replied(route);
             return reply.map_err(|err| failed(action, err));
         };
-        // It logged in once. The next connection does so with the options of now.
-        let logged_in = route.connection.replies() > 0;
-        if logged_in && is_login_refused(&err) && self.members.replace(route) {
+        if is_login_refused(&err) && self.members.login_refused(route, self.limit) {
             return Err(login_refused(action, err));
         }
         match fault(&err) {

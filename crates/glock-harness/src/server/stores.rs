@@ -3,6 +3,8 @@
 mod consul;
 mod dynamodb;
 mod etcd;
+mod hazelcast;
+mod mongodb;
 mod postgres;
 mod redis;
 mod zookeeper;
@@ -14,6 +16,8 @@ const STORES: &[&[Product]] = &[
     consul::PRODUCTS,
     dynamodb::PRODUCTS,
     etcd::PRODUCTS,
+    hazelcast::PRODUCTS,
+    mongodb::PRODUCTS,
     postgres::PRODUCTS,
     redis::PRODUCTS,
     zookeeper::PRODUCTS,

@@ -9,7 +9,7 @@ use glock_core::{
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    client::connector::{Connector, ServerProcess},
+    client::connector::{Connector, ProcessState, ServerProcess},
     error::Failure,
 };
 
@@ -85,9 +85,9 @@ impl Abandoned {
         ended.await.map_err(|_| Failure::new(Fault::Unknown, NOT_ENDED))
     }
 
-    /// Whether a process runs a statement.
-    pub(crate) async fn runs(&self, process: ServerProcess) -> Result<bool, Failure> {
-        self.processes.connector.runs(process).await
+    /// Ends a process that runs no statement.
+    pub(crate) async fn end_idle(&self, process: ServerProcess) -> Result<ProcessState, Failure> {
+        self.processes.connector.end_idle(process).await
     }
 
     fn start(&self) {

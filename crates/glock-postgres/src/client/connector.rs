@@ -28,6 +28,8 @@ const IDENTITY: &str = "glock.connection";
 const PROCESS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, \
      current_setting('glock.connection', true) FROM pg_stat_get_activity(pg_backend_pid())";
 const ASKING_MAX: usize = 2;
+/// How long asking takes at least before its connection counts as silent: it opens one for that.
+const ASK_MIN: Duration = Duration::from_secs(2);
 const ASK_MAX: Duration = Duration::from_secs(5);
 /// $1 pid, $2 start. One row if there is such a process: whether it has ended within 300 ms.
 const TERMINATE: SqlStr = SqlStr::from_static(
@@ -35,9 +37,11 @@ const TERMINATE: SqlStr = SqlStr::from_static(
      WHERE (extract(epoch FROM backend_start) * 1000000)::bigint = $2",
 );
 
-/// $1 pid, $2 start. One row if there is such a process: whether it does not wait for a request.
-const RUNS: SqlStr = SqlStr::from_static(
-    "SELECT wait_event IS DISTINCT FROM 'ClientRead' FROM pg_stat_get_activity($1) \
+/// $1 pid, $2 start. One row if there is such a process: `NULL` if it runs a statement; if it waits for a
+/// request, whether it has ended within 300 ms.
+const END_IDLE: SqlStr = SqlStr::from_static(
+    "SELECT CASE WHEN wait_event = 'ClientRead' THEN pg_terminate_backend(pid, 300) END \
+     FROM pg_stat_get_activity($1) \
      WHERE (extract(epoch FROM backend_start) * 1000000)::bigint = $2",
 );
 
@@ -47,6 +51,16 @@ const RUNS: SqlStr = SqlStr::from_static(
 pub(crate) struct ServerProcess {
     pid: i32,
     started_at: i64,
+}
+
+/// What is known of a server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessState {
+    Lives,
+    /// It was to be ended if it runs no statement, and may have been.
+    MayEnd,
+    /// Nothing that it was sent takes effect any more.
+    Ended,
 }
 
 /// A connection of glock's own. No other code ever sent anything on it.
@@ -127,9 +141,9 @@ impl Connector {
             let mut driver = self.open().await?.driver;
             for process in processes {
                 match ask(&mut driver, TERMINATE, *process).await {
-                    Ok(None | Some(true)) => done(*process, Ok(())),
+                    Ok(None | Some(Some(true))) => done(*process, Ok(())),
                     // It has not ended yet.
-                    Ok(Some(false)) => {}
+                    Ok(Some(_)) => {}
                     Err(failure) if failure.fault == Fault::Rejected => {
                         done(*process, Err(failure));
                     }
@@ -141,13 +155,17 @@ impl Connector {
         self.asking(work).await
     }
 
-    /// Whether a server process runs a statement.
-    pub(crate) async fn runs(&self, process: ServerProcess) -> Result<bool, Failure> {
+    /// Ends a server process that runs no statement. One that does lives on.
+    pub(crate) async fn end_idle(&self, process: ServerProcess) -> Result<ProcessState, Failure> {
         let work = async {
             let mut driver = self.open().await?.driver;
-            let runs = ask(&mut driver, RUNS, process).await?.unwrap_or(false);
+            let state = match ask(&mut driver, END_IDLE, process).await? {
+                Some(None) => ProcessState::Lives,
+                Some(Some(false)) => ProcessState::MayEnd,
+                None | Some(Some(true)) => ProcessState::Ended,
+            };
             close(driver).await?;
-            Ok(runs)
+            Ok(state)
         };
         self.asking(work).await
     }
@@ -160,7 +178,9 @@ impl Connector {
         // The semaphore is never closed.
         let _one_of_few = self.asking.acquire().await;
         let silent = |_| Err(Failure::new(Fault::Unavailable, "the server does not reply"));
-        time::timeout(ASK_MAX, work).await.unwrap_or_else(silent)
+        // An undo waits for the answer: no longer than for that of an attempt, or it could not ask again.
+        let limit = self.limits.attempt().clamp(ASK_MIN, ASK_MAX);
+        time::timeout(limit, work).await.unwrap_or_else(silent)
     }
 }
 
@@ -168,8 +188,9 @@ async fn ask(
     driver: &mut PgConnection,
     sql: SqlStr,
     process: ServerProcess,
-) -> Result<Option<bool>, Failure> {
-    let query = sqlx::query_as::<_, (bool,)>(sql).bind(process.pid).bind(process.started_at);
+) -> Result<Option<Option<bool>>, Failure> {
+    let query =
+        sqlx::query_as::<_, (Option<bool>,)>(sql).bind(process.pid).bind(process.started_at);
     let row = query.fetch_optional(driver).await;
     Ok(row.map_err(|err| Failure::sent(err, ""))?.map(|(answer,)| answer))
 }

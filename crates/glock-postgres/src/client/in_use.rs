@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::client::{
     abandoned::{Abandoned, Permit},
-    connector::{OwnConnection, ServerProcess},
+    connector::{OwnConnection, ProcessState, ServerProcess},
 };
 
 /// A connection on which a call sends a statement. If it is dropped before the reply, the connection is
@@ -15,12 +15,15 @@ pub(crate) struct InUse {
     /// `None` only while it is dropped or taken apart.
     parts: Option<(OwnConnection, Permit)>,
     awaits_reply: bool,
+    /// What is known of its server process.
+    state: ProcessState,
     abandoned: Arc<Abandoned>,
 }
 
 impl InUse {
     pub(crate) fn new(parts: (OwnConnection, Permit), abandoned: &Arc<Abandoned>) -> Self {
-        Self { parts: Some(parts), awaits_reply: false, abandoned: Arc::clone(abandoned) }
+        let (state, abandoned) = (ProcessState::Lives, Arc::clone(abandoned));
+        Self { parts: Some(parts), awaits_reply: false, state, abandoned }
     }
 
     /// The connection, to send a statement on it. Its reply is awaited from now on.
@@ -35,13 +38,21 @@ impl InUse {
         self.awaits_reply = false;
     }
 
+    /// Notes what is known of its server process.
+    pub(crate) fn note(&mut self, state: ProcessState) {
+        self.state = state;
+        if state == ProcessState::Ended {
+            self.end();
+        }
+    }
+
     pub(crate) fn process(&self) -> Option<ServerProcess> {
         self.parts.as_ref().and_then(|(connection, _)| connection.process)
     }
 
-    /// Takes it apart. No statement runs on it.
+    /// Takes it apart, to be used again. No statement runs on it. `None` if its process may be ended.
     pub(crate) fn into_parts(mut self) -> Option<(OwnConnection, Permit)> {
-        self.parts.take()
+        self.parts.take_if(|_| self.state == ProcessState::Lives)
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{self, Instant};
 use crate::{
     client::{
         connections::{Connections, Purpose},
-        connector::ServerProcess,
+        connector::{ProcessState, ServerProcess},
         in_use::InUse,
     },
     error::{ConnectionState, ErrorClass, Failure, NextStep, StatementState, classify},
@@ -137,7 +137,9 @@ impl Connections {
             mode.note(process);
             let sent_at = Instant::now();
             let reply = connection.begin().fetch_optional(statement);
-            let reply = match self.reply(reply, process, until).await {
+            let (reply, state) = self.reply(reply, process, until).await;
+            connection.note(state);
+            let reply = match reply {
                 Some(Ok(row)) => {
                     mode.note(None);
                     connection.end();
@@ -150,7 +152,7 @@ impl Connections {
                 None => None,
             };
             let class = reply.as_ref().map_or(ErrorClass::SILENT, classify);
-            if class.statement == StatementState::Over {
+            if class.statement == StatementState::Over || state == ProcessState::Ended {
                 mode.note(None);
             }
             self.after_failure(connection, class);
@@ -182,7 +184,9 @@ impl Connections {
         let mut connection = self.take(Purpose::Ordinary, until).await?;
         let (process, began) = (connection.process(), Instant::now());
         let rows = connection.begin().fetch_all(sqlx::raw_sql(AssertSqlSafe(batch)));
-        let Some(rows) = self.reply(rows, process, until).await else {
+        let (rows, state) = self.reply(rows, process, until).await;
+        connection.note(state);
+        let Some(rows) = rows else {
             self.after_failure(connection, ErrorClass::SILENT);
             return Err(Failure::silent(began.elapsed()));
         };
@@ -199,28 +203,31 @@ impl Connections {
     }
 
     /// The reply to a statement that `process` runs, or `None` if its connection is silent: no reply came
-    /// within the time of an attempt, and the process has nothing to do.
+    /// within the time of an attempt, and the process had nothing to do. Such a process is ended.
     async fn reply<T>(
         &self,
         mut reply: impl Future<Output = T> + Unpin,
         process: Option<ServerProcess>,
         until: CallDeadline,
-    ) -> Option<T> {
+    ) -> (Option<T>, ProcessState) {
         if let Ok(reply) = until.reply(&mut reply).await {
-            return Some(reply);
+            return (Some(reply), ProcessState::Lives);
         }
         // The others may be silent as well.
         self.close_idle();
-        let runs = tokio::select! {
+        let Some(process) = process else { return (None, ProcessState::MayEnd) };
+        let state = tokio::select! {
             biased;
-            reply = &mut reply => return Some(reply),
-            runs = self.abandoned().runs(process?) => runs,
+            reply = &mut reply => return (Some(reply), ProcessState::MayEnd),
+            state = self.abandoned().end_idle(process) => state.unwrap_or(ProcessState::MayEnd),
         };
-        match runs {
+        match state {
             // A server that is slow, or waits for a lock or a standby, replies in the end.
-            Ok(true) => Some(reply.await),
+            ProcessState::Lives => (Some(reply.await), state),
             // It may have replied meanwhile.
-            Ok(false) | Err(_) => time::timeout(GRACE, reply).await.ok(),
+            ProcessState::MayEnd | ProcessState::Ended => {
+                (time::timeout(GRACE, reply).await.ok(), state)
+            }
         }
     }
 

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::cases::{
-    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, until_warm,
-    within,
+    LONG, PATIENT, assert_free, assert_freed, id, recording::Recording, soon, take, until_taken,
+    until_warm, within,
 };
 use crate::{CANARY, Networked, Proxy, ttl};
 
@@ -79,9 +79,9 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
     let lock = fixture.client_at(proxy.addr(), fixture.config().with_call_timeout(limit)).await;
     let clock = fixture.client().await;
     until_warm(fixture, &lock).await;
-    let lease = take(&lock, &id("held")).await;
+    let lease = until_taken(fixture, &lock).await;
     // What it needs for wake-ups is there, so that only their store is gone.
-    lock.wait(&id("held"), Duration::from_millis(50)).await.unwrap();
+    lock.wait(lease.id(), Duration::from_millis(50)).await.unwrap();
     proxy.stall();
     for result in [
         timed(&clock, limit, lock.acquire(&id("x"), ttl(&lock, LONG))).await.map(drop),
@@ -93,7 +93,7 @@ pub async fn a_server_that_stops_in_mid_call_is_noticed_in_time<F: Networked>(fi
         assert!(matches!(fault, Some(Fault::Unknown | Fault::Unavailable)), "{fault:?}");
     }
     // It may have slept for its whole limit, which is no failure.
-    let _awake_or_failed = timed(&clock, limit * 2, lock.wait(&id("held"), limit)).await;
+    let _awake_or_failed = timed(&clock, limit * 2, lock.wait(lease.id(), limit)).await;
     proxy.cut();
     proxy.pass();
     let again = lock.acquire_with_retry("y", ttl(&lock, LONG), Retry::within(LIMIT * 4)).await;
@@ -184,7 +184,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             _ => proxy.cut_inside_reply(3),
         }
         // Long enough for a store whose connections take a while to make.
-        sleep(Duration::from_millis(40 + turn as u64 * 37 % 90)).await;
+        sleep(F::CUT_PAUSE / 2 + Duration::from_millis(turn as u64 * 37 % 90)).await;
         // A busy machine grants few in that time.
         let enough = recording.grants() >= GRANTS_MIN || began.elapsed() >= LIMIT * 15;
         if began.elapsed() >= Duration::from_secs(3) && enough {

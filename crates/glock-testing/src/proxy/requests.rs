@@ -15,6 +15,12 @@ pub enum Framing {
     /// Four bytes of length and so many more are a request, as in ZooKeeper's protocol. There a ping,
     /// which is numbered -2, is no request and no turn; neither is its reply.
     Lengths,
+    /// Hazelcast's frames: a request ends by a frame that is the last of its message. A ping is no
+    /// request and no turn, as with `Lengths`.
+    Hazelcast,
+    /// MongoDB's messages. What the driver sends to log in and to learn who is the primary is no request
+    /// and no turn.
+    MongoDb,
 }
 
 /// What one side of a connection says, in requests.
@@ -59,7 +65,8 @@ impl Requests {
 
     /// For what the server sends: delimited where pings are to be known by it.
     pub(crate) fn answers(framing: Framing) -> Self {
-        Self::new(if framing == Framing::Lengths { framing } else { Framing::Turns })
+        let knows_pings = matches!(framing, Framing::Lengths | Framing::Hazelcast);
+        Self::new(if knows_pings { framing } else { Framing::Turns })
     }
 
     pub(crate) fn receive(&mut self, sent: &[u8]) -> Received {
@@ -89,6 +96,8 @@ impl Requests {
             Framing::Resp => array(bytes).map(asks),
             Framing::Postgres => self.postgres(bytes),
             Framing::Lengths => numbered(bytes),
+            Framing::Hazelcast => hazelcast(bytes),
+            Framing::MongoDb => command(bytes),
         }?;
         (message.length <= bytes.len()).then_some(message)
     }
@@ -116,6 +125,40 @@ fn numbered(bytes: &[u8]) -> Option<Message> {
     let pings = body >= PING.len() && bytes[4..].starts_with(&PING);
     let kind = if pings { Kind::Ping } else { Kind::Request };
     Some(Message { length: body.saturating_add(4), kind })
+}
+
+/// A message of Hazelcast's, or what opens the conversation.
+fn hazelcast(bytes: &[u8]) -> Option<Message> {
+    const PREAMBLE: &[u8] = b"CP2";
+    /// A ping, and the reply to one.
+    const PINGS: [[u8; 4]; 2] = [[0, 11, 0, 0], [1, 11, 0, 0]];
+    const LAST: u8 = 0x20;
+    if bytes.starts_with(PREAMBLE) {
+        return Some(Message { length: PREAMBLE.len(), kind: Kind::Part });
+    }
+    let mut end = 0_usize;
+    loop {
+        let [a, b, c, d, _, flags] = *bytes.get(end..)?.first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
+        end = end.saturating_add(length.max(6));
+        if flags & LAST != 0 {
+            break;
+        }
+    }
+    let pings = PINGS.iter().any(|kind| bytes[6..].starts_with(kind));
+    Some(Message { length: end, kind: if pings { Kind::Ping } else { Kind::Request } })
+}
+
+/// A message of MongoDB's. A command's name is that of the first field of its document.
+fn command(bytes: &[u8]) -> Option<Message> {
+    const OP_MSG: [u8; 4] = 2013_i32.to_le_bytes();
+    const OWN: [&[u8]; 5] =
+        [b"hello\0", b"isMaster\0", b"ismaster\0", b"saslStart\0", b"saslContinue\0"];
+    let length = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?.max(16);
+    // After the header, the flags, the kind of the section, the document's length and the field's type.
+    let name = bytes.get(26..).filter(|_| bytes[12..].starts_with(&OP_MSG));
+    let asks = name.is_some_and(|name| !OWN.iter().any(|own| name.starts_with(own)));
+    Some(Message { length, kind: if asks { Kind::Request } else { Kind::Ping } })
 }
 
 fn line(bytes: &[u8]) -> Option<usize> {
@@ -181,6 +224,35 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_many_frames_is_one_request_and_a_ping_is_none() {
+        const PING: &[u8] = b"\x0a\0\0\0\0\xe0\0\x0b\0\0";
+        const GET: &[u8] = b"\x0a\0\0\0\0\xc0\0\x02\x01\0\x07\0\0\0\0\x20m";
+        let sent = [b"CP2", GET, PING, GET, PING, &GET[..12]].concat();
+        assert_eq!(counted(Framing::Hazelcast, &sent), 2);
+        assert!(Requests::new(Framing::Hazelcast).receive(PING).pings);
+        assert!(!Requests::new(Framing::Hazelcast).receive(GET).pings);
+    }
+
+    #[test]
+    fn what_the_driver_of_mongodb_asks_for_itself_is_no_request() {
+        let message = |command: &[u8]| {
+            let mut message = vec![0; 26];
+            message[0] = u8::try_from(26 + command.len()).unwrap();
+            message[12..14].copy_from_slice(&[0xdd, 0x07]);
+            [&message, command].concat()
+        };
+        let (hello, find) = (message(b"hello\0\x01"), message(b"find\0locks"));
+        assert_eq!(counted(Framing::MongoDb, &[&hello[..], &find, &find, &hello].concat()), 2);
+        assert!(Requests::new(Framing::MongoDb).receive(&hello).pings);
+        assert!(!Requests::new(Framing::MongoDb).receive(&find).pings);
+        let mut login = message(b"saslStart\0");
+        assert!(Requests::new(Framing::MongoDb).receive(&login).pings);
+        // A message of the older kind, by which a connection begins.
+        login[12..14].copy_from_slice(&[0xd4, 0x07]);
+        assert!(Requests::new(Framing::MongoDb).receive(&login).pings);
+    }
+
+    #[test]
     fn a_session_s_beginning_and_the_parts_of_a_query_are_no_requests() {
         let begin = b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x0a\0\x03\0\0u\0".to_vec();
         assert_eq!(counted(Framing::Postgres, &begin), 0);
@@ -192,7 +264,14 @@ mod tests {
 
     #[test]
     fn what_is_of_another_protocol_is_counted_somehow() {
-        for framing in [Framing::Lines, Framing::Resp, Framing::Postgres, Framing::Lengths] {
+        for framing in [
+            Framing::Lines,
+            Framing::Resp,
+            Framing::Postgres,
+            Framing::Lengths,
+            Framing::Hazelcast,
+            Framing::MongoDb,
+        ] {
             counted(
                 framing,
                 b"\xff\xff\xff\xff*\n*-1\n$x\n\0\0\0\0\0\0\0\0\n*999999999999999999\n",

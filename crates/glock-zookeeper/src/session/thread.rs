@@ -2,13 +2,11 @@
 
 use std::{
     sync::{Arc, Weak},
-    thread,
     time::Duration,
 };
 
-use glock_core::toolkit::PendingWork;
+use glock_core::toolkit::{PendingWork, RuntimeThread};
 use tokio::{
-    runtime::Builder,
     sync::watch,
     task::JoinSet,
     time::{self, Instant},
@@ -49,13 +47,8 @@ impl SessionThread {
     /// on whatever runtime they are, and one that computes or ends must not stop the others' heartbeats.
     pub(crate) fn start(self) -> Opening {
         let (done, opening) = watch::channel(None);
-        let thread = thread::Builder::new().name("glock-zookeeper".into());
         // A receiver without a sender shows that there is no thread.
-        let _ = thread.spawn(move || {
-            if let Ok(runtime) = Builder::new_current_thread().enable_time().build() {
-                runtime.block_on(self.run(done));
-            }
-        });
+        let _ = RuntimeThread::run("glock-zookeeper", self.run(done));
         opening
     }
 

@@ -1,14 +1,10 @@
 //! Members of an ensemble die and stand still while tasks contend.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use glock_harness::Outage;
 use glock_testing::{
-    Fixture, History, fresh_namespace,
-    history::{Grant, Outcome},
+    Fixture, fresh_namespace,
     process::{eventually, settles},
 };
 use glock_zookeeper::{
@@ -23,19 +19,15 @@ use crate::support::{cluster::Cluster, fixture::ZooKeeper};
 
 const TTL: Duration = Duration::from_secs(3);
 const SESSION: Duration = Duration::from_secs(4);
-/// Long enough for the harm, and for what may follow it: see `served_again`.
+/// Long enough for the harm, and for what may follow it: see `Outage`.
 const RUN: Duration = Duration::from_secs(36);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long an election and the reconnection of all clients take at worst on a busy machine.
 const ELECTION: Duration = Duration::from_secs(8);
-/// After so long all must be as if there had been no harm.
 const HEALED: Duration = ELECTION.saturating_add(SESSION).saturating_add(TTL);
 /// How late a call that ends in its time may be seen to end on a machine that is busy with an election.
 /// Without a limit none would end at all.
 const LATE_MAX: Duration = Duration::from_secs(20);
-
-/// When a release failed, how long it had taken, and why.
-type Troubles = Arc<Mutex<Vec<(Instant, Duration, LockError)>>>;
 
 async fn cluster() -> (Cluster, ZooKeeper) {
     let cluster = spawn_blocking(Cluster::start).await.unwrap();
@@ -52,53 +44,6 @@ fn store_failed(err: &LockError) -> bool {
     matches!(err.fault(), Some(Fault::Unavailable | Fault::Unknown))
 }
 
-/// Holds `id` again and again for `long` under a guard that renews, and stops as soon as the guard
-/// says so. A wait of a minute never fails: an election is far shorter.
-async fn contend(
-    lock: ZooKeeperLock,
-    (history, troubles): (History, Troubles),
-    (who, id, long): (String, String, Duration),
-    until: Instant,
-) {
-    while Instant::now() < until {
-        let attempt = history.acquiring(&who, &id);
-        let guard = lock.hold(&id, TTL, Retry::within(PATIENCE)).await;
-        let guard = guard.unwrap_or_else(|err| panic!("{who} was not served: {err:?}"));
-        let deadline = Instant::now() + guard.remaining();
-        let mut hold = attempt.granted(guard.fence().get(), deadline);
-        let lost = timeout(long, async {
-            loop {
-                sleep(Duration::from_millis(1)).await;
-                if !guard.is_valid() {
-                    return;
-                }
-            }
-        });
-        if lost.await.is_ok() {
-            hold.lost();
-            drop(guard);
-            continue;
-        }
-        let (releasing, began) = (hold.releasing(), Instant::now());
-        match guard.release().await {
-            Ok(()) => releasing.released(),
-            Err(err) => troubles.lock().unwrap().push((began, began.elapsed(), err)),
-        }
-    }
-}
-
-/// Only calls around the harm fail, in time, and because of the servers.
-fn expect_excused(troubles: &Troubles, harmed: Instant, limit: Duration) {
-    for (began, took, err) in troubles.lock().unwrap().iter() {
-        let (from, until) = (harmed.checked_sub(limit).unwrap(), harmed + HEALED);
-        assert!((from..until).contains(began), "failed without a cause: {err:?}");
-        assert!(*took < limit + LATE_MAX, "failed only after {took:?}: {err:?}");
-        // The session may have been over at the election's end.
-        let gone = matches!(err, LockError::NotHeld { .. });
-        assert!(gone || store_failed(err), "{err:?}");
-    }
-}
-
 /// No node is left, of a hold or of a waiter, while the clients that made them live on.
 async fn expect_nothing_left(cluster: &Cluster, namespace: &str) {
     let store = ZooKeeper::at(cluster.addresses(), namespace.to_owned()).await;
@@ -109,56 +54,14 @@ async fn expect_nothing_left(cluster: &Cluster, namespace: &str) {
 /// nothing is left.
 async fn survive(harm: impl AsyncFnOnce(&mut Cluster) -> Instant) {
     let (mut cluster, store) = cluster().await;
-    let (history, from) = (History::new(), Instant::now());
-    let troubles = Troubles::default();
-    let limit = store.config().call_timeout;
-    let (mut tasks, mut clients) = (JoinSet::new(), Vec::new());
+    let mut clients = Vec::new();
     for _ in 0..4 {
         clients.push(client(&store).await);
     }
-    for n in 0..20 {
-        let (lock, notes) = (clients[n % 4].clone(), (history.clone(), Arc::clone(&troubles)));
-        let work = (format!("task {n}"), "x".to_owned(), Duration::from_millis(5));
-        tasks.spawn(contend(lock, notes, work, from + RUN));
-    }
-    // And some hold for long, so that the harm is done to their holds as well.
-    for n in 0..8 {
-        let (lock, notes) = (clients[n % 4].clone(), (history.clone(), Arc::clone(&troubles)));
-        let work = (format!("long {n}"), format!("long-{}", n / 2), TTL * 2);
-        tasks.spawn(contend(lock, notes, work, from + RUN));
-    }
-    sleep(RUN / 6).await;
-    let harmed = harm(&mut cluster).await;
-    tasks.join_all().await;
-    let summary = history.expect_sound();
-    println!("{} grants", summary.grants);
-    assert!(summary.grants > 200, "{} grants in {RUN:?}", summary.grants);
-    expect_excused(&troubles, harmed, limit);
-    println!("{} releases failed", troubles.lock().unwrap().len());
-    // A waiter behind one that holds for long waits for that one too.
-    for (kind, count, most) in [("task", 20, HEALED), ("long", 8, HEALED + TTL * 4)] {
-        let again = served_again(&history, kind, harmed);
-        let worst = again.values().max().copied().unwrap_or_default();
-        println!("every {kind} was served again within {worst:?}");
-        assert_eq!(again.len(), count, "a {kind} was never served again");
-        assert!(worst < most, "a {kind} was served again only after {worst:?}");
-    }
+    let call_timeout = store.config().call_timeout;
+    let outage = Outage { run: RUN, ttl: TTL, call_timeout, late_max: LATE_MAX, healed: HEALED };
+    outage.survive(&clients, async || harm(&mut cluster).await).await;
     expect_nothing_left(&cluster, &store.namespace).await;
-}
-
-/// How long it took until each of a kind was granted the lock after the harm.
-fn served_again(history: &History, kind: &str, harmed: Instant) -> HashMap<Arc<str>, Duration> {
-    let (harmed, mut again) = (history.since_epoch(harmed), HashMap::new());
-    for record in history.records().into_iter().filter(|record| record.who.starts_with(kind)) {
-        if let Outcome::Granted(Grant { ok, .. }) = record.outcome
-            && ok > harmed
-        {
-            let after = ok.saturating_sub(harmed);
-            let first = again.entry(record.who).or_insert(after);
-            *first = after.min(*first);
-        }
-    }
-    again
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

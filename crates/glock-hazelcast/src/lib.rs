@@ -1,0 +1,29 @@
+//! Locks on Hazelcast for glock.
+
+#![doc = include_str!("../README.md")]
+
+mod fenced_lock;
+mod lock;
+
+mod acquire;
+mod client;
+mod commands;
+mod renew;
+mod wait;
+mod watch;
+
+mod error;
+mod queue;
+mod schema;
+mod session;
+mod wire;
+
+// The one glob: each store re-exports the whole contract.
+pub use glock_core::contract::*;
+
+pub use crate::{
+    client::{HazelcastClient, HazelcastClientBuilder},
+    fenced_lock::HazelcastFencedLock,
+    lock::HazelcastLock,
+    wire::HazelcastError,
+};
