@@ -31,6 +31,10 @@ fn bench(stores: &[Store], (store, servers): &Chosen<'_>, runtime: Runtime) -> R
         say("given", &format!("{} is set: no server is started", store.url_variable));
         return shell::run(&bench);
     }
+    if store.embedded {
+        say("running", &format!("{}, embedded", store.title));
+        return shell::run(&bench);
+    }
     let server = servers.first().context("no server was chosen")?;
     let source = runtime.source();
     let starter = Servers::new(build_launcher(stores, source)?, runtime, source);

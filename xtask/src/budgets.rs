@@ -70,8 +70,8 @@ mod tests {
         assert_eq!(fault(CORE, Some(15), &many(15), &stores), None);
         assert!(fault(CORE, Some(15), &many(16), &stores).unwrap().contains("at most 15"));
         assert_eq!(fault("glock-etcd", None, &many(300), &stores), None);
-        let tree = crates_in("glock-redis v0.1.0\nredis v1.8.1\nsqlx v0.9.0");
-        assert!(fault("glock-redis", None, &tree, &stores).unwrap().contains("sqlx"));
+        let tree = crates_in("glock-redis v0.1.0\nredis v1.8.1\nsqlx v0.9.0\nsqlx-postgres v0.9.0");
+        assert!(fault("glock-redis", None, &tree, &stores).unwrap().contains("sqlx-postgres"));
         assert!(fault(CORE, None, &crates_in("redis v1.8.1"), &stores).is_some());
     }
 }

@@ -89,6 +89,12 @@ impl<'a> Plan<'a> {
     fn lanes(&'a self) -> Vec<Lane<'a>> {
         let mut lanes = Vec::new();
         for (store, servers) in &self.options.chosen {
+            if store.embedded {
+                let seconds = store.seconds.values().copied().max().unwrap_or(UNITS);
+                let run = Box::new(move |log: &Path| self.run_embedded(store, log));
+                lanes.push(Lane { name: store.name.clone(), seconds, run });
+                continue;
+            }
             if let Some(url) = given(store) {
                 say("given", &format!("{} is set: no server is started", store.url_variable));
                 let run = Box::new(move |log: &Path| self.run_given(store, &url, log));
@@ -135,6 +141,15 @@ impl<'a> Plan<'a> {
             outcome.add(suite.run(&selection, |command| command, log)?);
         }
         Ok(Done { outcome, ..Done::default() })
+    }
+
+    /// All tests of a store without a server.
+    fn run_embedded(&self, store: &Store, log: &Path) -> Result<Done> {
+        let mut outcome = Outcome::default();
+        for suite in self.suites.iter().filter(|suite| suite.package == store.package()) {
+            outcome.add(suite.run(&self.selection(), |command| command, log)?);
+        }
+        Ok(Done { version: store.title.clone(), runtime: "embedded".to_owned(), outcome })
     }
 
     fn run_given(&self, store: &Store, url: &str, log: &Path) -> Result<Done> {

@@ -2,7 +2,7 @@
 
 use std::{os::unix::process::CommandExt, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     fetch::fetch,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(crate) fn fetch_all(chosen: &[Chosen<'_>]) -> Result<()> {
-    let servers = all(chosen);
+    let servers = all(chosen)?;
     let dir = fetch(&servers)?;
     say("done", &format!("{} servers in {}", servers.len(), dir.display()));
     Ok(())
@@ -23,11 +23,13 @@ pub(crate) fn fetch_all(chosen: &[Chosen<'_>]) -> Result<()> {
 pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
     let source = runtime.source();
     let mut launcher = Command::new(build_launcher(stores, source)?);
-    launcher.args(arguments(source, &all(chosen))?);
+    launcher.args(arguments(source, &all(chosen)?)?);
     say("running", "until Ctrl-D or Ctrl-C; lines such as `pause redis7` are obeyed");
     Err(launcher.exec()).context("cannot run the launcher")
 }
 
-fn all<'a>(chosen: &[Chosen<'a>]) -> Vec<&'a Server> {
-    chosen.iter().flat_map(|(_, servers)| servers.iter().copied()).collect()
+fn all<'a>(chosen: &[Chosen<'a>]) -> Result<Vec<&'a Server>> {
+    let servers: Vec<_> = chosen.iter().flat_map(|(_, servers)| servers.iter().copied()).collect();
+    ensure!(!servers.is_empty(), "an embedded store has no server");
+    Ok(servers)
 }

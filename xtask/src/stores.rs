@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::semver::{Version, VersionReq};
 use serde::Deserialize;
 
@@ -15,7 +15,10 @@ pub(crate) struct Store {
     pub(crate) name: String,
     /// What the project calls it.
     pub(crate) title: String,
-    /// Where its suite finds a server.
+    /// Whether it is a library that opens a file: there is no server to start.
+    #[serde(default)]
+    pub(crate) embedded: bool,
+    /// Where its suite finds a server, or makes its files.
     pub(crate) url_variable: String,
     pub(crate) url_example: String,
     /// What only this store's crate may bring.
@@ -34,7 +37,7 @@ pub(crate) struct Store {
     #[serde(default)]
     unfit: Vec<Unfit>,
     /// The newest first: it is the one that runs all tests and benchmarks.
-    #[serde(rename = "server")]
+    #[serde(rename = "server", default)]
     pub(crate) servers: Vec<Server>,
 }
 
@@ -127,7 +130,10 @@ pub(crate) fn load() -> Result<Vec<Store>> {
 }
 
 pub(crate) fn parse(text: &str) -> Result<Store> {
-    Ok(toml::from_str(text)?)
+    let store: Store = toml::from_str(text)?;
+    let has_servers = !store.servers.is_empty();
+    ensure!(has_servers != store.embedded, "name its servers, or say `embedded = true`");
+    Ok(store)
 }
 
 /// The stores with their servers that one of the names stands for; all if there is no name.
@@ -141,13 +147,15 @@ pub(crate) fn choose<'a>(stores: &'a [Store], names: &[String]) -> Result<Vec<Ch
             names.is_empty() || names.iter().any(|name| stands_for(name, store, server))
         };
         let servers: Vec<_> = store.servers.iter().filter(wanted).collect();
-        known.extend(store.servers.iter().map(|server| (store, server)));
-        if !servers.is_empty() {
+        known.push(&store.name);
+        known.extend(store.servers.iter().map(|server| &server.name));
+        let is_named = names.is_empty() || names.contains(&store.name);
+        if !servers.is_empty() || store.embedded && is_named {
             chosen.push((store, servers));
         }
     }
     for name in names {
-        if !known.iter().any(|(store, server)| stands_for(name, store, server)) {
+        if !known.contains(&name) {
             let known: Vec<_> = stores.iter().map(|store| &*store.name).collect();
             bail!("no store or server {name:?}: take {}", known.join(", "));
         }
@@ -221,6 +229,18 @@ mod tests {
         assert!(names(&[]).len() >= 5);
         let error = choose(&stores, &["mysql".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("mysql") && error.contains("postgres"), "{error}");
+    }
+
+    #[test]
+    fn a_store_has_servers_or_is_embedded() {
+        let stores = load().unwrap();
+        let chosen = choose(&stores, &["sqlite".to_owned()]).unwrap();
+        assert!(chosen.len() == 1 && chosen[0].0.embedded && chosen[0].1.is_empty());
+        assert!(choose(&stores, &[]).unwrap().iter().any(|(store, _)| store.embedded));
+        assert!(choose(&stores, &["redis".to_owned()]).unwrap().iter().all(|it| !it.0.embedded));
+        let text = "name = \"x\"\ntitle = \"X\"\nurl_variable = \"X\"\nurl_example = \"x\"\n";
+        assert!(parse(text).unwrap_err().to_string().contains("embedded"));
+        assert!(parse(&format!("{text}embedded = true\n")).unwrap().embedded);
     }
 
     #[test]

@@ -71,10 +71,23 @@ impl Contention {
             eprintln!("set a server, as in {}={}", self.variable, self.url);
             return ExitCode::FAILURE;
         };
-        let done = match open(url).await {
+        self.run_at(url, open).await
+    }
+
+    /// Does the same on the store at `url`: for one that needs no server, and so no variable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped early, it kills the processes.
+    pub async fn run_at<L: Lock + Clone>(
+        self,
+        url: String,
+        open: impl AsyncFn(String) -> Result<L, Failure>,
+    ) -> ExitCode {
+        let done = match open(url.clone()).await {
             Ok(lock) => match env::var(NAME) {
                 Ok(name) => self.contend(&lock, &name).await,
-                Err(_) => self.watch(&lock).await,
+                Err(_) => self.watch(&lock, &url).await,
             },
             Err(err) => Err(err),
         };
@@ -101,14 +114,14 @@ impl Contention {
     }
 
     /// Starts the three and tells what they do.
-    async fn watch<L: Lock + Clone>(self, lock: &L) -> Result<(), Failure> {
+    async fn watch<L: Lock + Clone>(self, lock: &L, url: &str) -> Result<(), Failure> {
         let latest = lock.capabilities().expiry_latest(self.ttl);
         println!("three processes want the lock `{LOCK}`; each works {WORK:?} while it holds it.");
         println!("A dead holder's lock is free within {latest:?}.\n");
         let (sender, mut messages) = mpsc::unbounded_channel();
         let mut children = HashMap::new();
         for name in NAMES {
-            children.insert(name.to_owned(), start(name, sender.clone())?);
+            children.insert(name.to_owned(), self.start(name, url, sender.clone())?);
         }
         drop(sender);
         let (mut grants, mut last, mut killed) = (0, 0, None::<Instant>);
@@ -144,25 +157,31 @@ impl Contention {
         println!("\nenough seen; what the three leave behind is free within {latest:?}");
         Ok(())
     }
-}
 
-/// Starts this program again as one of the three. It is killed when the child is dropped.
-fn start(name: &str, said: mpsc::UnboundedSender<Message>) -> Result<Child, Failure> {
-    let mut child = Command::new(env::current_exe()?)
-        .env(NAME, name)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdout = child.stdout.take().ok_or("the child has no output")?;
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(stdout).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if parse(&line).is_some_and(|line| said.send(line).is_err()) {
-                return;
+    /// Starts this program again as one of the three. It is killed when the child is dropped.
+    fn start(
+        self,
+        name: &str,
+        url: &str,
+        said: mpsc::UnboundedSender<Message>,
+    ) -> Result<Child, Failure> {
+        let mut child = Command::new(env::current_exe()?)
+            .env(NAME, name)
+            .env(self.variable, url)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("the child has no output")?;
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stdout).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if parse(&line).is_some_and(|line| said.send(line).is_err()) {
+                    return;
+                }
             }
-        }
-    });
-    Ok(child)
+        });
+        Ok(child)
+    }
 }
 
 fn parse(line: &str) -> Option<Message> {

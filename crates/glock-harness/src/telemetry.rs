@@ -1,7 +1,7 @@
 //! What telemetry reports of a lock, read back; and the same reports asked of a store's real lock.
 //!
 //! A store's crate opens its locks and calls [`telemetry_reports!`](crate::telemetry_reports) in
-//! `tests/it/telemetry.rs`.
+//! `tests/it/telemetry.rs`; one without a server calls the two functions that the macro's tests call.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
 mod recorder;
@@ -9,7 +9,7 @@ mod reports;
 
 pub use crate::telemetry::{
     recorder::{Attributes, Point, Recorder, Via, attributes},
-    reports::{all_is_reported, upstream},
+    reports::{all_is_reported, an_outage_is_reported, every_call_is_reported, upstream},
 };
 
 /// Two tests of a store's lock, one for each way that spans may take.

@@ -208,6 +208,7 @@ stores! {
     MONGODB: "mongodb",
     POSTGRES: "postgres",
     REDIS: "redis",
+    SQLITE: "sqlite",
     ZOOKEEPER: "zookeeper",
 }
 

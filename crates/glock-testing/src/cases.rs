@@ -19,6 +19,7 @@ pub mod processes;
 mod recording;
 pub mod renewal;
 pub mod round_trips;
+pub mod runtimes;
 pub mod silence;
 mod stress;
 pub mod unknown_outcome;

@@ -21,6 +21,10 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// opens again when it needs them, and keeps.
     const REOPENED: usize = 0;
 
+    /// The path of the test `holder_process` that the macro made, if that was not called at the
+    /// root of a test binary.
+    const HOLDER_TEST: &str = "holder_process";
+
     /// The longest that a case waits for what happens by itself, such as a wake-up, an undo or a clean-up,
     /// before it fails: far longer than that takes, on a busy machine too.
     fn patience(&self) -> Duration {
@@ -86,10 +90,6 @@ pub trait Networked: Fixture {
     /// How long waiters are watched that have nothing to do, at that rate, without a break: longer than
     /// the half minute after which a client that polls seldom asks again.
     const IDLE: Duration = Duration::from_secs(32);
-    /// The path of the test `holder_process` that the macro made, if that was not called at the
-    /// root of a test binary.
-    const HOLDER_TEST: &str = "holder_process";
-
     /// Where the store listens.
     fn upstream(&self) -> SocketAddr;
 

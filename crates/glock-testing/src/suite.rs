@@ -148,15 +148,15 @@ macro_rules! contract {
     };
 }
 
-/// The cases that need a fault proxy in front of the store, as `#[test]`s of the given
-/// [`Networked`](crate::Networked) fixture. Arguments as of [`contract!`](crate::contract).
+/// The cases for a store that outlives a process and that others share, as `#[test]`s of the given
+/// [`Fixture`](crate::Fixture). Arguments as of [`contract!`](crate::contract).
 #[macro_export]
-macro_rules! networked {
+macro_rules! interprocess {
     ($fixture:ty) => {
-        $crate::networked!($fixture, ());
+        $crate::interprocess!($fixture, ());
     };
     ($fixture:ty, $attributes:tt) => {
-        $crate::networked!($fixture, $attributes, $crate::run);
+        $crate::interprocess!($fixture, $attributes, $crate::run);
 
         /// Not a case: what `a_killed_holder_s_lock_passes_on` runs in another process.
         #[test]
@@ -166,6 +166,35 @@ macro_rules! networked {
         }
     };
     ($fixture:ty, $attributes:tt, $run:path) => {
+        $crate::cases!($fixture, $run, $attributes {
+            processes {
+                a_killed_holder_s_lock_passes_on,
+                a_paused_holder_does_not_disturb_its_successor,
+            }
+            runtimes {
+                a_runtime_that_computes_costs_no_other_its_lock,
+            }
+        });
+    };
+}
+
+/// The cases that need a fault proxy in front of the store, as `#[test]`s of the given
+/// [`Networked`](crate::Networked) fixture, and those of [`interprocess!`](crate::interprocess). Arguments
+/// as of [`contract!`](crate::contract).
+#[macro_export]
+macro_rules! networked {
+    ($fixture:ty) => {
+        $crate::networked!($fixture, ());
+    };
+    ($fixture:ty, $attributes:tt) => {
+        $crate::interprocess!($fixture, $attributes);
+        $crate::networked!(@cases $fixture, $attributes, $crate::run);
+    };
+    ($fixture:ty, $attributes:tt, $run:path) => {
+        $crate::interprocess!($fixture, $attributes, $run);
+        $crate::networked!(@cases $fixture, $attributes, $run);
+    };
+    (@cases $fixture:ty, $attributes:tt, $run:path) => {
         $crate::cases!($fixture, $run, $attributes {
             round_trips {
                 warm_calls_take_one_round_trip,
@@ -196,29 +225,31 @@ macro_rules! networked {
             }
             silence {
                 connections_that_go_mute_cost_no_guard_its_lock,
-                a_runtime_that_computes_costs_no_other_its_lock,
                 a_store_that_stops_ends_no_wait,
                 a_drain_of_a_silent_store_says_what_is_left,
-            }
-            processes {
-                a_killed_holder_s_lock_passes_on,
-                a_paused_holder_does_not_disturb_its_successor,
             }
         });
     };
 }
 
-/// The whole suite, as `#[test]`s of the given [`Networked`](crate::Networked) fixture: call it at
-/// the root of a test binary, or set [`HOLDER_TEST`](crate::Networked::HOLDER_TEST).
+/// The whole suite, as `#[test]`s of the given fixture: call it at the root of a test binary, or set
+/// [`HOLDER_TEST`](crate::Fixture::HOLDER_TEST).
 ///
-/// Without a server the cases are ignored, with a message that says how to run them; when they are
-/// asked for and the server cannot be reached, they fail.
+/// The fixture of a store with a server is [`Networked`](crate::Networked). Without a server the cases are
+/// ignored, with a message that says how to run them; when they are asked for and the server cannot be
+/// reached, they fail. An embedded store has no server and gives no such message: all cases that need no
+/// proxy run in plain `cargo test`.
 ///
 /// ```ignore
 /// glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
+/// glock_testing::conformance!(Sqlite);
 /// ```
 #[macro_export]
 macro_rules! conformance {
+    ($fixture:ty) => {
+        $crate::contract!($fixture);
+        $crate::interprocess!($fixture);
+    };
     ($fixture:ty, $why_ignored:literal) => {
         $crate::contract!($fixture, (#[ignore = $why_ignored]));
         $crate::networked!($fixture, (#[ignore = $why_ignored]));

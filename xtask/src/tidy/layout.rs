@@ -86,7 +86,7 @@ pub(crate) fn readme_is_the_front_page(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// A crate with a lock in it is a store, and says where its servers come from.
+/// A crate with a lock in it is a store, and says where its servers come from, or that it needs none.
 pub(crate) fn locks_belong_to_stores(tree: &Tree) -> Vec<String> {
     let is_lock = |line: &str| line.starts_with("impl") && line.contains("Lock for ");
     let mut faults = Vec::new();
@@ -104,7 +104,12 @@ pub(crate) fn locks_belong_to_stores(tree: &Tree) -> Vec<String> {
 /// Where the harness says how each store's servers are started.
 const LAUNCHERS: &str = "crates/glock-harness/src/server/stores";
 
-/// A row in the README's table, a column in ARCHITECTURE's, and servers that the tests can start.
+/// Where core and telemetry list the stores' names.
+const LISTS: [&str; 2] =
+    ["crates/glock-core/src/contract/backend.rs", "crates/glock-telemetry/src/spans.rs"];
+
+/// A row in the README's table, a column in ARCHITECTURE's, a name in the lists, and servers that the tests
+/// can start.
 pub(crate) fn stores_are_named(tree: &Tree) -> Vec<String> {
     let row_with = |file: &str, text: &str| {
         let mut lines = tree.file(file).unwrap_or_default().lines();
@@ -134,6 +139,10 @@ pub(crate) fn stores_are_named(tree: &Tree) -> Vec<String> {
         if !row_with("ARCHITECTURE.md", &format!("| {title} |")) {
             faults.push(format!("ARCHITECTURE.md: the table of stores has no column {title}"));
         }
+        let name = format!("\"{}\"", store.name);
+        let listed = |file: &&&str| tree.file(file).unwrap_or_default().contains(&name);
+        let unlisted = LISTS.iter().filter(|file| !listed(file));
+        faults.extend(unlisted.map(|file| format!("{file}: does not list {name}")));
         for server in &store.servers {
             let image = server.image.rsplit_once(':').unwrap_or((&server.image, ""));
             let (name, image) = (&server.name, format!("(\"{}\", \"{}\")", image.0, image.1));
@@ -169,6 +178,8 @@ mod tests {
             SERVERS,
             ("README.md", "| [`glock-redis`](x) | |"),
             ("ARCHITECTURE.md", "| method | Redis | etcd |"),
+            (LISTS[0], "pub const REDIS: &str = \"redis\";"),
+            (LISTS[1], "REDIS: \"redis\","),
             (
                 "crates/glock-harness/src/server/stores/redis.rs",
                 "\"redis8\" (\"docker.io/library/redis\", \"8.0.2\")",
@@ -246,7 +257,7 @@ mod tests {
         let ninth = ninth.replace("REDIS", "NINTH").replace("redis", "ninth");
         let tree = tree_with(&[manifest, ("crates/glock-ninth/servers.toml", &ninth)]);
         let faults = stores_are_named(&tree);
-        let places = ["README.md", "ARCHITECTURE.md", LAUNCHERS];
+        let places = ["README.md", "ARCHITECTURE.md", LISTS[0], LISTS[1], LAUNCHERS];
         assert_eq!(faults.len(), places.len(), "{faults:?}");
         assert!(faults.iter().zip(places).all(|(fault, place)| fault.starts_with(place)));
     }
@@ -257,6 +268,7 @@ mod tests {
         for (path, text) in [
             ("README.md", "glock-redis is one"),
             ("ARCHITECTURE.md", "Redis"),
+            (LISTS[1], "ETCD: \"etcd\","),
             ("crates/glock-harness/src/server/stores/redis.rs", "\"redis8\" (\"redis\", \"8\")"),
             (SERVERS.0, "name = 1"),
             (SERVERS.0, &*REDIS.replace("GLOCK_REDIS_URL", "REDIS_URL")),

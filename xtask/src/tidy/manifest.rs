@@ -7,7 +7,8 @@ use crate::tidy::tree::Tree;
 const SHARED: [&str; 4] = ["version", "edition", "rust-version", "license"];
 
 /// What a contract has no use for: networks and telemetry. Drivers are none either.
-const NOT_FOR_CORE: [&str; 10] = [
+const NOT_FOR_CORE: [&str; 11] = [
+    "sqlx",
     "hyper",
     "hyper-util",
     "reqwest",

@@ -16,5 +16,7 @@ pub const MONGODB: &str = "mongodb";
 pub const POSTGRES: &str = "postgres";
 /// Redis and Valkey.
 pub const REDIS: &str = "redis";
+/// SQLite.
+pub const SQLITE: &str = "sqlite";
 /// Apache ZooKeeper.
 pub const ZOOKEEPER: &str = "zookeeper";

@@ -28,7 +28,11 @@ pub async fn all_is_reported<L: Lock + Clone>(
 ) {
     every_call_is_reported(via, open(None).await, open(None).await).await;
     let proxy = Proxy::start(upstream).await.unwrap();
-    an_outage_is_reported(via, open(Some(proxy.addr())).await, &proxy).await;
+    let outage = async || {
+        proxy.refuse();
+        proxy.cut();
+    };
+    an_outage_is_reported(via, open(Some(proxy.addr())).await, outage).await;
 }
 
 /// The first server that a URL or connect string names.
@@ -39,8 +43,9 @@ pub fn upstream(url: &str) -> SocketAddr {
     host.to_socket_addrs().expect("a host and a port in the URL").next().unwrap()
 }
 
-/// Does everything that can be done with a lock. `one` is watched, `other` is another client.
-async fn every_call_is_reported(via: Via, one: impl Lock + Clone, other: impl Lock) {
+/// Does everything that can be done with a lock, and asserts that it is reported. `one` is watched, `other`
+/// is another client.
+pub async fn every_call_is_reported(via: Via, one: impl Lock + Clone, other: impl Lock) {
     let (recorder, backend) = (Recorder::new(via), one.backend());
     let lock = recorder.watch(one);
     make_every_call(&lock).await;
@@ -136,13 +141,13 @@ fn assert_spans(recorder: &Recorder, backend: &str, actions: impl Iterator<Item 
     }
 }
 
-/// A store that becomes unreachable in mid-hold: failures, a loss, and the driver's cause in the span.
-async fn an_outage_is_reported(via: Via, lock: impl Lock + Clone, proxy: &Proxy) {
+/// Asserts that telemetry reports a store that becomes unreachable in mid-hold: failures, a loss, and the
+/// driver's cause in the span. `outage` begins it.
+pub async fn an_outage_is_reported(via: Via, lock: impl Lock + Clone, outage: impl AsyncFnOnce()) {
     let (recorder, backend) = (Recorder::new(via), lock.backend());
     let lock = recorder.watch(lock);
     let guard = lock.hold("y", TTL, Retry::FOREVER).await.unwrap();
-    proxy.refuse();
-    proxy.cut();
+    outage().await;
     let since = Instant::now();
     let lost = timeout(TTL * 2, guard.lost()).await;
     assert_eq!(lost.expect("lost by its deadline"), LossReason::Expired);

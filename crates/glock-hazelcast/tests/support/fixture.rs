@@ -41,6 +41,8 @@ impl HazelcastMap {
 impl Fixture for HazelcastMap {
     type Lock = HazelcastLock;
 
+    const HOLDER_TEST: &str = crate::HOLDER_TEST;
+
     async fn open(namespace: String) -> Self {
         let servers = tokio::task::spawn_blocking(crate::servers).await.unwrap();
         let addresses = addresses(&servers);
@@ -95,7 +97,6 @@ impl Networked for HazelcastMap {
     const REQUESTS_MAX: [u64; 4] = [3, 2, 4, 1];
     const ROUND_TRIPS: [u64; 4] = [2, 1, 2, 1];
     const IDLE: Duration = Duration::from_secs(32);
-    const HOLDER_TEST: &str = crate::HOLDER_TEST;
 
     fn upstream(&self) -> SocketAddr {
         self.addresses[0].parse().unwrap()
@@ -161,6 +162,8 @@ impl HazelcastCp {
 impl Fixture for HazelcastCp {
     type Lock = HazelcastFencedLock;
 
+    const HOLDER_TEST: &str = "fenced::holder_process";
+
     async fn open(namespace: String) -> Self {
         let servers = tokio::task::spawn_blocking(crate::servers).await.unwrap();
         let addresses = addresses(&servers);
@@ -208,7 +211,6 @@ impl Networked for HazelcastCp {
     const IDLE_REQUESTS_MAX: u64 = 11 * 90 + 24;
     /// A renewal is a heartbeat beside a look at the owner.
     const REQUESTS_MAX: [u64; 4] = [1, 1, 2, 1];
-    const HOLDER_TEST: &str = "fenced::holder_process";
 
     fn upstream(&self) -> SocketAddr {
         self.addresses[0].parse().unwrap()

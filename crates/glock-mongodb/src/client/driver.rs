@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn options_that_cannot_work_are_refused() {
         let mut options = options();
-        (options.min_pool_size, options.max_pool_size) = (Some(2), Some(1));
+        options.hosts.extend(["127.0.0.1:2".parse().unwrap()]);
+        options.direct_connection = Some(true);
         let driver = Driver::of_options(options);
         for _ in 0..2 {
             let err = driver.runtime().unwrap_err().during(Action::Acquire);

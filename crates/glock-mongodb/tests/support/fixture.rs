@@ -168,6 +168,8 @@ impl Polled {
 impl Fixture for Polled {
     type Lock = MongoLock;
 
+    const HOLDER_TEST: &str = "polled::holder_process";
+
     async fn open(namespace: String) -> Self {
         let mut server = MongoDb::open(namespace).await;
         // No stream has one of them.
@@ -208,7 +210,6 @@ impl Networked for Polled {
     const CONNECTIONS_MAX: usize = MongoDb::CONNECTIONS_MAX;
     const CUT_PAUSE: Duration = MongoDb::CUT_PAUSE;
     const WAKES: bool = false;
-    const HOLDER_TEST: &str = "polled::holder_process";
 
     fn upstream(&self) -> SocketAddr {
         self.server.upstream()

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cases::{PATIENT, SHORT, WATCHED, assert_held, id, soon, within};
 use crate::{
-    Fixture, Networked,
+    Fixture,
     process::{Child, role, tell},
     ttl,
 };
@@ -18,7 +18,7 @@ const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
 /// A holder is killed with SIGKILL; the next waiter holds within the TTL, the store's lag and
 /// 0.6 s, with a greater token.
-pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
+pub async fn a_killed_holder_s_lock_passes_on<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
     let (mut child, token) = holder::<F>(fixture).await;
     let ttl = ttl(&ours, 3 * SHORT);
@@ -41,7 +41,7 @@ pub async fn a_killed_holder_s_lock_passes_on<F: Networked>(fixture: &F) {
 
 /// A holder is stopped for longer than its lease, as a paused machine is, and goes on when another
 /// owner has the lock: its guard reports the loss, and it does not disturb its successor.
-pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixture: &F) {
+pub async fn a_paused_holder_does_not_disturb_its_successor<F: Fixture>(fixture: &F) {
     let ours = fixture.client().await;
     let (mut child, token) = holder::<F>(fixture).await;
     let ttl = ttl(&ours, 3 * SHORT);
@@ -60,7 +60,7 @@ pub async fn a_paused_holder_does_not_disturb_its_successor<F: Networked>(fixtur
 }
 
 /// A process that holds the lock, and its token.
-async fn holder<F: Networked>(fixture: &F) -> (Child, u64) {
+async fn holder<F: Fixture>(fixture: &F) -> (Child, u64) {
     let namespace = fixture.config().namespace;
     let variables = [(NAMESPACE, namespace.as_str())];
     let mut child = Child::start(F::HOLDER_TEST, HOLDER_ROLE, &variables).unwrap();

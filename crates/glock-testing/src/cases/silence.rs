@@ -1,24 +1,19 @@
-//! What is silent is no better than what is gone: connections, runtimes, servers that stop for a while.
+//! What is silent is no better than what is gone: connections, servers that stop for a while.
 
-use std::{panic::resume_unwind, sync::mpsc, thread, time::Duration};
+use std::{panic::resume_unwind, time::Duration};
 
-use glock_core::{Guard, Lock, LockError, LockExt, Retry};
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::oneshot,
-    task::JoinSet,
-    time::{Instant, sleep, sleep_until},
-};
+use glock_core::{Lock, LockExt, Retry};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    Fixture, Networked, Proxy,
-    cases::{LONG, id, soon, take, within},
+    Networked, Proxy,
+    cases::{
+        id,
+        runtimes::{GUARDS, hold, keeps_its_locks},
+        soon, take, within,
+    },
     ttl,
 };
-
-/// Longer than the default time limit of a call, by less than a third.
-const TTL: Duration = Duration::from_secs(6);
-const GUARDS: usize = 3;
 
 /// The open connections go mute, as behind a firewall that has forgotten them, while new ones work: no
 /// guard loses its lock, and an acquire succeeds within its time limit.
@@ -28,82 +23,6 @@ pub async fn connections_that_go_mute_cost_no_guard_its_lock<F: Networked>(fixtu
     let guards = hold(&lock).await;
     proxy.mute();
     keeps_its_locks(fixture, &lock, guards).await;
-}
-
-/// A runtime that used the lock first computes for longer than the TTL: the locks that a clone of it
-/// holds on another runtime are not lost, and an acquire there succeeds within its time limit.
-pub async fn a_runtime_that_computes_costs_no_other_its_lock<F: Fixture>(fixture: &F) {
-    let (runtime, lock) = thread::scope(|scope| {
-        let first = scope.spawn(|| {
-            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-            let lock = runtime.block_on(async {
-                let lock = fixture.client().await;
-                let lease = take(&lock, &id("first")).await;
-                lock.release(&lease).await.unwrap();
-                lock
-            });
-            (runtime, lock)
-        });
-        first.join().unwrap()
-    });
-    let runs = Runs::start(runtime);
-    let guards = hold(&lock).await;
-    let _end = runs.compute().await;
-    keeps_its_locks(fixture, &lock, guards).await;
-}
-
-async fn hold<L: Lock + Clone>(lock: &L) -> Vec<Guard> {
-    let mut guards = Vec::new();
-    for n in 0..GUARDS {
-        guards.push(lock.hold(format!("kept {n}"), ttl(lock, TTL), Retry::NEVER).await.unwrap());
-    }
-    guards
-}
-
-/// Asserts that an acquire succeeds, and that no guard is lost before its first TTL is well over.
-async fn keeps_its_locks<F: Fixture>(fixture: &F, lock: &F::Lock, guards: Vec<Guard>) {
-    let until = Instant::now() + guards[0].remaining() * 5 / 4;
-    let lease = lock.acquire(&id("other"), ttl(lock, LONG)).await;
-    let lease = lease.unwrap_or_else(|err| panic!("not acquired: {err:?}"));
-    // On a machine that stands still for an attempt's time, a release may find that it was done before.
-    let _done_or_unknown = lock.release(&lease).await;
-    sleep_until(until).await;
-    for guard in guards {
-        assert!(guard.is_valid(), "lost: {guard:?}");
-        assert!(fixture.owner(guard.id()).await.is_some(), "lost in the store: {guard:?}");
-        let released = guard.release().await;
-        assert!(!matches!(released, Err(LockError::NotHeld { .. })), "lost: {released:?}");
-    }
-}
-
-/// A runtime on a thread of its own.
-struct Runs {
-    compute: oneshot::Sender<()>,
-    computes: oneshot::Receiver<()>,
-    end: mpsc::Sender<()>,
-}
-
-impl Runs {
-    /// Runs the tasks of `runtime`.
-    fn start(runtime: Runtime) -> Self {
-        let (compute, until) = oneshot::channel();
-        let (stopped, computes) = oneshot::channel();
-        let (end, ends) = mpsc::channel::<()>();
-        thread::spawn(move || {
-            let _ = runtime.block_on(until);
-            let _ = stopped.send(());
-            let _ = ends.recv();
-        });
-        Self { compute, computes, end }
-    }
-
-    /// Once it returns, no task of the runtime runs any more. The runtime ends when what it returns is
-    /// dropped.
-    async fn compute(self) -> mpsc::Sender<()> {
-        self.compute.send(()).unwrap();
-        self.computes.await.unwrap();
-        self.end
-    }
 }
 
 /// For how many milliseconds the store stops, or is gone, while a client waits.

@@ -60,6 +60,8 @@ impl Toy {
 
 impl Fixture for Toy {
     type Lock = ToyLock;
+
+    const HOLDER_TEST: &str = "sound::holder_process";
     /// It keeps nothing that it does not use.
     const KEPT_IDLE: Duration = Duration::from_secs(1);
 
@@ -113,7 +115,6 @@ impl Networked for Toy {
     const FRAMING: Framing = Framing::Lines;
     /// Nothing of the toy happens seldom.
     const IDLE: Duration = Duration::from_secs(1);
-    const HOLDER_TEST: &str = "sound::holder_process";
 
     fn upstream(&self) -> SocketAddr {
         self.addr

@@ -112,7 +112,7 @@ pub(super) const NETWORKED: &[Row] = &[
         &[(Flaw::AttemptTakesWholeCall, "lost|not acquired")],
     ),
     (
-        "silence::a_runtime_that_computes_costs_no_other_its_lock",
+        "runtimes::a_runtime_that_computes_costs_no_other_its_lock",
         &[(Flaw::AttemptTakesWholeCall, "lost|not acquired")],
     ),
     ("silence::a_store_that_stops_ends_no_wait", &[(Flaw::OutageIsRejected, "Rejected")]),

@@ -1,0 +1,105 @@
+//! `FileChanges`: how a process notices that another one has released a lock.
+
+use std::time::Duration;
+
+use glock_core::toolkit::CallDeadline;
+use tokio::time;
+
+use crate::client::{connections::Connections, file_watch::FileWatch};
+
+/// How often SQLite is asked for changes where the system does not notify of them.
+const POLL: Duration = Duration::from_millis(8);
+
+/// Changes of the file: the system notifies of them, or SQLite is asked.
+#[derive(Debug)]
+pub(crate) enum FileChanges {
+    /// A release touches the file if its lock is marked as waited for.
+    Notified(FileWatch),
+    /// Every commit counts: the number that SQLite had for the last one that was seen.
+    Polled(Option<i64>),
+}
+
+impl FileChanges {
+    /// Notices what changes from now on.
+    pub(crate) fn new(connections: &Connections) -> Self {
+        let path = connections.database().file.path();
+        FileWatch::new(path).map_or(Self::Polled(None), Self::Notified)
+    }
+
+    /// Whether a lock must be marked for its release to be noticed.
+    pub(crate) fn are_notified(&self) -> bool {
+        matches!(self, Self::Notified(_))
+    }
+
+    /// Returns after a change, and when changes are noticed in another way from now on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what changes between two calls is noticed by the next look.
+    pub(crate) async fn next(&mut self, connections: &Connections, until: CallDeadline) {
+        if let Self::Notified(watch) = self {
+            if watch.touched().await.is_err() {
+                // The file is not the one at its path any more.
+                *self = Self::Polled(None);
+            }
+            return;
+        }
+        // There may be room for another watch by now, or a file again.
+        if let Ok(watch) = FileWatch::new(connections.database().file.path()) {
+            *self = Self::Notified(watch);
+            return;
+        }
+        self.poll(connections, until).await;
+    }
+
+    async fn poll(&mut self, connections: &Connections, until: CallDeadline) {
+        let Self::Polled(seen) = self else { return };
+        loop {
+            // Where this is dropped half-way, the connection is too, and the next one counts from its beginning.
+            let before = seen.take();
+            let version = connections.version(until).await.ok();
+            *seen = version;
+            // One that cannot be read is a reason to look, which says why.
+            if version.is_none() || version != before {
+                return;
+            }
+            time::sleep(POLL).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glock_core::{LockConfig, toolkit::CallDeadline};
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::client::Client;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// As where the system has no more watches to give.
+    #[tokio::test]
+    async fn what_another_client_commits_is_noticed_by_asking() {
+        let path = std::env::temp_dir().join(format!("glock-polled-{}.db", std::process::id()));
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let client = || Client::new(&options, LockConfig::default()).unwrap();
+        let (ours, theirs) = (client(), client());
+        let until = CallDeadline::after(SOON);
+        theirs.connections().connect(until).await.unwrap();
+        let mut changes = FileChanges::Polled(None);
+        changes.poll(ours.connections(), until).await;
+        for n in 0..3 {
+            let quiet = time::timeout(POLL * 5, changes.poll(ours.connections(), until));
+            assert!(quiet.await.is_err(), "nothing was committed");
+            let owner = glock_core::OwnerToken::random().unwrap();
+            let granted = theirs.commands.acquire(until, &format!("{n}"), &owner, SOON, "").await;
+            assert!(granted.is_ok());
+            let noticed = time::timeout(SOON, changes.poll(ours.connections(), until));
+            noticed.await.expect("a commit is never noticed");
+        }
+        for end in ["", "-wal", "-shm"] {
+            std::fs::remove_file(format!("{}{end}", path.display())).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Distributed locks in one SQLite file.
+
+#![doc = include_str!("../README.md")]
+
+mod lock;
+
+mod acquire;
+mod renew;
+mod wait;
+mod watch;
+
+mod client;
+mod commands;
+mod error;
+mod schema;
+
+// The one glob: every store's crate re-exports the whole contract.
+pub use glock_core::contract::*;
+pub use sqlx;
+
+pub use crate::lock::SqliteLock;
