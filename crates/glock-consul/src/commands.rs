@@ -210,7 +210,7 @@ impl ConsulClient {
             .ok_or_else(|| self.unexpected("a transaction without results"))
     }
 
-    fn expect_ok(&self, reply: Reply) -> Result<Reply, ConsulError> {
+    pub(crate) fn expect_ok(&self, reply: Reply) -> Result<Reply, ConsulError> {
         match reply.status {
             200 => Ok(reply),
             // Consul has these paths.
@@ -220,7 +220,10 @@ impl ConsulClient {
     }
 
     /// No keys are a reply with status 404 and an index. One without an index comes from what is no agent.
-    fn entries(&self, reply: &Reply) -> Result<Vec<Entry>, ConsulError> {
+    pub(crate) fn entries<T: for<'a> Deserialize<'a>>(
+        &self,
+        reply: &Reply,
+    ) -> Result<Vec<T>, ConsulError> {
         match reply.status {
             200 => self.parse(&reply.body),
             404 if reply.index.is_some() => Ok(Vec::new()),
@@ -229,7 +232,7 @@ impl ConsulClient {
         }
     }
 
-    fn parse<'a, T: Deserialize<'a>>(&self, body: &'a Bytes) -> Result<T, ConsulError> {
+    pub(crate) fn parse<'a, T: Deserialize<'a>>(&self, body: &'a Bytes) -> Result<T, ConsulError> {
         let parsed = serde_json::from_slice(body);
         if parsed.is_ok() {
             self.replied_as_consul();

@@ -67,7 +67,8 @@ impl ConsulError {
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {
-        let looks = matches!(action, Action::Inspect | Action::Wait);
+        let looks =
+            matches!(action, Action::Inspect | Action::Wait | Action::List | Action::Preflight);
         let fault = match self {
             // A look changes nothing.
             Self::NotConsul(_) if looks => Fault::Rejected,

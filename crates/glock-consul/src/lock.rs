@@ -15,7 +15,7 @@ use crate::client::{Client, ConsulClient};
 /// See the [crate's documentation](crate) for what it promises and what breaks it.
 #[derive(Debug, Clone)]
 pub struct ConsulLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 /// Consul's limits of a session's TTL, unless `session_ttl_min` of the servers says otherwise.

@@ -56,7 +56,7 @@ impl Client {
 
     /// Ends the session of a hold that another client began, at once: this process may end as soon as it
     /// has released. A failure is tried again in the background.
-    async fn end_session(&self, session: String) {
+    pub(crate) async fn end_session(&self, session: String) {
         if self.sessions.destroy(&session).await.is_err() {
             self.sessions.destroy_later(session);
         }

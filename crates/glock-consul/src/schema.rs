@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use glock_core::{FencingToken, Holder, LockConfig, LockError, LockId, OwnerToken};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
+};
 use serde::{Deserialize, Serialize};
 
 /// The keys of one namespace: `{namespace}/{id}`.
@@ -71,12 +73,25 @@ impl Keys {
     }
 
     pub(crate) fn key(&self, id: &LockId) -> String {
+        self.beginning_with(id.as_str())
+    }
+
+    /// What the keys begin with of locks whose ids begin with `start`.
+    pub(crate) fn beginning_with(&self, start: &str) -> String {
         // No id may become `.` or `..`, which the agent's router would resolve.
-        let (dot, rest) = match id.as_str().strip_prefix('.') {
+        let (dot, rest) = match start.strip_prefix('.') {
             Some(rest) => ("%2E", rest),
-            None => ("", id.as_str()),
+            None => ("", start),
         };
         format!("{}{dot}{}", self.prefix, utf8_percent_encode(rest, IN_KEYS))
+    }
+
+    /// The lock of a key, if it is one of this namespace.
+    pub(crate) fn id(&self, key: &str) -> Option<LockId> {
+        let id = percent_decode_str(key.strip_prefix(&self.prefix)?).decode_utf8().ok()?;
+        let id = LockId::new(id).ok()?;
+        // Only the form that `key` writes.
+        (self.key(&id) == key).then_some(id)
     }
 }
 
@@ -164,8 +179,6 @@ pub(crate) fn is_session_id(id: &str) -> bool {
 mod tests {
     use std::collections::HashMap;
 
-    use percent_encoding::percent_decode_str;
-
     use super::*;
 
     const SESSION: &str = "008f85bf-2ece-1234-76e4-744f25601f0a";
@@ -182,9 +195,9 @@ mod tests {
         assert_eq!(key("."), "ns/%2E");
         assert_eq!(key("\u{e9}"), "ns/%C3%A9");
         for id in ["a/b", "..", "%2F", "{}", "a?acquire=1", "\u{e9}", " ", "+", ".a."] {
-            let back =
-                percent_decode_str(&key(id)["ns/".len()..]).decode_utf8().unwrap().to_string();
-            assert_eq!(back, id);
+            let keys = Keys::new(&LockConfig::default().with_namespace("ns"));
+            assert_eq!(keys.id(&key(id)), Some(LockId::new(id).unwrap()));
+            assert_eq!(keys.id(&format!("ns/{id}/x")), None, "another program's key");
         }
     }
 

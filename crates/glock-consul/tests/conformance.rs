@@ -20,3 +20,7 @@ glock_testing::conformance!(
     Consul<GivenServer>,
     "needs a server: run `cargo xtask integration consul`"
 );
+glock_testing::admin_conformance!(
+    Consul<GivenServer>,
+    "needs a server: run `cargo xtask integration consul`"
+);

@@ -41,3 +41,7 @@ glock_testing::conformance!(
     Consul<Follower>,
     "needs a server: run `cargo xtask integration consul --native`"
 );
+glock_testing::admin_conformance!(
+    Consul<Follower>,
+    "needs a server: run `cargo xtask integration consul --native`"
+);

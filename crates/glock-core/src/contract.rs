@@ -15,6 +15,13 @@ mod error;
 mod holder;
 mod invalid;
 
+mod admin;
+mod admin_ext;
+mod hold_page;
+mod listing;
+mod prefix;
+mod warning;
+
 mod action;
 pub mod backend;
 
@@ -28,6 +35,8 @@ mod renewal;
 
 pub use self::{
     action::Action,
+    admin::LockAdmin,
+    admin_ext::LockAdminExt,
     capabilities::{Capabilities, Clock, Fairness, Fencing, TTL_MAX, Waiting},
     config::{CALL_TIMEOUT, LockConfig},
     error::{BoxError, Fault, LockError},
@@ -36,12 +45,16 @@ pub use self::{
     fencing_token::FencingToken,
     guard::Guard,
     hold::HoldView,
+    hold_page::{HeldLock, HoldPage, ListCursor},
     holder::Holder,
     id::{ID_BYTES_MAX, LockId},
     invalid::Invalid,
     lease::Lease,
+    listing::Listing,
     lock::Lock,
+    prefix::IdPrefix,
     retry::Retry,
     token::OwnerToken,
+    warning::Warning,
 };
 pub(crate) use self::{hold::loss_lead, retry::random_part};

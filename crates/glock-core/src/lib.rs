@@ -10,6 +10,7 @@ pub use async_trait::async_trait;
 #[doc(no_inline)]
 pub use crate::contract::{
     Action, BoxError, CALL_TIMEOUT, Capabilities, Clock, Event, Fairness, Fault, Fencing,
-    FencingToken, Guard, HoldView, Holder, ID_BYTES_MAX, Invalid, Lease, Lock, LockConfig,
-    LockError, LockExt, LockId, LossReason, OwnerToken, Retry, TTL_MAX, WaitEnd, Waiting, backend,
+    FencingToken, Guard, HeldLock, HoldPage, HoldView, Holder, ID_BYTES_MAX, IdPrefix, Invalid,
+    Lease, ListCursor, Listing, Lock, LockAdmin, LockAdminExt, LockConfig, LockError, LockExt,
+    LockId, LossReason, OwnerToken, Retry, TTL_MAX, WaitEnd, Waiting, Warning, backend,
 };

@@ -14,5 +14,7 @@ pub(crate) use self::{
     observations::{Known, Observations},
     requests::{Reply, Requests},
     state::{Client, LeaseEnd, holder},
-    tables::{CREATION_MAX, create as create_table},
+    tables::{
+        CREATION_MAX, check as check_table, create as create_table, describe as describe_table,
+    },
 };

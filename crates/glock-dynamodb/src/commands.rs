@@ -34,13 +34,13 @@ const FREE_OR_OVER: &str = "attribute_not_exists(#key) OR (attribute_not_exists(
 const ACQUIRE: &str = "SET #owner = :owner, #lease = :lease, #holder = :holder, \
     #fence = if_not_exists(#fence, :first) + :one REMOVE #expiry ADD #version :one";
 const RENEW: &str = "SET #lease = :lease ADD #version :one";
-const RELEASE: &str = "SET #expiry = :expiry REMOVE #owner, #lease, #holder";
+pub(crate) const RELEASE: &str = "SET #expiry = :expiry REMOVE #owner, #lease, #holder";
 const OWNED: &str = "#owner = :owner";
 const OWNED_AND_FENCED: &str = "#owner = :owner AND #fence = :fence";
 
 /// How long a free item stays before DynamoDB's time to live may delete it, where that is turned on. The
 /// next item's tokens begin at the time of its making, so a token falls only where clocks differ by more.
-const FREE_ITEM_STAYS: Duration = Duration::from_hours(24);
+pub(crate) const FREE_ITEM_STAYS: Duration = Duration::from_hours(24);
 
 /// What an acquire asks for.
 #[derive(Debug)]
@@ -217,7 +217,7 @@ impl Commands {
         }
     }
 
-    fn update(&self, key: &str, update: &str) -> UpdateItemFluentBuilder {
+    pub(crate) fn update(&self, key: &str, update: &str) -> UpdateItemFluentBuilder {
         self.sdk
             .update_item()
             .table_name(&self.table.name)
@@ -234,20 +234,20 @@ impl Commands {
     }
 
     /// The wall clock, as the SDK signs with it.
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         let now = self.sdk.config().time_source().map(|clock| clock.now());
         now.and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default()
     }
 }
 
-enum Update {
+pub(crate) enum Update {
     /// The attributes that were asked for.
     Done(Item),
     /// The item that did not meet the condition.
     Refused(Item),
 }
 
-async fn sent(request: UpdateItemFluentBuilder) -> Result<Update, Failure> {
+pub(crate) async fn sent(request: UpdateItemFluentBuilder) -> Result<Update, Failure> {
     match request.send().await {
         Ok(UpdateItemOutput { attributes, .. }) => Ok(Update::Done(attributes.unwrap_or_default())),
         Err(SdkError::ServiceError(err)) if err.err().is_conditional_check_failed_exception() => {

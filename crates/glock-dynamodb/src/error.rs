@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fmt,
     io::{self, ErrorKind},
 };
 
@@ -19,6 +20,12 @@ pub(crate) struct Failure {
     pub(crate) fault: Fault,
     pub(crate) next: NextStep,
     source: BoxError,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
 }
 
 /// What to do after a failed request.
@@ -95,6 +102,18 @@ impl Failure {
              another `LockConfig::with_namespace` or `with_table`"
         );
         Self::new(Fault::Rejected, NextStep::GiveUp, text)
+    }
+
+    /// Whether the service knows the user, who may not do this.
+    pub(crate) fn is_access_denied(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&*self.source);
+        while let Some(err) = cause {
+            if err.to_string().contains("AccessDenied") {
+                return true;
+            }
+            cause = err.source();
+        }
+        false
     }
 
     pub(crate) fn during(self, action: Action) -> LockError {

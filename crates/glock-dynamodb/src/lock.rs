@@ -26,7 +26,7 @@ use crate::{
 /// See the [crate's page](crate) for what it promises, and for the table that it needs.
 #[derive(Clone)]
 pub struct DynamoDbLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 /// A request to a region takes milliseconds, and to another continent tens of them.

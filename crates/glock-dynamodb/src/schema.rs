@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use glock_core::{FencingToken, LockConfig, LockError, LockId, OwnerToken};
+use glock_core::{FencingToken, IdPrefix, LockConfig, LockError, LockId, OwnerToken};
 
 /// The attributes whose names are fixed.
 pub(crate) const OWNER: &str = "owner";
@@ -73,6 +73,16 @@ impl Table {
     /// A namespace has no slash, so two ids never share a key.
     pub(crate) fn key(&self, id: &LockId) -> String {
         format!("{}/{id}", self.namespace)
+    }
+
+    /// What the keys of locks begin with whose ids begin with `prefix`.
+    pub(crate) fn key_prefix(&self, prefix: &IdPrefix) -> String {
+        format!("{}/{prefix}", self.namespace)
+    }
+
+    /// The lock whose item has this key, if it is one of this namespace.
+    pub(crate) fn id(&self, key: &str) -> Option<LockId> {
+        LockId::new(key.strip_prefix(&self.namespace)?.strip_prefix('/')?).ok()
     }
 
     /// What `aws dynamodb create-table --cli-input-json` takes.
@@ -152,7 +162,7 @@ impl Record {
     }
 }
 
-fn text<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {
+pub(crate) fn text<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {
     let text = item.get(name).and_then(|value| value.as_s().ok());
     text.map(String::as_str).ok_or_else(|| format!("its attribute `{name}` is no string"))
 }

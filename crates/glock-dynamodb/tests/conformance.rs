@@ -11,6 +11,10 @@ use glock_testing::{Fixture, process::settles};
 use crate::support::{SOON, fixture::DynamoDb};
 
 glock_testing::conformance!(DynamoDb, "needs a server: run `cargo xtask integration dynamodb`");
+glock_testing::admin_conformance!(
+    DynamoDb,
+    "needs a server: run `cargo xtask integration dynamodb`"
+);
 
 /// An item without an owner stays, as the README says; all else counts.
 #[tokio::test]

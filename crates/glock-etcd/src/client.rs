@@ -28,7 +28,7 @@ use crate::{
 /// waits.
 pub(crate) struct Client {
     pub(crate) rpc: Arc<Rpc>,
-    config: LockConfig,
+    pub(crate) config: LockConfig,
     /// Leases that no lock uses at the moment.
     pub(crate) leases: Arc<LeasePool>,
     /// Key suffixes that no key has at the moment.
@@ -108,8 +108,11 @@ impl Client {
     }
 
     /// The holder of a lock, with what is left of its lease.
-    pub(crate) async fn inspect(self: Arc<Self>, id: LockId) -> Result<Option<Holder>, LockError> {
-        let action = Action::Inspect;
+    pub(crate) async fn inspect(
+        self: Arc<Self>,
+        action: Action,
+        id: LockId,
+    ) -> Result<Option<Holder>, LockError> {
         let txn = Txn::new().and_then([commands::get_first(&self.range(&id))]);
         let reply = self.rpc.txn(action, &txn).await.0?;
         let Some(first) = commands::kvs(&reply, 0).into_iter().next() else { return Ok(None) };

@@ -211,6 +211,13 @@ pub(crate) fn leave_queue(range: &Range, key: &str, new_epoch: Option<TxnOp>) ->
     Txn::new().and_then(new_epoch.into_iter().chain(ops).collect::<Vec<_>>())
 }
 
+/// Deletes the key that was created at `created`, whoever has it.
+pub(crate) fn force_release(range: &Range, key: &str, created: i64) -> Txn {
+    Txn::new()
+        .when([Compare::create_revision(key, CompareOp::Equal, created)])
+        .and_then([TxnOp::delete(key, None), unname_last(range, key)])
+}
+
 /// Moves a held key to another lease, if it was not written since `old`.
 pub(crate) fn transfer(old: &KeyValue, lease: i64) -> Txn {
     let put = TxnOp::put(old.key(), old.value(), Some(PutOptions::new().with_lease(lease)));

@@ -20,7 +20,7 @@ use crate::{
 /// A lock on etcd. Clones share its connections, its spare leases and its waiters' session.
 #[derive(Debug, Clone)]
 pub struct EtcdLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 /// What etcd's defaults grant at least: one and a half election time-outs, in whole seconds.
@@ -129,7 +129,7 @@ impl Lock for EtcdLock {
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        let inspect = Arc::clone(&self.client).inspect(id.clone());
+        let inspect = Arc::clone(&self.client).inspect(Action::Inspect, id.clone());
         self.client.call(Action::Inspect).run(inspect).await
     }
 }

@@ -1,6 +1,6 @@
 //! What is stored where: the keys of a lock, and what an owner token is made of.
 
-use glock_core::{LockError, LockId, OwnerToken};
+use glock_core::{IdPrefix, LockError, LockId, OwnerToken};
 
 /// The keys of one lock: that of its holder and those of its waiters. No other lock's key is among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +21,7 @@ impl Range {
         let mut start = String::with_capacity(namespace.len() + 3 * id.as_str().len() + 2);
         start.push_str(namespace);
         start.push('/');
-        for part in id.as_str().split_inclusive(['/', '%']) {
-            let plain = part.trim_end_matches(['/', '%']);
-            start.push_str(plain);
-            match &part[plain.len()..] {
-                "/" => start.push_str("%2F"),
-                "%" => start.push_str("%25"),
-                _ => {}
-            }
-        }
+        push_escaped(&mut start, id.as_str());
         // No lock has this key, because an id is not empty.
         let last = format!("{namespace}//last/{}", &start[namespace.len() + 1..]);
         // `0` follows `/`.
@@ -40,6 +32,34 @@ impl Range {
     pub(crate) fn key(&self, suffix: &str) -> String {
         [&*self.start, suffix].concat()
     }
+}
+
+fn push_escaped(key: &mut String, id: &str) {
+    for part in id.split_inclusive(['/', '%']) {
+        let plain = part.trim_end_matches(['/', '%']);
+        key.push_str(plain);
+        match &part[plain.len()..] {
+            "/" => key.push_str("%2F"),
+            "%" => key.push_str("%25"),
+            _ => {}
+        }
+    }
+}
+
+/// What the keys begin with of locks whose ids begin with `prefix`, and of nothing else but what is kept
+/// beside the locks.
+pub(crate) fn keys_of(namespace: &str, prefix: &IdPrefix) -> String {
+    let mut keys = format!("{namespace}/");
+    push_escaped(&mut keys, prefix.as_str());
+    keys
+}
+
+/// Of a key of the namespace: the lock, if it is one's, and where the keys of the next lock begin.
+pub(crate) fn lock_of(namespace: &str, key: &str) -> Option<(Option<LockId>, String)> {
+    let (escaped, _) = key.strip_prefix(namespace)?.strip_prefix('/')?.split_once('/')?;
+    let id = escaped.replace("%2F", "/").replace("%25", "%");
+    // What is kept beside the locks has an empty name. `0` follows `/`.
+    Some((LockId::new(id).ok(), format!("{namespace}/{escaped}0")))
 }
 
 /// The key whose revision late requests of a session fail on. No lock has it, because an id is not
@@ -154,6 +174,19 @@ mod tests {
             range("n:x", "a").start < range("n", "a").start
                 || range("n:x", "a").start > range("n", "a").end
         );
+    }
+
+    #[test]
+    fn a_lock_can_be_read_back_from_its_keys() {
+        for id in ["a", "a/", "a/b", "/", "%2F", "%", "%252F", "..", "\u{1f512}"] {
+            let Range { start, end, last } = range("n", id);
+            let found = lock_of("n", &format!("{start}{UNQUEUED}")).unwrap();
+            assert_eq!(found, (Some(LockId::new(id).unwrap()), end));
+            assert!(start.starts_with(&keys_of("n", &id.try_into().unwrap())));
+            assert_eq!(lock_of("n", &last), Some((None, "n/0".into())));
+        }
+        assert_eq!(lock_of("n", "nn/a/x"), None);
+        assert_eq!(keys_of("n", &IdPrefix::default()), "n/");
     }
 
     #[test]

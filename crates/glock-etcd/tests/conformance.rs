@@ -19,3 +19,7 @@ glock_testing::conformance!(
     Etcd<GivenServer>,
     "needs a server: run `cargo xtask integration etcd`"
 );
+glock_testing::admin_conformance!(
+    Etcd<GivenServer>,
+    "needs a server: run `cargo xtask integration etcd`"
+);

@@ -35,3 +35,7 @@ glock_testing::conformance!(
     Etcd<Three>,
     "needs three servers: run `cargo xtask integration etcd --native`"
 );
+glock_testing::admin_conformance!(
+    Etcd<Three>,
+    "needs three servers: run `cargo xtask integration etcd --native`"
+);

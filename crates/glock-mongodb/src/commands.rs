@@ -21,14 +21,14 @@ use crate::{
 /// later than that, so a lease is never taken over before it has run out.
 pub(crate) struct Commands {
     sender: Sender,
-    collection: String,
+    pub(crate) collection: String,
     expiry: String,
     acquire: RawArrayBuf,
     acquired: RawDocumentBuf,
     renew: RawArrayBuf,
-    release: RawDocumentBuf,
-    is_live: RawDocumentBuf,
-    inspected: RawDocumentBuf,
+    pub(crate) release: RawDocumentBuf,
+    pub(crate) is_live: RawDocumentBuf,
+    pub(crate) inspected: RawDocumentBuf,
 }
 
 /// What an acquire asks for.
@@ -166,7 +166,7 @@ impl Commands {
     ) -> Result<Outcome, LockError> {
         let variables = rawdoc! { "ttl": millis(ttl) };
         let update = rawdoc! { "q": self.held_by(key, owner), "u": self.renew.clone() };
-        self.update(Action::Renew, update, variables, owner, until).await
+        self.update(Action::Renew, update, variables, owner.reveal(), until).await
     }
 
     /// Frees the lock if `owner` has it.
@@ -177,7 +177,7 @@ impl Commands {
         until: CallDeadline,
     ) -> Result<Outcome, LockError> {
         let update = rawdoc! { "q": self.held_by(key, owner), "u": self.release.clone() };
-        self.update(Action::Release, update, RawDocumentBuf::new(), owner, until).await
+        self.update(Action::Release, update, RawDocumentBuf::new(), owner.reveal(), until).await
     }
 
     /// Who has the lock. Reads what a majority of the members has, or, for a waiter, what the primary has.
@@ -212,12 +212,12 @@ impl Commands {
         rawdoc! { "_id": key, "owner": owner.reveal(), "$expr": self.is_live.clone() }
     }
 
-    async fn update(
+    pub(crate) async fn update(
         &self,
         action: Action,
         update: RawDocumentBuf,
         variables: RawDocumentBuf,
-        owner: &OwnerToken,
+        secret: &str,
         until: CallDeadline,
     ) -> Result<Outcome, LockError> {
         let body = rawdoc! {
@@ -226,14 +226,14 @@ impl Commands {
             "let": variables,
             "writeConcern": { "w": "majority", "j": true },
         };
-        let command = Command { action, body, secret: owner.reveal() };
+        let command = Command { action, body, secret };
         let Reply { body, sent_at, repeated } = self.sender.repeat(command, until).await?;
         let matched = body.get_i32("n");
         let matched = matched.map_err(|_| Failure::unexpected_reply().during(action))?;
         Ok(Outcome { was_held: matched == 1, sent_at, repeated })
     }
 
-    fn holder(&self, found: &Document) -> Result<Holder, Failure> {
+    pub(crate) fn holder(&self, found: &Document) -> Result<Holder, Failure> {
         let fence = found.get_i64(FENCE).ok().and_then(|fence| u64::try_from(fence).ok());
         let times = (found.get_datetime(&self.expiry), found.get_datetime("now"));
         let (Some(fence), (Ok(expiry), Ok(now))) = (fence, times) else {

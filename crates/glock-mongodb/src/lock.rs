@@ -27,7 +27,7 @@ use crate::{
 /// See the [crate's page](crate) for what it promises, and for the permissions that it needs.
 #[derive(Clone)]
 pub struct MongoLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 /// The shortest TTL: a grant waits for the disks of a majority, and must arrive while it lasts.

@@ -83,6 +83,19 @@ impl Schema {
         self.check_indexes(&send(rawdoc! { "listIndexes": name, "cursor": {} }).await?)
     }
 
+    /// Checks the collection, if it exists.
+    pub(crate) async fn check(
+        &self,
+        sender: &Sender,
+        until: CallDeadline,
+    ) -> Result<(), LockError> {
+        let name = self.collection.as_str();
+        let body = rawdoc! { "listCollections": 1, "filter": { "name": name }, "cursor": {} };
+        let command = Command { action: Action::Preflight, body, secret: "" };
+        let found = sender.repeat(command, until).await?.body;
+        first(&found).map_or(Ok(()), |collection| self.check_collection(collection))
+    }
+
     fn check_collection(&self, collection: &Document) -> Result<(), LockError> {
         if collection.get_str("type").ok() != Some("collection") {
             let kind = collection.get_str("type").unwrap_or("something else");

@@ -6,6 +6,7 @@ mod support;
 use crate::support::{fixture::MongoDb, server_url};
 
 glock_testing::conformance!(MongoDb, "needs a server: run `cargo xtask integration mongodb`");
+glock_testing::admin_conformance!(MongoDb, "needs a server: run `cargo xtask integration mongodb`");
 
 /// The same where waiters poll: all that a standalone server can do.
 mod polled {

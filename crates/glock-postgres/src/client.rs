@@ -12,7 +12,7 @@ mod notification_connection;
 mod request;
 
 pub(crate) use self::{
-    connections::Connections,
+    connections::{Connections, Purpose},
     limits::Limits,
     notification_connection::NotificationConnection,
     request::{LateStatement, SendMode, Statement},

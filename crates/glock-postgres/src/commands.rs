@@ -19,7 +19,7 @@ use crate::{
 /// The operations on one table. Each grant has an owner token of its own, so each statement may be
 /// carried out twice.
 pub(crate) struct Commands {
-    connections: Connections,
+    pub(crate) connections: Connections,
     schema: Schema,
     /// Made once the table is found, for every table of that name but this one is another lock's.
     statements: OnceLock<Statements>,
@@ -31,6 +31,8 @@ pub(crate) struct Commands {
 /// before the statement got the row's lock. Settings are made inside the statement, for its
 /// transaction alone: that costs no round trip and no plan node, and does not leak through a pooler.
 struct Statements {
+    /// With the table as it was found.
+    schema: Schema,
     acquire: SqlStr,
     renew: SqlStr,
     release: SqlStr,
@@ -60,6 +62,11 @@ impl Commands {
         }
         let schema = self.schema.resolve(&self.connections, until).await?;
         Ok(self.statements.get_or_init(|| Statements::new(&schema, self.connections.limits())))
+    }
+
+    /// The names, with the table as it was found.
+    pub(crate) async fn schema(&self, until: CallDeadline) -> Result<&Schema, Failure> {
+        Ok(&self.statements(until).await?.schema)
     }
 
     pub(crate) async fn acquire(
@@ -152,11 +159,12 @@ impl Statements {
             release: sql(release_sql(schema, &bounded)),
             set_waited: sql(set_waited_sql(schema, &bounded)),
             inspect: sql(inspect_sql(schema)),
+            schema: schema.clone(),
         }
     }
 }
 
-fn read_holder((label, fence, left): (String, i64, i64)) -> Result<Holder, Failure> {
+pub(crate) fn read_holder((label, fence, left): (String, i64, i64)) -> Result<Holder, Failure> {
     Ok(Holder::new(label, token(fence)?).with_remaining(Some(remaining(left))))
 }
 
@@ -181,7 +189,7 @@ const UNTIL: &str = "clock_timestamp() + $3 * interval '1 millisecond'";
 const COMMIT_DURABLE: &str = "(current_setting('synchronous_commit') <> 'off' \
      OR set_config('synchronous_commit', 'on', true) IS NOT NULL)";
 /// For what a crash may lose without harm.
-const COMMIT_ASYNC: &str = "set_config('synchronous_commit', 'off', true) IS NOT NULL";
+pub(crate) const COMMIT_ASYNC: &str = "set_config('synchronous_commit', 'off', true) IS NOT NULL";
 
 /// $1 key, $2 owner, $3 TTL in ms, $4 holder. One row: `true`, no holder, the fence and 0 if granted;
 /// else `false`, the holder, its fence and its remaining ms. No row: another owner came first, and this
@@ -279,7 +287,7 @@ fn inspect_sql(schema: &Schema) -> String {
 
 /// Milliseconds until the expiry, rounded up. An operator may set `infinity` to bar a lock, and
 /// PostgreSQL cannot subtract from that.
-fn remaining_sql(expiry: &str) -> String {
+pub(crate) fn remaining_sql(expiry: &str) -> String {
     format!(
         "ceil(date_part('epoch', least(l.{expiry}, clock_timestamp() + interval '1000 days') \
          - clock_timestamp()) * 1000)::bigint"

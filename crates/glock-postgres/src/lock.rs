@@ -23,7 +23,7 @@ use crate::{acquire, client::Client, renew, schema::Schema, wait, watch::Listene
 /// See the [crate's page](crate) for what it promises, and for the table that it needs.
 #[derive(Clone)]
 pub struct PostgresLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 const CONNECTIONS_MAX: u32 = 10;

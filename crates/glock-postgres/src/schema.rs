@@ -144,7 +144,7 @@ impl Schema {
     }
 
     /// Whether the table exists. An error if its columns differ.
-    async fn check(&self, connections: &Connections) -> Result<bool, LockError> {
+    pub(crate) async fn check(&self, connections: &Connections) -> Result<bool, LockError> {
         let columns = self.columns(connections).await.map_err(|err| err.during(Action::Prepare))?;
         if columns.is_empty() {
             return Ok(false);

@@ -15,6 +15,10 @@ use tokio::time::{Instant, sleep};
 use crate::support::{SOON, fixture::Postgres};
 
 glock_testing::conformance!(Postgres, "needs a server: run `cargo xtask integration postgres`");
+glock_testing::admin_conformance!(
+    Postgres,
+    "needs a server: run `cargo xtask integration postgres`"
+);
 
 /// A row that is marked free stays, as the README says; all else counts. The server reports a session's
 /// state a moment after its reply, so each count is waited for.

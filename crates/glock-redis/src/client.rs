@@ -13,11 +13,14 @@ mod route;
 
 mod requests;
 
+mod nodes;
+
 mod state;
 
 pub use self::credentials::Credentials;
 pub(crate) use self::{
     credentials::provider,
+    nodes::Node,
     requests::{Reply, Request, Target},
     route::Route,
     script::{Script, ScriptCall},

@@ -18,6 +18,7 @@ use crate::{
 static ACQUIRE: Script = Script::new(include_str!("../scripts/acquire.lua"));
 static RENEW: Script = Script::new(include_str!("../scripts/renew.lua"));
 static RELEASE: Script = Script::new(include_str!("../scripts/release.lua"));
+static FORCE_RELEASE: Script = Script::new(include_str!("../scripts/force_release.lua"));
 static INSPECT: Script = Script::new(include_str!("../scripts/inspect.lua"));
 
 /// What is added to a lock's TTL for its fencing counter: by then the clock is far beyond it.
@@ -100,32 +101,55 @@ impl Client {
         deadline: Option<Instant>,
         until: CallDeadline,
     ) -> Result<(), LockError> {
-        let key = self.schema.key(&id);
+        let reply = self.end(Action::Release, &RELEASE, &id, owner.reveal(), until).await?;
+        let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
+        if !reply.value && !freed_before {
+            return Err(LockError::NotHeld { id });
+        }
+        Ok(())
+    }
+
+    /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
+    /// earlier request whose reply was lost.
+    pub(crate) async fn force_release(
+        self: Arc<Self>,
+        id: LockId,
+        expected: FencingToken,
+        until: CallDeadline,
+    ) -> Result<bool, LockError> {
+        let token = expected.get().to_string();
+        let reply = self.end(Action::ForceRelease, &FORCE_RELEASE, &id, &token, until).await?;
+        Ok(reply.value || reply.repeated)
+    }
+
+    /// Ends the hold that `which` names, by one of the two scripts that pass the lock on. Returns whether it
+    /// was there.
+    async fn end(
+        &self,
+        action: Action,
+        script: &'static Script,
+        id: &LockId,
+        which: &str,
+        until: CallDeadline,
+    ) -> Result<Reply<bool>, LockError> {
+        let key = self.schema.key(id);
         let keys: [&str; 3] = [&key, &Schema::fence_key(&key), &Schema::queue_key(&key)];
-        let call = ScriptCall {
-            script: &RELEASE,
-            keys: &keys,
-            args: &[owner.reveal(), &self.channel_prefix],
-        };
-        let mut request = Request { target: Target { action: Action::Release, key: &key }, call };
+        let call = ScriptCall { script, keys: &keys, args: &[which, &self.channel_prefix] };
+        let mut request = Request { target: Target { action, key: &key }, call };
         let mut reply = self.route.run(&request, until).await;
         if reply.as_ref().is_err_and(error::is_about_keys_that_move) {
             request.call.keys = &keys[..1];
             reply = self.route.run(&request, until).await;
         }
-        let reply = parsed(Action::Release, reply?, was_held)?;
-        let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
-        if !reply.value && !freed_before {
-            return Err(LockError::NotHeld { id });
-        }
-        if self.subscriber.is_none() {
+        let reply = parsed(action, reply?, was_held)?;
+        if self.subscriber.is_none() && (reply.value || reply.repeated) {
             // No message wakes this client's own waiters.
             self.notified.sleepers.wake(&key);
-            if self.notified.waiters.has_waiters(&id) {
+            if self.notified.waiters.has_waiters(id) {
                 self.notified.waiters.missed();
             }
         }
-        Ok(())
+        Ok(reply)
     }
 
     /// Reads who has the lock at `key`.

@@ -1,6 +1,6 @@
 //! The keys at which the store has a lock.
 
-use glock_core::LockId;
+use glock_core::{IdPrefix, LockId};
 
 /// The keys of one namespace.
 pub(crate) struct Schema {
@@ -27,6 +27,28 @@ impl Schema {
         }
         key.push('}');
         key
+    }
+
+    /// The lock at `key`, if it is one of this namespace.
+    pub(crate) fn id(&self, key: &str) -> Option<LockId> {
+        let tag = key.strip_prefix(&self.namespace)?.strip_prefix(":{")?.strip_suffix('}')?;
+        let id = tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%");
+        LockId::new(id).ok()
+    }
+
+    /// What the keys match of locks whose ids begin with `prefix`, as `SCAN` reads it.
+    pub(crate) fn pattern(&self, prefix: &IdPrefix) -> String {
+        let mut pattern = format!("{}:{{", self.namespace);
+        for char in prefix.as_str().chars() {
+            match char {
+                '%' => pattern.push_str("%25"),
+                '{' => pattern.push_str("%7B"),
+                '}' => pattern.push_str("%7D"),
+                '*' | '?' | '[' | ']' | '\\' | '^' => pattern.extend(['\\', char]),
+                _ => pattern.push(char),
+            }
+        }
+        pattern + "*}"
     }
 
     /// The key of the fencing counter that belongs to the lock at `key`.
@@ -116,10 +138,17 @@ mod tests {
     #[test]
     fn an_id_can_be_read_back_from_its_key() {
         for id in hostile_ids() {
-            let key = key("n", &id);
-            let tag = hash_tag(&key);
-            let back = tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%");
-            assert_eq!(back, id, "{key}");
+            let (schema, key) = (Schema::new("n"), key("n", &id));
+            assert_eq!(schema.id(&key).unwrap().as_str(), id, "{key}");
+            assert_eq!(schema.id(&Schema::fence_key(&key)), None);
+            assert_eq!(Schema::new("n:n").id(&key), None);
         }
+    }
+
+    #[test]
+    fn a_pattern_has_no_wildcard_but_its_end() {
+        let pattern = |prefix: &str| Schema::new("n").pattern(&prefix.try_into().unwrap());
+        assert_eq!(pattern(""), "n:{*}");
+        assert_eq!(pattern("a{%*?[x]\\"), r"n:{a%7B%25\*\?\[x\]\\*}");
     }
 }

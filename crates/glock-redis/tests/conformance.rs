@@ -6,6 +6,7 @@ mod support;
 use crate::support::fixture::Redis;
 
 glock_testing::conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
+glock_testing::admin_conformance!(Redis, "needs a server: run `cargo xtask integration redis`");
 
 /// The same over connections that the application manages, where waiters poll.
 mod caller_connection {

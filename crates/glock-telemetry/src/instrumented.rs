@@ -78,7 +78,7 @@ impl<L> Instrumented<L> {
         self.inner
     }
 
-    pub(crate) fn report<'a>(&'a self, action: Action, id: &'a LockId) -> Report<'a> {
+    pub(crate) fn report<'a>(&'a self, action: Action, id: Option<&'a LockId>) -> Report<'a> {
         Report::start(action, self.backend, id, &self.metrics, &self.spans)
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Event, Holder, Lease, Lock, LockError, LockId, Retry,
+    Action, Capabilities, Event, FencingToken, HoldPage, Holder, IdPrefix, Lease, ListCursor, Lock,
+    LockAdmin, LockError, LockId, Retry, Warning,
     toolkit::{BoxFuture, LockHooks, PendingWork, Task, TaskWrapper, WaitQueue},
 };
 use opentelemetry::{Context, context::FutureExt as _, trace::TraceContextExt as _};
@@ -24,23 +25,46 @@ impl<L: Lock> Lock for Instrumented<L> {
     }
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
-        self.report(Action::Acquire, id).around(self.get_ref().acquire(id, ttl)).await
+        self.report(Action::Acquire, Some(id)).around(self.get_ref().acquire(id, ttl)).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
-        self.report(Action::Renew, lease.id()).around(self.get_ref().renew(lease, ttl)).await
+        self.report(Action::Renew, Some(lease.id())).around(self.get_ref().renew(lease, ttl)).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {
-        self.report(Action::Release, lease.id()).around(self.get_ref().release(lease)).await
+        self.report(Action::Release, Some(lease.id())).around(self.get_ref().release(lease)).await
     }
 
     async fn wait(&self, id: &LockId, max: Duration) -> Result<(), LockError> {
-        self.report(Action::Wait, id).untimed().around(self.get_ref().wait(id, max)).await
+        self.report(Action::Wait, Some(id)).untimed().around(self.get_ref().wait(id, max)).await
     }
 
     async fn inspect(&self, id: &LockId) -> Result<Option<Holder>, LockError> {
-        self.report(Action::Inspect, id).around(self.get_ref().inspect(id)).await
+        self.report(Action::Inspect, Some(id)).around(self.get_ref().inspect(id)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<L: LockAdmin> LockAdmin for Instrumented<L> {
+    /// A span for each page.
+    async fn list_page(
+        &self,
+        prefix: &IdPrefix,
+        after: Option<&ListCursor>,
+        max: usize,
+    ) -> Result<HoldPage, LockError> {
+        self.report(Action::List, None).around(self.get_ref().list_page(prefix, after, max)).await
+    }
+
+    async fn force_release(&self, id: &LockId, expected: FencingToken) -> Result<bool, LockError> {
+        let released = self.get_ref().force_release(id, expected);
+        self.report(Action::ForceRelease, Some(id)).around(released).await
+    }
+
+    async fn preflight(&self) -> Result<Vec<Warning>, LockError> {
+        self.report(Action::Preflight, None).around(self.get_ref().preflight()).await
     }
 }
 
@@ -55,7 +79,7 @@ impl<L: Lock> LockHooks for Instrumented<L> {
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         let queued = self.get_ref().acquire_queued(id, ttl, retry)?;
-        Some(Box::pin(self.report(Action::Acquire, id).untimed().around(queued)))
+        Some(Box::pin(self.report(Action::Acquire, Some(id)).untimed().around(queued)))
     }
 
     fn queue(&self) -> Option<&WaitQueue> {

@@ -91,7 +91,12 @@ impl Metrics {
             Action::Acquire => &self.acquire,
             Action::Renew => &self.renew,
             Action::Release => &self.release,
-            Action::Wait | Action::Inspect | Action::Prepare => return,
+            Action::Wait
+            | Action::Inspect
+            | Action::Prepare
+            | Action::List
+            | Action::ForceRelease
+            | Action::Preflight => return,
         };
         let labels = &self.outcomes[outcome.index()];
         match outcome.fault() {

@@ -22,7 +22,8 @@ use crate::{
 pub(crate) struct Report<'a> {
     action: Action,
     backend: &'static str,
-    id: &'a LockId,
+    /// `None`: the call is about no lock in particular.
+    id: Option<&'a LockId>,
     metrics: &'a Metrics,
     span: CallSpan,
     started: Option<Instant>,
@@ -33,7 +34,7 @@ impl<'a> Report<'a> {
     pub(crate) fn start(
         action: Action,
         backend: &'static str,
-        id: &'a LockId,
+        id: Option<&'a LockId>,
         metrics: &'a Metrics,
         spans: &Spans,
     ) -> Self {
@@ -63,7 +64,7 @@ impl<'a> Report<'a> {
     }
 
     fn succeeded(&self, lease: Option<&Lease>) {
-        let (backend, id, action) = (self.backend, self.id.as_str(), self.action);
+        let (backend, id, action) = (self.backend, self.id.map(LockId::as_str), self.action);
         if let Some(lease) = lease {
             self.span.granted(lease.fence());
         }
@@ -72,16 +73,22 @@ impl<'a> Report<'a> {
             Action::Acquire | Action::Release => {
                 debug!(target: TARGET, backend, lock.id = id, fence, "{} the lock", action.done());
             }
+            Action::ForceRelease => {
+                debug!(target: TARGET, backend, lock.id = id, "ended the hold of the lock, or found none");
+            }
+            Action::List | Action::Preflight => {
+                trace!(target: TARGET, backend, "{}", action.done());
+            }
             _ => trace!(target: TARGET, backend, lock.id = id, fence, "{} the lock", action.done()),
         });
     }
 
     fn failed(&self, err: &LockError) {
-        let (backend, id, action) = (self.backend, self.id.as_str(), self.action);
+        let (backend, id, action) = (self.backend, self.id.map(LockId::as_str), self.action);
         let (outcome, why) = (self.outcome.as_str(), Chain(err));
         let Some(fault) = self.outcome.fault() else {
             self.span.log(|| {
-                debug!(target: TARGET, backend, lock.id = id, outcome, "did not {action} the lock: {why}");
+                debug!(target: TARGET, backend, lock.id = id, outcome, "did not {}: {why}", action.phrase());
             });
             return;
         };
@@ -94,10 +101,10 @@ impl<'a> Report<'a> {
 impl Drop for Report<'_> {
     fn drop(&mut self) {
         if self.outcome == Outcome::Cancelled {
-            let (backend, id, action) = (self.backend, self.id.as_str(), self.action);
+            let (backend, id, action) = (self.backend, self.id.map(LockId::as_str), self.action);
             let outcome = self.outcome.as_str();
             self.span.log(|| {
-                debug!(target: TARGET, backend, lock.id = id, outcome, "dropped the call to {action} the lock");
+                debug!(target: TARGET, backend, lock.id = id, outcome, "dropped the call to {}", action.phrase());
             });
         }
         let took = self.started.map(|started| started.elapsed());
@@ -138,6 +145,12 @@ pub(crate) trait Grant {
 impl Grant for () {}
 
 impl Grant for Option<glock_core::Holder> {}
+
+impl Grant for bool {}
+
+impl Grant for glock_core::HoldPage {}
+
+impl Grant for Vec<glock_core::Warning> {}
 
 impl Grant for Lease {
     fn lease(&self) -> Option<&Lease> {

@@ -30,7 +30,12 @@ impl Spans {
         Self::Tracer(Arc::new(tracer))
     }
 
-    pub(crate) fn start(&self, action: Action, backend: &'static str, id: &LockId) -> CallSpan {
+    pub(crate) fn start(
+        &self,
+        action: Action,
+        backend: &'static str,
+        id: Option<&LockId>,
+    ) -> CallSpan {
         match self {
             Self::Tracing(_) if LevelFilter::current() < LevelFilter::INFO => CallSpan::Off,
             Self::Tracing(span_of) => {
@@ -40,10 +45,11 @@ impl Spans {
             Self::Tracer(tracer) => {
                 let span = SpanBuilder::from_name(name(backend, action))
                     .with_kind(SpanKind::Client)
-                    .with_attributes([
-                        KeyValue::new(names::BACKEND, backend),
-                        KeyValue::new(names::LOCK_ID, id.as_str().to_owned()),
-                    ]);
+                    .with_attributes(
+                        [KeyValue::new(names::BACKEND, backend)].into_iter().chain(
+                            id.map(|id| KeyValue::new(names::LOCK_ID, id.as_str().to_owned())),
+                        ),
+                    );
                 let parent = Context::current();
                 CallSpan::Tracer(parent.with_span(tracer.build_with_context(span, &parent)))
             }
@@ -150,7 +156,7 @@ macro_rules! span {
             target: names::TARGET,
             $name,
             $($field.$part = $value,)?
-            lock.id = $id.as_str(),
+            lock.id = $id.map(LockId::as_str),
             backend = $backend,
             outcome = field::Empty,
             fence = field::Empty,
@@ -162,7 +168,7 @@ macro_rules! span {
     };
 }
 
-type SpanOf = fn(Action, &'static str, &LockId) -> Span;
+type SpanOf = fn(Action, &'static str, Option<&LockId>) -> Span;
 
 macro_rules! stores {
     ($($store:ident: $text:literal),+ $(,)?) => {
@@ -175,6 +181,11 @@ macro_rules! stores {
                     Action::Wait => span!(concat!($text, "_lock.wait"), backend, id),
                     Action::Inspect => span!(concat!($text, "_lock.inspect"), backend, id),
                     Action::Prepare => span!(concat!($text, "_lock.prepare"), backend, id),
+                    Action::List => span!(concat!($text, "_lock.list"), backend, id),
+                    Action::ForceRelease => {
+                        span!(concat!($text, "_lock.force_release"), backend, id)
+                    }
+                    Action::Preflight => span!(concat!($text, "_lock.preflight"), backend, id),
                 },)+
                 // A store that is not glock's own: only OpenTelemetry shows the full name.
                 _ => |action, backend, id| {
@@ -205,13 +216,16 @@ stores! {
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 6] = [
+    const ACTIONS: [Action; 9] = [
         Action::Acquire,
         Action::Renew,
         Action::Release,
         Action::Wait,
         Action::Inspect,
         Action::Prepare,
+        Action::List,
+        Action::ForceRelease,
+        Action::Preflight,
     ];
 
     #[test]
@@ -221,7 +235,7 @@ mod tests {
             for (backend, text) in STORES {
                 assert_eq!(backend, text);
                 for action in ACTIONS {
-                    let span = span_of(backend)(action, backend, &id);
+                    let span = span_of(backend)(action, backend, Some(&id));
                     let metadata = span.metadata().unwrap();
                     assert_eq!(metadata.name(), name(backend, action));
                     assert_eq!(metadata.target(), names::TARGET);
@@ -230,7 +244,7 @@ mod tests {
                     }
                 }
             }
-            let span = span_of("tape")(Action::Renew, "tape", &id);
+            let span = span_of("tape")(Action::Renew, "tape", Some(&id));
             assert_eq!(span.metadata().unwrap().name(), "lock");
         });
     }

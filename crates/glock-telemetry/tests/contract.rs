@@ -61,3 +61,4 @@ impl Fixture for Watched {
 }
 
 glock_testing::contract!(Watched);
+glock_testing::admin_contract!(Watched);

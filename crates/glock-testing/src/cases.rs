@@ -2,6 +2,8 @@
 //! lock breaks its promise.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a case fails by panicking")]
 
+pub mod admin;
+pub mod admin_faults;
 pub mod cancellation;
 pub mod drain;
 pub mod exclusion;

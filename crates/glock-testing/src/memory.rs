@@ -1,5 +1,6 @@
 //! `MemoryLock`: a lock in this process's memory, for tests of code that uses locks.
 
+mod admin;
 mod script;
 mod store;
 
@@ -152,6 +153,19 @@ impl MemoryLock {
         }
         tokio::task::yield_now().await;
         answer
+    }
+}
+
+impl MemoryLock {
+    /// Serves what an operator requests. A script that refuses it makes it fail as one that is not allowed.
+    async fn serve_admin<T>(
+        &self,
+        action: Action,
+        work: impl FnOnce(&Store) -> Result<T, LockError> + Send,
+    ) -> Result<T, LockError> {
+        let fault = glock_core::Fault::Rejected;
+        let refused = LockError::backend(backend::MEMORY, action, fault, "scripted to refuse");
+        self.serve(action, refused, work).await
     }
 }
 

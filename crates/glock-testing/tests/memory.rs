@@ -52,6 +52,7 @@ impl Fixture for Memory {
 }
 
 glock_testing::contract!(Memory);
+glock_testing::admin_contract!(Memory);
 
 const TTL: Duration = Duration::from_secs(30);
 

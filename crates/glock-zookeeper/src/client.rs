@@ -76,6 +76,11 @@ impl Client {
         LockPaths::new(&self.namespace, id)
     }
 
+    /// The node below which all locks are.
+    pub(crate) fn namespace(&self) -> String {
+        schema::root(&self.namespace)
+    }
+
     pub(crate) async fn release(&self, lease: LeaseRef) -> Result<(), LockError> {
         let session = self.sessions.get(Action::Release).await?;
         let paths = self.paths(&lease.id);

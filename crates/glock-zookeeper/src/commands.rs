@@ -118,6 +118,30 @@ pub(crate) async fn read_lock(
     }
 }
 
+/// The names of all nodes of the namespace, as the quorum knows them.
+pub(crate) async fn names(session: &Session, namespace: &str) -> Result<Vec<String>, Error> {
+    let read = || synced_read(session, namespace, || session.client.list_children(namespace));
+    match retry_read(session, read).await {
+        Err(Error::NoNode) => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// Deletes `lock` and these owner nodes, all or none; false if one is not there. A lost reply is an error.
+pub(crate) async fn delete_holds(
+    session: &Session,
+    paths: &LockPaths,
+    nodes: &[OwnerNode],
+) -> Result<bool, Error> {
+    let deleted = commit(session, |writer| {
+        for node in nodes {
+            writer.add_delete(&node.path(), None)?;
+        }
+        writer.add_delete(&paths.lock(), None)
+    });
+    is_done(deleted.await)
+}
+
 /// The generation of the hold with this token, as the quorum knows it. Only the owner node proves
 /// whose hold it is.
 pub(crate) async fn find_generation(

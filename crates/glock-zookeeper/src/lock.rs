@@ -22,7 +22,7 @@ use crate::{
 /// See the [crate's front page](crate) for what it promises and what it leaves behind.
 #[derive(Clone)]
 pub struct ZooKeeperLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
     settings: Settings,
 }
 

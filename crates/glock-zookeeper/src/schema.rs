@@ -50,6 +50,11 @@ impl LockPaths {
     }
 }
 
+/// The lock to which a node of the namespace belongs as its `lock`.
+pub(crate) fn held_id(name: &str) -> Option<LockId> {
+    LockId::new(decode(name.strip_suffix("@lock")?)?).ok()
+}
+
 /// The node that proves a hold.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerNode {
@@ -65,6 +70,21 @@ impl OwnerNode {
         Self { paths, generation: 0, owner }
     }
 
+    /// Those of the lock among the names of the namespace's nodes: one if it is held, and more where an
+    /// operator has deleted `lock` alone.
+    pub(crate) fn among<'a>(
+        paths: &LockPaths,
+        names: impl IntoIterator<Item = &'a String>,
+    ) -> Vec<Self> {
+        let start = format!("{}own-", name_of(&paths.base));
+        let node = |name: &'a String| {
+            let (generation, owner) = name.strip_prefix(&start)?.split_once('-')?;
+            let (generation, owner) = (generation.parse().ok()?, OwnerToken::new(owner).ok()?);
+            Some(Self { paths: paths.clone(), generation, owner })
+        };
+        names.into_iter().filter_map(node).collect()
+    }
+
     pub(crate) fn path(&self) -> String {
         let Self { paths, generation, owner } = self;
         format!("{}own-{generation}-{}", paths.base, owner.reveal())
@@ -77,7 +97,7 @@ pub(crate) fn name_of(path: &str) -> &str {
 }
 
 /// The node below which all locks of a namespace are.
-fn root(namespace: &str) -> String {
+pub(crate) fn root(namespace: &str) -> String {
     match namespace {
         // The servers reserve this one, and the others have a meaning in a path.
         "zookeeper" => "/%7Aookeeper".into(),
@@ -100,6 +120,18 @@ fn encode(name: &str) -> String {
         }
     }
     encoded
+}
+
+/// The name that [`encode`] has encoded.
+fn decode(encoded: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut parts = encoded.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// The waiters of a queue in their order. Each name ends in the servers' number.
@@ -170,6 +202,30 @@ mod tests {
         nodes.sort();
         nodes.dedup();
         assert_eq!(nodes.len(), names.len());
+    }
+
+    #[test]
+    fn an_id_is_read_back_from_the_name_of_its_lock() {
+        for id in [".", "..", "%2E", "%", "a/b", "a%2Fb", "a b", "@", "a@lock", "\u{1f512}"] {
+            let path = LockPaths::new("n", &LockId::new(id).unwrap()).lock();
+            assert_eq!(held_id(name_of(&path)), Some(LockId::new(id).unwrap()));
+        }
+        for other in ["a@queue", "a@own-0-x", "%@lock", "%4@lock", "%zz@lock", "@lock", "%FF@lock"]
+        {
+            assert_eq!(held_id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn owner_nodes_are_found_among_names() {
+        let owner = OwnerToken::random().unwrap();
+        let paths = LockPaths::new("n", &LockId::new("a").unwrap());
+        let node = OwnerNode { paths: paths.clone(), generation: 3, owner };
+        let names = [node.path(), paths.lock(), "/n/aa@own-0-0123456789abcdef".into()];
+        let names = names.map(|path| name_of(&path).to_owned());
+        let found = OwnerNode::among(&paths, &names);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].path(), node.path());
     }
 
     #[test]

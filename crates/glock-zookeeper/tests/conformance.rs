@@ -13,3 +13,7 @@ fn servers() -> String {
 }
 
 glock_testing::conformance!(ZooKeeper, "needs a server: run `cargo xtask integration zookeeper`");
+glock_testing::admin_conformance!(
+    ZooKeeper,
+    "needs a server: run `cargo xtask integration zookeeper`"
+);

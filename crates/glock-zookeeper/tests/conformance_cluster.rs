@@ -33,3 +33,7 @@ glock_testing::conformance!(
     ZooKeeper,
     "needs an ensemble: run `cargo xtask integration zookeeper --native`"
 );
+glock_testing::admin_conformance!(
+    ZooKeeper,
+    "needs an ensemble: run `cargo xtask integration zookeeper --native`"
+);

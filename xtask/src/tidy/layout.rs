@@ -3,12 +3,14 @@
 use crate::{stores::Store, tidy::tree::Tree};
 
 /// What a file of a store does is what it is called.
-const ROLES: [&str; 10] =
-    ["lib", "lock", "client", "schema", "commands", "acquire", "renew", "wait", "watch", "error"];
+const ROLES: [&str; 11] = [
+    "lib", "lock", "client", "schema", "commands", "acquire", "renew", "wait", "watch", "admin",
+    "error",
+];
 /// Those that no store is without.
 const NEEDED: [&str; 4] = ["lib", "lock", "wait", "error"];
 /// Files in them are named freely.
-const FOLDERS: [&str; 4] = ["client", "session", "queue", "wire"];
+const FOLDERS: [&str; 5] = ["client", "session", "queue", "wire", "admin"];
 const EXTRA_MAX: usize = 2;
 
 const TESTS: [&str; 2] = ["conformance.rs", "conformance_cluster.rs"];

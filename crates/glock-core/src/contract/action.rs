@@ -19,6 +19,12 @@ pub enum Action {
     Inspect,
     /// Making what the store needs: tables, scripts.
     Prepare,
+    /// Listing what is held.
+    List,
+    /// Ending another client's hold.
+    ForceRelease,
+    /// Looking at how the server is set up.
+    Preflight,
 }
 
 impl Action {
@@ -31,6 +37,9 @@ impl Action {
             Self::Wait => "wait",
             Self::Inspect => "inspect",
             Self::Prepare => "prepare",
+            Self::List => "list",
+            Self::ForceRelease => "force_release",
+            Self::Preflight => "preflight",
         }
     }
 
@@ -43,6 +52,24 @@ impl Action {
             Self::Wait => "waited",
             Self::Inspect => "inspected",
             Self::Prepare => "prepared",
+            Self::List => "listed",
+            Self::ForceRelease => "force_released",
+            Self::Preflight => "checked",
+        }
+    }
+
+    /// What is done, for a sentence: `"acquire the lock"`.
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::Acquire => "acquire the lock",
+            Self::Renew => "renew the lock",
+            Self::Release => "release the lock",
+            Self::Wait => "wait for the lock",
+            Self::Inspect => "inspect the lock",
+            Self::Prepare => "prepare the lock",
+            Self::List => "list the locks",
+            Self::ForceRelease => "end the hold of the lock",
+            Self::Preflight => "check the server",
         }
     }
 }

@@ -42,7 +42,7 @@ pub enum LockError {
     Invalid(#[from] Invalid),
 
     /// The store failed. The [`Fault`] says what that means for the lock.
-    #[error("could not {action} the lock on {backend}: {fault}")]
+    #[error("could not {} on {backend}: {fault}", .action.phrase())]
     Backend {
         /// The store, as [`Lock::backend`](crate::Lock::backend) names it.
         backend: &'static str,

@@ -79,7 +79,7 @@ impl Call {
         // At once: the drivers' futures are large, and would be moved with each one around them.
         let work = Box::pin(work);
         async move {
-            let _under_way = (self.action == Action::Release).then(|| self.pending.begin());
+            let _under_way = self.frees().then(|| self.pending.begin());
             let handle = self.handle()?;
             let work = Placed::on(self.runtime.as_ref(), work);
             let then = |_| std::future::ready(());
@@ -266,8 +266,12 @@ impl Call {
 
     /// What counts this call in the background: not a renewal or a read, which frees no lock.
     fn counted(&self) -> Option<PendingWork> {
-        let frees = matches!(self.action, Action::Acquire | Action::Release);
-        frees.then(|| self.pending.clone())
+        (self.action == Action::Acquire || self.frees()).then(|| self.pending.clone())
+    }
+
+    /// Whether it ends a hold.
+    fn frees(&self) -> bool {
+        matches!(self.action, Action::Release | Action::ForceRelease)
     }
 
     /// Where what the caller gave up goes on. The caller needs a runtime as well, for the time limit.

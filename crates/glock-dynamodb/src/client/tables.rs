@@ -44,7 +44,10 @@ async fn ensure(sdk: &Client, table: &Table) -> Result<(), Failure> {
     }
 }
 
-async fn describe(sdk: &Client, table: &Table) -> Result<Option<TableDescription>, Failure> {
+pub(crate) async fn describe(
+    sdk: &Client,
+    table: &Table,
+) -> Result<Option<TableDescription>, Failure> {
     match sdk.describe_table().table_name(&table.name).send().await {
         Ok(found) => Ok(found.table),
         Err(err)
@@ -87,7 +90,7 @@ async fn request(sdk: &Client, table: &Table) -> Result<(), Failure> {
 }
 
 /// Whether the table's key is the one of locks.
-fn check(table: &Table, found: &TableDescription) -> Result<(), Failure> {
+pub(crate) fn check(table: &Table, found: &TableDescription) -> Result<(), Failure> {
     let named =
         |name: &str| found.attribute_definitions().iter().find(|it| it.attribute_name == name);
     let (key, name) = (&table.key, &table.name);

@@ -67,6 +67,16 @@ impl Cluster {
         }
     }
 
+    /// The nodes that serve slots now, in the order of their addresses.
+    pub(crate) async fn serving(&self, until: CallDeadline) -> RedisResult<Vec<NodeAddr>> {
+        let read = until.reply(self.read_slots()).await;
+        read.unwrap_or_else(|_| Err(no_node("no node of the cluster says who serves it")))?;
+        let mut nodes: Vec<_> = self.nodes.lock().slots.nodes().cloned().collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
     /// The connection to the node that an error (`MOVED`, `ASK`) of `from` names.
     pub(crate) fn redirect(&self, err: &RedisError, from: &Link) -> Option<(Link, Asking)> {
         let (addr, slot) = err.redirect_node()?;
@@ -92,7 +102,8 @@ impl Cluster {
         fits.then(|| owner.clone())
     }
 
-    fn connection(&self, node: &NodeAddr) -> RedisResult<Link> {
+    /// The connection to `node`, made or not.
+    pub(crate) fn connection(&self, node: &NodeAddr) -> RedisResult<Link> {
         let mut nodes = self.nodes.lock();
         if let Some(connection) = nodes.connections.get(node) {
             return Ok(connection.link());

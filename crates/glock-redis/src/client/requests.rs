@@ -182,7 +182,7 @@ impl Route {
     }
 
     /// The connection, once it is made.
-    async fn transport(
+    pub(super) async fn transport(
         &self,
         target: Target<'_>,
         link: &Link,
@@ -225,7 +225,7 @@ impl Route {
     }
 
     /// Notes what a request received instead of a reply.
-    fn failed_on(
+    pub(super) fn failed_on(
         &self,
         target: Target<'_>,
         link: &Link,

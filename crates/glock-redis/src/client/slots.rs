@@ -1,11 +1,11 @@
 //! `SlotMap`: which node of a cluster serves which slots.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use redis::Value;
 
 /// Where a node listens: host and port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeAddr {
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
@@ -44,6 +44,12 @@ impl NodeAddr {
         let (host, port) = text.rsplit_once(':')?;
         let host = if host.is_empty() { Arc::clone(&from.host) } else { host.into() };
         Some(Self { host, port: port.parse().ok()? })
+    }
+}
+
+impl fmt::Display for NodeAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 

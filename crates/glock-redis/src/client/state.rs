@@ -11,6 +11,7 @@ use crate::{
     client::{
         cluster::Cluster,
         credentials::CredentialsProvider,
+        nodes::Node,
         route::Route,
         shared_connection::SharedConnection,
         source::{Server, Source},
@@ -91,6 +92,14 @@ impl Client {
     /// A call with another time limit.
     pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Call {
         Call::new(&self.pending, backend::REDIS, action, limit)
+    }
+
+    /// The server at the end of a connection that the application made, if that is how this client is built.
+    pub(crate) fn caller_s_server(&self) -> Option<Node> {
+        match &self.settings.origin {
+            Origin::Server(server) if !server.can_subscribe() => Some(Node::only()),
+            _ => None,
+        }
     }
 
     pub(crate) fn waiting(&self) -> Waiting {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::{Action, Fault, Lease, Lock, LockId};
+use glock_core::{Action, Fault, IdPrefix, Lease, Lock, LockAdmin, LockId};
 use glock_harness::telemetry::{Recorder, Via, attributes};
 use glock_telemetry::{Instrumented, Outcome, names};
 use glock_testing::MemoryLock;
@@ -36,6 +36,9 @@ async fn make(lock: &Instrumented<MemoryLock>, lease: &Lease, action: Action, ou
             Action::Release => lock.release(lease).await,
             Action::Wait => lock.wait(&id, Duration::from_secs(1)).await,
             Action::Inspect => lock.inspect(&id).await.map(drop),
+            Action::List => lock.list_page(&IdPrefix::default(), None, 10).await.map(drop),
+            Action::ForceRelease => lock.force_release(&id, lease.fence()).await.map(drop),
+            Action::Preflight => lock.preflight().await.map(drop),
             Action::Prepare => unreachable!("no call of a lock prepares"),
         }
     };
@@ -207,4 +210,25 @@ async fn a_lock_that_is_really_taken_is_refused() {
         .filter_map(|span| attributes(&span.attributes).get(names::FENCE).cloned())
         .collect();
     assert_eq!(fences, [again.fence().to_string(), again.fence().to_string()]);
+}
+
+/// What an operator does is traced like every call, and counted nowhere: it says nothing of the lock.
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_does_has_a_span() {
+    for via in [Via::Layer, Via::Provider] {
+        for (action, names_lock) in
+            [(Action::List, false), (Action::ForceRelease, true), (Action::Preflight, false)]
+        {
+            for outcome in [Outcome::Ok, Outcome::Cancelled, Outcome::Error(Fault::Rejected)] {
+                let (recorder, lock, lease) = watched(via, action).await;
+                make(&lock, &lease, action, outcome).await;
+                let [span] = &recorder.spans()[..] else { panic!("one span") };
+                assert_eq!(span.name, format!("memory_lock.{action}"));
+                let attributes = attributes(&span.attributes);
+                assert_eq!(attributes.contains_key(names::LOCK_ID), names_lock);
+                assert_eq!(attributes[names::OUTCOME], outcome.as_str());
+                assert_eq!(recorder.metrics().1, 0);
+            }
+        }
+    }
 }

@@ -22,12 +22,12 @@ use crate::{
 };
 
 /// A future that is dropped when it is pending for the `left + 1`st time.
-struct CutAfter<F> {
+pub(super) struct CutAfter<F> {
     work: Pin<Box<F>>,
     left: usize,
 }
 
-fn cut_after<F: Future>(left: usize, work: F) -> CutAfter<F> {
+pub(super) fn cut_after<F: Future>(left: usize, work: F) -> CutAfter<F> {
     CutAfter { work: Box::pin(work), left }
 }
 
@@ -47,7 +47,7 @@ impl<F: Future> Future for CutAfter<F> {
 }
 
 /// More await points than any call has.
-const POINTS_MAX: usize = 500;
+pub(super) const POINTS_MAX: usize = 500;
 
 /// A reply may arrive so soon that no await point lies between the request and it: more than one pass
 /// meets that point.

@@ -46,7 +46,7 @@ pub async fn a_closed_port_is_unavailable<F: Networked>(fixture: &F) {
     assert!(since.elapsed() >= LIMIT / 2, "gave up after {:?}", since.elapsed());
 }
 
-async fn closed_port() -> SocketAddr {
+pub(super) async fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 

@@ -96,6 +96,25 @@ impl Store {
         self.records.lock().live(key).map(Hold::holder)
     }
 
+    /// The ids of what is held under keys that begin so.
+    pub(super) fn ids(&self, prefix: &str) -> Vec<LockId> {
+        let records = self.records.lock();
+        let held = records.by_key.keys().filter(|key| records.live(key).is_some());
+        held.filter_map(|key| LockId::new(key.strip_prefix(prefix)?).ok()).collect()
+    }
+
+    /// Ends the hold with this token. Returns whether there was one.
+    pub(super) fn force_release(&self, key: &str, expected: FencingToken) -> bool {
+        let mut records = self.records.lock();
+        if records.live(key).is_none_or(|hold| hold.fence != expected) {
+            return false;
+        }
+        records.by_key.remove(key);
+        drop(records);
+        self.wakeups.wake(key);
+        true
+    }
+
     pub(super) fn owner(&self, key: &str) -> Option<OwnerToken> {
         self.records.lock().live(key).map(|hold| hold.owner.clone())
     }

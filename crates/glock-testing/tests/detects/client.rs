@@ -250,7 +250,7 @@ fn holder(reply: &str) -> Option<Holder> {
     Some(Holder::new(unhex(words.next()?)?, fence).with_remaining(Some(left)))
 }
 
-fn done(reply: &str, id: LockId, action: Action) -> Result<(), LockError> {
+pub(crate) fn done(reply: &str, id: LockId, action: Action) -> Result<(), LockError> {
     match reply {
         "OK" => Ok(()),
         "LOST" | "" => Err(LockError::NotHeld { id }),
@@ -258,6 +258,6 @@ fn done(reply: &str, id: LockId, action: Action) -> Result<(), LockError> {
     }
 }
 
-fn garbled(action: Action, reply: &str) -> LockError {
+pub(crate) fn garbled(action: Action, reply: &str) -> LockError {
     LockError::backend(BACKEND, action, Fault::Unknown, format!("not an answer: {reply:?}"))
 }

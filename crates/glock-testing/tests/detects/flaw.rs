@@ -237,6 +237,34 @@ flaws! {
     /// An error shows the password.
     PasswordInError,
 
+    // What an operator sees and does.
+    /// A listing ends with its first page.
+    ListsOnePage,
+    /// A listing leaves one hold out between two pages.
+    SkipsBetweenPages,
+    /// A page may be as long as it likes.
+    PageMaxIgnored,
+    /// A listing is of all ids, whatever the prefix.
+    ListPrefixIgnored,
+    /// A `*` in a prefix stands for anything.
+    ListPrefixIsPattern,
+    /// A forced release ends whatever hold there is.
+    ForceIgnoresToken,
+    /// A forced release ends older holds too.
+    ForceTakesOlderHolds,
+    /// A forced release is said to be done, and is not.
+    ForceKeepsRecord,
+    /// A forced release wakes no waiter.
+    ForceDoesNotWake,
+    /// A forced release whose caller goes away stops where it is.
+    ForceStopsHalfWay,
+    /// A forced release keeps the lock from its next holder: the token begins again.
+    ForceRestartsToken,
+    /// A server that cannot be reached has nothing to warn of, and no locks.
+    OutageIsNothingFound,
+    /// A warning has no code.
+    WarningWithoutCode,
+
     // Round trips, connections and faults: the client.
     /// An acquire looks first.
     LooksBeforeAcquiring,

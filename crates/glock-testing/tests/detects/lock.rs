@@ -21,16 +21,14 @@ use crate::{
     waiters::ToyQueue,
 };
 
-/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts: some fifty
-/// milliseconds beyond the end, more than a busy machine adds to a timer.
+/// How close to the end of its lease a flawed renewal adds to it, and how long that lasts.
 const GRACE_FROM: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(150);
-
-/// The pause of a flawed poller: long enough to be seen on a busy machine, where the suite's clock is slow.
+/// The pause of a flawed poller: long enough to be seen on a busy machine.
 const SELDOM: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
-pub(crate) struct ToyLock(Arc<Client>, Arc<RecordQueue<ToyQueue>>);
+pub(crate) struct ToyLock(pub(crate) Arc<Client>, Arc<RecordQueue<ToyQueue>>);
 
 impl ToyLock {
     pub(crate) fn new(endpoint: Endpoint, config: LockConfig) -> Self {
@@ -44,7 +42,7 @@ impl ToyLock {
         self.0.flaw == flaw
     }
 
-    async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         action: Action,
         work: impl Future<Output = Result<T, LockError>> + Send + 'static,
@@ -157,7 +155,11 @@ impl ToyLock {
         Ok(())
     }
 
-    async fn look(&self, id: &LockId, action: Action) -> Result<Option<Holder>, LockError> {
+    pub(crate) async fn look(
+        &self,
+        id: &LockId,
+        action: Action,
+    ) -> Result<Option<Holder>, LockError> {
         let (client, id) = (Arc::clone(&self.0), id.clone());
         self.call(action, async move { client.look(&id, action).await }).await
     }

@@ -2,6 +2,7 @@
 //! locks with a planted bug that it catches.
 #![allow(clippy::unwrap_used, reason = "a toy that fails is a failed test")]
 
+mod admin;
 mod attempt;
 mod client;
 mod fails;
@@ -25,6 +26,8 @@ mod sound {
 
     glock_testing::contract!(Toy);
     glock_testing::networked!(Toy);
+    glock_testing::admin_contract!(Toy);
+    glock_testing::admin_networked!(Toy);
 }
 
 /// Also where the store keeps the queue.
@@ -50,6 +53,8 @@ mod broken {
 
     glock_testing::contract!(Toy, (), crate::fails::fails);
     glock_testing::networked!(Toy, (), crate::fails::fails);
+    glock_testing::admin_contract!(Toy, (), crate::fails::fails);
+    glock_testing::admin_networked!(Toy, (), crate::fails::fails);
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! | `ENTER key owner ttl label waiter` | `GRANTED fence`, `QUEUED first left` |
 //! | `LEAVE key waiter` | `OK` |
 //! | `BEAT key waiter,waiter ..` | `BEAT turn first left lost,lost ..` |
+//! | `LIST prefix after max` | `HOLDS next key:fence:left:label ..` |
+//! | `FORCE key fence` | `OK`, `LOST` |
 //! | `LISTEN prefix` | `OK`, and `FREED key` for each release and `TURN key waiter` for each turn from then on |
 //!
 //! Times are milliseconds; keys and labels are hexadecimal, so that no character of them means
@@ -153,15 +155,27 @@ async fn answer(store: &Store, words: &[&str]) -> String {
             let _ = store.freed.send(key.into());
             done(true)
         }
+        ["LIST", prefix, after, max] => {
+            let (next, holds) = store.list(prefix, after, max.parse().unwrap_or(1));
+            let shown = |(key, hold): &(String, Hold)| {
+                let (left, label) = (left_of(store, hold), &hold.label);
+                format!(" {key}:{}:{left}:{label}", hold.fence)
+            };
+            format!("HOLDS {next}{}", holds.iter().map(shown).collect::<String>())
+        }
+        ["FORCE", key, fence] => done(store.force_release(key, fence.parse().unwrap_or(0))),
         ["LOOK", key] => store.look(key).map_or("FREE".to_owned(), |hold| shown(store, &hold)),
         _ => "ERROR".to_owned(),
     }
 }
 
 fn shown(store: &Store, hold: &Hold) -> String {
+    format!("HELD {} {} {}", hold.fence, left_of(store, hold), hold.label)
+}
+
+fn left_of(store: &Store, hold: &Hold) -> u128 {
     let left = hold.millis_left();
-    let left = if store.flaw == Flaw::ShowsMoreThanIsLeft { left * 2 } else { left };
-    format!("HELD {} {left} {}", hold.fence, hold.label)
+    if store.flaw == Flaw::ShowsMoreThanIsLeft { left * 2 } else { left }
 }
 
 /// Tells of releases until the client hangs up.

@@ -28,7 +28,7 @@ pub(crate) struct Store {
 
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    holds: HashMap<String, Hold>,
+    pub holds: HashMap<String, Hold>,
     /// The last token; far from a number of one digit, so that a part of it is another number.
     grants: u64,
     /// The last token of a lock: only the flawed count so.
@@ -248,6 +248,11 @@ impl Store {
 
     pub(crate) fn evict(&self, key: &str) {
         self.records().holds.remove(key);
+    }
+
+    /// Only the flawed count from the beginning again.
+    pub(crate) fn restart_tokens(&self) {
+        self.records().grants = 1;
     }
 
     pub(crate) fn forget(&self, key: &str) {

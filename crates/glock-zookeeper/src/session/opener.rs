@@ -65,6 +65,11 @@ impl Sessions {
         self.opened().map_or(self.timeout, |session| session.client.session_timeout())
     }
 
+    /// The time-out that is requested.
+    pub(crate) fn requested_timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The session, if it is open.
     pub(crate) fn current(&self) -> Option<Arc<Session>> {
         self.opened().filter(|session| !session.is_over())

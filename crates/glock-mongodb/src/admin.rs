@@ -1,0 +1,154 @@
+//! What an operator does: listing, forced release, preflight.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use glock_core::{
+    Action, Fault, FencingToken, HeldLock, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError,
+    LockId, Warning,
+    toolkit::{CallDeadline, prefix_end},
+};
+use mongodb::bson::{Bson, RawDocumentBuf, rawdoc};
+
+use crate::{
+    client::{Client, Command},
+    commands::Commands,
+    error::Failure,
+    lock::MongoLock,
+    schema::ID,
+};
+
+/// Before every character that an id may have.
+const FIRST: char = '\u{1}';
+
+#[async_trait]
+impl LockAdmin for MongoLock {
+    async fn list_page(
+        &self,
+        prefix: &IdPrefix,
+        after: Option<&ListCursor>,
+        max: usize,
+    ) -> Result<HoldPage, LockError> {
+        let client = Arc::clone(&self.client);
+        let namespace = format!("{}/", client.config.namespace);
+        let start = match after {
+            Some(after) => format!("{namespace}{}{FIRST}", after.as_str()),
+            None => format!("{namespace}{prefix}"),
+        };
+        let end = prefix_end(&format!("{namespace}{prefix}")).unwrap_or_default();
+        let call = self.client.call(Action::List)?;
+        let until = call.deadline();
+        call.run(async move { client.commands.list((&start, &end), max, &namespace, until).await })
+            .await
+    }
+
+    async fn force_release(&self, id: &LockId, expected: FencingToken) -> Result<bool, LockError> {
+        let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id));
+        let call = self.client.call(Action::ForceRelease)?;
+        let until = call.deadline();
+        let work = async move {
+            let ended = client.commands.force_release(&key, expected, until).await?;
+            // The stream is for other clients; this one's waiters do not wait for it.
+            client.watch.wakeups().wake(&key);
+            Ok(ended)
+        };
+        call.run(work).await
+    }
+
+    async fn preflight(&self) -> Result<Vec<Warning>, LockError> {
+        let client = Arc::clone(&self.client);
+        let call = self.client.call(Action::Preflight)?;
+        let until = call.deadline();
+        call.run(async move { warnings(&client, until).await }).await
+    }
+}
+
+impl Commands {
+    /// The live holds whose keys are from `start` on and before `end`.
+    async fn list(
+        &self,
+        (start, end): (&str, &str),
+        max: usize,
+        namespace: &str,
+        until: CallDeadline,
+    ) -> Result<HoldPage, LockError> {
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        let body = rawdoc! {
+            "find": self.collection.as_str(),
+            "filter": {
+                "_id": { "$gte": start, "$lt": end },
+                "owner": { "$type": "string" },
+                "$expr": self.is_live.clone(),
+            },
+            "projection": self.inspected.clone(),
+            "sort": { "_id": 1 },
+            "limit": limit,
+            "batchSize": limit,
+            "singleBatch": true,
+            "readConcern": { "level": "majority" },
+        };
+        let command = Command { action: Action::List, body, secret: "" };
+        let reply = self.sender().repeat(command, until).await?;
+        let batch =
+            reply.body.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let batch = batch.map_err(|_| Failure::unexpected_reply().during(Action::List))?;
+        let (mut holds, mut last) = (Vec::with_capacity(batch.len()), None);
+        for found in batch.iter().filter_map(Bson::as_document) {
+            let Some(id) = found.get_str(ID).ok().and_then(|key| key.strip_prefix(namespace))
+            else {
+                continue;
+            };
+            last = Some(id);
+            // A document of another program is no lock.
+            if let (Ok(id), Ok(holder)) = (LockId::new(id), self.holder(found)) {
+                holds.push(HeldLock::new(id, holder));
+            }
+        }
+        let next = last.filter(|_| batch.len() >= max).map(ListCursor::new);
+        Ok(HoldPage::new(holds, next))
+    }
+
+    /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
+    /// earlier copy of the command whose reply was lost.
+    async fn force_release(
+        &self,
+        key: &str,
+        expected: FencingToken,
+        until: CallDeadline,
+    ) -> Result<bool, LockError> {
+        // No token is larger.
+        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(false) };
+        let hold = rawdoc! {
+            "_id": key,
+            "fence": fence,
+            "owner": { "$type": "string" },
+            "$expr": self.is_live.clone(),
+        };
+        let update = rawdoc! { "q": hold, "u": self.release.clone() };
+        let variables = RawDocumentBuf::new();
+        let outcome = self.update(Action::ForceRelease, update, variables, "", until).await?;
+        Ok(outcome.was_held || outcome.repeated)
+    }
+}
+
+async fn warnings(client: &Client, until: CallDeadline) -> Result<Vec<Warning>, LockError> {
+    let body = rawdoc! { "hello": 1 };
+    let command = Command { action: Action::Preflight, body, secret: "" };
+    let hello = client.commands.sender().repeat(command, until).await?.body;
+    let mut warnings = Vec::new();
+    let is_member =
+        hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+    if !is_member {
+        let text = "the server is no member of a replica set: no release wakes a waiter, which looks about seven \
+                    times a second, and one disk has all grants; run a replica set, of one member at least";
+        warnings.push(Warning::new("mongodb.standalone", text));
+    }
+    match client.schema.check(client.commands.sender(), until).await {
+        Ok(()) => {}
+        Err(LockError::Backend { fault: Fault::Rejected, source, .. }) => {
+            warnings.push(Warning::new("mongodb.collection", source.to_string()));
+        }
+        Err(err) => return Err(err),
+    }
+    Ok(warnings)
+}

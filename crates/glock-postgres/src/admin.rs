@@ -1,0 +1,152 @@
+//! What an operator does: listing, forced release, preflight.
+
+mod preflight;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use glock_core::{
+    Action, FencingToken, HeldLock, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError, LockId,
+    Warning,
+    toolkit::{CallDeadline, prefix_end},
+};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+
+use crate::{
+    client::{SendMode, Statement},
+    commands::{COMMIT_ASYNC, Commands, read_holder, remaining_sql},
+    error::Failure,
+    lock::PostgresLock,
+    schema::Schema,
+};
+
+/// Before every character that an id may have.
+const FIRST: char = '\u{1}';
+
+/// A page: keys, holders, fences, remaining milliseconds.
+type Page = (Vec<String>, Vec<String>, Vec<i64>, Vec<i64>);
+
+#[async_trait]
+impl LockAdmin for PostgresLock {
+    async fn list_page(
+        &self,
+        prefix: &IdPrefix,
+        after: Option<&ListCursor>,
+        max: usize,
+    ) -> Result<HoldPage, LockError> {
+        let client = Arc::clone(&self.client);
+        let namespace = format!("{}/", client.config.namespace);
+        let start = match after {
+            Some(after) => format!("{namespace}{}{FIRST}", after.as_str()),
+            None => format!("{namespace}{prefix}"),
+        };
+        let end = prefix_end(&format!("{namespace}{prefix}")).unwrap_or_default();
+        let call = self.client.call(Action::List);
+        let until = call.deadline();
+        let work = async move {
+            let page = client.commands.list((&start, &end), max, &namespace, until).await;
+            page.map_err(|failure| failure.during(Action::List))
+        };
+        call.run(work).await
+    }
+
+    async fn force_release(&self, id: &LockId, expected: FencingToken) -> Result<bool, LockError> {
+        let (client, key) = (Arc::clone(&self.client), self.client.key(id));
+        let call = self.client.call(Action::ForceRelease);
+        let until = call.deadline();
+        let work = async move {
+            let ended = client.commands.force_release(&key, expected, until).await;
+            let ended = ended.map_err(|failure| failure.during(Action::ForceRelease))?;
+            // The notification is for other clients; this one's waiters do not wait for it.
+            client.listener.wakeups().wake(&key);
+            Ok(ended)
+        };
+        call.run(work).await
+    }
+
+    async fn preflight(&self) -> Result<Vec<Warning>, LockError> {
+        let client = Arc::clone(&self.client);
+        self.client.call(Action::Preflight).run(preflight::warnings(client)).await
+    }
+}
+
+impl Commands {
+    /// The live holds whose keys are from `start` on and before `end`.
+    async fn list(
+        &self,
+        (start, end): (&str, &str),
+        max: usize,
+        namespace: &str,
+        until: CallDeadline,
+    ) -> Result<HoldPage, Failure> {
+        let sql = list_sql(self.schema(until).await?);
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        let bind = |query: Statement| query.bind(start).bind(end).bind(limit);
+        let mode = &SendMode::Repeatable;
+        let reply = self.connections.fetch::<Page>(mode, until, &sql, bind, "").await?;
+        let (keys, holders, fences, remaining) = reply.row.unwrap_or_default();
+        let mut holds = Vec::with_capacity(keys.len());
+        for (key, holder) in keys.iter().zip(holders.into_iter().zip(fences).zip(remaining)) {
+            // Another program may have written a key that no lock has.
+            let id = key.strip_prefix(namespace).and_then(|id| LockId::new(id).ok());
+            let ((label, fence), left) = holder;
+            if let Some(id) = id {
+                holds.push(HeldLock::new(id, read_holder((label, fence, left))?));
+            }
+        }
+        let last = keys.last().filter(|_| keys.len() >= max);
+        let next = last.and_then(|key| key.strip_prefix(namespace)).map(ListCursor::new);
+        Ok(HoldPage::new(holds, next))
+    }
+
+    /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
+    /// earlier request whose reply was lost.
+    async fn force_release(
+        &self,
+        key: &str,
+        expected: FencingToken,
+        until: CallDeadline,
+    ) -> Result<bool, Failure> {
+        let sql =
+            force_release_sql(self.schema(until).await?, self.connections.limits().lock_wait());
+        // No token is larger.
+        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(false) };
+        let bind = |query: Statement| query.bind(key).bind(fence);
+        let reply =
+            self.connections.fetch::<(bool,)>(&SendMode::Hold, until, &sql, bind, "").await?;
+        Ok(reply.row.is_some() || reply.repeated)
+    }
+}
+
+/// $1 first key, $2 key after the last, $3 limit. One row of four arrays.
+fn list_sql(schema: &Schema) -> SqlStr {
+    let Schema { table, key, expiry, .. } = schema;
+    let remaining = remaining_sql(expiry);
+    sql(format!(
+        "SELECT coalesce(array_agg(key ORDER BY key), '{{}}'), \
+           coalesce(array_agg(holder ORDER BY key), '{{}}'), \
+           coalesce(array_agg(fence ORDER BY key), '{{}}'), \
+           coalesce(array_agg(remaining ORDER BY key), '{{}}') \
+         FROM (SELECT l.{key} AS key, l.holder, l.fence, {remaining} AS remaining FROM {table} l \
+           WHERE l.{key} >= $1 AND l.{key} < $2 \
+             AND l.owner IS NOT NULL AND l.{expiry} > clock_timestamp() \
+           ORDER BY l.{key} LIMIT $3) page"
+    ))
+}
+
+/// $1 key, $2 fence. One row if the hold was ended. It notifies as a release does.
+fn force_release_sql(schema: &Schema, lock_wait: std::time::Duration) -> SqlStr {
+    let Schema { table, key, expiry, channel } = schema;
+    let limit = lock_wait.as_millis().max(1);
+    sql(format!(
+        "UPDATE {table} l SET owner = NULL \
+         WHERE l.{key} = $1 AND l.fence = $2 AND l.owner IS NOT NULL \
+           AND l.{expiry} > clock_timestamp() AND {COMMIT_ASYNC} \
+           AND set_config('lock_timeout', '{limit}', true) IS NOT NULL \
+         RETURNING true, CASE WHEN l.waited THEN pg_notify('{channel}', $1)::text END"
+    ))
+}
+
+fn sql(text: String) -> SqlStr {
+    AssertSqlSafe(text).into_sql_str()
+}

@@ -1,0 +1,81 @@
+//! A URL of each scheme makes a lock of its store, without I/O; one that cannot work says why.
+#![allow(clippy::unwrap_used, reason = "a test that fails is a failed test")]
+
+use glock_url::{LockUrl, Scheme, UrlError, open};
+
+/// For each scheme a URL, the store's name, and a parameter that only a typo can be.
+const URLS: [(&str, &str); 10] = [
+    ("redis://user:CANARY@host:1/2", "redis"),
+    ("rediss://:CANARY@host", "redis"),
+    ("redis+cluster://:CANARY@h1,h2:7", "redis"),
+    ("rediss+cluster://h1,h2", "redis"),
+    ("postgres://user:CANARY@host/db?sslmode=disable&table=app.locks", "postgres"),
+    ("mongodb://user:CANARY@h1,h2:7/db?replicaSet=rs0", "mongodb"),
+    ("dynamodb://key:CANARY@eu-west-1/locks?endpoint=http://127.0.0.1:1", "dynamodb"),
+    ("etcd://user:CANARY@h1,h2:7", "etcd"),
+    ("consul://:CANARY@host?session_ttl_min=1s&datacenter=dc1", "consul"),
+    ("zk://user:CANARY@h1,h2:7/app?session_timeout=4s", "zookeeper"),
+];
+
+#[tokio::test]
+async fn every_scheme_makes_a_lock_or_names_its_feature() {
+    for (url, store) in URLS {
+        let scheme = LockUrl::parse(url).unwrap().scheme();
+        let needs_tls = url.starts_with("rediss");
+        match open(url).await {
+            Ok(lock) => {
+                assert_eq!(lock.backend(), store, "{url}");
+                let shown = format!("{lock:?}");
+                assert!(!shown.contains("CANARY"), "{shown}");
+            }
+            Err(UrlError::FeatureMissing { feature, .. }) => {
+                let is_there =
+                    scheme.is_compiled_in() && !(needs_tls && cfg!(not(feature = "tls")));
+                assert!(!is_there, "{url}");
+                let expected = if scheme.is_compiled_in() { "tls" } else { scheme.feature() };
+                assert_eq!(feature, expected, "{url}");
+            }
+            Err(err) => panic!("{url}: {err}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_no_store_has_is_refused() {
+    for (url, _) in URLS {
+        let sign = if url.contains('?') { '&' } else { '?' };
+        match open(&format!("{url}{sign}colour=CANARY")).await {
+            Err(UrlError::UnknownParameter { name, known, .. }) => {
+                assert_eq!(name, "colour");
+                assert!(known.contains("namespace"), "{known}");
+            }
+            Err(UrlError::FeatureMissing { .. }) => {}
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused() {
+    for (url, _) in URLS {
+        for bad in
+            ["namespace=a/b", "call_timeout=0s", "call_timeout=5", "password_file=/nowhere/at/all"]
+        {
+            let sign = if url.contains('?') { '&' } else { '?' };
+            let url = format!("{url}{sign}{bad}");
+            let err = open(&url).await.err().unwrap_or_else(|| panic!("{url} is taken"));
+            assert!(!format!("{err} {err:?}").contains("CANARY"), "{err}");
+        }
+    }
+}
+
+#[test]
+fn every_scheme_is_tried_here_and_documented() {
+    let readme = include_str!("../README.md");
+    for scheme in Scheme::ALL {
+        let start = format!("{scheme}://");
+        assert!(URLS.iter().any(|(url, _)| url.starts_with(&start)), "{scheme}");
+        assert!(readme.contains(&format!("`{start}")), "{scheme} is not in the README");
+        assert!(readme.contains(&format!("`{}`", scheme.feature())), "{scheme}");
+    }
+}
