@@ -34,6 +34,10 @@ pub fn membership() -> Option<String> {
 
 /// What one of the crowd does: takes the lock, holds it for 5 ms and releases it, until the time is up.
 /// It then prints when each hold began and ended, a task a line.
+///
+/// # Panics
+///
+/// If a release fails.
 pub async fn contend<L: Lock + Clone>(lock: L) {
     let tasks = env::var(MEMBER).ok().and_then(|member| member.split_once(' ')?.0.parse().ok());
     let until = Instant::now() + BEFORE + RUN;
@@ -41,17 +45,17 @@ pub async fn contend<L: Lock + Clone>(lock: L) {
     for _ in 0..tasks.unwrap_or(1_usize) {
         let lock = lock.clone();
         working.spawn(async move {
-            let mut holds = String::new();
+            let mut holds = Vec::new();
             while Instant::now() < until {
                 let left = until - Instant::now();
                 let lease = lock.acquire_with_retry("crowd", TTL, Retry::within(left)).await;
                 let Ok(lease) = lease else { break };
                 let granted = nanos();
                 sleep(HOLD).await;
-                holds += &format!("{granted}-{} ", nanos());
+                holds.push(format!("{granted}-{}", nanos()));
                 lock.release(&lease).await.expect("a lease that holds");
             }
-            holds
+            holds.join(" ")
         });
     }
     print(&working.join_all().await.join("\n"));
@@ -94,7 +98,7 @@ pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()>
         let each = as_f64(sent) / (rate * RUN.as_secs_f64()).max(1.0);
         let counts = || shares.iter().map(Vec::len);
         let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-        table += &format!(
+        let row = format!(
             "{:<10} {:>18} {rate:>14.0} {each:>14.2} {:>10} {:>10} {:>12}\n",
             store,
             format!("{processes} x {tasks}"),
@@ -102,6 +106,7 @@ pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()>
             percentile(99),
             format!("{least}..{most}"),
         );
+        table.push_str(&row);
     }
     print(&table);
     Ok(())
@@ -133,6 +138,7 @@ async fn holds_of(mut member: Child) -> io::Result<Vec<Vec<(u64, u64)>>> {
 }
 
 /// The machine's clock, which all processes share.
+#[expect(clippy::disallowed_methods, reason = "it measures, and decides nothing")]
 fn nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

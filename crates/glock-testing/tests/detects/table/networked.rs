@@ -138,18 +138,4 @@ pub(super) const NETWORKED: &[Row] = &[
         "wakeups::no_waiter_is_woken_without_a_reason",
         &[(Flaw::WakesAllWaiters, "when it was not its turn")],
     ),
-    (
-        "admin_faults::an_operator_learns_that_the_store_is_gone",
-        &[
-            (Flaw::OutageIsNothingFound, "an error"),
-            (Flaw::ClosedPortIsUnknown, "left: Some(Unknown)"),
-        ],
-    ),
-    (
-        "admin_faults::an_operator_with_a_wrong_password_is_refused",
-        &[
-            (Flaw::WrongPasswordIsUnavailable, "left: Some(Unavailable)"),
-            (Flaw::PasswordInError, "the password is shown"),
-        ],
-    ),
 ];
