@@ -2,7 +2,9 @@
 //! how much.
 
 use std::{
-    env, io,
+    env,
+    fmt::Write,
+    io,
     process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -34,6 +36,10 @@ pub fn membership() -> Option<String> {
 
 /// What one of the crowd does: takes the lock, holds it for 5 ms and releases it, until the time is up.
 /// It then prints when each hold began and ended, a task a line.
+///
+/// # Panics
+///
+/// If a release fails.
 pub async fn contend<L: Lock + Clone>(lock: L) {
     let tasks = env::var(MEMBER).ok().and_then(|member| member.split_once(' ')?.0.parse().ok());
     let until = Instant::now() + BEFORE + RUN;
@@ -48,7 +54,8 @@ pub async fn contend<L: Lock + Clone>(lock: L) {
                 let Ok(lease) = lease else { break };
                 let granted = nanos();
                 sleep(HOLD).await;
-                holds += &format!("{granted}-{} ", nanos());
+                // Writing to a string cannot fail.
+                let _ = write!(holds, "{granted}-{} ", nanos());
                 lock.release(&lease).await.expect("a lease that holds");
             }
             holds
@@ -94,13 +101,11 @@ pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()>
         let each = as_f64(sent) / (rate * RUN.as_secs_f64()).max(1.0);
         let counts = || shares.iter().map(Vec::len);
         let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-        table += &format!(
-            "{:<10} {:>18} {rate:>14.0} {each:>14.2} {:>10} {:>10} {:>12}\n",
-            store,
-            format!("{processes} x {tasks}"),
-            percentile(50),
-            percentile(99),
-            format!("{least}..{most}"),
+        let (crowd, grants) = (format!("{processes} x {tasks}"), format!("{least}..{most}"));
+        let (middle, late) = (percentile(50), percentile(99));
+        let _ = writeln!(
+            table,
+            "{store:<10} {crowd:>18} {rate:>14.0} {each:>14.2} {middle:>10} {late:>10} {grants:>12}"
         );
     }
     print(&table);
@@ -133,6 +138,7 @@ async fn holds_of(mut member: Child) -> io::Result<Vec<Vec<(u64, u64)>>> {
 }
 
 /// The machine's clock, which all processes share.
+#[expect(clippy::disallowed_methods, reason = "it compares times of several processes")]
 fn nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
