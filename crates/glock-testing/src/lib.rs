@@ -4,6 +4,7 @@
 
 mod memory;
 
+mod admin_suite;
 pub mod cases;
 mod fixture;
 mod suite;
