@@ -12,11 +12,25 @@ use crate::{
     workspace,
 };
 
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bench {
+    /// Ratios against the raw driver.
+    Budgets,
+    /// How a lock passes on between many processes.
+    Crowd,
+}
+
 /// Goes on with the other stores after a failure.
-pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> Result<()> {
+pub(crate) fn run(
+    stores: &[Store],
+    chosen: &[Chosen<'_>],
+    runtime: Runtime,
+    what: Bench,
+) -> Result<()> {
     let mut faults = 0;
     for chosen in chosen {
-        if let Err(error) = bench(stores, chosen, runtime) {
+        if let Err(error) = bench(stores, chosen, runtime, what) {
             complain(&format!("{error:#}"));
             faults += 1;
         }
@@ -25,8 +39,18 @@ pub(crate) fn run(stores: &[Store], chosen: &[Chosen<'_>], runtime: Runtime) -> 
     Ok(())
 }
 
-fn bench(stores: &[Store], (store, servers): &Chosen<'_>, runtime: Runtime) -> Result<()> {
-    let bench = cargo(["bench", "--package", &store.package()]);
+fn bench(
+    stores: &[Store],
+    (store, servers): &Chosen<'_>,
+    runtime: Runtime,
+    what: Bench,
+) -> Result<()> {
+    let package = store.package();
+    let mut arguments = vec!["bench", "--package", &package];
+    if what == Bench::Crowd {
+        arguments.extend(["--bench", "budget", "--", "--crowd"]);
+    }
+    let bench = cargo(arguments);
     if env::var_os(&store.url_variable).is_some() {
         say("given", &format!("{} is set: no server is started", store.url_variable));
         return shell::run(&bench);

@@ -30,6 +30,7 @@ use anyhow::Result;
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
+    bench::Bench,
     integration::Extent,
     options::{Cli, Command, ServersCommand},
 };
@@ -71,8 +72,9 @@ fn run(command: Command) -> Result<()> {
         Command::Ci(args) => ci::run_all(&stores, &args.options(&stores)?),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => {
-            let (chosen, runtime) = args.choose(&stores)?;
-            bench::run(&stores, &chosen, runtime)
+            let (chosen, runtime) = args.servers.choose(&stores)?;
+            let what = if args.crowd { Bench::Crowd } else { Bench::Budgets };
+            bench::run(&stores, &chosen, runtime, what)
         }
         Command::Fuzz(args) => fuzz::run(&stores, &args),
         Command::Servers(ServersCommand::Fetch(args)) => {

@@ -57,8 +57,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask bench
-  cargo xtask bench redis --native")]
-    Bench(ServerArgs),
+  cargo xtask bench redis --native
+  cargo xtask bench redis --crowd       many processes on one lock")]
+    Bench(BenchArgs),
     /// Give damaged messages to all that reads a store's protocol, where its crate has one of its own.
     #[command(after_help = "\
 Examples:
@@ -93,6 +94,15 @@ pub(crate) struct ServerArgs {
     /// Use containers.
     #[arg(long)]
     containers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) servers: ServerArgs,
+    /// Measure how a lock passes on between up to 65 processes instead. Redis has it.
+    #[arg(long)]
+    pub(crate) crowd: bool,
 }
 
 #[derive(Debug, Args)]

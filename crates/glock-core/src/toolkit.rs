@@ -9,6 +9,7 @@
 //! | [`LateRequestProbe`] | how long to keep checking for the effect of a request whose reply was lost |
 //! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
+//! | [`RecordQueue`], [`QueueStore`], [`WaiterRegistry`] | a queue that the store keeps beside the lock: one heartbeat for all waiters of a client |
 //! | [`LocalWaiters`] | a predecessor in the store's queue that belongs to this client |
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
@@ -32,8 +33,11 @@ mod tried;
 mod acquire_queued;
 mod acquire_waiting;
 mod local_waiters;
+mod queue_store;
+mod record_queue;
 mod spurious_wakeups;
 mod wait_queue;
+mod waiter_registry;
 mod wakeups;
 
 mod background_task;
@@ -62,10 +66,13 @@ pub use self::{
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     pending_work::{PendingEntry, PendingWork},
+    queue_store::{ClientId, Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
+    record_queue::RecordQueue,
     runtime_thread::RuntimeThread,
     session_deadline::SessionDeadline,
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},
+    waiter_registry::WaiterRegistry,
     wakeups::{Subscription, Wakeups},
 };
 pub(crate) use self::{

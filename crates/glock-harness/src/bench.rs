@@ -2,6 +2,7 @@
 //!
 //! A store's `benches/budget.rs` implements [`Raw`] with the bare driver and calls [`run`].
 
+pub mod crowd;
 mod measure;
 mod raw;
 

@@ -25,10 +25,16 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     stat.map_or(true, |stat| field(&stat, 0).is_none_or(|state| ["Z", "X"].contains(&state)))
 }
 
-/// Whether the process is stopped, as by SIGSTOP.
+/// Whether each thread of the process is stopped, as by SIGSTOP, or has ended. Until the last one is, it may
+/// still reply to a client.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| field(&stat, 0) == Some("T"))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat"));
+        stat.map_or(true, |stat| {
+            field(&stat, 0).is_none_or(|state| ["T", "Z", "X"].contains(&state))
+        })
+    })
 }
 
 /// Sends a signal to one process.

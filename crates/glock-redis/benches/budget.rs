@@ -1,17 +1,21 @@
 //! A lock on Redis beside the bare driver running the same scripts, on the server that
-//! `GLOCK_REDIS_URL` names.
+//! `GLOCK_REDIS_URL` names. With `--crowd`: how it passes on between many processes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashSet,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use glock_harness::bench::Raw;
+use glock_harness::bench::{Raw, crowd};
 use glock_redis::{
     LockConfig, RedisLock,
     redis::{
-        AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-        Script, Value, aio::MultiplexedConnection,
+        self, AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion,
+        PushInfo, PushKind, Script, Value, aio::MultiplexedConnection,
     },
 };
 use glock_testing::{fresh_namespace, url_from_env};
@@ -24,6 +28,8 @@ struct ByHand {
     messages: broadcast::Sender<PushInfo>,
     namespace: Arc<str>,
     owners: Arc<AtomicU64>,
+    /// The keys whose release is published.
+    listened: Arc<Mutex<HashSet<String>>>,
     acquire: Script,
     release: Script,
 }
@@ -43,14 +49,21 @@ impl ByHand {
             messages,
             namespace: fresh_namespace().into(),
             owners: Arc::default(),
-            acquire: Script::new(include_str!("../scripts/acquire.lua")),
-            release: Script::new(include_str!("../scripts/release.lua")),
+            listened: Arc::default(),
+            acquire: script(include_str!("../scripts/acquire.lua")),
+            release: script(include_str!("../scripts/release.lua")),
         }
     }
 
     fn key(&self, name: &str) -> String {
         format!("{}:{{{name}}}", self.namespace)
     }
+}
+
+/// A script as a lock sends it.
+fn script(text: &str) -> Script {
+    let queue = include_str!("../scripts/queue.lua");
+    Script::new(&text.replacen("-- include queue.lua\n", queue, 1))
 }
 
 impl Raw for ByHand {
@@ -60,34 +73,38 @@ impl Raw for ByHand {
     async fn acquire(&self, name: &str) -> String {
         let owner = format!("{:032x}", self.owners.fetch_add(1, Relaxed));
         let key = self.key(name);
-        let (won, _token): (i64, String) = self
+        let _token: u64 = self
             .acquire
             .key(&key)
             .key(format!("{key}:fence"))
+            .key(format!("{key}:queue"))
             .arg(&owner)
             .arg(60_000)
+            .arg(86_460_000)
             .arg("bench")
+            .arg("channel:")
             .invoke_async(&mut self.connection.clone())
             .await
             .expect("a lock that is free");
-        assert_eq!(won, 1);
         owner
     }
 
     async fn release(&self, name: &str, owner: String) {
-        let held: i64 = self
-            .release
-            .key(self.key(name))
-            .arg(owner)
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .expect("a lock that is held");
+        let (key, mut connection) = (self.key(name), self.connection.clone());
+        let mut release = self.release.key(&key);
+        release.key(format!("{key}:fence")).key(format!("{key}:queue")).arg(owner).arg("channel:");
+        let held: i64 = release.invoke_async(&mut connection).await.expect("a lock that is held");
         assert_eq!(held, 1);
+        let is_listened = self.listened.lock().expect("no panic").contains(&key);
+        if is_listened {
+            let _: i64 = connection.publish(&key, "free").await.expect("a message");
+        }
     }
 
     async fn listen(&self, name: &str) -> Self::Listener {
         let (key, messages) = (self.key(name), self.messages.subscribe());
         self.connection.clone().subscribe(&key).await.expect("a subscription");
+        self.listened.lock().expect("no panic").insert(key.clone());
         (key, messages)
     }
 
@@ -104,17 +121,38 @@ impl Raw for ByHand {
     }
 }
 
-fn main() -> std::process::ExitCode {
+/// How many scripts the server was sent.
+async fn scripts(connection: &MultiplexedConnection) -> u64 {
+    let mut info = redis::cmd("INFO");
+    info.arg("commandstats");
+    let stats: String = info.query_async(&mut connection.clone()).await.expect("its counters");
+    let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_eval"));
+    let calls = calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next());
+    calls.filter_map(|calls| calls.parse::<u64>().ok()).sum()
+}
+
+fn main() -> ExitCode {
     let url = url_from_env("GLOCK_REDIS_URL", "redis");
     let info = url.as_str().into_connection_info().expect("GLOCK_REDIS_URL is a Redis URL");
     let client = Client::open(info).expect("GLOCK_REDIS_URL is a Redis URL");
-    let config = LockConfig::default().with_namespace(fresh_namespace());
-    let lock = || RedisLock::new(client.clone()).with_config(config.clone());
+    let lock = |namespace: &str| {
+        let config = LockConfig::default().with_namespace(namespace);
+        RedisLock::new(client.clone()).with_config(config).expect("settings")
+    };
+    if let Some(namespace) = crowd::membership() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(crowd::contend(lock(&namespace)));
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
+        if std::env::args().any(|arg| arg == "--crowd") {
+            let connection = client.get_multiplexed_async_connection().await.expect("the server");
+            return crowd::run("redis", async || scripts(&connection).await).await.is_ok();
+        }
+        let namespace = fresh_namespace();
         let raw = ByHand::connect(&client).await;
-        glock_harness::bench::run("redis", lock, second, raw).await
+        glock_harness::bench::run("redis", lock(&namespace), lock(&namespace), raw).await
     });
-    if holds { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

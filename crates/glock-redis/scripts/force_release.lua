@@ -1,11 +1,16 @@
--- Ends the hold with this token, whoever has it, and wakes its waiters. The counter stays.
--- KEYS: the lock, which is the channel's name too. ARGV: the token.
--- Returns 1 if ended, 0 if there is no such hold.
-local owner, token = unpack(redis.call('HMGET', KEYS[1], 'owner', 'fence'))
-if not owner or token ~= ARGV[1] then
+-- Ends the hold with this token, whoever has it. The lock is then reserved for the first waiter, or free; the
+-- counter stays. KEYS: the lock, its fencing counter, its queue. ARGV: the token, what the clients' channels
+-- begin with. Returns 1 if ended, 0 if there is no such hold. With the lock as the only key: see release.lua.
+local held = redis.call('GET', KEYS[1])
+if not held or string.match(held, '^%S+ (%d+) ') ~= ARGV[1] then
   return 0
 end
-redis.call('DEL', KEYS[1])
--- As in release.lua.
-redis.pcall('PUBLISH', KEYS[1], 'free')
+local last = KEYS[2] and redis.call('GET', KEYS[2])
+if not last or string.byte(last, -1) ~= 43 then
+  redis.call('DEL', KEYS[1])
+  return 1
+end
+-- include queue.lua
+prefix = ARGV[2]
+pass_on(last)
 return 1

@@ -1,10 +1,17 @@
--- Frees the lock if it is still this owner's, and wakes its waiters. The counter stays.
--- KEYS: the lock, which is the channel's name too. ARGV: owner token.
--- Returns 1 if freed, 0 if not held.
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then
+-- Ends the hold if it is still this owner's. The lock is then reserved for the first waiter, or free; the
+-- counter stays. KEYS: the lock, its fencing counter, its queue. ARGV: owner token, what the clients'
+-- channels begin with. Returns 1 if the hold was ended, 0 if not held. With the lock as the only key, its
+-- waiters find out by a heartbeat: while a slot of a cluster moves, a script may use one key only.
+local held = redis.call('GET', KEYS[1])
+if not held or string.match(held, '^%S+') ~= ARGV[1] then
   return 0
 end
-redis.call('DEL', KEYS[1])
--- A user who may not publish has freed the lock all the same. Waiters then look again at the expiry.
-redis.pcall('PUBLISH', KEYS[1], 'free')
+local last = KEYS[2] and redis.call('GET', KEYS[2])
+if not last or string.byte(last, -1) ~= 43 then
+  redis.call('DEL', KEYS[1])
+  return 1
+end
+-- include queue.lua
+prefix = ARGV[2]
+pass_on(last)
 return 1

@@ -24,7 +24,6 @@ pub(crate) use self::{
     requests::{Reply, Request, Target},
     route::Route,
     script::{Script, ScriptCall},
-    shared_connection::Link,
     source::Server,
     state::{Client, Origin, Settings},
 };

@@ -1,9 +1,10 @@
-//! The five scripts, and what the server replies to each.
+//! The scripts that every lock needs, and what the server replies to each.
 
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, FencingToken, Holder, LockError, LockId, OwnerToken, toolkit::CallDeadline,
+    Action, FencingToken, Holder, LockError, LockId, OwnerToken,
+    toolkit::{CallDeadline, WaiterId},
 };
 use redis::Value;
 use tokio::time::Instant;
@@ -20,31 +21,56 @@ static RELEASE: Script = Script::new(include_str!("../scripts/release.lua"));
 static FORCE_RELEASE: Script = Script::new(include_str!("../scripts/force_release.lua"));
 static INSPECT: Script = Script::new(include_str!("../scripts/inspect.lua"));
 
+/// What is added to a lock's TTL for its fencing counter: by then the clock is far beyond it.
+pub(crate) const COUNTER_KEPT: Duration = Duration::from_hours(24);
+
 /// What `acquire.lua` replies.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AcquireReply {
     Granted(FencingToken),
-    Held(Holder),
+    Refused(Refusal),
+}
+
+/// Why and for how long.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// `None` if the lock is reserved for a waiter.
+    pub(crate) holder: Option<Holder>,
+    /// How long the lock is held or reserved.
+    pub(crate) left: Duration,
+    /// Whether the waiter is the first in the queue.
+    pub(crate) is_first: bool,
 }
 
 /// A reply that none of the scripts gives.
 #[derive(Debug, PartialEq, Eq)]
-struct UnexpectedReply;
+pub(crate) struct UnexpectedReply;
 
 impl Client {
-    /// Takes the lock if it is free. Sent once.
+    /// Takes the lock if it is free for the waiter, which otherwise joins the queue; or if it is free for
+    /// all. Sent once.
     pub(crate) async fn acquire(
         &self,
         id: &LockId,
-        owner: &OwnerToken,
+        (owner, waiter): (&OwnerToken, Option<WaiterId>),
         ttl: Duration,
         until: CallDeadline,
     ) -> Result<Reply<AcquireReply>, LockError> {
         let key = self.schema.key(id);
+        let (ttl, kept) = (millis(ttl), millis(ttl.saturating_add(COUNTER_KEPT)));
+        let waiter = waiter.map(|waiter| waiter.to_string());
+        let args = [
+            owner.reveal(),
+            &ttl,
+            &kept,
+            &self.config().holder,
+            &self.channel_prefix,
+            waiter.as_deref().unwrap_or_default(),
+        ];
         let call = ScriptCall {
             script: &ACQUIRE,
-            keys: &[&key, &Schema::fence_key(&key)],
-            args: &[owner.reveal(), &millis(ttl), &self.config().holder],
+            keys: &[&key, &Schema::fence_key(&key), &Schema::queue_key(&key)],
+            args: if waiter.is_some() { &args } else { &args[..5] },
         };
         let request = Request { target: Target { action: Action::Acquire, key: &key }, call };
         parsed(Action::Acquire, self.route.run_once(&request, until).await?, acquire_reply)
@@ -75,17 +101,10 @@ impl Client {
         deadline: Option<Instant>,
         until: CallDeadline,
     ) -> Result<(), LockError> {
-        let key = self.schema.key(&id);
-        let call = ScriptCall { script: &RELEASE, keys: &[&key], args: &[owner.reveal()] };
-        let request = Request { target: Target { action: Action::Release, key: &key }, call };
-        let reply = parsed(Action::Release, self.route.run(&request, until).await?, was_held)?;
+        let reply = self.end(Action::Release, &RELEASE, &id, owner.reveal(), until).await?;
         let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
         if !reply.value && !freed_before {
             return Err(LockError::NotHeld { id });
-        }
-        if self.subscriber.is_none() {
-            // No message wakes this client's own waiters.
-            self.wakeups.wake(&key);
         }
         Ok(())
     }
@@ -98,16 +117,39 @@ impl Client {
         expected: FencingToken,
         until: CallDeadline,
     ) -> Result<bool, LockError> {
-        let (key, action) = (self.schema.key(&id), Action::ForceRelease);
         let token = expected.get().to_string();
-        let call = ScriptCall { script: &FORCE_RELEASE, keys: &[&key], args: &[&token] };
-        let request = Request { target: Target { action, key: &key }, call };
-        let reply = parsed(action, self.route.run(&request, until).await?, was_held)?;
-        if self.subscriber.is_none() {
-            // No message wakes this client's own waiters.
-            self.wakeups.wake(&key);
-        }
+        let reply = self.end(Action::ForceRelease, &FORCE_RELEASE, &id, &token, until).await?;
         Ok(reply.value || reply.repeated)
+    }
+
+    /// Ends the hold that `which` names, by one of the two scripts that pass the lock on. Returns whether it
+    /// was there.
+    async fn end(
+        &self,
+        action: Action,
+        script: &'static Script,
+        id: &LockId,
+        which: &str,
+        until: CallDeadline,
+    ) -> Result<Reply<bool>, LockError> {
+        let key = self.schema.key(id);
+        let keys: [&str; 3] = [&key, &Schema::fence_key(&key), &Schema::queue_key(&key)];
+        let call = ScriptCall { script, keys: &keys, args: &[which, &self.channel_prefix] };
+        let mut request = Request { target: Target { action, key: &key }, call };
+        let mut reply = self.route.run(&request, until).await;
+        if reply.as_ref().is_err_and(error::is_about_keys_that_move) {
+            request.call.keys = &keys[..1];
+            reply = self.route.run(&request, until).await;
+        }
+        let reply = parsed(action, reply?, was_held)?;
+        if self.subscriber.is_none() && (reply.value || reply.repeated) {
+            // No message wakes this client's own waiters.
+            self.notified.sleepers.wake(&key);
+            if self.notified.waiters.has_waiters(id) {
+                self.notified.waiters.missed();
+            }
+        }
+        Ok(reply)
     }
 
     /// Reads who has the lock at `key`.
@@ -124,7 +166,7 @@ impl Client {
 }
 
 /// Parses what the server replied.
-fn parsed<T>(
+pub(crate) fn parsed<T>(
     action: Action,
     reply: Reply<Value>,
     parse: fn(&Value) -> Result<T, UnexpectedReply>,
@@ -134,16 +176,24 @@ fn parsed<T>(
     Ok(Reply { value, sent_at, repeated })
 }
 
-fn millis(ttl: Duration) -> String {
+pub(crate) fn millis(ttl: Duration) -> String {
     ttl.as_millis().to_string()
 }
 
 fn acquire_reply(reply: &Value) -> Result<AcquireReply, UnexpectedReply> {
-    match parts(reply) {
-        [Value::Int(1), token] => Ok(AcquireReply::Granted(fence(token)?)),
-        [Value::Int(0), label, token, left] => Ok(AcquireReply::Held(holder(label, token, left)?)),
-        _ => Err(UnexpectedReply),
-    }
+    let [label, token, left, Value::Int(is_first)] = parts(reply) else {
+        return fence(reply).map(AcquireReply::Granted);
+    };
+    let is_reserved = matches!(token, Value::BulkString(token) if token.is_empty());
+    let holder = if is_reserved { None } else { Some(holder(label, token, left)?) };
+    let (left, is_first) = (remaining(left)?, *is_first == 1);
+    Ok(AcquireReply::Refused(Refusal { holder, left, is_first }))
+}
+
+/// How long a lock is held or reserved. Negative if an operator removed the key's expiry: it then lasts.
+pub(crate) fn remaining(left: &Value) -> Result<Duration, UnexpectedReply> {
+    let Value::Int(left) = left else { return Err(UnexpectedReply) };
+    Ok(u64::try_from(*left).map_or(Duration::MAX, Duration::from_millis))
 }
 
 /// What `renew.lua` and `release.lua` reply: whether the lease was held.
@@ -163,7 +213,7 @@ fn inspect_reply(reply: &Value) -> Result<Option<Holder>, UnexpectedReply> {
     }
 }
 
-fn parts(reply: &Value) -> &[Value] {
+pub(crate) fn parts(reply: &Value) -> &[Value] {
     match reply {
         Value::Array(parts) => parts,
         _ => &[],
@@ -199,14 +249,18 @@ mod tests {
 
     #[test]
     fn replies_are_parsed() {
-        let granted = Value::Array(vec![Value::Int(1), bulk("1795000000000001")]);
         let fence = FencingToken::new(1_795_000_000_000_001);
-        assert_eq!(acquire_reply(&granted), Ok(AcquireReply::Granted(fence)));
+        assert_eq!(acquire_reply(&bulk("1795000000000001")), Ok(AcquireReply::Granted(fence)));
 
-        let held = vec![Value::Int(0), bulk("web-3:17"), bulk("7"), Value::Int(1500)];
-        let holder = Holder::new("web-3:17", FencingToken::new(7));
-        let left = holder.clone().with_remaining(Some(Duration::from_millis(1500)));
-        assert_eq!(acquire_reply(&Value::Array(held)), Ok(AcquireReply::Held(left)));
+        let held = vec![bulk("web-3:17"), bulk("7"), Value::Int(1500), Value::Int(0)];
+        let (holder, left) =
+            (Holder::new("web-3:17", FencingToken::new(7)), Duration::from_millis(1500));
+        let shown = Some(holder.clone().with_remaining(Some(left)));
+        let refusal = AcquireReply::Refused(Refusal { holder: shown, left, is_first: false });
+        assert_eq!(acquire_reply(&Value::Array(held)), Ok(refusal));
+        let reserved = vec![bulk(""), bulk(""), Value::Int(1500), Value::Int(1)];
+        let refusal = AcquireReply::Refused(Refusal { holder: None, left, is_first: true });
+        assert_eq!(acquire_reply(&Value::Array(reserved)), Ok(refusal));
 
         let lasting = Value::Array(vec![bulk("web-3:17"), bulk("7"), Value::Int(-1)]);
         assert_eq!(inspect_reply(&lasting), Ok(Some(holder)));
@@ -218,13 +272,9 @@ mod tests {
     fn other_replies_are_refused() {
         let tokens = ["", "-1", "1.5", "1e15", "18446744073709551616", "x"];
         for token in tokens {
-            assert_eq!(
-                acquire_reply(&Value::Array(vec![Value::Int(1), bulk(token)])),
-                Err(UnexpectedReply),
-                "{token}"
-            );
+            assert_eq!(acquire_reply(&bulk(token)), Err(UnexpectedReply), "{token}");
         }
-        for junk in [Value::Nil, Value::Okay, Value::Int(2), bulk("1"), Value::Array(Vec::new())] {
+        for junk in [Value::Nil, Value::Okay, Value::Int(2), bulk("x"), Value::Array(Vec::new())] {
             assert_eq!(acquire_reply(&junk), Err(UnexpectedReply));
             assert_eq!(was_held(&junk), Err(UnexpectedReply));
         }

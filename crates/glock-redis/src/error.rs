@@ -10,6 +10,12 @@ pub(crate) fn backend_error(action: Action, fault: Fault, err: RedisError) -> Lo
     LockError::backend(backend::REDIS, action, fault, without_arguments(err))
 }
 
+/// Whether a request failed because some of its keys have moved to another node, and others not yet.
+pub(crate) fn is_about_keys_that_move(err: &LockError) -> bool {
+    let err = err.source().and_then(|source| source.downcast_ref::<RedisError>());
+    err.is_some_and(|err| err.kind() == ErrorKind::Server(ServerErrorKind::TryAgain))
+}
+
 /// A reply that none of the scripts gives: something between client and server changed it.
 pub(crate) fn unexpected_reply(action: Action) -> LockError {
     let why = "the server's reply is not one that the script gives; is there a proxy in between?";

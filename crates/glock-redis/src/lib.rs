@@ -12,6 +12,7 @@ mod watch;
 mod client;
 mod commands;
 mod error;
+mod queue;
 mod schema;
 
 // The one glob: every store's crate re-exports the whole contract.

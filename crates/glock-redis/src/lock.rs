@@ -1,18 +1,19 @@
-//! `RedisLock`: a lock is a hash at one key, and four scripts work on it.
+//! `RedisLock`: a lock is a string at one key, and scripts work on it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, BoxError, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
-    backend,
-    toolkit::{LockHooks, PendingWork, WaitQueue},
+    Action, BoxError, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
+    LockId, Retry, backend,
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
 };
 use redis::aio::ConnectionLike;
 
 use crate::{
     acquire,
     client::{self, Client, Credentials, Origin, Server, Settings},
+    queue::store::RedisQueue,
     wait,
 };
 
@@ -22,6 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct RedisLock {
     pub(crate) client: Arc<Client>,
+    queue: Arc<RecordQueue<RedisQueue>>,
 }
 
 /// The shortest TTL: five times the least margin that a lease's deadline keeps.
@@ -101,7 +103,7 @@ impl RedisLock {
     fn with_settings(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.client.settings.clone();
         change(&mut settings);
-        Self { client: Client::new(settings) }
+        Self::from_settings(settings)
     }
 
     fn from_server(server: Server) -> Self {
@@ -111,7 +113,14 @@ impl RedisLock {
     fn from_origin(origin: Origin) -> Self {
         let config = LockConfig::default();
         let settings = Settings { config, origin, subscriber: None, credentials: None };
-        Self { client: Client::new(settings) }
+        Self::from_settings(settings)
+    }
+
+    fn from_settings(settings: Settings) -> Self {
+        let client = Client::new(settings);
+        let waiters = client.notified.waiters.clone();
+        let queue = RecordQueue::new(RedisQueue(Arc::clone(&client)), waiters, &client.pending);
+        Self { client, queue }
     }
 }
 
@@ -125,6 +134,7 @@ impl Lock for RedisLock {
         let mut capabilities = Capabilities::new(TTL_MIN);
         capabilities.expiry_lag = EXPIRY_LAG;
         capabilities.waiting = self.client.waiting();
+        capabilities.fairness = Fairness::Store;
         capabilities.fencing = Fencing::LostWritesAndClock;
         capabilities
     }
@@ -166,8 +176,13 @@ impl LockHooks for RedisLock {
         &self.client.pending
     }
 
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.client.queue)
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(self.queue.acquire(id, ttl, retry)))
     }
 }
 

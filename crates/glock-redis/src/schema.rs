@@ -12,9 +12,7 @@ impl Schema {
         Self { namespace: namespace.into() }
     }
 
-    /// The lock's key, which is also the name of the channel on which its release is published.
-    ///
-    /// What is in braces decides the cluster's slot, so the lock and its counter share one.
+    /// The lock's key. What is in braces decides the cluster's slot, so a lock's keys share one.
     pub(crate) fn key(&self, id: &LockId) -> String {
         let mut key = String::with_capacity(self.namespace.len() + id.as_str().len() + 16);
         key.push_str(&self.namespace);
@@ -57,6 +55,16 @@ impl Schema {
     pub(crate) fn fence_key(key: &str) -> String {
         [key, ":fence"].concat()
     }
+
+    /// The key of the queue of the lock at `key`.
+    pub(crate) fn queue_key(key: &str) -> String {
+        [key, ":queue"].concat()
+    }
+
+    /// What the names of all clients' channels begin with. No lock's key begins like this.
+    pub(crate) fn channel_prefix(&self) -> String {
+        [&self.namespace, ":client:"].concat()
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +91,7 @@ mod tests {
         );
         assert_eq!(key("a:b", "{x}%"), "a:b:{%7Bx%7D%25}");
         assert_eq!(Schema::fence_key("a:{x}"), "a:{x}:fence");
+        assert_eq!(Schema::queue_key("a:{x}"), "a:{x}:queue");
     }
 
     /// Ids of up to four of the characters that mean something, in all orders.
@@ -93,7 +102,7 @@ mod tests {
             longest = longest
                 .iter()
                 .flat_map(|id| {
-                    ["{", "}", "%", "7B", "25", ":", ":fence", "a"]
+                    ["{", "}", "%", "7B", "25", ":", ":fence", ":queue"]
                         .map(|char| format!("{id}{char}"))
                 })
                 .collect();
@@ -104,18 +113,19 @@ mod tests {
     }
 
     #[test]
-    fn no_two_ids_share_a_key_and_both_keys_of_an_id_share_a_slot() {
-        let schemas =
-            ["n", "n:", "n:n", "n:fence"].map(|namespace| (namespace, Schema::new(namespace)));
+    fn no_two_ids_share_a_key_and_the_keys_of_an_id_share_a_slot() {
+        let schemas = ["n", "n:", "n:n", "n:fence", "n:client"]
+            .map(|namespace| (namespace, Schema::new(namespace)));
         let mut owners = HashMap::new();
         for text in hostile_ids() {
             let id = LockId::new(&text).unwrap();
             for (namespace, schema) in &schemas {
                 let key = schema.key(&id);
-                let fence_key = Schema::fence_key(&key);
+                let (fence_key, queue_key) = (Schema::fence_key(&key), Schema::queue_key(&key));
                 assert_eq!(hash_tag(&key), hash_tag(&fence_key));
+                assert_eq!(hash_tag(&key), hash_tag(&queue_key));
                 assert!(!hash_tag(&key).is_empty(), "an empty tag does not count as one");
-                for key in [key, fence_key] {
+                for key in [key, fence_key, queue_key] {
                     if let Some(other) = owners.insert(key, (*namespace, text.clone())) {
                         // "a7B" is written in two ways above; the id is the same.
                         assert_eq!(other, (*namespace, text.clone()));

@@ -1,19 +1,18 @@
-//! How a waiter sleeps until the lock may be free.
+//! How a caller without a place in the queue sleeps until the lock may be free.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future;
 use glock_core::{Action, Holder, LockError, LockId, Retry};
 use tokio::time;
 
-use crate::{
-    client::{Client, Link, Route},
-    watch::HEARTBEAT,
-};
+use crate::client::{Client, Route};
 
 /// What is added to the holder's remaining time, so that the lock is gone when a sleeper is back.
 const EXPIRY_SLACK: Duration = Duration::from_millis(2);
-/// The longest pause between two looks of a waiter that polls; a fifth of it is the shortest.
+/// The longest that a sleeper relies on one request: the server notifies it once, and forgets that it
+/// wants to be notified some seconds later. A connection that is silent is found out, too.
+const WATCH_MAX: Duration = Duration::from_secs(3);
+/// The longest pause between two looks of a sleeper that polls; a fifth of it is the shortest.
 const POLL_MAX: Duration = Duration::from_millis(250);
 const POLL_JITTER_PERCENT: u8 = 80;
 
@@ -33,33 +32,31 @@ pub(crate) async fn wait(
     time::timeout(max, slept).await.unwrap_or(Ok(()))
 }
 
-/// Sleeps until a message arrives or the holder's lease expires.
-async fn sleep(client: &Arc<Client>, subscriber: &Route, key: Arc<str>) -> Result<(), LockError> {
-    // Before the subscription and the look, so that no release in between is missed.
-    let mut sleeper = client.wakeups.subscribe(&key);
-    let call = client.call(Action::Wait);
-    let until = call.deadline();
-    let subscribed_look = {
-        let (client, subscriber) = (Arc::clone(client), subscriber.clone());
-        async move {
-            let link = subscriber.subscribe(&key, until).await?;
-            Ok((link, client.inspect(Action::Wait, key, until).await?))
-        }
-    };
-    let (link, holder) = call.run(subscribed_look).await?;
-    if let Some(holder) = holder {
-        let (woken, silent) = (pin!(sleeper.woken()), pin!(silence(client, subscriber, link)));
-        let _ = time::timeout(until_expiry(&holder), future::select(woken, silent)).await;
-    }
-    Ok(())
+/// How long the pause between two looks of a client is that no message reaches.
+pub(crate) fn poll_pause() -> Duration {
+    Retry::FOREVER.with_pause_max(POLL_MAX).with_jitter_percent(POLL_JITTER_PERCENT).pause()
 }
 
-/// Returns once no reply comes over `link`: then no message may come either.
-async fn silence(client: &Client, subscriber: &Route, link: Link) {
+/// Sleeps until a message arrives or the holder's lease expires.
+async fn sleep(client: &Arc<Client>, subscriber: &Route, key: Arc<str>) -> Result<(), LockError> {
+    // Before the subscription and the request, so that no release in between is missed.
+    let mut sleeper = client.notified.sleepers.subscribe(&key);
     loop {
-        time::sleep(HEARTBEAT).await;
-        if !subscriber.is_alive(&link, client.call(Action::Wait).deadline()).await {
-            return;
+        let call = client.call(Action::Wait);
+        let until = call.deadline();
+        let watched = {
+            let (client, subscriber) = (Arc::clone(client), subscriber.clone());
+            let key = Arc::clone(&key);
+            async move {
+                subscriber.subscribe(&key, until).await?;
+                client.watch(&key, until).await
+            }
+        };
+        let Some(left) = call.run(watched).await? else { return Ok(()) };
+        let until_expiry = left.saturating_add(EXPIRY_SLACK);
+        let asleep = time::timeout(until_expiry.min(WATCH_MAX), sleeper.woken()).await;
+        if asleep.is_ok() || until_expiry <= WATCH_MAX {
+            return Ok(());
         }
     }
 }
@@ -67,7 +64,7 @@ async fn silence(client: &Client, subscriber: &Route, link: Link) {
 /// Looks from time to time until the lock is free, has changed hands meanwhile, or was released by
 /// this client.
 async fn poll(client: &Arc<Client>, key: Arc<str>) -> Result<(), LockError> {
-    let mut sleeper = client.wakeups.subscribe(&key);
+    let mut sleeper = client.notified.sleepers.subscribe(&key);
     let mut first = None;
     loop {
         let call = client.call(Action::Wait);
@@ -89,8 +86,7 @@ fn until_expiry(holder: &Holder) -> Duration {
 
 /// How long to sleep between two looks.
 fn until_next_look(holder: &Holder) -> Duration {
-    let poll = Retry::FOREVER.with_pause_max(POLL_MAX).with_jitter_percent(POLL_JITTER_PERCENT);
-    poll.pause().min(until_expiry(holder))
+    poll_pause().min(until_expiry(holder))
 }
 
 #[cfg(test)]

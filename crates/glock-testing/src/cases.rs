@@ -16,6 +16,7 @@ pub mod leaks;
 pub mod limits;
 pub mod ownership;
 pub mod processes;
+pub mod queue;
 mod recording;
 pub mod renewal;
 pub mod round_trips;
@@ -24,6 +25,7 @@ pub mod silence;
 mod stress;
 pub mod unknown_outcome;
 pub mod waiting;
+pub mod wakeups;
 
 use std::{
     pin::{Pin, pin},

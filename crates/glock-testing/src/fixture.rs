@@ -21,6 +21,14 @@ pub trait Fixture: Sized + Send + Sync + 'static {
     /// opens again when it needs them, and keeps.
     const REOPENED: usize = 0;
 
+    /// How long a waiter that is gone holds up the queue at most, where the store keeps one: by default
+    /// longer than a session of ten seconds.
+    const PASSED_OVER_MAX: Duration = Duration::from_secs(15);
+
+    /// Whether the store reserves a free lock for the first waiter, and passes it on if that does not
+    /// claim it.
+    const RESERVES: bool = false;
+
     /// The path of the test `holder_process` that the macro made, if that was not called at the
     /// root of a test binary.
     const HOLDER_TEST: &str = "holder_process";
@@ -70,6 +78,8 @@ pub trait Fixture: Sized + Send + Sync + 'static {
 pub trait Networked: Fixture {
     /// How many connections one client may use, for commands and wake-ups together.
     const CONNECTIONS_MAX: usize = 2;
+    /// How many of them a client keeps once contention has made it open them.
+    const CONNECTIONS_KEPT: usize = 0;
     /// The shortest time between two cuts of one client's connections, so that it gets something done in
     /// between: longer than it needs to trust the server again.
     const CUT_PAUSE: Duration = Duration::from_millis(80);

@@ -194,6 +194,11 @@ impl Proxy {
         self.control.state().open
     }
 
+    /// How many connections have a request without a reply.
+    pub fn open_requests(&self) -> usize {
+        self.control.state().open_requests
+    }
+
     /// See [`Counts::accepted`].
     pub fn accepted(&self) -> u64 {
         self.counts().accepted

@@ -113,7 +113,14 @@ macro_rules! contract {
                 waiters_of_one_client_are_served_in_order,
                 a_waiter_that_gives_up_leaves_no_place_behind,
                 waiters_of_two_clients_are_all_served,
-                a_store_s_queue_is_one_queue,
+            }
+            queue {
+                three_clients_are_served_in_the_order_of_arrival,
+                a_try_does_not_barge,
+                a_cancelled_waiter_is_passed_over,
+                a_place_left_behind_is_gone,
+                a_turn_that_is_not_used_passes_on,
+                a_waiter_whose_place_was_lost_joins_again,
             }
             cancellation {
                 an_acquire_dropped_anywhere_leaves_nothing,
@@ -170,6 +177,8 @@ macro_rules! interprocess {
             processes {
                 a_killed_holder_s_lock_passes_on,
                 a_paused_holder_does_not_disturb_its_successor,
+                a_killed_waiter_is_passed_over,
+                a_frozen_waiter_is_passed_over_and_joins_again,
             }
             runtimes {
                 a_runtime_that_computes_costs_no_other_its_lock,
@@ -227,6 +236,9 @@ macro_rules! networked {
                 connections_that_go_mute_cost_no_guard_its_lock,
                 a_store_that_stops_ends_no_wait,
                 a_drain_of_a_silent_store_says_what_is_left,
+            }
+            wakeups {
+                no_waiter_is_woken_without_a_reason,
             }
         });
     };

@@ -6,6 +6,7 @@ mod call;
 mod drain;
 mod ext;
 mod fn_attempt;
+mod record_queue;
 mod releasing;
 mod renewal;
 mod retrying;

@@ -19,7 +19,7 @@ use crate::{
         recipe::{Own, version_in},
         secret::random,
     },
-    signal::{has_ended, signal_one, signal_tree},
+    signal::{has_ended, is_stopped, signal_one, signal_tree},
 };
 
 /// A local server; its process may be stopped.
@@ -137,11 +137,21 @@ impl Native {
         Ok(())
     }
 
-    #[expect(clippy::unused_async, reason = "containers wait for their engine here")]
+    /// Stops the process, and returns when it stands.
     pub(crate) async fn pause(&mut self) -> Result<(), ServerError> {
         // The parent alone first: it then starts no child that the list of children would miss.
-        signal_one("STOP", self.pid()?).map_err(ServerError::because("cannot pause the server"))?;
-        self.send("STOP").map(drop)
+        let pid = self.pid()?;
+        signal_one("STOP", pid).map_err(ServerError::because("cannot pause the server"))?;
+        let mut pids = self.send("STOP")?;
+        pids.push(pid);
+        let since = Instant::now();
+        while !pids.iter().all(|pid| is_stopped(*pid)) {
+            if since.elapsed() > STOP_MAX {
+                return Err(ServerError::new(format!("{} does not stand", self.product.name)));
+            }
+            sleep(PROBE_PAUSE).await;
+        }
+        Ok(())
     }
 
     #[expect(clippy::unused_async, reason = "containers wait for their engine here")]

@@ -70,6 +70,12 @@ impl MongoDb {
 impl Fixture for MongoDb {
     type Lock = MongoLock;
 
+    /// The driver's connection that learns who is the primary waits for ten seconds at a time, and is closed
+    /// only then.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
     async fn open(namespace: String) -> Self {
         let url = crate::server_url().await;
         let mut options = ClientOptions::parse(&url).await.expect("a URL of MongoDB");
@@ -114,6 +120,8 @@ impl Fixture for MongoDb {
 impl Networked for MongoDb {
     const FRAMING: Framing = Framing::MongoDb;
     const CONNECTIONS_MAX: usize = POOL as usize + MONITORS;
+    /// The driver's pool closes none that are idle.
+    const CONNECTIONS_KEPT: usize = Self::CONNECTIONS_MAX;
     /// The driver waits for half a second before it looks at a server again that it has lost.
     const CUT_PAUSE: Duration = Duration::from_millis(1_500);
     /// Every ten seconds the stream asks for events, and the driver measures how far the server is.
@@ -170,6 +178,10 @@ impl Fixture for Polled {
 
     const HOLDER_TEST: &str = "polled::holder_process";
 
+    fn patience(&self) -> Duration {
+        self.server.patience()
+    }
+
     async fn open(namespace: String) -> Self {
         let mut server = MongoDb::open(namespace).await;
         // No stream has one of them.
@@ -208,6 +220,7 @@ impl Fixture for Polled {
 impl Networked for Polled {
     const FRAMING: Framing = Framing::MongoDb;
     const CONNECTIONS_MAX: usize = MongoDb::CONNECTIONS_MAX;
+    const CONNECTIONS_KEPT: usize = MongoDb::CONNECTIONS_KEPT;
     const CUT_PAUSE: Duration = MongoDb::CUT_PAUSE;
     const WAKES: bool = false;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use glock_core::toolkit::{CallDeadline, Mutex, Wakeups};
+use glock_core::toolkit::{CallDeadline, Mutex};
 use redis::{ErrorKind, RedisError, RedisResult};
 
 use crate::client::{
@@ -17,6 +17,7 @@ use crate::client::{
     source::{self, Server, Source},
     transport::Asking,
 };
+use crate::watch::Notified;
 
 /// The nodes of a cluster.
 ///
@@ -27,7 +28,7 @@ pub(crate) struct Cluster {
     seeds: Vec<Arc<redis::Client>>,
     credentials: Option<CredentialsProvider>,
     reply_max: Duration,
-    wakeups: Wakeups,
+    notified: Notified,
     nodes: Mutex<Nodes>,
 }
 
@@ -46,9 +47,9 @@ impl Cluster {
         seeds: Vec<Arc<redis::Client>>,
         credentials: Option<CredentialsProvider>,
         reply_max: Duration,
-        wakeups: Wakeups,
+        notified: Notified,
     ) -> Arc<Self> {
-        Arc::new(Self { seeds, credentials, reply_max, wakeups, nodes: Mutex::default() })
+        Arc::new(Self { seeds, credentials, reply_max, notified, nodes: Mutex::default() })
     }
 
     /// The connection to the node that serves `key`. The cluster is asked if that is not known.
@@ -117,7 +118,7 @@ impl Cluster {
         let seed = self.seeds.first().ok_or_else(|| no_node("the cluster has no seeds"))?;
         let client = Arc::new(source::at(seed, node)?);
         let source = Source::new(Server::Named(client), self.credentials.clone());
-        Ok(SharedConnection::new(source, self.reply_max, self.wakeups.clone()))
+        Ok(SharedConnection::new(source, self.reply_max, self.notified.clone()))
     }
 
     /// Asks all nodes at once who serves which slots. The first reply counts: a silent node costs nothing.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use glock_core::{
     Action, Fault, LockError, backend,
-    toolkit::{CallDeadline, Hedged, Mutex, hedged},
+    toolkit::{CallDeadline, Hedged, Listening, Mutex, hedged},
 };
 use redis::{RedisError, Value};
 use tokio::time::{self, Instant};
@@ -107,36 +107,22 @@ impl Route {
         Ok((link, sent))
     }
 
-    /// Subscribes to the channel of the lock, unless it is subscribed to. The caller must sleep on it in
-    /// the wakeups before: they wake it when the subscription is lost.
+    /// Subscribes to the client's channel on the server of the lock, unless it is subscribed to. The caller
+    /// must be among those that are notified before: they are woken when the subscription is lost.
     pub(crate) async fn subscribe(
         &self,
         key: &str,
         until: CallDeadline,
-    ) -> Result<Link, LockError> {
+    ) -> Result<Listening, LockError> {
         let target = Target { action: Action::Wait, key };
         let attempts = &Attempts::default();
         let attempt = |number| async move {
             let link = self.connect(target, until, number, attempts).await?;
             let transport = self.transport(target, &link).await?;
-            match transport.subscribe(key).await {
-                Ok(()) => Ok(link),
-                Err(err) => Err(self.failed_on(target, &link, &transport, err)),
-            }
+            let subscribed = transport.subscribe().await;
+            subscribed.map_err(|err| self.failed_on(target, &link, &transport, err))
         };
         hedged(until, attempt, |number| self.silent_attempt(number, attempts)).await.result
-    }
-
-    /// Whether a reply comes over a connection on which waiters sleep. If none does, it is taken out of
-    /// use.
-    pub(crate) async fn is_alive(&self, link: &Link, until: CallDeadline) -> bool {
-        let heartbeat = async { link.transport().await?.heartbeat().await };
-        let alive = matches!(until.reply(heartbeat).await, Ok(Ok(())));
-        if !alive {
-            link.retire();
-            self.suspect(link);
-        }
-        alive
     }
 
     /// The connection for the request, made.

@@ -6,9 +6,20 @@ use redis::Cmd;
 
 /// A Lua script.
 pub(crate) struct Script {
-    text: &'static str,
-    hash: OnceLock<String>,
+    source: &'static str,
+    compiled: OnceLock<Compiled>,
 }
+
+/// What is sent of a script.
+struct Compiled {
+    text: String,
+    /// The name by which a server that has the script knows it.
+    hash: String,
+}
+
+/// What stands in a script for the functions of the queue.
+const INCLUDE: &str = "-- include queue.lua\n";
+const QUEUE: &str = include_str!("../../scripts/queue.lua");
 
 /// A script with its keys and arguments.
 pub(crate) struct ScriptCall<'a> {
@@ -18,25 +29,28 @@ pub(crate) struct ScriptCall<'a> {
 }
 
 impl Script {
-    pub(crate) const fn new(text: &'static str) -> Self {
-        Self { text, hash: OnceLock::new() }
+    pub(crate) const fn new(source: &'static str) -> Self {
+        Self { source, compiled: OnceLock::new() }
     }
 
-    /// The name by which a server that has the script knows it.
-    fn hash(&self) -> &str {
-        self.hash.get_or_init(|| redis::Script::new(self.text).get_hash().into())
+    fn compiled(&self) -> &Compiled {
+        self.compiled.get_or_init(|| {
+            let text = self.source.replacen(INCLUDE, QUEUE, 1);
+            let hash = redis::Script::new(&text).get_hash().into();
+            Compiled { text, hash }
+        })
     }
 }
 
 impl ScriptCall<'_> {
     /// For a server that has the script.
     pub(crate) fn by_hash(&self) -> Cmd {
-        self.command("EVALSHA", self.script.hash())
+        self.command("EVALSHA", &self.script.compiled().hash)
     }
 
     /// For any server. It keeps the script.
     pub(crate) fn by_text(&self) -> Cmd {
-        self.command("EVAL", self.script.text)
+        self.command("EVAL", &self.script.compiled().text)
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {

@@ -4,18 +4,21 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use glock_core::toolkit::{Mutex, Wakeups};
+use glock_core::toolkit::Mutex;
 use redis::RedisResult;
 use tokio::time;
 
-use crate::client::{source::Source, transport::Transport};
+use crate::{
+    client::{source::Source, transport::Transport},
+    watch::Notified,
+};
 
 /// The connection that all calls of a client to one server share.
 pub(crate) struct SharedConnection {
     source: Source,
     /// How long a reply may take. A connection must be made in a part of it.
     reply_max: Duration,
-    wakeups: Wakeups,
+    notified: Notified,
     slot: Mutex<Slot>,
 }
 
@@ -38,9 +41,9 @@ pub(crate) struct Link {
 }
 
 impl SharedConnection {
-    /// No I/O. `wakeups` are woken by messages, and when a connection is lost.
-    pub(crate) fn new(source: Source, reply_max: Duration, wakeups: Wakeups) -> Arc<Self> {
-        Arc::new(Self { source, reply_max, wakeups, slot: Mutex::default() })
+    /// No I/O. `notified` are woken by messages, and when a connection is lost.
+    pub(crate) fn new(source: Source, reply_max: Duration, notified: Notified) -> Arc<Self> {
+        Arc::new(Self { source, reply_max, notified, slot: Mutex::default() })
     }
 
     /// The connection in use. If there is none, one is begun, on the runtime of the first caller that
@@ -61,8 +64,8 @@ impl SharedConnection {
         self: &Arc<Self>,
         number: u64,
     ) -> impl Future<Output = RedisResult<Arc<Transport>>> + Send + 'static {
-        let (source, wakeups, reply_max) =
-            (self.source.clone(), self.wakeups.clone(), self.reply_max);
+        let (source, notified, reply_max) =
+            (self.source.clone(), self.notified.clone(), self.reply_max);
         // What is left of the call's time limit is for the request.
         let connect_max = reply_max / 5 * 4;
         let shared = Arc::downgrade(self);
@@ -72,7 +75,7 @@ impl SharedConnection {
             }
         };
         async move {
-            let connecting = source.connect(connect_max, reply_max, wakeups, on_lost);
+            let connecting = source.connect(connect_max, reply_max, notified, on_lost);
             let transport = time::timeout(connect_max, connecting).await.unwrap_or_else(|_| {
                 let why = format!("not connected within {connect_max:?}");
                 Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
@@ -94,7 +97,7 @@ impl SharedConnection {
         if retired.is_some() {
             // Outside of the lock: the last clone closes the connection.
             drop(retired);
-            self.wakeups.wake_all();
+            self.notified.missed();
         }
     }
 }

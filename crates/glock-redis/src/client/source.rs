@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use glock_core::{CALL_TIMEOUT, Fault, toolkit::Wakeups};
+use glock_core::{CALL_TIMEOUT, Fault};
 #[cfg(feature = "sentinel")]
 use redis::sentinel::SentinelClient;
 use redis::{
@@ -17,7 +17,7 @@ use crate::{
         transport::{CallerConnection, Transport},
     },
     error,
-    watch::{self, Subscriptions},
+    watch::{Notified, Subscriptions},
 };
 
 /// Where a connection to one server comes from. Cloning is cheap.
@@ -52,12 +52,12 @@ impl Source {
     }
 
     /// Makes a connection within `connect_max`. Each of its replies may take `reply_max`. Its messages
-    /// wake `wakeups`, and its end is reported to `on_lost`.
+    /// wake `notified`, and its end is reported to `on_lost`.
     pub(crate) async fn connect(
         &self,
         connect_max: Duration,
         reply_max: Duration,
-        wakeups: Wakeups,
+        notified: Notified,
         on_lost: impl Fn() + Send + Sync + 'static,
     ) -> RedisResult<Transport> {
         let info = match &self.server {
@@ -69,7 +69,7 @@ impl Source {
             Server::Caller(connection) => return Ok(Transport::Caller(Arc::clone(connection))),
         };
         let client = redis::Client::open(tuned(self.with_credentials(info).await?, reply_max))?;
-        let pushed = wakeups.clone();
+        let pushed = notified.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(connect_max))
             // Each request has a limit of its own, which may be shorter.
@@ -78,12 +78,12 @@ impl Source {
             .set_push_sender(move |push: PushInfo| {
                 match push.kind {
                     PushKind::Disconnection => on_lost(),
-                    _ => watch::wake(&pushed, &push),
+                    _ => pushed.receive(&push),
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let subscriptions = Subscriptions::new(connection.clone(), reply_max, wakeups);
+        let subscriptions = Subscriptions::new(connection.clone(), reply_max, notified);
         Ok(Transport::Own { connection, subscriptions })
     }
 

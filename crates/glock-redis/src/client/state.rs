@@ -1,10 +1,10 @@
 //! `Client`: what a lock and its clones share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, LockConfig, Waiting, backend,
-    toolkit::{Call, PendingWork, WaitQueue, Wakeups},
+    toolkit::{Call, PendingWork},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         source::{Server, Source},
     },
     schema::Schema,
+    watch::Notified,
 };
 
 /// What a client is made from.
@@ -46,25 +47,28 @@ pub(crate) struct Client {
     pub(crate) route: Route,
     /// Receives the messages: the same connections or another one. `None` where waiters poll.
     pub(crate) subscriber: Option<Route>,
-    pub(crate) wakeups: Wakeups,
-    pub(crate) queue: WaitQueue,
+    pub(crate) notified: Notified,
+    /// What the names of all clients' channels begin with.
+    pub(crate) channel_prefix: String,
     pub(crate) pending: PendingWork,
 }
 
 impl Client {
     /// No I/O.
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
-        let wakeups = Wakeups::new();
+        let schema = Schema::new(&settings.config.namespace);
+        let channel_prefix = schema.channel_prefix();
+        let notified = Notified::new(&channel_prefix);
         let reply_max = settings.config.call_timeout;
         let one = |server| {
             let source = Source::new(server, settings.credentials.clone());
-            Route::One(SharedConnection::new(source, reply_max, wakeups.clone()))
+            Route::One(SharedConnection::new(source, reply_max, notified.clone()))
         };
         let (route, can_subscribe) = match &settings.origin {
             Origin::Server(server) => (one(server.clone()), server.can_subscribe()),
             Origin::Cluster(seeds) => {
                 let (seeds, credentials) = (seeds.clone(), settings.credentials.clone());
-                let cluster = Cluster::new(seeds, credentials, reply_max, wakeups.clone());
+                let cluster = Cluster::new(seeds, credentials, reply_max, notified.clone());
                 (Route::Cluster(cluster), true)
             }
         };
@@ -72,9 +76,8 @@ impl Client {
             Some(client) => Some(one(Server::Named(Arc::clone(client)))),
             None => can_subscribe.then(|| route.clone()),
         };
-        let schema = Schema::new(&settings.config.namespace);
-        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
-        Arc::new(Self { settings, schema, route, subscriber, wakeups, queue, pending })
+        let pending = PendingWork::new();
+        Arc::new(Self { settings, schema, route, subscriber, notified, channel_prefix, pending })
     }
 
     pub(crate) fn config(&self) -> &LockConfig {
@@ -83,7 +86,12 @@ impl Client {
 
     /// A call with this client's time limit.
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::REDIS, action, self.config().call_timeout)
+        self.call_within(action, self.config().call_timeout)
+    }
+
+    /// A call with another time limit.
+    pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Call {
+        Call::new(&self.pending, backend::REDIS, action, limit)
     }
 
     /// The server at the end of a connection that the application made, if that is how this client is built.

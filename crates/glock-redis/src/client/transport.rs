@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use glock_core::{Action, Fault};
+use glock_core::{Action, Fault, toolkit::Listening};
 use redis::{
     Cmd, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -52,19 +52,11 @@ impl Transport {
         reply.extract_error()
     }
 
-    /// Subscribes to `channel`, unless it is subscribed to or the connection cannot.
-    pub(crate) async fn subscribe(&self, channel: &str) -> RedisResult<()> {
+    /// Subscribes to the client's channel, unless it is subscribed to or the connection cannot.
+    pub(crate) async fn subscribe(&self) -> RedisResult<Listening> {
         match self {
-            Self::Own { subscriptions, .. } => subscriptions.subscribe(channel).await,
-            Self::Caller(_) => Ok(()),
-        }
-    }
-
-    /// Has the server send a reply, unless it just did.
-    pub(crate) async fn heartbeat(&self) -> RedisResult<()> {
-        match self {
-            Self::Own { subscriptions, .. } => subscriptions.heartbeat().await,
-            Self::Caller(_) => Ok(()),
+            Self::Own { subscriptions, .. } => subscriptions.subscribe().await,
+            Self::Caller(_) => Ok(Listening::Already),
         }
     }
 

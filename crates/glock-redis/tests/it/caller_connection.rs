@@ -58,6 +58,7 @@ async fn poller(token: fn(usize) -> u64) -> (FakeServer, RedisLock) {
     let looks = Arc::new(AtomicUsize::new(0));
     let fake = FakeServer::start(move |sent| match purpose(sent)? {
         Purpose::Inspect => Some(held(token(looks.fetch_add(1, SeqCst)))),
+        Purpose::Watch => Some(Then::Reply(":60000\r\n".into())),
         _ => Some(Then::Reply(":1\r\n".into())),
     })
     .await;
@@ -116,14 +117,15 @@ async fn with_a_subscriber_it_does_not_poll() {
     let admin = Admin::open().await;
     let (fake, ours) = poller(|_| 7).await;
     let ours = ours.with_subscriber(admin.client.clone()).with_config(admin.config()).unwrap();
-    let theirs = admin.lock();
-    let lease = theirs.acquire(&id("x"), LONG).await.unwrap();
     let waiter = tokio::spawn(async move { ours.wait(&id("x"), LONG).await });
-    eventually("a look", SOON, async || fake.count(Purpose::Inspect) > 0).await;
+    eventually("a request", SOON, async || fake.count(Purpose::Watch) > 0).await;
     // A poller looks again within a quarter of a second.
-    rests("looks", Duration::from_secs(1), SOON, || fake.count(Purpose::Inspect)).await;
-    assert!(!waiter.is_finished(), "it does not wait");
-    theirs.release(&lease).await.unwrap();
+    rests("requests", Duration::from_secs(1), SOON, || fake.count(Purpose::Watch)).await;
+    assert!(!waiter.is_finished() && fake.count(Purpose::Inspect) == 0, "it does not wait");
+    let channels: Vec<String> =
+        admin.ask_with("PUBSUB CHANNELS", format!("{}:*", admin.namespace)).await;
+    let received: usize = admin.ask_with("PUBLISH", (&channels[0], admin.key("x"))).await;
+    assert_eq!(received, 1);
     timeout(SOON, waiter).await.expect("not woken").unwrap().unwrap();
 }
 

@@ -21,7 +21,7 @@ use crate::support::{LONG, SOON, admin::Admin, id};
 async fn waiters_outlive_the_runtime_of_the_first_one() {
     let admin = Admin::open().await;
     let (ours, theirs) = (admin.lock(), admin.lock());
-    // The connection belongs to this runtime, the task of its subscriptions to the other one.
+    // The connection belongs to this runtime, the task of its subscription to the other one.
     let lease = ours.acquire(&id("first"), LONG).await.unwrap();
     thread::spawn({
         let ours = ours.clone();
@@ -38,11 +38,8 @@ async fn waiters_outlive_the_runtime_of_the_first_one() {
         let ours = ours.clone();
         async move { ours.acquire_with_retry("next", LONG, Retry::FOREVER).await }
     });
-    let subscribed = async || {
-        let subscribers: (String, usize) = admin.ask_with("PUBSUB NUMSUB", admin.key("next")).await;
-        subscribers.1 == 1
-    };
-    eventually("a subscription", SOON, subscribed).await;
+    let queued = async || admin.ask_with::<usize>("EXISTS", admin.queue_key("next")).await == 1;
+    eventually("a waiter in the queue", SOON, queued).await;
     theirs.release(&next).await.unwrap();
     let next = timeout(SOON, waiter).await.expect("not woken").unwrap().unwrap();
     ours.release(&next).await.unwrap();

@@ -41,10 +41,12 @@ async fn a_second_copy_of_an_acquire_is_the_same_grant() {
     let admin = Admin::open().await;
     let lock = admin.lock();
     let lease = lock.acquire(&id("x"), LONG).await.unwrap();
+    let queue = include_str!("../../scripts/queue.lua");
     let script = include_str!("../../scripts/acquire.lua");
-    let keys = (admin.key("x"), admin.fence_key("x"));
-    let args = (lease.owner().reveal(), 60_000, "other label");
-    let (won, token): (i64, u64) = admin.ask_with("EVAL", (script, 2, keys, args)).await;
-    assert_eq!((won, token), (1, lease.fence().get()), "the same grant");
+    let script = script.replace("-- include queue.lua\n", queue);
+    let keys = (admin.key("x"), admin.fence_key("x"), admin.queue_key("x"));
+    let args = (lease.owner().reveal(), 60_000, 86_460_000, "other label", "channels:");
+    let token: u64 = admin.ask_with("EVAL", (script, 3, keys, args)).await;
+    assert_eq!(token, lease.fence().get(), "the same grant");
     lock.release(&lease).await.unwrap();
 }

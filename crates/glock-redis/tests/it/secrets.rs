@@ -43,7 +43,7 @@ async fn a_request_that_is_repeated_does_not_show_the_owner_token() {
         FakeServer::start(|sent| sent[0].starts_with("EVAL").then(|| error(&unknown(sent)))).await;
     let lock = RedisLock::new(fake.client("u", CANARY));
     let err = lock.acquire(&id("x"), LONG).await.unwrap_err();
-    let owner = &fake.sent("EVALSHA")[0][5];
+    let owner = &fake.sent("EVALSHA")[0][6];
     assert_eq!(owner.len(), 32, "{owner}");
     let shown = shown(&err);
     assert!(!shown.contains(owner), "{shown}");

@@ -51,6 +51,10 @@ impl Admin {
         format!("{}:fence", self.key(name))
     }
 
+    pub(crate) fn queue_key(&self, name: &str) -> String {
+        format!("{}:queue", self.key(name))
+    }
+
     /// Sends a command, given word by word.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &str) -> T {
         let (name, args) = command.split_once(' ').unwrap_or((command, ""));

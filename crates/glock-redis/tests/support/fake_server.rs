@@ -33,7 +33,17 @@ pub(crate) fn error(line: &str) -> Then {
 /// What `acquire.lua` replies to a grant.
 pub(crate) fn granted(token: u64) -> Then {
     let token = token.to_string();
-    Then::Reply(format!("*2\r\n:1\r\n${}\r\n{token}\r\n", token.len()))
+    Then::Reply(format!("${}\r\n{token}\r\n", token.len()))
+}
+
+/// What `acquire.lua` replies where the lock is held for so long; the waiter is the first in the queue.
+pub(crate) fn refused(millis: u64) -> Then {
+    Then::Reply(format!("*4\r\n$1\r\nw\r\n$1\r\n7\r\n:{millis}\r\n:1\r\n"))
+}
+
+/// What `heartbeat.lua` replies of one lock, if there is nothing to do for its waiters.
+pub(crate) fn waiting() -> Then {
+    Then::Reply("*1\r\n*3\r\n:0\r\n:0\r\n:0\r\n".into())
 }
 
 /// What `inspect.lua` replies of a lock that is held for a minute.
@@ -55,20 +65,27 @@ pub(crate) enum Purpose {
     Renew,
     Release,
     Inspect,
+    Leave,
+    Heartbeat,
+    Watch,
 }
 
-/// Each script has another number of keys and arguments.
+/// Each script has another text, or another number of keys and arguments.
 pub(crate) fn purpose(command: &Sent) -> Option<Purpose> {
     if !command[0].starts_with("EVAL") {
         return None;
     }
-    match command.len() {
-        8 => Some(Purpose::Acquire),
-        6 => Some(Purpose::Renew),
-        5 => Some(Purpose::Release),
-        4 => Some(Purpose::Inspect),
-        _ => panic!("not one of the scripts: {command:?}"),
-    }
+    let args: Vec<&str> = command[3..].iter().map(String::as_str).collect();
+    Some(match (command[2].as_str(), &args[..]) {
+        ("1", [_]) => Purpose::Inspect,
+        ("1", [_, _, _]) => Purpose::Renew,
+        // The owner token, or the waiter's name; or the client's and a time.
+        ("3", [.., waiter, _]) if args.len() == 5 && waiter.contains(':') => Purpose::Leave,
+        ("3", [.., kept]) if args.len() == 5 && kept.parse::<u64>().is_ok() => Purpose::Watch,
+        ("3", _) if args.len() == 5 => Purpose::Release,
+        ("3", [_, _, _, _, ttl, ..]) if ttl.parse::<u64>().is_ok() => Purpose::Acquire,
+        _ => Purpose::Heartbeat,
+    })
 }
 
 /// It runs until it is dropped.

@@ -1,6 +1,9 @@
 //! `Redis`: the server that `GLOCK_REDIS_URL` names, as the conformance suite sees it.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 use glock_redis::{
     LockConfig, LockId, RedisLock,
@@ -25,6 +28,9 @@ impl Redis {
 
 impl Fixture for Redis {
     type Lock = RedisLock;
+    /// A reservation.
+    const PASSED_OVER_MAX: Duration = Duration::from_millis(1_500);
+    const RESERVES: bool = true;
 
     async fn open(namespace: String) -> Self {
         let client = Client::open(url_from_env("GLOCK_REDIS_URL", "redis"));
@@ -41,15 +47,21 @@ impl Fixture for Redis {
     }
 
     async fn owner(&self, id: &LockId) -> Option<String> {
-        self.admin.ask_with("HGET", (self.admin.key(id.as_str()), "owner")).await
+        let held: Option<String> = self.admin.ask_with("GET", self.admin.key(id.as_str())).await;
+        // While it is reserved for a waiter, it has no owner.
+        held.and_then(|held| Some(held.split_once(' ')?.0.to_owned()))
     }
 
     async fn live(&self) -> usize {
-        let holds = format!("{}:{{*}}", self.admin.namespace);
-        self.admin.ask_with::<Vec<String>>("KEYS", holds).await.len()
+        let mut live = 0;
+        for key in self.admin.ask_with::<Vec<String>>("KEYS", self.admin.key("*")).await {
+            let held: Option<String> = self.admin.ask_with("GET", &key).await;
+            live += usize::from(held.is_some_and(|held| !held.starts_with('@')));
+        }
+        live
     }
 
-    /// Keys that are neither a hold nor a counter that expires, holds, and subscriptions.
+    /// Keys that are not a counter that expires: holds, reservations, queues; and subscriptions.
     async fn residue(&self) -> usize {
         let ours = format!("{}:*", self.admin.namespace);
         let mut left = self.admin.channels().await;
@@ -68,7 +80,8 @@ impl Fixture for Redis {
 
     async fn forget(&self, id: &LockId) {
         let id = id.as_str();
-        let () = self.admin.ask_with("DEL", (self.admin.key(id), self.admin.fence_key(id))).await;
+        let keys = (self.admin.key(id), self.admin.fence_key(id), self.admin.queue_key(id));
+        let () = self.admin.ask_with("DEL", keys).await;
     }
 }
 
@@ -76,8 +89,8 @@ impl Networked for Redis {
     const FRAMING: Framing = Framing::Resp;
     /// Commands and messages share one.
     const CONNECTIONS_MAX: usize = 1;
-    /// Heartbeats of the client, one every three seconds.
-    const IDLE_REQUESTS_MAX: u64 = 24;
+    /// One heartbeat a second for all waiters of a client.
+    const IDLE_REQUESTS_MAX: u64 = 66;
 
     fn upstream(&self) -> SocketAddr {
         match self.admin.client.get_connection_info().addr() {
@@ -105,6 +118,8 @@ pub(crate) struct CallerConnection(Redis);
 
 impl Fixture for CallerConnection {
     type Lock = RedisLock;
+    const PASSED_OVER_MAX: Duration = Redis::PASSED_OVER_MAX;
+    const RESERVES: bool = Redis::RESERVES;
 
     async fn open(namespace: String) -> Self {
         Self(Redis::open(namespace).await)

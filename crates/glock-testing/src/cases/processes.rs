@@ -1,11 +1,15 @@
-//! What happens to the lock of a process that is killed.
+//! What happens to the lock, and to the place in the queue, of a process that is killed or frozen.
 
 use std::time::Duration;
 
 use glock_core::{Lock, LockExt, Retry};
 use tokio::time::{sleep, timeout};
 
-use crate::cases::{PATIENT, SHORT, WATCHED, assert_held, id, soon, within};
+use crate::cases::{
+    PATIENT, SHORT, WATCHED, assert_held, id,
+    queue::{self, Waiter},
+    soon, take, within,
+};
 use crate::{
     Fixture,
     process::{Child, role, tell},
@@ -13,6 +17,7 @@ use crate::{
 };
 
 const HOLDER_ROLE: &str = "holder";
+const WAITER_ROLE: &str = "waiter";
 const LOST: &str = "lost";
 const NAMESPACE: &str = "GLOCK_TESTING_NAMESPACE";
 
@@ -59,22 +64,63 @@ pub async fn a_paused_holder_does_not_disturb_its_successor<F: Fixture>(fixture:
     ours.release(&lease).await.unwrap();
 }
 
+/// The first waiter is killed with SIGKILL before its turn: the second is served.
+pub async fn a_killed_waiter_is_passed_over<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    if !queue::is_kept(&ours) {
+        return;
+    }
+    let lease = take(&theirs, &id("x")).await;
+    let mut child = waiter::<F>(fixture).await;
+    let second = Waiter::start(&ours).await;
+    child.kill_9().await.unwrap();
+    second.served_after::<F>(&theirs, &lease).await.let_go().await;
+}
+
+/// The first waiter is frozen at its turn, as a paused machine is: the second is served. The first is not
+/// told, and is served when it goes on.
+pub async fn a_frozen_waiter_is_passed_over_and_joins_again<F: Fixture>(fixture: &F) {
+    let (ours, theirs) = (fixture.client().await, fixture.client().await);
+    if !queue::is_kept(&ours) {
+        return;
+    }
+    let lease = take(&theirs, &id("x")).await;
+    let mut child = waiter::<F>(fixture).await;
+    let second = Waiter::start(&ours).await;
+    child.pause().await.unwrap();
+    let second = second.served_after::<F>(&theirs, &lease).await;
+    child.resume().await.unwrap();
+    second.let_go().await;
+    let sent = soon("the frozen waiter is served", fixture.patience() * 2, child.line()).await;
+    assert!(sent.unwrap().is_some_and(|token| token.parse::<u64>().is_ok()));
+}
+
+/// A process that waits for the lock. It has most likely joined the queue.
+async fn waiter<F: Fixture>(fixture: &F) -> Child {
+    let mut child = start::<F>(fixture, WAITER_ROLE);
+    soon("the other process waits", PATIENT.wait_max, child.line()).await.unwrap();
+    sleep(WATCHED).await;
+    child
+}
+
+fn start<F: Fixture>(fixture: &F, role: &str) -> Child {
+    let namespace = fixture.config().namespace;
+    Child::start(F::HOLDER_TEST, role, &[(NAMESPACE, namespace.as_str())]).unwrap()
+}
+
 /// A process that holds the lock, and its token.
 async fn holder<F: Fixture>(fixture: &F) -> (Child, u64) {
-    let namespace = fixture.config().namespace;
-    let variables = [(NAMESPACE, namespace.as_str())];
-    let mut child = Child::start(F::HOLDER_TEST, HOLDER_ROLE, &variables).unwrap();
+    let mut child = start::<F>(fixture, HOLDER_ROLE);
     let sent = soon("the other process sends its token", PATIENT.wait_max, child.line()).await;
     let token = sent.unwrap().expect("the other process ended").parse().unwrap();
     (child, token)
 }
 
 /// What the other process does: holds the lock, sends its token, and renews until it is killed; if
-/// the lock is lost, it drops the guard and sends that.
+/// the lock is lost, it drops the guard and sends that. As a waiter, it says so, and waits for the lock.
 pub fn hold_until_killed<F: Fixture>() {
-    if role().as_deref() != Some(HOLDER_ROLE) {
-        return;
-    }
+    let Some(role) = role() else { return };
+    let patience = if role == WAITER_ROLE { PATIENT } else { Retry::NEVER };
     // It also ends with the process that started it, however that ends.
     std::thread::spawn(|| {
         let _end_of_input = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -84,7 +130,10 @@ pub fn hold_until_killed<F: Fixture>() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let lock = F::open(namespace).await.client().await;
-        let guard = lock.hold("x", ttl(&lock, 3 * SHORT), Retry::NEVER).await.unwrap();
+        if role == WAITER_ROLE {
+            tell(WAITER_ROLE).unwrap();
+        }
+        let guard = lock.hold("x", ttl(&lock, 3 * SHORT), patience).await.unwrap();
         tell(&guard.fence().to_string()).unwrap();
         let _ = timeout(PATIENT.wait_max, guard.lost()).await;
         drop(guard);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use glock_core::{
-    Fairness, Lease, Lock, LockError, LockExt, Retry, Waiting,
+    Lease, Lock, LockError, LockExt, Retry, Waiting,
     toolkit::{LockHooks, WaitQueue},
 };
 use tokio::{
@@ -15,9 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::cases::{
-    LONG, PATIENT, SHORT, assert_free, assert_held, beside, id, soon, take, within,
-};
+use crate::cases::{LONG, PATIENT, SHORT, assert_free, beside, id, soon, take, within};
 use crate::{Fixture, ttl};
 
 /// Waits in a task, and returns the lease.
@@ -208,34 +206,4 @@ pub async fn waiters_of_two_clients_are_all_served<F: Fixture>(fixture: &F) {
         let Some(served) = served.expect("no hand-over is missed").0 else { return };
         served.unwrap();
     }
-}
-
-/// Who came first is served first, whichever client asked: where the store keeps the queue.
-pub async fn a_store_s_queue_is_one_queue<F: Fixture>(fixture: &F) {
-    let clients = [fixture.client().await, fixture.client().await];
-    let theirs = fixture.client().await;
-    if theirs.capabilities().fairness != Fairness::Store {
-        return;
-    }
-    let lease = take(&theirs, &id("x")).await;
-    for client in &clients {
-        // Warm: what a first call takes longer is no place in the queue.
-        assert_held(client, &id("x")).await;
-    }
-    let served = Arc::new(Mutex::new(Vec::new()));
-    let mut tasks = JoinSet::new();
-    // Not in turns: those come about by themselves where two clients race.
-    let whose = [0, 0, 0, 1, 1, 1, 0, 1];
-    for (n, whose) in whose.into_iter().enumerate() {
-        let (ours, served) = (clients[whose].clone(), Arc::clone(&served));
-        tasks.spawn(async move {
-            let lease = ours.acquire_with_retry("x", ttl(&ours, LONG), PATIENT).await.unwrap();
-            served.lock().unwrap().push(n);
-            ours.release(&lease).await.unwrap();
-        });
-        sleep(SHORT / 2).await;
-    }
-    theirs.release(&lease).await.unwrap();
-    soon("all are served", LONG / 4, tasks.join_all()).await;
-    assert_eq!(*served.lock().unwrap(), (0..whose.len()).collect::<Vec<_>>());
 }

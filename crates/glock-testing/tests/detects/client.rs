@@ -101,7 +101,7 @@ impl Client {
         self.granted_or_held(&reply, id, owner, ttl, sent_at)
     }
 
-    fn acquire_request(&self, id: &LockId, owner: &OwnerToken, ttl: Duration) -> String {
+    pub(crate) fn acquire_request(&self, id: &LockId, owner: &OwnerToken, ttl: Duration) -> String {
         let label = match self.flaw {
             Flaw::OwnerInLabel => format!("{} {}", self.config.holder, owner.reveal()),
             Flaw::LabelInAscii => self.config.holder.replace(|c: char| !c.is_ascii(), ""),
@@ -111,7 +111,7 @@ impl Client {
         format!("ACQUIRE {key} {owner} {millis} {}", hex(&label))
     }
 
-    fn granted_or_held(
+    pub(crate) fn granted_or_held(
         &self,
         reply: &str,
         id: LockId,

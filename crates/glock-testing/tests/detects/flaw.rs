@@ -1,26 +1,10 @@
 //! `Flaw`: the bugs that can be planted into the toy store and its lock.
 
+use crate::flaws::flaws;
+
 /// A case, and the bugs that it finds, each with words of the failure: it is to fail for that
 /// reason and no other. A `|` stands between words where it is a matter of time which come first.
 pub(crate) type Row = (&'static str, &'static [(Flaw, &'static str)]);
-
-/// Writes the enum and the list of its variants.
-macro_rules! flaws {
-    ($($(#[doc = $doc:literal])+ $flaw:ident,)+) => {
-        /// A bug, planted on purpose.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum Flaw {
-            /// No bug at all.
-            Sound,
-            $($(#[doc = $doc])+ $flaw,)+
-        }
-
-        impl Flaw {
-            /// All of them; each stands at its own number.
-            pub(crate) const ALL: &[Self] = &[Self::Sound, $(Self::$flaw),+];
-        }
-    };
-}
 
 flaws! {
     // Exclusion: the store.
@@ -124,6 +108,22 @@ flaws! {
     WaiterStaysQueued,
     /// The order of one client's waiters is claimed to be the order of all.
     ClaimsStoreOrder,
+
+    // The queue: the store.
+    /// No bug: the store keeps the queue.
+    SoundQueue,
+    /// A try is granted a free lock that a waiter has its turn for.
+    TryBarges,
+    /// The waiter that came last is served first.
+    ServesLastFirst,
+    /// A turn lasts until it is used, whatever became of the client.
+    NeverPassesOn,
+    /// A waiter that leaves keeps its place and its turn.
+    KeepsCancelledPlaces,
+    /// A heartbeat does not say that a place is gone.
+    LostPlaceStaysLost,
+    /// The turn of one waiter wakes all of them.
+    WakesAllWaiters,
 
     // Cancellation and unknown outcomes: the client.
     /// Whatever becomes of an acquire, it is not undone.

@@ -5,17 +5,20 @@ use std::{fmt, sync::Arc, time::Duration};
 use glock_core::{
     Action, Capabilities, Fairness, Holder, Lease, Lock, LockConfig, LockError, LockExt, LockId,
     OwnerToken, Retry, Waiting, async_trait,
-    toolkit::{Attempt, BoxFuture, Call, CallDeadline, LockHooks, PendingWork, WaitQueue},
+    toolkit::{Attempt, BoxFuture, Call, LockHooks, PendingWork, RecordQueue, WaitQueue},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
+    attempt::AcquireAttempt,
     client::Client,
     flaw::Flaw,
     keys::prefix,
     leftover::Leftover,
+    queue::keeps_queue,
     subscriber::listen,
     transport::{BACKEND, Endpoint},
+    waiters::ToyQueue,
 };
 
 /// How close to the end of its lease a flawed renewal adds to it, and how long that lasts.
@@ -25,11 +28,14 @@ const GRACE: Duration = Duration::from_millis(150);
 const SELDOM: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
-pub(crate) struct ToyLock(pub(crate) Arc<Client>);
+pub(crate) struct ToyLock(pub(crate) Arc<Client>, Arc<RecordQueue<ToyQueue>>);
 
 impl ToyLock {
     pub(crate) fn new(endpoint: Endpoint, config: LockConfig) -> Self {
-        Self(Arc::new(Client::new(endpoint, config)))
+        let client = Arc::new(Client::new(endpoint, config));
+        let (store, waiters) = (ToyQueue::new(&client), client.subscriber.waiters.clone());
+        let queue = RecordQueue::new(store, waiters, &client.pending);
+        Self(client, queue)
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -159,26 +165,6 @@ impl ToyLock {
     }
 }
 
-/// One attempt to take a lock.
-struct AcquireAttempt {
-    client: Arc<Client>,
-    id: LockId,
-    owner: OwnerToken,
-    ttl: Duration,
-    sent_at: Instant,
-}
-
-impl Attempt for AcquireAttempt {
-    async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
-        let Self { client, id, owner, ttl, sent_at } = self;
-        Arc::clone(client).acquire(id.clone(), owner.clone(), *ttl, *sent_at).await
-    }
-
-    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
-        Arc::clone(&self.client).release(self.id.clone(), self.owner.clone()).await
-    }
-}
-
 impl fmt::Debug for ToyLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("ToyLock");
@@ -201,7 +187,7 @@ impl Lock for ToyLock {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(Duration::from_millis(10));
         capabilities.waiting = Waiting::Pushed;
-        if self.has(Flaw::ClaimsStoreOrder) {
+        if self.has(Flaw::ClaimsStoreOrder) || keeps_queue(self.0.flaw) {
             capabilities.fairness = Fairness::Store;
         }
         capabilities
@@ -281,6 +267,9 @@ impl LockHooks for ToyLock {
         ttl: Duration,
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        if keeps_queue(self.0.flaw) {
+            return Some(Box::pin(self.1.acquire(id, ttl, retry)));
+        }
         if !self.has(Flaw::WaiterStaysQueued) {
             return None;
         }
@@ -295,6 +284,7 @@ impl LockHooks for ToyLock {
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.0.queue).filter(|_| !self.has(Flaw::NoQueue))
+        let none = self.has(Flaw::NoQueue) || keeps_queue(self.0.flaw);
+        Some(&self.0.queue).filter(|_| !none)
     }
 }

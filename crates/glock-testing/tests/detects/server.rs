@@ -7,9 +7,12 @@
 //! | `RENEW key owner ttl` | `OK`, `LOST` |
 //! | `RELEASE key owner` | `OK`, `LOST` |
 //! | `LOOK key` | `FREE`, `HELD fence left label` |
+//! | `ENTER key owner ttl label waiter` | `GRANTED fence`, `QUEUED first left` |
+//! | `LEAVE key waiter` | `OK` |
+//! | `BEAT key waiter,waiter ..` | `BEAT turn first left lost,lost ..` |
 //! | `LIST prefix after max` | `HOLDS next key:fence:left:label ..` |
 //! | `FORCE key fence` | `OK`, `LOST` |
-//! | `LISTEN prefix` | `OK`, and `FREED key` for each release from then on |
+//! | `LISTEN prefix` | `OK`, and `FREED key` for each release and `TURN key waiter` for each turn from then on |
 //!
 //! Times are milliseconds; keys and labels are hexadecimal, so that no character of them means
 //! anything.
@@ -130,6 +133,17 @@ async fn answer(store: &Store, words: &[&str]) -> String {
                 Err(hold) => shown(store, &hold),
             }
         }
+        ["ENTER", key, owner, millis, label, waiter] => {
+            match store.enter((key, owner, label), ttl(millis), waiter) {
+                Ok(fence) => format!("GRANTED {fence}"),
+                Err((first, left)) => format!("QUEUED {} {left}", u8::from(first)),
+            }
+        }
+        ["LEAVE", key, waiter] => done(store.leave(key, waiter)),
+        ["BEAT", ref locks @ ..] => {
+            let found = locks.chunks_exact(2).map(|lock| store.beat(lock[0], lock[1]));
+            format!("BEAT {}", found.collect::<Vec<_>>().join(" "))
+        }
         ["ACQUIRE", key, owner, ..] if store.flaw == Flaw::RunsHalfRequests => {
             let _ = store.acquire(key, owner, "", ttl("60000")).await;
             "ERROR".to_owned()
@@ -185,7 +199,8 @@ async fn publish(
         tokio::select! {
             key = freed.recv() => match key {
                 Ok(key) if key.starts_with(prefix) && !skipped => {
-                    replies.write_all(format!("FREED {key}\n").as_bytes()).await?;
+                    let verb = if key.contains(' ') { "TURN" } else { "FREED" };
+                    replies.write_all(format!("{verb} {key}\n").as_bytes()).await?;
                 }
                 Ok(_) => {}
                 // It missed some: hanging up tells it so.

@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::flaw::Flaw;
+use crate::{
+    flaw::Flaw,
+    queue::{Queues, RESERVED, keeps_queue},
+};
 
 /// Long enough for another client to come between two steps.
 const STEP: Duration = Duration::from_millis(5);
@@ -18,7 +21,7 @@ const STEP: Duration = Duration::from_millis(5);
 pub(crate) struct Store {
     pub flaw: Flaw,
     records: Mutex<Records>,
-    /// The keys that were released.
+    /// The keys that were released; with a waiter behind it, whose turn it is.
     pub freed: broadcast::Sender<String>,
     born: Instant,
 }
@@ -32,6 +35,7 @@ pub(crate) struct Records {
     grants_of: HashMap<String, u64>,
     /// What only the flawed leave behind.
     sessions: Vec<String>,
+    pub queues: Queues,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +83,15 @@ impl Store {
                 return Err(hold);
             }
         }
+        if keeps_queue(self.flaw)
+            && self.flaw != Flaw::TryBarges
+            && let Some(waiter) = self.first(key)
+            && owner != waiter
+        {
+            let expires = Instant::now() + RESERVED;
+            let (label, renewals) = (String::new(), 0);
+            return Err(Hold { owner: waiter, label, fence: 0, expires, renewals });
+        }
         let races = match self.flaw {
             Flaw::FirstInsertRaces => !known,
             Flaw::GrantRaces => true,
@@ -94,7 +107,17 @@ impl Store {
         {
             return Err(hold.clone());
         }
-        let fence = self.next_fence(&mut records, key);
+        Ok(self.grant(&mut records, key, (owner, label), ttl))
+    }
+
+    pub(crate) fn grant(
+        &self,
+        records: &mut Records,
+        key: &str,
+        (owner, label): (&str, &str),
+        ttl: Duration,
+    ) -> u64 {
+        let fence = self.next_fence(records, key);
         let ttl = match self.flaw {
             Flaw::ExpiresEarly => ttl / 2,
             Flaw::ExpiresLate => ttl * 8,
@@ -106,7 +129,7 @@ impl Store {
         if self.flaw == Flaw::LeaksEndedSessions {
             records.sessions.push(key.into());
         }
-        Ok(fence)
+        fence
     }
 
     fn next_fence(&self, records: &mut Records, key: &str) -> u64 {
@@ -191,6 +214,9 @@ impl Store {
             // An error means that no client listens.
             let _ = self.freed.send(key.into());
         }
+        if keeps_queue(self.flaw) {
+            self.first(key);
+        }
         true
     }
 
@@ -233,6 +259,7 @@ impl Store {
         let mut records = self.records();
         records.holds.remove(key);
         records.grants_of.remove(key);
+        records.queues.forget(key);
     }
 
     pub(crate) fn is_live(&self, hold: &Hold) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use glock_core::toolkit::{Mutex, Wakeups};
+use glock_core::toolkit::{Mutex, WaiterRegistry, Wakeups};
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -20,6 +20,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub wakeups: Wakeups,
+    pub waiters: WaiterRegistry,
     endpoint: Endpoint,
     prefix: String,
     status: watch::Sender<ListenerStatus>,
@@ -36,7 +37,8 @@ enum ListenerStatus {
 impl Subscriber {
     pub(crate) fn new(endpoint: Endpoint, prefix: String) -> Self {
         let status = watch::Sender::new(ListenerStatus::Silent);
-        Self { wakeups: Wakeups::new(), endpoint, prefix, status, task: Mutex::default() }
+        let (wakeups, waiters) = (Wakeups::new(), WaiterRegistry::new());
+        Self { wakeups, waiters, endpoint, prefix, status, task: Mutex::default() }
     }
 
     /// Returns once a release would be received.
@@ -56,8 +58,8 @@ impl Subscriber {
         let mut task = self.task.lock();
         if task.is_none() {
             let (endpoint, prefix) = (self.endpoint.clone(), self.prefix.clone());
-            let (wakeups, status) = (self.wakeups.clone(), self.status.clone());
-            let listening = run_subscription(endpoint, prefix, wakeups, status);
+            let sleepers = (self.wakeups.clone(), self.waiters.clone());
+            let listening = run_subscription(endpoint, prefix, sleepers, self.status.clone());
             *task = Some(tokio::spawn(listening).abort_handle());
         }
     }
@@ -85,7 +87,7 @@ pub(crate) async fn listen(endpoint: &Endpoint, prefix: &str) -> Result<Connecti
 async fn run_subscription(
     endpoint: Endpoint,
     prefix: String,
-    wakeups: Wakeups,
+    (wakeups, waiters): (Wakeups, WaiterRegistry),
     status: watch::Sender<ListenerStatus>,
 ) {
     let mut first = true;
@@ -96,10 +98,17 @@ async fn run_subscription(
                 if !std::mem::take(&mut first) && endpoint.flaw != Flaw::MissesWhatItMissed {
                     // A waiter that slept while there was no connection may have missed a release.
                     wakeups.wake_all();
+                    waiters.missed();
                 }
                 while let Ok(line) = connection.line().await {
                     if let Some(key) = line.strip_prefix("FREED ") {
                         wakeups.wake(key);
+                    }
+                    let turn = line.strip_prefix("TURN ").and_then(|line| line.split_once(' '));
+                    if let Some((client, number)) = turn.and_then(|(_, name)| name.split_once(':'))
+                        && client == waiters.client().to_string()
+                    {
+                        number.parse().into_iter().for_each(|number| waiters.turn(number));
                     }
                 }
                 if endpoint.flaw == Flaw::NeverListensAgain {

@@ -1,10 +1,11 @@
 //! Which planted bug each case must find, and what it then says.
 
+mod admin;
 mod networked;
 
 use crate::{
     flaw::{Flaw, Row},
-    table::networked::NETWORKED,
+    table::{admin::ADMIN, networked::NETWORKED},
 };
 
 /// The bugs that a case must find, if there are any.
@@ -13,7 +14,7 @@ pub(crate) fn flaws_of(case: &str) -> Option<&'static [(Flaw, &'static str)]> {
 }
 
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    CONTRACT.iter().chain(NETWORKED)
+    CONTRACT.iter().chain(NETWORKED).chain(ADMIN)
 }
 
 /// The cases of `contract!`.
@@ -136,7 +137,21 @@ const CONTRACT: &[Row] = &[
         "waiting::waiters_of_two_clients_are_all_served",
         &[(Flaw::WakesOneClient, "no hand-over is missed")],
     ),
-    ("waiting::a_store_s_queue_is_one_queue", &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2")]),
+    (
+        "queue::three_clients_are_served_in_the_order_of_arrival",
+        &[(Flaw::ClaimsStoreOrder, "right: [0, 1, 2"), (Flaw::ServesLastFirst, "right: [0, 1, 2")],
+    ),
+    ("queue::a_try_does_not_barge", &[(Flaw::TryBarges, "a try overtook a waiter")]),
+    (
+        "queue::a_cancelled_waiter_is_passed_over",
+        &[(Flaw::KeepsCancelledPlaces, "the next waiter is served")],
+    ),
+    ("queue::a_place_left_behind_is_gone", &[(Flaw::NeverPassesOn, "the place is gone")]),
+    ("queue::a_turn_that_is_not_used_passes_on", &[(Flaw::NeverPassesOn, "the turn passes on")]),
+    (
+        "queue::a_waiter_whose_place_was_lost_joins_again",
+        &[(Flaw::LostPlaceStaysLost, "a waiter whose place was lost is served")],
+    ),
     (
         "cancellation::an_acquire_dropped_anywhere_leaves_nothing",
         &[(Flaw::AcquireNotUndone, "is still held|dropped at some point")],
@@ -238,59 +253,5 @@ const CONTRACT: &[Row] = &[
     (
         "inspection::nothing_shows_an_owner_token",
         &[(Flaw::OwnerInDebug, "a secret is shown"), (Flaw::OwnerInLabel, "a secret is shown")],
-    ),
-    (
-        "admin::what_is_held_is_listed",
-        &[
-            (Flaw::HolderNotShown, "right: [\"a\", \"c\"]"),
-            (Flaw::LabelInAscii, "web-3"),
-            (Flaw::ShowsMoreThanIsLeft, "are listed"),
-            (Flaw::OwnerInLabel, "web-3"),
-        ],
-    ),
-    (
-        "admin::a_listing_keeps_to_its_prefix",
-        &[
-            (Flaw::ListPrefixIgnored, "listed for the prefix"),
-            (Flaw::ListPrefixIsPattern, "listed for the prefix"),
-            (Flaw::NamespacesIgnored, "listed for the prefix"),
-        ],
-    ),
-    (
-        "admin::a_listing_goes_on_over_its_pages",
-        &[
-            (Flaw::ListsOnePage, "listed in pages of 4"),
-            (Flaw::SkipsBetweenPages, "listed in pages of 4"),
-            (Flaw::PageMaxIgnored, "where 4 were requested"),
-        ],
-    ),
-    (
-        "admin::an_expired_hold_is_not_listed",
-        &[(Flaw::ShowsTheExpired, "right: [\"\"; 0]|right: []")],
-    ),
-    (
-        "admin::a_forced_release_passes_the_lock_on",
-        &[
-            (Flaw::ForceKeepsRecord, "a forced release wakes the waiter"),
-            (Flaw::ForceDoesNotWake, "a forced release wakes the waiter"),
-            (Flaw::ForceRestartsToken, " after "),
-        ],
-    ),
-    (
-        "admin::a_forced_release_ends_no_other_hold",
-        &[
-            (Flaw::ForceIgnoresToken, "was ended by"),
-            (Flaw::ForceTakesOlderHolds, "was ended by"),
-            (Flaw::ForceKeepsRecord, "it was ended before"),
-        ],
-    ),
-    ("admin::a_guard_learns_of_a_forced_release", &[(Flaw::RenewAlwaysOk, "the loss is reported")]),
-    (
-        "admin::a_forced_release_dropped_anywhere_is_carried_out",
-        &[(Flaw::ForceStopsHalfWay, "is still held")],
-    ),
-    (
-        "admin::a_preflight_finds_what_scripts_can_name",
-        &[(Flaw::WarningWithoutCode, "is no code of this store")],
     ),
 ];

@@ -60,14 +60,16 @@ impl Toy {
 
 impl Fixture for Toy {
     type Lock = ToyLock;
-
+    const PASSED_OVER_MAX: Duration = Duration::from_secs(2);
+    const RESERVES: bool = true;
     const HOLDER_TEST: &str = "sound::holder_process";
     /// It keeps nothing that it does not use.
     const KEPT_IDLE: Duration = Duration::from_secs(1);
 
     /// A bug is to be found soon; but one that is late, by more than this.
     fn patience(&self) -> Duration {
-        let is_woken = matches!(self.flaw, Flaw::Sound | Flaw::PollsInsteadOfListening);
+        let is_woken =
+            matches!(self.flaw, Flaw::Sound | Flaw::SoundQueue | Flaw::PollsInsteadOfListening);
         Duration::from_millis(if is_woken { 8_000 } else { 2_500 })
     }
 
@@ -99,7 +101,8 @@ impl Fixture for Toy {
     }
 
     async fn residue(&self) -> usize {
-        self.live().await + self.server().store.sessions(&self.prefix())
+        let store = &self.server().store;
+        store.count(&self.prefix()) + store.sessions(&self.prefix()) + store.queued(&self.prefix())
     }
 
     async fn evict(&self, id: &LockId) {
@@ -113,6 +116,8 @@ impl Fixture for Toy {
 
 impl Networked for Toy {
     const FRAMING: Framing = Framing::Lines;
+    /// One heartbeat a second.
+    const IDLE_REQUESTS_MAX: u64 = 66;
     /// Nothing of the toy happens seldom.
     const IDLE: Duration = Duration::from_secs(1);
 

@@ -127,17 +127,15 @@ pub(super) const NETWORKED: &[Row] = &[
         &[(Flaw::ReleaseUnchecked, "left: None")],
     ),
     (
-        "admin_faults::an_operator_learns_that_the_store_is_gone",
-        &[
-            (Flaw::OutageIsNothingFound, "an error"),
-            (Flaw::ClosedPortIsUnknown, "left: Some(Unknown)"),
-        ],
+        "processes::a_killed_waiter_is_passed_over",
+        &[(Flaw::NeverPassesOn, "the next waiter is served")],
     ),
     (
-        "admin_faults::an_operator_with_a_wrong_password_is_refused",
-        &[
-            (Flaw::WrongPasswordIsUnavailable, "left: Some(Unavailable)"),
-            (Flaw::PasswordInError, "the password is shown"),
-        ],
+        "processes::a_frozen_waiter_is_passed_over_and_joins_again",
+        &[(Flaw::NeverPassesOn, "the next waiter is served")],
+    ),
+    (
+        "wakeups::no_waiter_is_woken_without_a_reason",
+        &[(Flaw::WakesAllWaiters, "when it was not its turn")],
     ),
 ];

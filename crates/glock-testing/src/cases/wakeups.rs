@@ -1,0 +1,65 @@
+//! Whom a release wakes: counted at a proxy in front of each client.
+
+use std::time::Duration;
+
+use glock_core::Lock;
+use tokio::time::{Instant, sleep};
+
+use crate::cases::{
+    SHORT, id,
+    queue::{Waiter, is_kept},
+    take,
+};
+use crate::{Networked, Proxy, process::eventually};
+
+/// How many clients wait behind each other.
+const CLIENTS: usize = 8;
+/// Long enough for a request of a waiter that was woken.
+const REACTION: Duration = Duration::from_millis(50);
+
+/// The lock passes from waiter to waiter: the clients whose turn it is not send nothing meanwhile, but what
+/// idle waiters send.
+pub async fn no_waiter_is_woken_without_a_reason<F: Networked>(fixture: &F) {
+    let theirs = fixture.client().await;
+    if !is_kept(&theirs) || !F::WAKES {
+        return;
+    }
+    let (mut proxies, mut waiters) = (Vec::new(), Vec::new());
+    let lease = take(&theirs, &id("x")).await;
+    for _ in 0..CLIENTS {
+        let proxy = Proxy::start(fixture.upstream()).await.unwrap();
+        let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
+        waiters.push(Waiter::start(&lock).await);
+        proxies.push(proxy);
+    }
+    // What it took to join is over.
+    let quiet = async || {
+        let before: u64 = proxies.iter().map(Proxy::requests).sum();
+        sleep(SHORT).await;
+        proxies.iter().map(Proxy::requests).sum::<u64>() <= before + idle::<F>(SHORT)
+    };
+    eventually("the waiters sleep", fixture.patience() * 2, quiet).await;
+    let (before, since) = (proxies.iter().map(Proxy::requests).collect::<Vec<_>>(), Instant::now());
+    let mut holder = None::<Waiter>;
+    for (n, mut waiter) in waiters.into_iter().enumerate() {
+        // All hand-overs so far were to others.
+        let (sent, allowed) = (proxies[n].requests() - before[n], idle::<F>(since.elapsed()));
+        assert!(
+            sent <= allowed,
+            "client {n} sent {sent} requests in {n} hand-overs to others, when it was not its turn"
+        );
+        match holder.take() {
+            Some(holder) => holder.let_go().await,
+            None => theirs.release(&lease).await.unwrap(),
+        }
+        waiter.is_served(fixture).await;
+        sleep(REACTION).await;
+        holder = Some(waiter);
+    }
+    holder.unwrap().let_go().await;
+}
+
+/// How many requests the idle waiters of a client may send in that time.
+fn idle<F: Networked>(time: Duration) -> u64 {
+    F::IDLE_REQUESTS_MAX * (time.as_secs() + 1) / 60 + u64::from(F::IDLE_REQUESTS_MAX > 0)
+}
