@@ -235,11 +235,11 @@ fn bind_keys(query: Statement, keys: &[String]) -> Statement {
     keys.iter().fold(query, |query, key| query.bind(key.clone()))
 }
 
-fn token(fence: i64) -> Result<FencingToken, Failure> {
+pub(crate) fn token(fence: i64) -> Result<FencingToken, Failure> {
     u64::try_from(fence).map(FencingToken::new).map_err(Failure::unexpected_reply)
 }
 
 /// Zero if the time has passed.
-fn duration(time: Micros) -> Duration {
+pub(crate) fn duration(time: Micros) -> Duration {
     Duration::from_micros(u64::try_from(time).unwrap_or(0))
 }

@@ -20,7 +20,7 @@ use crate::{acquire, client::Client, renew, wait};
 /// See the [crate's page](crate) for what it promises, and for which file to name.
 #[derive(Clone)]
 pub struct SqliteLock {
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
 }
 
 const TTL_MIN: Duration = Duration::from_millis(10);

@@ -6,3 +6,4 @@ mod support;
 use support::fixture::Sqlite;
 
 glock_testing::conformance!(Sqlite);
+glock_testing::admin_contract!(Sqlite);

@@ -26,13 +26,15 @@ pub enum Scheme {
     Etcd,
     /// `consul://`.
     Consul,
+    /// `sqlite:`: one file on this machine.
+    Sqlite,
     /// `zk://` or `zookeeper://`.
     ZooKeeper,
 }
 
 impl Scheme {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Redis,
         Self::RedisTls,
         Self::RedisCluster,
@@ -42,6 +44,7 @@ impl Scheme {
         Self::DynamoDb,
         Self::Etcd,
         Self::Consul,
+        Self::Sqlite,
         Self::ZooKeeper,
     ];
 
@@ -57,6 +60,7 @@ impl Scheme {
             Self::DynamoDb => "dynamodb",
             Self::Etcd => "etcd",
             Self::Consul => "consul",
+            Self::Sqlite => "sqlite",
             Self::ZooKeeper => "zk",
         }
     }
@@ -70,6 +74,7 @@ impl Scheme {
             Self::DynamoDb => "dynamodb",
             Self::Etcd => "etcd",
             Self::Consul => "consul",
+            Self::Sqlite => "sqlite",
             Self::ZooKeeper => "zookeeper",
         }
     }
@@ -85,6 +90,7 @@ impl Scheme {
             Self::DynamoDb => cfg!(feature = "dynamodb"),
             Self::Etcd => cfg!(feature = "etcd"),
             Self::Consul => cfg!(feature = "consul"),
+            Self::Sqlite => cfg!(feature = "sqlite"),
             Self::ZooKeeper => cfg!(feature = "zookeeper"),
         }
     }
@@ -97,9 +103,15 @@ impl Scheme {
             text => Self::ALL.into_iter().find(|scheme| scheme.as_str() == text),
         };
         named.ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|scheme| format!("{scheme}://")).collect();
+            let known: Vec<_> = Self::ALL.iter().map(|scheme| scheme.beginning()).collect();
             UrlError::UnknownScheme { scheme: text, known: known.join(", ") }
         })
+    }
+
+    /// What a URL of this scheme begins with.
+    pub fn beginning(self) -> String {
+        let slashes = if self == Self::Sqlite { "" } else { "//" };
+        format!("{self}:{slashes}")
     }
 
     /// Whether the scheme itself asks for TLS.

@@ -12,6 +12,8 @@ mod mongodb;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
@@ -39,6 +41,8 @@ pub(crate) async fn open(url: &LockUrl) -> Result<AnyLock, UrlError> {
         Scheme::Etcd => etcd::open(url),
         #[cfg(feature = "consul")]
         Scheme::Consul => consul::open(url),
+        #[cfg(feature = "sqlite")]
+        Scheme::Sqlite => sqlite::open(url),
         #[cfg(feature = "zookeeper")]
         Scheme::ZooKeeper => zookeeper::open(url),
         scheme => {

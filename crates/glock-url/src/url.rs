@@ -36,13 +36,23 @@ impl LockUrl {
             return Err(UrlError::NoScheme);
         }
         let scheme = Scheme::parse(scheme)?;
-        let Some(rest) = rest.strip_prefix("//") else {
-            return Err(UrlError::malformed("beginning", format!("write {scheme}://")));
+        let rest = match rest.strip_prefix("//") {
+            Some(rest) => rest,
+            None if scheme == Scheme::Sqlite => rest,
+            None => {
+                return Err(UrlError::malformed(
+                    "beginning",
+                    format!("write {}", scheme.beginning()),
+                ));
+            }
         };
         if rest.contains('#') {
             return Err(UrlError::malformed("end", "write a `#` as %23"));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if scheme == Scheme::Sqlite {
+            return Self::of_file(rest, query);
+        }
         // A password may have a slash or an `@` in it that is not written as %2F or %40.
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (Some(login), rest),
@@ -58,6 +68,16 @@ impl LockUrl {
         let hosts = hosts.map(checked_host).collect::<Result<_, _>>()?;
         let (path, parameters) = (decoded(path, "path")?, Parameters::parse(query)?);
         Ok(Self { scheme, user, password, hosts, path, parameters })
+    }
+
+    /// All before the parameters is the path of a file.
+    fn of_file(path: &str, query: &str) -> Result<Self, UrlError> {
+        let (path, parameters) = (decoded(path, "path")?, Parameters::parse(query)?);
+        if path.is_empty() {
+            return Err(UrlError::malformed("path", "name a file, like sqlite:locks.db"));
+        }
+        let (user, password, hosts) = (None, None, Vec::new());
+        Ok(Self { scheme: Scheme::Sqlite, user, password, hosts, path, parameters })
     }
 
     /// What it begins with.
@@ -140,7 +160,10 @@ impl FromStr for LockUrl {
 
 impl fmt::Display for LockUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.hosts.join(","))?;
+        write!(f, "{}{}", self.scheme.beginning(), self.hosts.join(","))?;
+        if self.scheme == Scheme::Sqlite {
+            return f.write_str(&self.path);
+        }
         if self.path.is_empty() { Ok(()) } else { write!(f, "/{}", self.path) }
     }
 }
@@ -169,6 +192,10 @@ mod tests {
         assert_eq!(parse("etcd://").hosts_or("127.0.0.1", 2379), ["127.0.0.1:2379"]);
         assert_eq!(parse("ZOOKEEPER://h/app").scheme(), Scheme::ZooKeeper);
         assert_eq!(parse("redis://h").to_string(), "redis://h");
+        for (url, path) in [("sqlite:a%20b.db?namespace=n", "a b.db"), ("sqlite:///x/y", "/x/y")] {
+            assert_eq!(parse(url).path, path);
+            assert_eq!(parse(url).to_string(), format!("sqlite:{path}"));
+        }
     }
 
     #[test]
@@ -196,8 +223,14 @@ mod tests {
     fn what_cannot_work_is_refused() {
         assert!(matches!(LockUrl::parse("localhost"), Err(UrlError::NoScheme)));
         assert!(matches!(LockUrl::parse("ftp://h"), Err(UrlError::UnknownScheme { .. })));
-        for bad in ["redis:h", "redis://h:x", "redis://h:99999", "redis://a b", "redis://h?a=1&a=2"]
-        {
+        for bad in [
+            "redis:h",
+            "sqlite:",
+            "redis://h:x",
+            "redis://h:99999",
+            "redis://a b",
+            "redis://h?a=1&a=2",
+        ] {
             assert!(matches!(LockUrl::parse(bad), Err(UrlError::Malformed { .. })), "{bad}");
         }
     }

@@ -4,7 +4,7 @@
 use glock_url::{LockUrl, Scheme, UrlError, open};
 
 /// For each scheme a URL, the store's name, and a parameter that only a typo can be.
-const URLS: [(&str, &str); 10] = [
+const URLS: [(&str, &str); 11] = [
     ("redis://user:CANARY@host:1/2", "redis"),
     ("rediss://:CANARY@host", "redis"),
     ("redis+cluster://:CANARY@h1,h2:7", "redis"),
@@ -14,6 +14,7 @@ const URLS: [(&str, &str); 10] = [
     ("dynamodb://key:CANARY@eu-west-1/locks?endpoint=http://127.0.0.1:1", "dynamodb"),
     ("etcd://user:CANARY@h1,h2:7", "etcd"),
     ("consul://:CANARY@host?session_ttl_min=1s&datacenter=dc1", "consul"),
+    ("sqlite:/nowhere/locks.db", "sqlite"),
     ("zk://user:CANARY@h1,h2:7/app?session_timeout=4s", "zookeeper"),
 ];
 
@@ -73,7 +74,7 @@ async fn settings_that_cannot_work_are_refused() {
 fn every_scheme_is_tried_here_and_documented() {
     let readme = include_str!("../README.md");
     for scheme in Scheme::ALL {
-        let start = format!("{scheme}://");
+        let start = scheme.beginning();
         assert!(URLS.iter().any(|(url, _)| url.starts_with(&start)), "{scheme}");
         assert!(readme.contains(&format!("`{start}")), "{scheme} is not in the README");
         assert!(readme.contains(&format!("`{}`", scheme.feature())), "{scheme}");

@@ -1,0 +1,7 @@
+//! The command `glock`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    glock_cli::main()
+}

@@ -1,0 +1,110 @@
+//! `Output`: what is printed, for people or for machines.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::exit::{Exit, Failure};
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Whether what is printed is read by a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Person,
+    Program,
+}
+
+/// Prints results on standard output, and the rest on standard error.
+pub(crate) struct Output {
+    reader: Reader,
+    color: ColorChoice,
+}
+
+pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+pub(crate) const FAINT: Style = Style::new().dimmed();
+
+/// Text in a style.
+pub(crate) fn painted(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, color: Color) -> Self {
+        let reader = if json { Reader::Program } else { Reader::Person };
+        let color = match color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Self { reader, color }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.reader == Reader::Program
+    }
+
+    /// Prints a result: the text for people, or the JSON for programs.
+    pub(crate) fn result(
+        &self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
+        let line = if self.is_json() { json().to_string() } else { text() };
+        self.raw(&format!("{line}\n"))
+    }
+
+    /// Prints text on standard output as it is.
+    pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = AutoStream::new(io::stdout(), self.color);
+        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        printed.map_err(|err| {
+            Failure::new(Exit::Output, format!("cannot write to standard output: {err}"))
+        })
+    }
+
+    /// Says what happens meanwhile, on standard error.
+    pub(crate) fn event(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
+        let line = if self.is_json() { json().to_string() } else { format!("glock: {}", text()) };
+        let mut stderr = AutoStream::new(io::stderr(), self.color);
+        // A terminal that is gone is no reason to end the command.
+        let _ = writeln!(stderr, "{line}");
+    }
+
+    /// Replaces the last line of the terminal, on standard error.
+    pub(crate) fn status_line(&self, text: &str) {
+        let mut stderr = AutoStream::new(io::stderr(), self.color);
+        let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
+    }
+
+    /// Whether a status line can be shown.
+    pub(crate) fn has_status_line(&self) -> bool {
+        !self.is_json() && io::stderr().is_terminal()
+    }
+
+    /// Says why the program ends.
+    pub(crate) fn failed(&self, failure: &Failure) -> Exit {
+        self.event(
+            || painted(BAD, failure),
+            || serde_json::json!({"error": failure.to_string(), "exit": failure.exit.number()}),
+        );
+        failure.exit
+    }
+}
+
+/// Says what is wrong before there is an [`Output`].
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(anstream::stderr(), "glock: {}", painted(BAD, text));
+}

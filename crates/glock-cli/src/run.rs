@@ -1,0 +1,158 @@
+//! `run`: a command under a lock.
+
+mod child;
+mod ending;
+mod exec;
+mod signals;
+mod terminal;
+
+use std::{sync::Arc, time::Duration};
+
+use glock_core::{Guard, LockError};
+use serde_json::json;
+use tokio::time::Instant;
+
+pub(crate) use self::exec::exec;
+use self::{
+    child::{Child, State},
+    ending::{Ending, KILL_LEAD, end},
+    signals::Signals,
+};
+use crate::{
+    args::{Cli, RunArgs},
+    exit::{Exit, Failure},
+    output::Output,
+    store::Store,
+    waiting,
+};
+
+/// How long a release is waited for after the lock was lost.
+const LOST_RELEASE_MAX: Duration = Duration::from_millis(500);
+/// The longest default grace.
+const GRACE_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(cli: &Cli, args: &RunArgs, output: &Output) -> Result<Exit, Failure> {
+    let store = Store::open(cli).await?;
+    let ttl = store.ttl(&args.hold)?;
+    let grace = grace(args, ttl)?;
+    // Before the lock is held, so that no signal is missed.
+    let mut signals = Signals::new()?;
+    let lease = waiting::acquire(&store, &args.name, &args.hold, output).await?;
+    let environment = [
+        ("GLOCK_NAME", args.name.to_string()),
+        ("GLOCK_FENCE", lease.fence().to_string()),
+        ("GLOCK_LEASE", lease.to_secret_text()),
+    ];
+    let guard = Guard::start(Arc::clone(&store.lock), lease, ttl)?;
+    let ended = match Child::start(&args.command, environment) {
+        Ok(child) => attend(child, &guard, &mut signals, grace, output).await,
+        Err(failure) => Err(failure),
+    };
+    let exit = release(guard, ended, output).await;
+    if exit.as_ref().is_ok_and(|exit| *exit != Exit::Lost) {
+        store.close().await;
+    }
+    exit
+}
+
+/// The grace, which must leave room for renewals: those begin when a third of the TTL has passed.
+fn grace(args: &RunArgs, ttl: Duration) -> Result<Duration, Failure> {
+    let most = ttl / 3;
+    match args.grace {
+        Some(grace) if grace > most => {
+            let text = format!(
+                "a grace of {grace:?} is too long for a TTL of {ttl:?}: at most a third of it"
+            );
+            Err(Failure::new(Exit::Usage, text))
+        }
+        Some(grace) => Ok(grace),
+        None => Ok((ttl / 4).min(GRACE_MAX)),
+    }
+}
+
+/// Waits for the end of the command; ends it if the lock is lost.
+async fn attend(
+    mut child: Child,
+    guard: &Guard,
+    signals: &mut Signals,
+    grace: Duration,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let mut deadline = Instant::now() + guard.remaining();
+    loop {
+        match child.state()? {
+            State::Ended(exit) => {
+                child.give_terminal_back();
+                return Ok(exit);
+            }
+            State::Stopped => {
+                // A lock that is held by a command which stands still would keep all others waiting.
+                output.event(
+                    || "the command holds the lock and is not suspended".into(),
+                    || json!({"event": "not_suspended"}),
+                );
+                child.resume();
+            }
+            State::Running => {}
+        }
+        let remaining = guard.remaining();
+        if !remaining.is_zero() {
+            deadline = Instant::now() + remaining;
+        }
+        let lead = (grace + KILL_LEAD).min(remaining_limit(deadline));
+        tokio::select! {
+            biased;
+            reason = guard.lost() => {
+                return end(child, Ending::lost(reason, deadline, grace), output).await;
+            }
+            // The lease may have been renewed by then.
+            () = tokio::time::sleep_until(deadline - lead) => {
+                if guard.remaining() <= grace + KILL_LEAD {
+                    return end(child, Ending::not_renewed(deadline, grace), output).await;
+                }
+            }
+            signal = signals.next() => child.pass_on(signal),
+        }
+    }
+}
+
+/// Never more than what is left.
+fn remaining_limit(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Releases the lock, and says how that went.
+async fn release(
+    guard: Guard,
+    ended: Result<Exit, Failure>,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let exit = match ended {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let _ = guard.release().await;
+            return Err(failure);
+        }
+    };
+    if exit == Exit::Lost {
+        // The store is most likely out of reach. The lease has as good as run out.
+        let _ = tokio::time::timeout(LOST_RELEASE_MAX, guard.release()).await;
+        return Ok(exit);
+    }
+    match guard.release().await {
+        Ok(()) => Ok(exit),
+        Err(LockError::NotHeld { id }) => {
+            let text = format!(
+                "the lock `{id}` was lost before the command had ended; another may have held it"
+            );
+            Err(Failure::new(Exit::Lost, text))
+        }
+        Err(err) => {
+            output.event(
+                || format!("the lock is free when its TTL has run out: {}", Failure::from(err)),
+                || json!({"event": "not_released"}),
+            );
+            Ok(exit)
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `Terminal`: which process group the terminal belongs to.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{SigSet, Signal},
+    unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp},
+};
+
+/// The terminal, where glock had it and gave it to the command: a process group that has not got it is
+/// stopped when it reads.
+pub(crate) struct Terminal {
+    given: bool,
+}
+
+/// How long the command waits for the terminal, and how often it looks.
+const GIVEN_WITHIN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Whether this process group has the terminal.
+pub(crate) fn has_terminal() -> bool {
+    let stdin = io::stdin();
+    stdin.is_terminal() && tcgetpgrp(&stdin).is_ok_and(|owner| owner == getpgrp())
+}
+
+/// Waits until this process group has the terminal: what is typed before goes to the group that had it.
+pub(crate) fn await_terminal() {
+    let mut waited = Duration::ZERO;
+    while !has_terminal() && waited < GIVEN_WITHIN {
+        std::thread::sleep(LOOK);
+        waited += LOOK;
+    }
+}
+
+impl Terminal {
+    /// None is given.
+    pub(crate) fn none() -> Self {
+        Self { given: false }
+    }
+
+    /// Gives the terminal, which this process has, to the process group `group`.
+    pub(crate) fn give_to(group: Pid) -> Self {
+        Self { given: tcsetpgrp(io::stdin(), group).is_ok() }
+    }
+
+    pub(crate) fn take_back(&mut self) {
+        if !std::mem::take(&mut self.given) {
+            return;
+        }
+        // Who asks for the terminal from the background is stopped, unless it blocks that signal.
+        let mut stop = SigSet::empty();
+        stop.add(Signal::SIGTTOU);
+        if stop.thread_block().is_ok() {
+            let _ = tcsetpgrp(io::stdin(), getpgrp());
+            let _ = stop.thread_unblock();
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}

@@ -1,0 +1,120 @@
+//! `run`: the command's environment, status, signals and end.
+
+use std::{fs, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::time::Instant;
+
+use crate::support::{Place, ended, is_alive, number_in, until};
+
+fn pid_of(child: &std::process::Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+#[test]
+fn the_command_gets_its_lock_and_glock_its_status() {
+    let place = Place::new();
+    let script =
+        "echo \"$GLOCK_NAME $GLOCK_FENCE\"; echo \"$GLOCK_LEASE\" | grep -q '^glock1:'; exit 7";
+    let run = place.output(&["run", "a/b c", "--", "sh", "-c", script]);
+    let (name, token) = run.stdout.trim().rsplit_once(' ').unwrap();
+    assert_eq!((run.status, name), (7, "a/b c"), "{run:?}");
+    assert!(token.parse::<u64>().unwrap() > 0);
+    assert_eq!(run.stderr, "", "nothing is said of what goes well");
+    assert_eq!(place.output(&["inspect", "a/b c", "--json"]).json()["held"], false);
+}
+
+#[test]
+fn a_command_that_a_signal_ends_has_the_shell_s_status() {
+    let place = Place::new();
+    let run = place.output(&["run", "x", "--", "sh", "-c", "kill -KILL $$"]);
+    assert_eq!(run.status, 128 + 9, "{run:?}");
+}
+
+#[test]
+fn a_held_lock_is_not_acquired_and_says_who_has_it() {
+    let place = Place::new();
+    let mut holder = place.hold("x", "30s", "sleep 300");
+    let token = place.token("x");
+    let refused = place.output(&["run", "x", "--no-wait", "--", "true"]);
+    assert_eq!(refused.status, 75, "{refused:?}");
+    assert!(refused.stderr.contains(&format!("token {token}")), "{refused:?}");
+    assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+    let late = place.output(&["run", "x", "--wait", "300ms", "--", "true"]);
+    assert_eq!(late.status, 75, "{late:?}");
+    kill(pid_of(&holder), Signal::SIGTERM).unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn a_waiter_starts_when_the_holder_ends() {
+    let place = Place::new();
+    let log = place.path("log");
+    let script = |word: &str| format!("echo {word} >> '{}'", log.display());
+    let holder = place.hold("x", "30s", &format!("sleep 1; {}", script("first")));
+    let waiter = place.output(&["run", "x", "--", "sh", "-c", &script("second")]);
+    assert_eq!((waiter.status, ended(holder).status), (0, 0), "{waiter:?}");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "first\nsecond\n");
+}
+
+#[test]
+fn signals_reach_the_command_which_decides() {
+    let place = Place::new();
+    let script = "trap 'echo got; exit 9' TERM; while :; do sleep 0.05; done";
+    let holder = place.hold("x", "30s", script);
+    kill(pid_of(&holder), Signal::SIGTERM).unwrap();
+    let holder = ended(holder);
+    assert_eq!((holder.status, &*holder.stdout), (9, "got\n"), "{holder:?}");
+}
+
+/// With what it has started, a process that ignores SIGTERM among that.
+#[test]
+fn a_command_whose_lock_is_taken_away_is_ended_before_its_lease() {
+    let place = Place::new();
+    let (stubborn, ttl) = (place.path("stubborn"), Duration::from_secs(12));
+    let script = format!(
+        "sh -c 'trap \"\" TERM; echo $$ > \"{}\"; while :; do sleep 0.1; done' & sleep 300",
+        stubborn.display()
+    );
+    let began = Instant::now();
+    let holder = place.hold("x", "12s", &script);
+    let stubborn = number_in(&stubborn);
+    let token = place.token("x").to_string();
+    let forced = place.output(&["force-release", "x", "--token", &token]);
+    assert_eq!(forced.status, 0, "{forced:?}");
+    let holder = ended(holder);
+    assert_eq!(holder.status, 76, "{holder:?}");
+    assert!(holder.stderr.contains("lost"), "{holder:?}");
+    assert!(!is_alive(stubborn), "what the command had started lives on");
+    // The last lease began no later than the forced release, a renewal before it.
+    assert!(began.elapsed() < ttl * 2, "ended after {:?}", began.elapsed());
+}
+
+/// The command goes with it, and the next waiter does not wait for longer than the TTL.
+#[test]
+fn a_killed_glock_takes_its_command_along() {
+    let place = Place::new();
+    let command = place.path("command");
+    let mut holder =
+        place.hold("x", "3s", &format!("echo $$ > '{}'; exec sleep 300", command.display()));
+    let command = number_in(&command);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    until("the command is gone", || !is_alive(command));
+    let next = place.output(&["run", "x", "--wait", "50s", "--", "true"]);
+    assert_eq!(next.status, 0, "{next:?}");
+}
+
+#[test]
+fn a_command_that_cannot_be_started_leaves_the_lock_free() {
+    let place = Place::new();
+    let missing = place.output(&["run", "x", "--", "no-such-command-anywhere"]);
+    assert_eq!(missing.status, 127, "{missing:?}");
+    assert!(missing.stderr.contains("no-such-command-anywhere"), "{missing:?}");
+    let directory = place.path("").display().to_string();
+    assert_eq!(place.output(&["run", "x", "--", &directory]).status, 126);
+    assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
+}

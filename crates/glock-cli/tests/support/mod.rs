@@ -1,0 +1,140 @@
+//! A lock file of a test's own, and the command on it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Far longer than anything takes, on a busy machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A directory that goes with the test, and the store in it.
+pub(crate) struct Place {
+    directory: PathBuf,
+    url: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let name = format!("glock-cli-{}-{}", std::process::id(), glock_testing::fresh_namespace());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let url = format!("sqlite:{}", directory.join("locks.db").display());
+        Self { directory, url }
+    }
+
+    /// The same directory, and another store.
+    pub(crate) fn on(self, url: String) -> Self {
+        Self { directory: self.directory.clone(), url }.kept(self)
+    }
+
+    /// The directory belongs to the new one.
+    fn kept(self, old: Self) -> Self {
+        std::mem::forget(old);
+        self
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The command, with nothing of the machine's own settings.
+    pub(crate) fn glock(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glock"));
+        command
+            .args(arguments)
+            .env_remove("GLOCK_CONFIG")
+            .env("GLOCK_URL", &self.url)
+            .env("XDG_CONFIG_HOME", &self.directory)
+            .env("XDG_STATE_HOME", &self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn output(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.glock(arguments).output().unwrap())
+    }
+
+    /// Starts a command under the lock `name`, and waits until it runs.
+    pub(crate) fn hold(&self, name: &str, ttl: &str, script: &str) -> Child {
+        let started = self.path(&format!("started-{}", glock_testing::fresh_namespace()));
+        let script = format!("echo > '{}'; {script}", started.display());
+        let child =
+            self.glock(&["run", name, "--ttl", ttl, "--", "sh", "-c", &script]).spawn().unwrap();
+        until("the command under the lock runs", || started.exists());
+        child
+    }
+
+    /// The token of the hold of `name`, as `inspect` shows it.
+    pub(crate) fn token(&self, name: &str) -> u64 {
+        let shown = self.output(&["inspect", name, "--json"]);
+        shown.json()["token"].as_u64().unwrap_or_else(|| panic!("not held: {shown:?}"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// How a command ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|err| panic!("{err}: {self:?}"))
+    }
+}
+
+/// Waits for a command that was started.
+pub(crate) fn ended(child: Child) -> Ended {
+    Ended::of(child.wait_with_output().unwrap())
+}
+
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a process of this number runs, and is no zombie.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// The number that a script has written into a file.
+pub(crate) fn number_in(path: &Path) -> i32 {
+    until("a script writes its number", || {
+        fs::read_to_string(path).is_ok_and(|text| text.trim().parse::<i32>().is_ok())
+    });
+    fs::read_to_string(path).unwrap().trim().parse().unwrap()
+}

@@ -1,0 +1,145 @@
+//! What an operator does: listing, forced release, preflight.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use glock_core::{
+    Action, Fault, FencingToken, HeldLock, HoldPage, Holder, IdPrefix, ListCursor, LockAdmin,
+    LockError, LockId, Warning,
+    toolkit::{CallDeadline, prefix_end},
+};
+use sqlx::SqlStr;
+
+use crate::{
+    client::{Access, Micros, Statement},
+    commands::{Commands, duration, token},
+    error::Failure,
+    lock::SqliteLock,
+};
+
+/// Before every character that an id may have.
+const FIRST: char = '\u{1}';
+
+/// $1 first key, $2 key after the last, $3 limit, $4 now.
+const LIST: SqlStr = SqlStr::from_static(
+    "SELECT lock_id, holder, fence, expires - ?4 FROM distributed_lock \
+     WHERE lock_id >= ?1 AND lock_id < ?2 AND owner IS NOT NULL AND expires > ?4 \
+       AND (SELECT boot FROM glock) = ?5 \
+     ORDER BY lock_id LIMIT ?3",
+);
+
+/// $1 key, $2 fence, $3 now. One row if the hold was ended: whether another process may wait.
+const FORCE_RELEASE: SqlStr = SqlStr::from_static(
+    "UPDATE distributed_lock SET owner = NULL \
+     WHERE lock_id = ?1 AND fence = ?2 AND owner IS NOT NULL AND expires > ?3 \
+     RETURNING waited_until > ?3",
+);
+
+#[async_trait]
+impl LockAdmin for SqliteLock {
+    async fn list_page(
+        &self,
+        prefix: &IdPrefix,
+        after: Option<&ListCursor>,
+        max: usize,
+    ) -> Result<HoldPage, LockError> {
+        let client = Arc::clone(&self.client);
+        let namespace = format!("{}/", client.config.namespace);
+        let start = match after {
+            Some(after) => format!("{namespace}{}{FIRST}", after.as_str()),
+            None => format!("{namespace}{prefix}"),
+        };
+        let end = prefix_end(&format!("{namespace}{prefix}")).unwrap_or_default();
+        let call = self.client.call(Action::List);
+        let until = call.deadline();
+        let work = async move {
+            let page = client.commands.list((start, end), max, &namespace, until).await;
+            page.map_err(|failure| failure.during(Action::List))
+        };
+        call.run(work).await
+    }
+
+    async fn force_release(&self, id: &LockId, expected: FencingToken) -> Result<bool, LockError> {
+        let (client, key) = (Arc::clone(&self.client), self.client.key(id));
+        let call = self.client.call(Action::ForceRelease);
+        let until = call.deadline();
+        let work = async move {
+            let ended = client.commands.force_release(&key, expected, until).await;
+            let ended = ended.map_err(|failure| failure.during(Action::ForceRelease))?;
+            // This client's waiters do not wait for the file to be watched.
+            client.watch.wakeups().wake(&key);
+            Ok(ended)
+        };
+        call.run(work).await
+    }
+
+    /// A file that cannot be used is a warning with the reason: on a file system that other machines may
+    /// share, or another program's database.
+    async fn preflight(&self) -> Result<Vec<Warning>, LockError> {
+        let client = Arc::clone(&self.client);
+        let call = self.client.call(Action::Preflight);
+        let until = call.deadline();
+        let work = async move {
+            match client.commands.inspect(&format!("{}/", client.config.namespace), until).await {
+                Ok(_) => Ok(Vec::new()),
+                Err(failure) if failure.fault == Fault::Rejected => {
+                    let text = failure.during(Action::Preflight);
+                    let source = std::error::Error::source(&text).map(ToString::to_string);
+                    Ok(vec![Warning::new("sqlite.file", source.unwrap_or_default())])
+                }
+                Err(failure) => Err(failure.during(Action::Preflight)),
+            }
+        };
+        call.run(work).await
+    }
+}
+
+impl Commands {
+    /// The live holds whose keys are from `start` on and before `end`.
+    async fn list(
+        &self,
+        (start, end): (String, String),
+        max: usize,
+        namespace: &str,
+        until: CallDeadline,
+    ) -> Result<HoldPage, Failure> {
+        type Row = (String, String, i64, Micros);
+
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        let boot = self.connections().clock().boot();
+        let bind = |query: Statement, now| {
+            let query = query.bind(start.clone()).bind(end.clone()).bind(limit);
+            query.bind(now).bind(boot.to_owned())
+        };
+        let rows = self.connections().fetch::<Row>(Access::Read, until, &LIST, bind).await?.rows;
+        let last = rows.last().filter(|_| rows.len() >= max);
+        let next = last.and_then(|(key, ..)| key.strip_prefix(namespace)).map(ListCursor::new);
+        let mut holds = Vec::with_capacity(rows.len());
+        for (key, label, fence, left) in rows {
+            if let Some(id) = key.strip_prefix(namespace).and_then(|id| LockId::new(id).ok()) {
+                let holder = Holder::new(label, token(fence)?).with_remaining(Some(duration(left)));
+                holds.push(HeldLock::new(id, holder));
+            }
+        }
+        Ok(HoldPage::new(holds, next))
+    }
+
+    /// Ends the hold with the token `expected`. Returns whether it was there.
+    async fn force_release(
+        &self,
+        key: &str,
+        expected: FencingToken,
+        until: CallDeadline,
+    ) -> Result<bool, Failure> {
+        // No token is larger.
+        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(false) };
+        let bind = |query: Statement, now| query.bind(key.to_owned()).bind(fence).bind(now);
+        let reply =
+            self.connections().fetch::<(bool,)>(Access::Write, until, &FORCE_RELEASE, bind).await?;
+        let Some(&(is_waited,)) = reply.rows.first() else { return Ok(false) };
+        if is_waited {
+            self.connections().database().file.touch();
+        }
+        Ok(true)
+    }
+}
