@@ -72,7 +72,7 @@ pub(crate) async fn drop_holds<L: Lock + Clone>(lock: &L, turns: u64) {
 
 /// How long a hold of a few milliseconds may keep others waiting, on a busy machine and a store that is
 /// polled: less than its lease lasts.
-const FREED: Duration = Duration::from_secs(20);
+const FREED: Duration = Duration::from_secs(12);
 /// A lease that a guard renews after four milliseconds.
 const RENEWED_SOON: Duration = Duration::from_millis(15);
 
