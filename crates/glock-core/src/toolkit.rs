@@ -15,7 +15,7 @@
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
 //! | [`BackgroundTask`] | a task that runs while there is work, on whichever runtime is there |
 //! | [`RuntimeThread`] | a thread with a runtime of its own, for what all clones share |
-//! | [`page_of_ids`], [`holders`], [`prefix_end`] | the pages of a listing |
+//! | [`page_of_ids`], [`holders`], [`key_range`], [`page_of_keys`], [`prefix_end`] | the pages of a listing |
 //! | [`Backoff`], [`Mutex`] | growing pauses; a mutex without poison |
 
 mod hooks;
@@ -62,7 +62,7 @@ pub use self::{
     hedge::{Hedged, hedged},
     hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
     late_request_probe::LateRequestProbe,
-    list_page::{holders, page_of_ids, prefix_end},
+    list_page::{holders, key_range, page_of_ids, page_of_keys, prefix_end},
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     pending_work::{PendingEntry, PendingWork},

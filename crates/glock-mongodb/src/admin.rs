@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Fault, FencingToken, HeldLock, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError,
-    LockId, Warning,
-    toolkit::{CallDeadline, prefix_end},
+    Action, Fault, FencingToken, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError, LockId,
+    Warning,
+    toolkit::{CallDeadline, key_range, page_of_keys},
 };
 use mongodb::bson::{Bson, RawDocumentBuf, rawdoc};
 
@@ -18,9 +18,6 @@ use crate::{
     schema::ID,
 };
 
-/// Before every character that an id may have.
-const FIRST: char = '\u{1}';
-
 #[async_trait]
 impl LockAdmin for MongoLock {
     async fn list_page(
@@ -30,16 +27,13 @@ impl LockAdmin for MongoLock {
         max: usize,
     ) -> Result<HoldPage, LockError> {
         let client = Arc::clone(&self.client);
-        let namespace = format!("{}/", client.config.namespace);
-        let start = match after {
-            Some(after) => format!("{namespace}{}{FIRST}", after.as_str()),
-            None => format!("{namespace}{prefix}"),
-        };
-        let end = prefix_end(&format!("{namespace}{prefix}")).unwrap_or_default();
+        let range = key_range(&client.config.namespace, prefix, after);
         let call = self.client.call(Action::List)?;
         let until = call.deadline();
-        call.run(async move { client.commands.list((&start, &end), max, &namespace, until).await })
-            .await
+        call.run(
+            async move { client.commands.list(&range, max, &client.config.namespace, until).await },
+        )
+        .await
     }
 
     async fn force_release(&self, id: &LockId, expected: FencingToken) -> Result<bool, LockError> {
@@ -67,7 +61,7 @@ impl Commands {
     /// The live holds whose keys are from `start` on and before `end`.
     async fn list(
         &self,
-        (start, end): (&str, &str),
+        (start, end): &(String, String),
         max: usize,
         namespace: &str,
         until: CallDeadline,
@@ -76,7 +70,7 @@ impl Commands {
         let body = rawdoc! {
             "find": self.collection.as_str(),
             "filter": {
-                "_id": { "$gte": start, "$lt": end },
+                "_id": { "$gte": start.as_str(), "$lt": end.as_str() },
                 "owner": { "$type": "string" },
                 "$expr": self.is_live.clone(),
             },
@@ -92,20 +86,12 @@ impl Commands {
         let batch =
             reply.body.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
         let batch = batch.map_err(|_| Failure::unexpected_reply().during(Action::List))?;
-        let (mut holds, mut last) = (Vec::with_capacity(batch.len()), None);
-        for found in batch.iter().filter_map(Bson::as_document) {
-            let Some(id) = found.get_str(ID).ok().and_then(|key| key.strip_prefix(namespace))
-            else {
-                continue;
-            };
-            last = Some(id);
-            // A document of another program is no lock.
-            if let (Ok(id), Ok(holder)) = (LockId::new(id), self.holder(found)) {
-                holds.push(HeldLock::new(id, holder));
-            }
-        }
-        let next = last.filter(|_| batch.len() >= max).map(ListCursor::new);
-        Ok(HoldPage::new(holds, next))
+        // A document of another program has no holder.
+        let read = batch
+            .iter()
+            .filter_map(Bson::as_document)
+            .filter_map(|found| Some((found.get_str(ID).ok()?.to_owned(), found)));
+        page_of_keys(namespace, read.collect(), max, |found| Ok(self.holder(found).ok()))
     }
 
     /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an

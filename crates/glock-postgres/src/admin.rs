@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, FencingToken, HeldLock, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError, LockId,
-    Warning,
-    toolkit::{CallDeadline, prefix_end},
+    Action, FencingToken, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError, LockId, Warning,
+    toolkit::{CallDeadline, key_range, page_of_keys},
 };
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
@@ -19,9 +18,6 @@ use crate::{
     lock::PostgresLock,
     schema::Schema,
 };
-
-/// Before every character that an id may have.
-const FIRST: char = '\u{1}';
 
 /// A page: keys, holders, fences, remaining milliseconds.
 type Page = (Vec<String>, Vec<String>, Vec<i64>, Vec<i64>);
@@ -35,16 +31,11 @@ impl LockAdmin for PostgresLock {
         max: usize,
     ) -> Result<HoldPage, LockError> {
         let client = Arc::clone(&self.client);
-        let namespace = format!("{}/", client.config.namespace);
-        let start = match after {
-            Some(after) => format!("{namespace}{}{FIRST}", after.as_str()),
-            None => format!("{namespace}{prefix}"),
-        };
-        let end = prefix_end(&format!("{namespace}{prefix}")).unwrap_or_default();
+        let range = key_range(&client.config.namespace, prefix, after);
         let call = self.client.call(Action::List);
         let until = call.deadline();
         let work = async move {
-            let page = client.commands.list((&start, &end), max, &namespace, until).await;
+            let page = client.commands.list(&range, max, &client.config.namespace, until).await;
             page.map_err(|failure| failure.during(Action::List))
         };
         call.run(work).await
@@ -74,29 +65,21 @@ impl Commands {
     /// The live holds whose keys are from `start` on and before `end`.
     async fn list(
         &self,
-        (start, end): (&str, &str),
+        (start, end): &(String, String),
         max: usize,
         namespace: &str,
         until: CallDeadline,
     ) -> Result<HoldPage, Failure> {
         let sql = list_sql(self.schema(until).await?);
         let limit = i64::try_from(max).unwrap_or(i64::MAX);
-        let bind = |query: Statement| query.bind(start).bind(end).bind(limit);
+        let bind = |query: Statement| query.bind(start.clone()).bind(end.clone()).bind(limit);
         let mode = &SendMode::Repeatable;
         let reply = self.connections.fetch::<Page>(mode, until, &sql, bind, "").await?;
         let (keys, holders, fences, remaining) = reply.row.unwrap_or_default();
-        let mut holds = Vec::with_capacity(keys.len());
-        for (key, holder) in keys.iter().zip(holders.into_iter().zip(fences).zip(remaining)) {
-            // Another program may have written a key that no lock has.
-            let id = key.strip_prefix(namespace).and_then(|id| LockId::new(id).ok());
-            let ((label, fence), left) = holder;
-            if let Some(id) = id {
-                holds.push(HeldLock::new(id, read_holder((label, fence, left))?));
-            }
-        }
-        let last = keys.last().filter(|_| keys.len() >= max);
-        let next = last.and_then(|key| key.strip_prefix(namespace)).map(ListCursor::new);
-        Ok(HoldPage::new(holds, next))
+        let read = keys.into_iter().zip(holders.into_iter().zip(fences).zip(remaining)).collect();
+        page_of_keys(namespace, read, max, |((label, fence), left)| {
+            read_holder((label, fence, left)).map(Some)
+        })
     }
 
     /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Fault, FencingToken, HeldLock, HoldPage, Holder, IdPrefix, ListCursor, LockAdmin,
-    LockError, LockId, Warning,
-    toolkit::{CallDeadline, prefix_end},
+    Action, Fault, FencingToken, HoldPage, Holder, IdPrefix, ListCursor, LockAdmin, LockError,
+    LockId, Warning,
+    toolkit::{CallDeadline, key_range, page_of_keys},
 };
 use sqlx::SqlStr;
 
@@ -16,9 +16,6 @@ use crate::{
     error::Failure,
     lock::SqliteLock,
 };
-
-/// Before every character that an id may have.
-const FIRST: char = '\u{1}';
 
 /// $1 first key, $2 key after the last, $3 limit, $4 now.
 const LIST: SqlStr = SqlStr::from_static(
@@ -44,16 +41,11 @@ impl LockAdmin for SqliteLock {
         max: usize,
     ) -> Result<HoldPage, LockError> {
         let client = Arc::clone(&self.client);
-        let namespace = format!("{}/", client.config.namespace);
-        let start = match after {
-            Some(after) => format!("{namespace}{}{FIRST}", after.as_str()),
-            None => format!("{namespace}{prefix}"),
-        };
-        let end = prefix_end(&format!("{namespace}{prefix}")).unwrap_or_default();
+        let range = key_range(&client.config.namespace, prefix, after);
         let call = self.client.call(Action::List);
         let until = call.deadline();
         let work = async move {
-            let page = client.commands.list((start, end), max, &namespace, until).await;
+            let page = client.commands.list(&range, max, &client.config.namespace, until).await;
             page.map_err(|failure| failure.during(Action::List))
         };
         call.run(work).await
@@ -98,7 +90,7 @@ impl Commands {
     /// The live holds whose keys are from `start` on and before `end`.
     async fn list(
         &self,
-        (start, end): (String, String),
+        (start, end): &(String, String),
         max: usize,
         namespace: &str,
         until: CallDeadline,
@@ -112,16 +104,10 @@ impl Commands {
             query.bind(now).bind(boot.to_owned())
         };
         let rows = self.connections().fetch::<Row>(Access::Read, until, &LIST, bind).await?.rows;
-        let last = rows.last().filter(|_| rows.len() >= max);
-        let next = last.and_then(|(key, ..)| key.strip_prefix(namespace)).map(ListCursor::new);
-        let mut holds = Vec::with_capacity(rows.len());
-        for (key, label, fence, left) in rows {
-            if let Some(id) = key.strip_prefix(namespace).and_then(|id| LockId::new(id).ok()) {
-                let holder = Holder::new(label, token(fence)?).with_remaining(Some(duration(left)));
-                holds.push(HeldLock::new(id, holder));
-            }
-        }
-        Ok(HoldPage::new(holds, next))
+        let read = rows.into_iter().map(|(key, label, fence, left)| (key, (label, fence, left)));
+        page_of_keys(namespace, read.collect(), max, |(label, fence, left)| {
+            Ok(Some(Holder::new(label, token(fence)?).with_remaining(Some(duration(left)))))
+        })
     }
 
     /// Ends the hold with the token `expected`. Returns whether it was there.

@@ -11,6 +11,9 @@ use crate::{HeldLock, HoldPage, Holder, IdPrefix, ListCursor, LockError, LockId}
 /// How many holders of one page are read at a time.
 const READS_AT_ONCE: usize = 16;
 
+/// Before every character that an id may have.
+const BEFORE_ALL: char = '\u{1}';
+
 /// The page after `after` of `ids`, in their order, for a store that returns the ids of all locks at once.
 /// The cursor is the last id of a page. Holders are still to be read: [`holders`].
 pub fn page_of_ids(
@@ -88,6 +91,48 @@ where
     done
 }
 
+/// For a store that keeps a lock under `namespace/id`, in the order of the keys' bytes: the first key of the
+/// page after `after`, and the first key after all that begin with `prefix`.
+pub fn key_range(
+    namespace: &str,
+    prefix: &IdPrefix,
+    after: Option<&ListCursor>,
+) -> (String, String) {
+    let first = format!("{namespace}/{prefix}");
+    // The separator has a character after it, so there is an end.
+    let end = prefix_end(&first).unwrap_or_default();
+    match after {
+        Some(after) => (format!("{namespace}/{}{BEFORE_ALL}", after.as_str()), end),
+        None => (first, end),
+    }
+}
+
+/// The page of what was read from a [`key_range`], at most `max` at a time: keys, and what is at each.
+/// `holder` reads who holds a lock. A key that no lock has is left out unread, and so is one without a
+/// holder: another program may have written it.
+///
+/// # Errors
+///
+/// What `holder` returns.
+pub fn page_of_keys<T, E>(
+    namespace: &str,
+    read: Vec<(String, T)>,
+    max: usize,
+    holder: impl Fn(T) -> Result<Option<Holder>, E>,
+) -> Result<HoldPage, E> {
+    let id_in = |key: &str| Some(key.strip_prefix(namespace)?.strip_prefix('/')?.to_owned());
+    let last = read.last().filter(|_| read.len() >= max);
+    let next = last.and_then(|(key, _)| id_in(key)).map(ListCursor::new);
+    let mut holds = Vec::with_capacity(read.len());
+    for (key, value) in read {
+        let Some(id) = id_in(&key).and_then(|id| LockId::new(id).ok()) else { continue };
+        if let Some(holder) = holder(value)? {
+            holds.push(HeldLock::new(id, holder));
+        }
+    }
+    Ok(HoldPage::new(holds, next))
+}
+
 /// The first text, in the order of its bytes, after all that begin with `prefix`: the end of a range of
 /// keys. `None` if there is none, because `prefix` is empty or has only the last character there is.
 pub fn prefix_end(prefix: &str) -> Option<String> {
@@ -136,6 +181,35 @@ mod tests {
             let sorted: BTreeSet<_> = all.iter().cloned().chain(ids(&["a"])).collect();
             assert_eq!(seen, sorted.into_iter().collect::<Vec<_>>(), "pages of {max}");
         }
+    }
+
+    #[test]
+    fn a_range_of_keys_goes_on_right_after_its_last_page() {
+        let names = ["a", "a ", "a/", "a/\u{10ffff}", "aa", "b"];
+        let keys: BTreeSet<_> = names.iter().map(|name| format!("n/{name}")).collect();
+        let holder = || Some(Holder::new("x", FencingToken::new(1)));
+        for max in 1..=4 {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let prefix = IdPrefix::new("a").unwrap();
+                let (start, end) = key_range("n", &prefix, after.as_ref());
+                let read = keys.range(start..end).take(max).map(|key| (key.clone(), ()));
+                let page = page_of_keys("n", read.collect(), max, |()| Ok::<_, ()>(holder()));
+                let page = page.unwrap();
+                seen.extend(page.holds.iter().map(|hold| hold.id.to_string()));
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+            assert_eq!(seen, names[..5], "pages of {max}");
+        }
+        // What is at a key that no lock has is not even read.
+        let foreign =
+            vec![("n/a".into(), Ok(None)), ("n/a\nb".into(), Err(())), ("m/a".into(), Err(()))];
+        assert_eq!(page_of_keys("n", foreign, 9, |read| read), Ok(HoldPage::new(Vec::new(), None)));
+        let broken = vec![("n/a".into(), Err(()))];
+        assert_eq!(page_of_keys("n", broken, 9, |read| read), Err(()));
     }
 
     #[tokio::test]
