@@ -1,6 +1,14 @@
 //! A distributed lock from a URL.
 
 #![doc = include_str!("../README.md")]
+#![cfg_attr(
+    not(feature = "all"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what is used depends on which stores are compiled in"
+    )
+)]
 
 mod any_lock;
 mod error;

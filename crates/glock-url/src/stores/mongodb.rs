@@ -19,21 +19,10 @@ const DRIVER: [&str; 6] = [
     "tlsCAFile",
     "tlsCertificateKeyFile",
 ];
-const OWN: [&str; 10] = [
-    "collection",
-    "create",
-    "database",
-    "tls",
-    "replicaSet",
-    "authSource",
-    "authMechanism",
-    "directConnection",
-    "tlsCAFile",
-    "tlsCertificateKeyFile",
-];
+const OWN: [&str; 4] = ["collection", "create", "database", "tls"];
 
 pub(super) async fn open(url: &LockUrl) -> Result<AnyLock, UrlError> {
-    url.parameters.check(url.scheme(), &OWN)?;
+    url.parameters.check(url.scheme(), &[&OWN[..], &DRIVER].concat())?;
     let mut config = url.parameters.config()?;
     if !url.path.is_empty() {
         config.database.clone_from(&url.path);

@@ -21,21 +21,10 @@ const DRIVER: [&str; 8] = [
     "host",
     "statement-cache-capacity",
 ];
-const OWN: [&str; 10] = [
-    "table",
-    "create",
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "application_name",
-    "options",
-    "host",
-    "statement-cache-capacity",
-];
+const OWN: [&str; 2] = ["table", "create"];
 
 pub(super) async fn open(url: &LockUrl) -> Result<AnyLock, UrlError> {
-    url.parameters.check(url.scheme(), &OWN)?;
+    url.parameters.check(url.scheme(), &[&OWN[..], &DRIVER].concat())?;
     let options = options(url)?;
     // It only names the server. Without limits of time it starts no task.
     let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
