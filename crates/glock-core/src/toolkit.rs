@@ -23,6 +23,7 @@ mod hooks;
 mod attempt;
 mod call;
 mod call_deadline;
+mod call_renew;
 mod detach;
 mod hedge;
 mod late_request_probe;

@@ -170,11 +170,7 @@ impl ServerQueue for Queue<'_> {
             Ok(attempt) => self.client.call(Action::Acquire).acquire(self.ttl, attempt).await,
             Err(err) => Err(err),
         };
-        match granted {
-            Ok(lease) => Ok(QueueStep::Granted(lease)),
-            Err(LockError::Held { .. }) => Ok(QueueStep::Waiting),
-            Err(err) => Err(err),
-        }
+        QueueStep::of_try(granted)
     }
 }
 

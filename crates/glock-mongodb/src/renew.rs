@@ -12,16 +12,11 @@ pub(crate) async fn renew(
     lease: &Lease,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
-    let (id, owner) = (lease.id().clone(), lease.owner().clone());
-    let call = client.call(Action::Renew)?;
-    let until = call.deadline().for_lease(lease);
-    let work = {
-        let client = Arc::clone(client);
-        async move {
-            let reply = client.commands.renew(&client.schema.key(&id), &owner, ttl, until).await?;
-            if reply.was_held { Ok(reply.sent_at) } else { Err(LockError::NotHeld { id }) }
-        }
+    let (key, owner) = (client.schema.key(lease.id()), lease.owner().clone());
+    let (call, client) = (client.call(Action::Renew)?, Arc::clone(client));
+    let renewed = |until| async move {
+        let reply = client.commands.renew(&key, &owner, ttl, until).await?;
+        Ok(reply.was_held.then_some(reply.sent_at))
     };
-    let sent_at = call.run(work).await?;
-    Ok(lease.renewed(sent_at, ttl))
+    call.renew(lease, ttl, renewed).await
 }

@@ -1,9 +1,11 @@
--- Ends the hold if it is still this owner's. The lock is then reserved for the first waiter, or free; the
--- counter stays. KEYS: the lock, its fencing counter, its queue. ARGV: owner token, what the clients'
--- channels begin with. Returns 1 if the hold was ended, 0 if not held. With the lock as the only key, its
--- waiters find out by a heartbeat: while a slot of a cluster moves, a script may use one key only.
+-- Ends the hold if it is still this owner's, or, for an operator, if it has this token. The lock is then
+-- reserved for the first waiter, or free; the counter stays. KEYS: the lock, its fencing counter, its queue.
+-- ARGV: owner token, what the clients' channels begin with; of an operator the fencing token in place of the
+-- owner's, and the pattern that finds that one in the record. Returns 1 if the hold was ended, 0 if there is
+-- none such. With the lock as the only key, its waiters find out by a heartbeat: while a slot of a cluster
+-- moves, a script may use one key only.
 local held = redis.call('GET', KEYS[1])
-if not held or string.match(held, '^%S+') ~= ARGV[1] then
+if not held or string.match(held, ARGV[3] or '^%S+') ~= ARGV[1] then
   return 0
 end
 local last = KEYS[2] and redis.call('GET', KEYS[2])

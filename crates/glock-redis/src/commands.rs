@@ -18,8 +18,10 @@ use crate::{
 static ACQUIRE: Script = Script::new(include_str!("../scripts/acquire.lua"));
 static RENEW: Script = Script::new(include_str!("../scripts/renew.lua"));
 static RELEASE: Script = Script::new(include_str!("../scripts/release.lua"));
-static FORCE_RELEASE: Script = Script::new(include_str!("../scripts/force_release.lua"));
 static INSPECT: Script = Script::new(include_str!("../scripts/inspect.lua"));
+
+/// Finds the fencing token in a lock's record.
+const TOKEN_IN_RECORD: &str = "^%S+ (%d+) ";
 
 /// What is added to a lock's TTL for its fencing counter: by then the clock is far beyond it.
 pub(crate) const COUNTER_KEPT: Duration = Duration::from_hours(24);
@@ -76,20 +78,20 @@ impl Client {
         parsed(Action::Acquire, self.route.run_once(&request, until).await?, acquire_reply)
     }
 
-    /// Renews the lease. Returns the instant just before the request was sent.
+    /// Renews the lease. Returns the instant just before the request was sent, or `None` if it is not held.
     pub(crate) async fn renew(
         self: Arc<Self>,
         id: LockId,
         owner: OwnerToken,
         ttl: Duration,
         until: CallDeadline,
-    ) -> Result<Instant, LockError> {
+    ) -> Result<Option<Instant>, LockError> {
         let key = self.schema.key(&id);
         let call =
             ScriptCall { script: &RENEW, keys: &[&key], args: &[owner.reveal(), &millis(ttl)] };
         let request = Request { target: Target { action: Action::Renew, key: &key }, call };
         let reply = parsed(Action::Renew, self.route.run(&request, until).await?, was_held)?;
-        if reply.value { Ok(reply.sent_at) } else { Err(LockError::NotHeld { id }) }
+        Ok(reply.value.then_some(reply.sent_at))
     }
 
     /// Frees the lock. If the reply to an earlier request was lost, a lock that a later one finds not
@@ -101,7 +103,8 @@ impl Client {
         deadline: Option<Instant>,
         until: CallDeadline,
     ) -> Result<(), LockError> {
-        let reply = self.end(Action::Release, &RELEASE, &id, owner.reveal(), until).await?;
+        let args = [owner.reveal(), &self.channel_prefix];
+        let reply = self.end(Action::Release, &id, &args, until).await?;
         let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
         if !reply.value && !freed_before {
             return Err(LockError::NotHeld { id });
@@ -118,23 +121,22 @@ impl Client {
         until: CallDeadline,
     ) -> Result<bool, LockError> {
         let token = expected.get().to_string();
-        let reply = self.end(Action::ForceRelease, &FORCE_RELEASE, &id, &token, until).await?;
+        let args = [&token, &*self.channel_prefix, TOKEN_IN_RECORD];
+        let reply = self.end(Action::ForceRelease, &id, &args, until).await?;
         Ok(reply.value || reply.repeated)
     }
 
-    /// Ends the hold that `which` names, by one of the two scripts that pass the lock on. Returns whether it
-    /// was there.
+    /// Ends the hold that `args` name, as `release.lua` does. Returns whether it was there.
     async fn end(
         &self,
         action: Action,
-        script: &'static Script,
         id: &LockId,
-        which: &str,
+        args: &[&str],
         until: CallDeadline,
     ) -> Result<Reply<bool>, LockError> {
         let key = self.schema.key(id);
         let keys: [&str; 3] = [&key, &Schema::fence_key(&key), &Schema::queue_key(&key)];
-        let call = ScriptCall { script, keys: &keys, args: &[which, &self.channel_prefix] };
+        let call = ScriptCall { script: &RELEASE, keys: &keys, args };
         let mut request = Request { target: Target { action, key: &key }, call };
         let mut reply = self.route.run(&request, until).await;
         if reply.as_ref().is_err_and(error::is_about_keys_that_move) {

@@ -146,10 +146,8 @@ impl Lock for RedisLock {
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
         let (call, client) = (self.client.call(Action::Renew), Arc::clone(&self.client));
-        let until = call.deadline().for_lease(lease);
-        let renewed = client.renew(lease.id().clone(), lease.owner().clone(), ttl, until);
-        let sent_at = call.run(renewed).await?;
-        Ok(lease.renewed(sent_at, ttl))
+        let (id, owner) = (lease.id().clone(), lease.owner().clone());
+        call.renew(lease, ttl, |until| client.renew(id, owner, ttl, until)).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LockError> {

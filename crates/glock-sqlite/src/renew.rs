@@ -12,16 +12,11 @@ pub(crate) async fn renew(
     lease: &Lease,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
-    let client = Arc::clone(client);
-    let (id, owner, fence) = (lease.id().clone(), lease.owner().clone(), lease.fence());
-    let call = client.call(Action::Renew);
-    let until = call.deadline().for_lease(lease);
-    let work = async move {
-        let reply = client.commands.renew(&client.key(&id), &owner, ttl, until).await;
-        match reply.map_err(|failure| failure.during(Action::Renew))? {
-            Some(sent_at) => Ok(Lease::granted(id, owner, fence, sent_at, ttl)),
-            None => Err(LockError::NotHeld { id }),
-        }
+    let (key, owner) = (client.key(lease.id()), lease.owner().clone());
+    let (call, client) = (client.call(Action::Renew), Arc::clone(client));
+    let renewed = |until| async move {
+        let sent_at = client.commands.renew(&key, &owner, ttl, until).await;
+        sent_at.map_err(|failure| failure.during(Action::Renew))
     };
-    call.run(work).await
+    call.renew(lease, ttl, renewed).await
 }

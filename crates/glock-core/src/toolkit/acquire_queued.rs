@@ -74,6 +74,21 @@ pub enum QueueStep {
     Lost,
 }
 
+impl QueueStep {
+    /// What became of a waiter that tried to take the lock and keeps its entry where that was refused.
+    ///
+    /// # Errors
+    ///
+    /// Any other failure of the try.
+    pub fn of_try(tried: Result<Lease, LockError>) -> Result<Self, LockError> {
+        match tried {
+            Ok(lease) => Ok(Self::Granted(lease)),
+            Err(LockError::Held { .. }) => Ok(Self::Waiting),
+            Err(err) => Err(err),
+        }
+    }
+}
+
 /// Waits in a queue that the store keeps, until the lock is granted or the time of `retry` is up.
 ///
 /// `arrivals` is the client's own queue. A waiter keeps its permit until it has joined the store's

@@ -120,11 +120,7 @@ impl ServerQueue for Queue<'_> {
         let call = Call::new(&self.client.pending, backend::HAZELCAST, Action::Acquire, limit);
         let granted = call.acquire(self.ttl, Shared(attempt)).await;
         waiter.attempt = None;
-        match granted {
-            Ok(lease) => Ok(QueueStep::Granted(lease)),
-            Err(LockError::Held { .. }) => Ok(QueueStep::Waiting),
-            Err(err) => Err(err),
-        }
+        QueueStep::of_try(granted)
     }
 }
 
