@@ -88,13 +88,9 @@ impl Admin {
         self.client.database("admin").run_command(command).await.unwrap()
     }
 
-    /// What the server does and keeps for this test's locks, by kind: `op` or `idleCursor`.
-    pub(crate) async fn operations(&self, kind: &str) -> u64 {
-        let stages = [
-            doc! { "$currentOp": { "idleCursors": true } },
-            doc! { "$match": { "type": kind, "ns": format!("{DATABASE}.{}", self.name) } },
-            doc! { "$count": "count" },
-        ];
+    /// How many results the stages have.
+    async fn count(&self, stages: [Document; 2]) -> u64 {
+        let stages = stages.into_iter().chain([doc! { "$count": "count" }]);
         let mut found = self.client.database("admin").aggregate(stages).await.unwrap();
         if !found.advance().await.unwrap() {
             return 0;
@@ -103,19 +99,22 @@ impl Admin {
         u64::try_from(count.get_i32("count").unwrap()).unwrap()
     }
 
+    /// What the server does and keeps for this test's locks, by kind: `op` or `idleCursor`.
+    pub(crate) async fn operations(&self, kind: &str) -> u64 {
+        let stages = [
+            doc! { "$currentOp": { "idleCursors": true } },
+            doc! { "$match": { "type": kind, "ns": format!("{DATABASE}.{}", self.name) } },
+        ];
+        self.count(stages).await
+    }
+
     /// How many connections this test's locks have.
     pub(crate) async fn connections(&self) -> u64 {
         let stages = [
             doc! { "$currentOp": { "idleConnections": true, "allUsers": true } },
             doc! { "$match": { "appName": &self.name } },
-            doc! { "$count": "count" },
         ];
-        let mut found = self.client.database("admin").aggregate(stages).await.unwrap();
-        if !found.advance().await.unwrap() {
-            return 0;
-        }
-        let count = found.deserialize_current().unwrap();
-        u64::try_from(count.get_i32("count").unwrap()).unwrap()
+        self.count(stages).await
     }
 
     /// Change streams of this test's locks: those that wait for events, and those between two requests.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::{Lock, LockExt, Retry};
+use glock_core::{Lease, Lock, LockExt, Retry};
 use tokio::time::{sleep, timeout};
 
 use crate::cases::{
@@ -66,13 +66,10 @@ pub async fn a_paused_holder_does_not_disturb_its_successor<F: Fixture>(fixture:
 
 /// The first waiter is killed with SIGKILL before its turn: the second is served.
 pub async fn a_killed_waiter_is_passed_over<F: Fixture>(fixture: &F) {
-    let (ours, theirs) = (fixture.client().await, fixture.client().await);
-    if !queue::is_kept(&ours) {
+    let Some(TwoWaiters { theirs, lease, mut child, second }) = TwoWaiters::start(fixture).await
+    else {
         return;
-    }
-    let lease = take(&theirs, &id("x")).await;
-    let mut child = waiter::<F>(fixture).await;
-    let second = Waiter::start(&ours).await;
+    };
     child.kill_9().await.unwrap();
     second.served_after::<F>(&theirs, &lease).await.let_go().await;
 }
@@ -80,19 +77,38 @@ pub async fn a_killed_waiter_is_passed_over<F: Fixture>(fixture: &F) {
 /// The first waiter is frozen at its turn, as a paused machine is: the second is served. The first is not
 /// told, and is served when it goes on.
 pub async fn a_frozen_waiter_is_passed_over_and_joins_again<F: Fixture>(fixture: &F) {
-    let (ours, theirs) = (fixture.client().await, fixture.client().await);
-    if !queue::is_kept(&ours) {
+    let Some(TwoWaiters { theirs, lease, mut child, second }) = TwoWaiters::start(fixture).await
+    else {
         return;
-    }
-    let lease = take(&theirs, &id("x")).await;
-    let mut child = waiter::<F>(fixture).await;
-    let second = Waiter::start(&ours).await;
+    };
     child.pause().await.unwrap();
     let second = second.served_after::<F>(&theirs, &lease).await;
     child.resume().await.unwrap();
     second.let_go().await;
     let sent = soon("the frozen waiter is served", fixture.patience() * 2, child.line()).await;
     assert!(sent.unwrap().is_some_and(|token| token.parse::<u64>().is_ok()));
+}
+
+/// A lock that is held, and those who wait for it, the process first.
+struct TwoWaiters<L> {
+    theirs: L,
+    lease: Lease,
+    child: Child,
+    second: Waiter,
+}
+
+impl<L: Lock + Clone> TwoWaiters<L> {
+    /// `None` where the store keeps no queue.
+    async fn start<F: Fixture<Lock = L>>(fixture: &F) -> Option<Self> {
+        let (ours, theirs) = (fixture.client().await, fixture.client().await);
+        if !queue::is_kept(&ours) {
+            return None;
+        }
+        let lease = take(&theirs, &id("x")).await;
+        let child = waiter::<F>(fixture).await;
+        let second = Waiter::start(&ours).await;
+        Some(Self { theirs, lease, child, second })
+    }
 }
 
 /// A process that waits for the lock. It has most likely joined the queue.
