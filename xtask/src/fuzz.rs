@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{options::FuzzArgs, shell::cargo, stores::Store, workspace};
 
-/// Where a crate has its fuzzer: a test that is ignored, because it takes as long as it is told.
+/// Where a crate has its fuzzer: a test that is ignored, because it takes as long as `--seconds` says.
 const FUZZER: &str = "src/wire/fuzz.rs";
 
 /// Runs the fuzzer of a store's crate.

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Show who holds a lock.
     #[command(after_help = "Example:\n  glock inspect nightly-report")]
     Inspect(NameArgs),
-    /// End the hold with a given token, whoever has it.
+    /// End the hold with a given token, also one of another owner.
     #[command(
         after_help = "Example:\n  glock inspect deploy   # shows the token\n  glock force-release deploy --token 1042"
     )]

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 
 /// No lease's text is longer.
 const TEXT_MAX: u64 = 4_096;
-/// The owner alone may read it: whoever reads it can end the hold.
+/// The owner alone may read it: every reader can end the hold.
 const MODE: u32 = 0o600;
 
 /// Writes the lease into a file that appears at once and whole.

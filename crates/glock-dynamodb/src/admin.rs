@@ -21,7 +21,7 @@ use crate::{
 
 /// How many items a page reads: `Scan` is paid by what it reads, and most items may be of free locks.
 const SCANNED_MAX: usize = 1_000;
-/// The hold with one token, whoever has it.
+/// The hold with one token, whichever owner has it.
 const HELD_WITH: &str = "attribute_exists(#owner) AND #fence = :fence";
 
 /// Holds by their keys, and the key after which the next page begins.

@@ -211,7 +211,7 @@ pub(crate) fn leave_queue(range: &Range, key: &str, new_epoch: Option<TxnOp>) ->
     Txn::new().and_then(new_epoch.into_iter().chain(ops).collect::<Vec<_>>())
 }
 
-/// Deletes the key that was created at `created`, whoever has it.
+/// Deletes the key that was created at `created`, whichever owner has it.
 pub(crate) fn force_release(range: &Range, key: &str, created: i64) -> Txn {
     Txn::new()
         .when([Compare::create_revision(key, CompareOp::Equal, created)])

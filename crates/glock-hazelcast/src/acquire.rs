@@ -36,7 +36,7 @@ enum Begin {
     /// The lock was granted to a request that was parked.
     Granted,
     /// The same, but no caller wants it any more.
-    Unwanted,
+    Abandoned,
     /// A request that was parked may have been granted.
     Failed(HazelcastError),
 }
@@ -85,7 +85,7 @@ impl AcquireAttempt {
         {
             let mut begin = self.begin.lock();
             if matches!(*begin, Begin::Granted) {
-                *begin = Begin::Unwanted;
+                *begin = Begin::Abandoned;
             }
         }
         self
@@ -214,7 +214,7 @@ impl Attempt for AcquireAttempt {
                 Ok(link) => self.complete(&link, until).await,
                 Err(err) => Err(unknown(err)),
             },
-            Begin::Unwanted => {
+            Begin::Abandoned => {
                 self.undo(until).await.map_err(unknown)?;
                 Err(LockError::Held { id: self.id.clone(), holder: None })
             }

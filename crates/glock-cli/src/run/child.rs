@@ -107,6 +107,6 @@ impl Child {
 
     /// Takes the terminal back from the command.
     pub(crate) fn give_terminal_back(&mut self) {
-        self.terminal.take_back();
+        self.terminal.reclaim();
     }
 }

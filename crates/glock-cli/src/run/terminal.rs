@@ -46,7 +46,8 @@ impl Terminal {
         Self { given: tcsetpgrp(io::stdin(), group).is_ok() }
     }
 
-    pub(crate) fn take_back(&mut self) {
+    /// Gives the terminal to this process again, if the group still has it.
+    pub(crate) fn reclaim(&mut self) {
         if !std::mem::take(&mut self.given) {
             return;
         }
@@ -62,6 +63,6 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.take_back();
+        self.reclaim();
     }
 }

@@ -34,7 +34,7 @@ pub trait LockAdmin: Lock {
         max: usize,
     ) -> Result<HoldPage, LockError>;
 
-    /// Ends the hold of `id` that was granted with the token `expected`, whoever has it. Any other hold
+    /// Ends the hold of `id` that was granted with the token `expected`, whichever owner has it. Any other hold
     /// stays as it is. Returns `false` if there is no hold with that token.
     ///
     /// A guard learns that it has lost the lock: at once where its store notifies it of that, else by its

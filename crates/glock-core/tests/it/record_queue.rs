@@ -27,7 +27,7 @@ struct State {
     is_free: bool,
     queue: VecDeque<u64>,
     reserved: Option<u64>,
-    /// What the first waiter is told.
+    /// What the store replies to the first waiter.
     free_in: Option<Duration>,
     listening: bool,
     down: Option<Fault>,

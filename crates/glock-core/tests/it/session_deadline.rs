@@ -70,7 +70,7 @@ async fn a_loss_is_reported_as_soon_as_the_session_is_over() {
         session.expire();
         Instant::now()
     };
-    // Whoever waits already, too.
+    // A caller that waits already learns of it too.
     let lost = async { (timeout(TTL, guard.lost()).await.unwrap(), Instant::now()) };
     let (expired_at, (reason, lost_at)) = tokio::join!(expiring, lost);
     assert_eq!((reason, lost_at), (LossReason::Expired, expired_at));

@@ -13,8 +13,8 @@ use crate::{schema::Owner, wire::HazelcastError};
 
 /// This client's requests that members have parked, one for each lock that is awaited.
 ///
-/// No request takes a parked one back. So one whose waiter gave up stays, for the next waiter or for
-/// nobody: then it is undone when it is granted.
+/// No request takes a parked one back. So one whose waiter gave up stays for the next waiter. If
+/// there is none, it is undone when it is granted.
 pub(crate) struct Parks {
     requests: Arc<Mutex<HashMap<LockId, Entry>>>,
 }
@@ -215,7 +215,7 @@ mod tests {
         Owner::new(Uuid::new(1)).unwrap()
     }
 
-    /// Waits for a request that is granted after `after`. Counts those that nobody wanted.
+    /// Waits for a request that is granted after `after`. Counts those that no caller waited for.
     async fn wait(parks: &Parks, after: Duration, unwanted: &Arc<AtomicU32>) -> Parked {
         let park = |_| async move {
             sleep(after).await;

@@ -164,7 +164,7 @@ impl CpClient {
         match link.reply(until, async { cp::fence(reply.await?) }).await {
             Ok(Some(fence)) if fence == lease.fence.get() => Ok(()),
             Ok(Some(_)) => {
-                // It was free by then: this is another hold, and nobody's.
+                // It was free by then: this is another hold, which no caller has.
                 let hold = Hold { lock, owner, end: Instant::now(), origin: Origin::Joined };
                 self.sessions.unlock(session, &hold, until).await?;
                 Err(lease.not_held())

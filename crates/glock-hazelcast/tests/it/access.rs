@@ -64,7 +64,7 @@ async fn another_cluster_is_rejected_at_once() {
     assert!(matches!(hazelcast(&err), HazelcastError::Refused(_)), "{err:?}");
 }
 
-/// A member that is down, and one that is silent, keep nobody from the next one.
+/// A member that is down, and one that is silent, keep no client from the next one.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration hazelcast`"]
 async fn addresses_that_do_not_reply_do_not_use_up_a_call() {

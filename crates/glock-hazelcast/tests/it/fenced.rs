@@ -82,7 +82,7 @@ async fn a_session_has_one_hold_at_a_time_and_is_kept_for_the_next_one() {
     assert!(next.fence() > one.fence());
     // A session of the first one, or the one that was refused: none beside.
     assert!(session(&next) <= 2, "{}", session(&next));
-    // Whoever has the old lease does not have the lock, though its session lives.
+    // The owner of the old lease does not have the lock, though its session lives.
     assert!(matches!(lock.release(&one).await, Err(LockError::NotHeld { .. })));
     // What the one hold does leaves the end of the other as it was.
     eventually("the other hold is ended at its TTL", TTL, async || {

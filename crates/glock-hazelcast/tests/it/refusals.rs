@@ -67,7 +67,7 @@ async fn request(stream: &mut TcpStream) -> Option<(i32, i64)> {
     }
 }
 
-/// Grants a lock to whoever wants it, and refuses to read its record.
+/// Grants a lock to every client, and refuses to read its record.
 async fn serve(mut stream: TcpStream, locked: Arc<Mutex<bool>>) -> Option<()> {
     stream.read_exact(&mut [0; 3]).await.ok()?;
     loop {

@@ -107,7 +107,7 @@ async fn a_document_that_an_operator_deletes_wakes_its_waiters() {
     admin.clean().await;
 }
 
-/// Other documents of the collection, and other namespaces, wake nobody.
+/// Other documents of the collection, and other namespaces, wake no waiter.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration mongodb`"]
 async fn a_waiter_sleeps_until_its_own_lock_is_released() {

@@ -52,7 +52,7 @@ async fn the_permissions_in_the_readme_are_enough_and_needed() {
     let waiter = sleeping_waiter(&full).await;
     silent.release(&held).await.unwrap();
     woken(waiter).await;
-    // Without the permission to watch, a waiter is told, and one that was told so before polls.
+    // Without the permission to watch, a wait fails and says so; a lock that was made to poll needs none.
     let held = full.acquire(&x(), LONG).await.unwrap();
     let told = tokio::time::timeout(SOON, async {
         loop {

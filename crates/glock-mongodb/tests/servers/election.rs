@@ -79,7 +79,7 @@ async fn a_guard_outlives_a_primary_that_stands_still() {
     pair(&theirs).await;
 }
 
-/// A client that knows a secondary alone is told so, and changes nothing.
+/// A client that knows a secondary alone gets an error that says so, and changes nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the server's program: set GLOCK_MONGODB_SERVER to its path"]
 async fn a_secondary_alone_grants_nothing() {
