@@ -10,6 +10,7 @@
 //! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
 //! | [`RecordQueue`], [`QueueStore`], [`WaiterRegistry`] | a queue that the store keeps beside the lock: one heartbeat for all waiters of a client |
+//! | [`Notified`] | those of a client that such a store notifies |
 //! | [`LocalWaiters`] | a predecessor in the store's queue that belongs to this client |
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
@@ -34,6 +35,7 @@ mod tried;
 mod acquire_queued;
 mod acquire_waiting;
 mod local_waiters;
+mod notified;
 mod queue_store;
 mod record_queue;
 mod spurious_wakeups;
@@ -66,8 +68,11 @@ pub use self::{
     list_page::{holders, key_range, page_of_ids, page_of_keys, prefix_end},
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
+    notified::Notified,
     pending_work::{PendingEntry, PendingWork},
-    queue_store::{ClientId, Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
+    queue_store::{
+        ClientId, Entered, Joined, Listening, LockStatus, LockWaiters, QueueStore, WaiterId,
+    },
     record_queue::RecordQueue,
     runtime_thread::RuntimeThread,
     session_deadline::SessionDeadline,

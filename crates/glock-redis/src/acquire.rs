@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Lease, LockError, LockId, OwnerToken,
-    toolkit::{Attempt, CallDeadline, Entered, Mutex, WaiterId},
+    toolkit::{Attempt, CallDeadline, Entered, Joined, WaiterId},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ pub(crate) async fn acquire(
     id: &LockId,
     ttl: Duration,
 ) -> Result<Lease, LockError> {
-    run(client, id, ttl, None, &Arc::default()).await
+    run(client, id, ttl, None).await
 }
 
 /// Takes the lock if it is free for the waiter. Otherwise the waiter is in the queue.
@@ -28,30 +28,20 @@ pub(crate) async fn enter(
     ttl: Duration,
     waiter: WaiterId,
 ) -> Result<Entered, LockError> {
-    let refused = Arc::default();
-    match run(client, id, ttl, Some(waiter), &refused).await {
-        Ok(lease) => Ok(Entered::Granted(lease)),
-        Err(err @ LockError::Held { .. }) => match refused.lock().take() {
-            Some(free_in) => Ok(Entered::Waiting { free_in }),
-            None => Err(err),
-        },
-        Err(err) => Err(err),
-    }
+    let joined = Joined::default();
+    joined.entered(run(client, id, ttl, Some((waiter, &joined))).await)
 }
-
-/// If an attempt was refused: when the lock is free, for the first waiter.
-type Refused = Arc<Mutex<Option<Option<Duration>>>>;
 
 async fn run(
     client: &Arc<Client>,
     id: &LockId,
     ttl: Duration,
-    waiter: Option<WaiterId>,
-    refused: &Refused,
+    waiter: Option<(WaiterId, &Joined)>,
 ) -> Result<Lease, LockError> {
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        Ok(AcquireAttempt { client, id, owner, ttl, waiter, refused: Arc::clone(refused) })
+        let waiter = waiter.map(|(waiter, joined)| (waiter, joined.clone()));
+        Ok(AcquireAttempt { client, id, owner, ttl, waiter })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
@@ -64,13 +54,12 @@ struct AcquireAttempt {
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
-    waiter: Option<WaiterId>,
-    refused: Refused,
+    waiter: Option<(WaiterId, Joined)>,
 }
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let names = (&self.owner, self.waiter);
+        let names = (&self.owner, self.waiter.as_ref().map(|(waiter, _)| *waiter));
         let reply = self.client.acquire(&self.id, names, self.ttl, until).await?;
         let id = self.id.clone();
         match reply.value {
@@ -78,7 +67,9 @@ impl Attempt for AcquireAttempt {
                 Ok(Lease::granted(id, self.owner.clone(), fence, reply.sent_at, self.ttl))
             }
             AcquireReply::Refused(Refusal { holder, left, is_first }) => {
-                *self.refused.lock() = Some(is_first.then_some(left));
+                if let Some((_, joined)) = &self.waiter {
+                    joined.note(is_first.then_some(left));
+                }
                 Err(LockError::Held { id, holder: holder.map(Into::into) })
             }
         }

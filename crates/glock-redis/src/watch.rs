@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use glock_core::toolkit::{BackgroundTask, Listening, Mutex, WaiterRegistry, Wakeups, Worker};
+use glock_core::toolkit::{BackgroundTask, Listening, Mutex, Notified, Worker};
 use redis::{
     ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
 };
@@ -19,50 +19,17 @@ use tokio::{
 /// cause a subscription each time.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Those of a client that are notified. Cloning is cheap.
-#[derive(Clone)]
-pub(crate) struct Notified {
-    /// The client's channel.
-    channel: Arc<str>,
-    /// The waiters in queues.
-    pub(crate) waiters: WaiterRegistry,
-    /// Those who sleep until a lock may be free.
-    pub(crate) sleepers: Wakeups,
-}
-
-impl Notified {
-    /// The channels' names begin with `prefix`.
-    pub(crate) fn new(prefix: &str) -> Self {
-        let (waiters, sleepers) = (WaiterRegistry::new(), Wakeups::new());
-        let channel = format!("{prefix}{}", waiters.client()).into();
-        Self { channel, waiters, sleepers }
-    }
-
-    /// Notifies the one that `push` is for. A message is a waiter's number, or the key of a lock.
-    pub(crate) fn receive(&self, push: &PushInfo) {
-        let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) =
-            (&push.kind, &push.data[..])
-        else {
-            return;
-        };
-        if channel != self.channel.as_bytes() {
-            return;
-        }
-        let Ok(message) = str::from_utf8(message) else { return };
-        match message.parse() {
-            Ok(number) => self.waiters.turn(number),
-            Err(_) => self.sleepers.wake(message),
-        }
-    }
-
-    /// Messages may have been missed.
-    pub(crate) fn missed(&self) {
-        self.waiters.missed();
-        self.sleepers.wake_all();
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiters.is_empty() && self.sleepers.is_empty()
+/// Notifies the one that `push` is for.
+pub(crate) fn receive(notified: &Notified, push: &PushInfo) {
+    let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) =
+        (&push.kind, &push.data[..])
+    else {
+        return;
+    };
+    if channel == notified.channel().as_bytes()
+        && let Ok(message) = str::from_utf8(message)
+    {
+        notified.receive(message);
     }
 }
 
@@ -133,7 +100,7 @@ impl Subscriptions {
         if requested.is_empty() {
             return;
         }
-        let channel = &*self.notified.channel;
+        let channel = self.notified.channel();
         let reply = self.in_time(self.connection.clone().subscribe(channel)).await;
         if reply.is_ok() {
             self.channel().awaited_at = Some(Instant::now());
@@ -169,7 +136,7 @@ impl Worker for Subscriptions {
     async fn round(&self) -> Option<Duration> {
         self.subscribe_requested().await;
         if self.take_unused() {
-            let channel = &*self.notified.channel;
+            let channel = self.notified.channel();
             // If it fails, messages without waiters arrive until the connection closes.
             let _ = self.in_time(self.connection.clone().unsubscribe(channel)).await;
         }

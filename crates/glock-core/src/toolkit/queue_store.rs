@@ -1,7 +1,8 @@
 //! `QueueStore`: what a store does for a queue that it keeps beside each lock.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use super::mutex::Mutex;
 use crate::{Lease, LockError, LockId};
 
 /// What a store does for a queue that it keeps beside each lock, in the same record or the same slot.
@@ -10,9 +11,9 @@ use crate::{Lease, LockError, LockId};
 /// # What the store's requests keep
 ///
 /// - A lock that is free, with waiters, is *reserved* for the first one whose client is alive, and for no
-///   longer than [`RESERVED`](Self::RESERVED): by the release, by any request that finds the lock free.
-///   With the reservation the waiter leaves the queue, so one that does not claim in time has lost its
-///   turn. The store notifies its client.
+///   longer than [`RESERVED`](Self::RESERVED): by the release, by a waiter's request that finds the lock
+///   free. With the reservation the waiter leaves the queue, so one that does not claim in time has lost
+///   its turn. The store notifies its client.
 /// - Until the reservation is over, no other caller is granted the lock. Without waiters, nothing is
 ///   reserved and nothing is written.
 /// - A client counts as alive for some seconds after its last request for this lock, and for as long as
@@ -77,8 +78,9 @@ pub trait QueueStore: Send + Sync + 'static {
         waiter: WaiterId,
     ) -> impl Future<Output = Result<(), LockError>> + Send;
 
-    /// Keeps these waiters' client alive, in one request where the store can, and reserves each of these
-    /// locks that is free for its first waiter. Returns what it found.
+    /// Keeps these waiters' client alive, in one request where the store can. Of a lock that is free, either
+    /// reserves it for the first waiter whose client is alive, or reports that waiter with no time left if
+    /// it is this client's, which then claims. Returns what it found.
     ///
     /// # Errors
     ///
@@ -117,6 +119,30 @@ pub enum Entered {
         /// changes. `None` for all others, who are notified.
         free_in: Option<Duration>,
     },
+}
+
+/// Where the attempts of one [`QueueStore::enter`] note that the waiter is in the queue. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Joined(Arc<Mutex<Option<Entered>>>);
+
+impl Joined {
+    /// The lock was refused, and the waiter is in the queue; see [`Entered::Waiting`] for `free_in`.
+    pub fn note(&self, free_in: Option<Duration>) {
+        *self.0.lock() = Some(Entered::Waiting { free_in });
+    }
+
+    /// What came of the attempts, of which `tried` is the result.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the attempts.
+    pub fn entered(&self, tried: Result<Lease, LockError>) -> Result<Entered, LockError> {
+        match (tried, self.0.lock().take()) {
+            (Ok(lease), _) => Ok(Entered::Granted(lease)),
+            (Err(LockError::Held { .. }), Some(waiting)) => Ok(waiting),
+            (Err(err), _) => Err(err),
+        }
+    }
 }
 
 /// Whether notifications may have been missed.

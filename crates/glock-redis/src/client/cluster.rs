@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use glock_core::toolkit::{CallDeadline, Mutex};
+use glock_core::toolkit::{CallDeadline, Mutex, Notified};
 use redis::{ErrorKind, RedisError, RedisResult};
 
 use crate::client::{
@@ -17,7 +17,6 @@ use crate::client::{
     source::{self, Server, Source},
     transport::Asking,
 };
-use crate::watch::Notified;
 
 /// The nodes of a cluster.
 ///

@@ -4,14 +4,11 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use glock_core::toolkit::Mutex;
+use glock_core::toolkit::{Mutex, Notified};
 use redis::RedisResult;
 use tokio::time;
 
-use crate::{
-    client::{source::Source, transport::Transport},
-    watch::Notified,
-};
+use crate::client::{source::Source, transport::Transport};
 
 /// The connection that all calls of a client to one server share.
 pub(crate) struct SharedConnection {

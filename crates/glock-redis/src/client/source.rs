@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use glock_core::{CALL_TIMEOUT, Fault};
+use glock_core::{CALL_TIMEOUT, Fault, toolkit::Notified};
 #[cfg(feature = "sentinel")]
 use redis::sentinel::SentinelClient;
 use redis::{
@@ -17,7 +17,7 @@ use crate::{
         transport::{CallerConnection, Transport},
     },
     error,
-    watch::{Notified, Subscriptions},
+    watch::{self, Subscriptions},
 };
 
 /// Where a connection to one server comes from. Cloning is cheap.
@@ -78,7 +78,7 @@ impl Source {
             .set_push_sender(move |push: PushInfo| {
                 match push.kind {
                     PushKind::Disconnection => on_lost(),
-                    _ => pushed.receive(&push),
+                    _ => watch::receive(&pushed, &push),
                 }
                 Ok::<(), redis::aio::SendError>(())
             });

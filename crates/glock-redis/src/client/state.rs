@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, LockConfig, Waiting, backend,
-    toolkit::{Call, PendingWork},
+    toolkit::{Call, Notified, PendingWork},
 };
 
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
         source::{Server, Source},
     },
     schema::Schema,
-    watch::Notified,
 };
 
 /// What a client is made from.
