@@ -1,5 +1,5 @@
 //! A lock on PostgreSQL beside the bare driver doing the same writes, on the server that
-//! `GLOCK_POSTGRES_URL` names.
+//! `GLOCK_POSTGRES_URL` names. With `--crowd`: how it passes on between many processes.
 
 use std::{
     process::ExitCode,
@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use glock_harness::bench::Raw;
+use glock_harness::bench::{Raw, crowd};
 use glock_postgres::{
     LockConfig, PostgresLock,
     sqlx::{
@@ -85,19 +85,39 @@ impl Raw for ByHand {
     }
 }
 
+/// How many transactions the server has ended: each request of a lock is one.
+async fn transactions(pool: &PgPool) -> u64 {
+    let ended = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database";
+    let ended = sqlx::query_scalar::<_, i64>(ended).fetch_one(pool).await;
+    ended.expect("the server's counters").unsigned_abs()
+}
+
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_POSTGRES_URL", "postgres");
     let options = PgConnectOptions::from_str(&url).expect("GLOCK_POSTGRES_URL is a URL");
-    let config = LockConfig::default().with_namespace(fresh_namespace());
+    let pool = || {
+        let options = options.clone();
+        PgPoolOptions::new().test_before_acquire(false).connect_lazy_with(options)
+    };
+    let lock = |namespace: &str| {
+        let config = LockConfig::default().with_namespace(namespace);
+        PostgresLock::new(pool()).with_config(config).expect("settings")
+    };
+    if let Some(namespace) = crowd::membership() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // The pool belongs to the runtime.
+        runtime.expect("a runtime").block_on(async { crowd::contend(lock(&namespace)).await });
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let pool = || {
-            let options = options.clone();
-            PgPoolOptions::new().test_before_acquire(false).connect_lazy_with(options)
-        };
-        let lock = || PostgresLock::new(pool()).with_config(config.clone());
-        let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
+        let namespace = fresh_namespace();
+        let (lock, second) = (lock(&namespace), lock(&namespace));
         lock.ensure_schema().await.expect("the server that GLOCK_POSTGRES_URL names");
+        if std::env::args().any(|arg| arg == "--crowd") {
+            let pool = pool();
+            return crowd::run("postgres", async || transactions(&pool).await).await.is_ok();
+        }
         let raw = ByHand {
             pool: pool(),
             namespace: fresh_namespace().into(),

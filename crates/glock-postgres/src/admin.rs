@@ -9,11 +9,15 @@ use glock_core::{
     Action, FencingToken, HoldPage, IdPrefix, ListCursor, LockAdmin, LockError, LockId, Warning,
     toolkit::{CallDeadline, key_range, page_of_keys},
 };
-use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+use sqlx::SqlStr;
 
 use crate::{
     client::{SendMode, Statement},
-    commands::{COMMIT_ASYNC, Commands, read_holder, remaining_sql},
+    commands::{
+        Commands, queue_sql, read_holder,
+        sql::{COMMIT_ASYNC, remaining_sql, sql},
+        statements::{end_sql, notify_sql},
+    },
     error::Failure,
     lock::PostgresLock,
     schema::Schema,
@@ -48,9 +52,8 @@ impl LockAdmin for PostgresLock {
         let work = async move {
             let ended = client.commands.force_release(&key, expected, until).await;
             let ended = ended.map_err(|failure| failure.during(Action::ForceRelease))?;
-            // The notification is for other clients; this one's waiters do not wait for it.
-            client.listener.wakeups().wake(&key);
-            Ok(ended)
+            client.notify_own(&key, ended.as_deref().unwrap_or_default());
+            Ok(ended.is_some())
         };
         call.run(work).await
     }
@@ -82,22 +85,23 @@ impl Commands {
         })
     }
 
-    /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
-    /// earlier request whose reply was lost.
+    /// Ends the hold with the token `expected`. Returns the waiter whose turn it is, as [`Released`] does, or
+    /// `None` if it was not there, and cannot have been ended by an earlier request whose reply was lost.
     async fn force_release(
         &self,
         key: &str,
         expected: FencingToken,
         until: CallDeadline,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<String>, Failure> {
         let sql =
             force_release_sql(self.schema(until).await?, self.connections.limits().lock_wait());
         // No token is larger.
-        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(false) };
-        let bind = |query: Statement| query.bind(key).bind(fence);
+        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(None) };
+        let bind = |query: Statement| query.bind(key).bind(fence).bind(&self.client);
         let reply =
-            self.connections.fetch::<(bool,)>(&SendMode::Hold, until, &sql, bind, "").await?;
-        Ok(reply.row.is_some() || reply.repeated)
+            self.connections.fetch::<(String,)>(&SendMode::Hold, until, &sql, bind, "").await?;
+        let before = reply.repeated.then(String::new);
+        Ok(reply.row.map(|(turn,)| turn).or(before))
     }
 }
 
@@ -117,19 +121,17 @@ fn list_sql(schema: &Schema) -> SqlStr {
     ))
 }
 
-/// $1 key, $2 fence. One row if the hold was ended. It notifies as a release does.
+/// $1 key, $2 fence, $3 client. One row if the hold was ended: the waiter that the lock is reserved for now,
+/// if it is this client's. It notifies as a release does.
 fn force_release_sql(schema: &Schema, lock_wait: std::time::Duration) -> SqlStr {
-    let Schema { table, key, expiry, channel } = schema;
+    let Schema { table, key, expiry, .. } = schema;
     let limit = lock_wait.as_millis().max(1);
+    let (end, passed_on, notify) = (end_sql(), queue_sql::passed_on("$3"), notify_sql(schema));
     sql(format!(
-        "UPDATE {table} l SET owner = NULL \
+        "UPDATE {table} l SET {end} \
          WHERE l.{key} = $1 AND l.fence = $2 AND l.owner IS NOT NULL \
            AND l.{expiry} > clock_timestamp() AND {COMMIT_ASYNC} \
            AND set_config('lock_timeout', '{limit}', true) IS NOT NULL \
-         RETURNING true, CASE WHEN l.waited THEN pg_notify('{channel}', $1)::text END"
+         RETURNING {passed_on}, {notify}"
     ))
-}
-
-fn sql(text: String) -> SqlStr {
-    AssertSqlSafe(text).into_sql_str()
 }

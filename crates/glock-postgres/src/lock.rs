@@ -4,16 +4,23 @@ use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, Waiting,
-    backend,
-    toolkit::{LockHooks, PendingWork, WaitQueue},
+    Action, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
+    Retry, Waiting, backend,
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
 };
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{acquire, client::Client, renew, schema::Schema, wait, watch::ListenerSource};
+use crate::{
+    acquire,
+    client::{Client, ListenerSource},
+    queue::store::PostgresQueue,
+    renew,
+    schema::Schema,
+    wait,
+};
 
 /// Locks in a PostgreSQL table: a row each, and one statement an operation.
 ///
@@ -24,6 +31,7 @@ use crate::{acquire, client::Client, renew, schema::Schema, wait, watch::Listene
 #[derive(Clone)]
 pub struct PostgresLock {
     pub(crate) client: Arc<Client>,
+    queue: Arc<RecordQueue<PostgresQueue>>,
 }
 
 const CONNECTIONS_MAX: u32 = 10;
@@ -39,7 +47,14 @@ impl PostgresLock {
         let config = LockConfig::default();
         let schema = Schema::unchecked(&config);
         let client = Client::new(pool, config, schema, ListenerSource::Pool, CONNECTIONS_MAX);
-        Self { client: Arc::new(client) }
+        Self::from_client(client)
+    }
+
+    fn from_client(client: Client) -> Self {
+        let client = Arc::new(client);
+        let waiters = client.notified.waiters.clone();
+        let queue = RecordQueue::new(PostgresQueue(Arc::clone(&client)), waiters, &client.pending);
+        Self { client, queue }
     }
 
     /// Connects to `url`.
@@ -138,7 +153,7 @@ impl PostgresLock {
         connections_max: u32,
     ) -> Self {
         let pool = self.client.connections.pool().clone();
-        Self { client: Arc::new(Client::new(pool, config, schema, source, connections_max)) }
+        Self::from_client(Client::new(pool, config, schema, source, connections_max))
     }
 }
 
@@ -150,6 +165,7 @@ impl Lock for PostgresLock {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(TTL_MIN);
+        capabilities.fairness = Fairness::Store;
         // A token is at least the clock, so losing the row alone does not set it back.
         capabilities.fencing = Fencing::LostWritesAndClock;
         if self.client.listener.notifies() {
@@ -200,8 +216,20 @@ impl LockHooks for PostgresLock {
         &self.client.pending
     }
 
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.client.queue)
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(async move {
+            tokio::select! {
+                // Biased, because a wait on a closed pool has nothing to wait for.
+                biased;
+                failure = self.client.connections.closed() => Err(failure.during(Action::Acquire)),
+                acquired = self.queue.acquire(id, ttl, retry) => acquired,
+            }
+        }))
     }
 }
 

@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// The columns whose names are fixed.
-const OWN: [&str; 4] = ["owner", "fence", "holder", "waited"];
+const OWN: [&str; 8] =
+    ["owner", "fence", "holder", "waited", "reserved", "reserved_until", "waiters", "seen"];
 /// Every table has these already.
 const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 /// PostgreSQL cuts longer names.
@@ -20,6 +21,9 @@ const NAME_BYTES_MAX: usize = 63;
 const ADVISORY_LOCK: u64 = 0x67_6c_6f_63_6b;
 /// How often to check again when another process creates the table at the same time.
 const ROUNDS: usize = 3;
+
+/// With a client's name behind it, the channel on which that client is notified.
+pub(crate) const CLIENT_CHANNEL: &str = "glock:";
 
 /// The search path of the role, for one transaction: behind a pooler, other clients may have set another
 /// one.
@@ -85,7 +89,11 @@ impl Schema {
                  fence bigint NOT NULL,\n    \
                  {expiry} timestamp with time zone NOT NULL,\n    \
                  holder text NOT NULL,\n    \
-                 waited boolean NOT NULL\n\
+                 waited boolean NOT NULL,\n    \
+                 reserved text,\n    \
+                 reserved_until timestamp with time zone,\n    \
+                 waiters text[],\n    \
+                 seen jsonb\n\
              ) WITH (fillfactor = 50);\n"
         )
     }
@@ -161,6 +169,10 @@ impl Schema {
             (&*expiry, "timestamp with time zone"),
             ("holder", "text"),
             ("waited", "boolean"),
+            ("reserved", "text"),
+            ("reserved_until", "timestamp with time zone"),
+            ("waiters", "text[]"),
+            ("seen", "jsonb"),
         ] {
             let column = columns.iter().find(|(column, ..)| column == name);
             let is = column.map_or("missing", |(_, kind, ..)| kind);

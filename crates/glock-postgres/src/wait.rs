@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Fault, LockError, LockId, Retry, toolkit::Subscription};
+use glock_core::{Action, LockError, LockId, Retry, toolkit::Subscription};
 use tokio::time;
 
-use crate::{client::Client, error::Failure, watch::ListenerStatus};
+use crate::client::{Client, ListenerStatus};
 
 /// The longest pause between two acquires where no notification arrives.
 const POLL: Duration = Duration::from_millis(200);
@@ -14,7 +14,6 @@ const POLL_CONNECTING: Duration = Duration::from_millis(50);
 /// How often a waiter looks whether the task that listens goes on.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const POLL_JITTER_PERCENT: u8 = 50;
-const NOT_LISTENING: &str = "the connection that listens for releases could not be made";
 
 /// Sleeps until the lock may be free, and at most for `max`.
 pub(crate) async fn wait(
@@ -33,7 +32,7 @@ pub(crate) async fn wait(
 async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> {
     let key = client.key(id);
     // In this order: subscribe, listen, and only then look at the lock.
-    let mut subscription = client.listener.wakeups().subscribe(&key);
+    let mut subscription = client.notified.sleepers.subscribe(&key);
     let Some(mut status) = client.listener.status() else {
         poll(&mut subscription).await;
         return Ok(());
@@ -53,14 +52,11 @@ async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> 
         ListenerStatus::Listening if client.listener.is_stalled() => poll(&mut subscription).await,
         ListenerStatus::Listening => until_notified(client, key, &mut subscription).await?,
         ListenerStatus::Silent => poll(&mut subscription).await,
-        ListenerStatus::Failed(fault, cause) => {
+        ListenerStatus::Failed(..) => {
             // Not at once: a caller that waits again and again must not hammer the store.
             poll(&mut subscription).await;
             // What may pass is no concern of the waiter, whose caller tries meanwhile.
-            if fault == Fault::Rejected {
-                let failure = Failure::new(fault, cause).explained(NOT_LISTENING);
-                return Err(failure.during(Action::Wait));
-            }
+            return client.listener.rejected().map_or(Ok(()), Err);
         }
     }
     Ok(())
@@ -102,6 +98,10 @@ async fn until_woken(client: &Client, subscription: &mut Subscription) {
 
 /// Sleeps for a part of the polling pause; a release by this client ends it early.
 async fn poll(subscription: &mut Subscription) {
-    let pause = Retry::FOREVER.with_pause_max(POLL).with_jitter_percent(POLL_JITTER_PERCENT);
-    let _ = time::timeout(pause.pause(), subscription.woken()).await;
+    let _ = time::timeout(poll_pause(), subscription.woken()).await;
+}
+
+/// How long the pause between two looks of a client is that no notification reaches.
+pub(crate) fn poll_pause() -> Duration {
+    Retry::FOREVER.with_pause_max(POLL).with_jitter_percent(POLL_JITTER_PERCENT).pause()
 }

@@ -1,19 +1,19 @@
 //! `Listener`: the connection on which a lock and its clones receive notifications of releases.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use glock_core::{
-    Fault,
-    toolkit::{BackgroundTask, Backoff, Mutex, Wakeups, Worker},
+    LockError,
+    toolkit::{BackgroundTask, Backoff, Mutex, Notified, Worker},
 };
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::PgPool;
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 
 use crate::{
-    client::{Connections, NotificationConnection},
+    client::{Connections, ListenerSource, ListenerStatus, NotificationConnection},
     error::Failure,
     schema::Schema,
 };
@@ -36,30 +36,6 @@ const STABLE: Duration = Duration::from_secs(1);
 /// How long closing a connection may take.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
-/// Where the listening connection comes from.
-#[derive(Clone)]
-pub(crate) enum ListenerSource {
-    /// The settings of the pool's own connections.
-    Pool,
-    /// Settings of its own, such as those of a direct connection where the pool goes through a pooler.
-    Own(Box<PgConnectOptions>),
-    /// There is none; waiters poll.
-    None,
-}
-
-/// Whether notifications arrive.
-#[derive(Debug, Clone)]
-pub(crate) enum ListenerStatus {
-    /// There is no connection, or it is being made.
-    Connecting,
-    /// The connection listens, and a notification that was sent has arrived.
-    Listening,
-    /// The connection listens, and a notification that was sent has not arrived.
-    Silent,
-    /// The connection could not be made; that is tried again.
-    Failed(Fault, Arc<dyn Error + Send + Sync>),
-}
-
 /// Runs the listening task while there are waiters, and ends it with the last clone of the lock.
 pub(crate) struct Listener {
     task: Arc<NotificationTask>,
@@ -69,22 +45,23 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(connections: Connections, schema: &Schema, source: ListenerSource) -> Self {
+    pub(crate) fn new(
+        connections: Connections,
+        schema: &Schema,
+        source: ListenerSource,
+        notified: Notified,
+    ) -> Self {
         let (lock, lock_dropped) = watch::channel(());
         let task = Arc::new(NotificationTask {
             source,
             connections,
             channel: Arc::clone(&schema.channel),
-            wakeups: Wakeups::new(),
+            notified,
             status: watch::Sender::new(ListenerStatus::Connecting),
             state: Mutex::default(),
             lock_dropped,
         });
         Self { task, background: BackgroundTask::new(), _lock: lock }
-    }
-
-    pub(crate) fn wakeups(&self) -> &Wakeups {
-        &self.task.wakeups
     }
 
     pub(crate) fn source(&self) -> &ListenerSource {
@@ -111,6 +88,16 @@ impl Listener {
         looked_at.is_some_and(|looked_at| looked_at.elapsed() > STALLED_AFTER)
     }
 
+    /// Whether notifications arrive now.
+    pub(crate) fn is_heard(&self) -> bool {
+        matches!(*self.task.status.borrow(), ListenerStatus::Listening) && !self.is_stalled()
+    }
+
+    /// The failure of the connection, if the server refused it.
+    pub(crate) fn rejected(&self) -> Option<LockError> {
+        self.task.status.borrow().rejected()
+    }
+
     /// Whether waiters are notified of a release, as far as is known.
     pub(crate) fn notifies(&self) -> bool {
         let silent = matches!(*self.task.status.borrow(), ListenerStatus::Silent);
@@ -135,7 +122,7 @@ struct NotificationTask {
     source: ListenerSource,
     connections: Connections,
     channel: Arc<str>,
-    wakeups: Wakeups,
+    notified: Notified,
     status: watch::Sender<ListenerStatus>,
     state: Mutex<State>,
     lock_dropped: watch::Receiver<()>,
@@ -227,7 +214,8 @@ impl NotificationTask {
     async fn listen(&self, pool: &PgPool) -> End {
         // Once is enough: the next connection goes to the same server on the same path.
         let verify_over = (!self.state.lock().verified).then_some(&self.connections);
-        let opened = NotificationConnection::open(pool, &self.channel, verify_over).await;
+        let channels = [&*self.channel, self.notified.channel()];
+        let opened = NotificationConnection::open(pool, channels, verify_over).await;
         let mut connection = match opened {
             Ok(Some(connection)) => connection,
             Ok(None) => return End::Silent,
@@ -244,11 +232,11 @@ impl NotificationTask {
         loop {
             tokio::select! {
                 received = connection.receive() => {
-                    let Some(key) = received else {
+                    let Some(message) = received else {
                         return End::Broken { worked: began.elapsed() };
                     };
                     received_at = Instant::now();
-                    self.wakeups.wake(&key);
+                    self.notified.receive(&message);
                 }
                 () = time::sleep_until(tick) => {
                     tick = Instant::now() + TICK;
@@ -274,17 +262,17 @@ impl NotificationTask {
         }
         let used_at = self.state.lock().used_at;
         let recently = used_at.is_some_and(|used_at| used_at.elapsed() < IDLE_MAX);
-        !recently && self.wakeups.is_empty()
+        !recently && self.notified.is_empty()
     }
 }
 
-/// The time during which notifications arrive. Its end may have missed a release, so it wakes all
-/// waiters. The status changes first: a waiter that sleeps again then waits for the next connection.
+/// The time during which notifications arrive. Before it and at its end, some may have been missed. The status changes first: a waiter that sleeps again then waits for the next connection.
 struct Listening<'a>(&'a NotificationTask);
 
 impl<'a> Listening<'a> {
     fn begin(task: &'a NotificationTask) -> Self {
         task.status.send_replace(ListenerStatus::Listening);
+        task.notified.waiters.missed();
         Self(task)
     }
 }
@@ -292,6 +280,6 @@ impl<'a> Listening<'a> {
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
         self.0.status.send_replace(ListenerStatus::Connecting);
-        self.0.wakeups.wake_all();
+        self.0.notified.missed();
     }
 }

@@ -10,7 +10,7 @@ const ROLES: [&str; 11] = [
 /// Those that no store is without.
 const NEEDED: [&str; 4] = ["lib", "lock", "wait", "error"];
 /// Files in them are named freely.
-const FOLDERS: [&str; 5] = ["client", "session", "queue", "wire", "admin"];
+const FOLDERS: [&str; 6] = ["client", "session", "commands", "queue", "wire", "admin"];
 const EXTRA_MAX: usize = 2;
 
 const TESTS: [&str; 2] = ["conformance.rs", "conformance_cluster.rs"];

@@ -6,9 +6,8 @@ use glock_core::{Action, Fault, LockError, Warning};
 use sqlx::FromRow;
 
 use crate::{
-    client::{Client, Purpose},
+    client::{Client, ListenerSource, Purpose},
     error::Failure,
-    watch::ListenerSource,
 };
 
 /// Settings as this role's sessions have them.

@@ -1,4 +1,4 @@
-//! `NotificationConnection`: a connection that listens on a table's channel.
+//! `NotificationConnection`: a connection that listens on the channels of a table and a client.
 
 use std::time::Duration;
 
@@ -40,11 +40,11 @@ impl NotificationConnection {
             .connect_lazy_with(options)
     }
 
-    /// A connection that listens on `channel`, or `None` if a notification that is sent over
+    /// A connection that listens on `channels`, or `None` if a notification that is sent over
     /// `verify_over` does not arrive on it.
     pub(crate) async fn open(
         pool: &PgPool,
-        channel: &str,
+        channels: [&str; 2],
         verify_over: Option<&Connections>,
     ) -> Result<Option<Self>, Failure> {
         let mut listener = PgListener::connect_with(pool).await.map_err(Failure::not_sent)?;
@@ -57,7 +57,7 @@ impl NotificationConnection {
         {
             return Ok(None);
         }
-        this.0.listen(channel).await.map_err(Failure::not_sent)?;
+        this.0.listen_all(channels).await.map_err(Failure::not_sent)?;
         Ok(Some(this))
     }
 
@@ -94,7 +94,8 @@ impl NotificationConnection {
         Ok(true)
     }
 
-    /// The key of the next lock that is released, or `None` if the connection broke.
+    /// The next message, as [`Notified::receive`](glock_core::toolkit::Notified::receive) takes it, or
+    /// `None` if the connection broke.
     ///
     /// Cancel safe, as the driver's method is.
     pub(crate) async fn receive(&mut self) -> Option<String> {

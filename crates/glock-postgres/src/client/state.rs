@@ -1,16 +1,18 @@
 //! `Client`: what a lock and its clones share.
 
+use std::time::Duration;
+
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
+    toolkit::{Call, CallDeadline, Notified, PendingWork},
 };
 use sqlx::PgPool;
 
 use crate::{
-    client::{connections::Connections, limits::Limits},
+    client::{connections::Connections, limits::Limits, listener_status::ListenerSource},
     commands::Commands,
-    schema::Schema,
-    watch::{Listener, ListenerSource},
+    schema::{CLIENT_CHANNEL, Schema},
+    watch::Listener,
 };
 
 /// What a lock and its clones share.
@@ -20,7 +22,7 @@ pub(crate) struct Client {
     pub(crate) connections: Connections,
     pub(crate) commands: Commands,
     pub(crate) listener: Listener,
-    pub(crate) queue: WaitQueue,
+    pub(crate) notified: Notified,
     pub(crate) pending: PendingWork,
 }
 
@@ -33,10 +35,12 @@ impl Client {
         connections_max: u32,
     ) -> Self {
         let connections = Connections::new(pool, Limits::new(config.call_timeout), connections_max);
+        let notified = Notified::new(CLIENT_CHANNEL);
+        let name = notified.waiters.client();
         Self {
-            commands: Commands::new(connections.clone(), schema.clone()),
-            listener: Listener::new(connections.clone(), &schema, source),
-            queue: WaitQueue::new(),
+            commands: Commands::new(connections.clone(), schema.clone(), name),
+            listener: Listener::new(connections.clone(), &schema, source, notified.clone()),
+            notified,
             pending: PendingWork::new(),
             config,
             schema,
@@ -50,7 +54,25 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::POSTGRES, action, self.config.call_timeout)
+        self.call_within(action, self.config.call_timeout)
+    }
+
+    pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Call {
+        Call::new(&self.pending, backend::POSTGRES, action, limit)
+    }
+
+    /// Wakes this client's own: the notifications are for other clients. `turn` is the waiter that the lock
+    /// is reserved for now, if it is this client's.
+    pub(crate) fn notify_own(&self, key: &str, turn: &str) {
+        self.notified.sleepers.wake(key);
+        self.notify_turn(turn);
+    }
+
+    /// Has this client's waiter `turn` send its claim; none if that is empty.
+    pub(crate) fn notify_turn(&self, turn: &str) {
+        if let Some(number) = self.commands.own(turn) {
+            self.notified.waiters.turn(number);
+        }
     }
 
     /// Frees the lock if `owner` has it. `has_expired` says whether its lease can have run out by now.
@@ -62,10 +84,9 @@ impl Client {
         has_expired: impl Fn() -> bool + Send,
     ) -> Result<(), LockError> {
         let key = self.key(id);
-        let was_live = self.commands.release(&key, owner, until, has_expired).await;
-        let was_live = was_live.map_err(|failure| failure.during(Action::Release))?;
-        // The notification is for other clients; this one's waiters do not wait for it.
-        self.listener.wakeups().wake(&key);
-        if was_live { Ok(()) } else { Err(LockError::NotHeld { id: id.clone() }) }
+        let released = self.commands.release(&key, owner, until, has_expired).await;
+        let released = released.map_err(|failure| failure.during(Action::Release))?;
+        self.notify_own(&key, &released.turn);
+        if released.was_live { Ok(()) } else { Err(LockError::NotHeld { id: id.clone() }) }
     }
 }

@@ -13,6 +13,7 @@ mod foreign_state;
 mod late_grants;
 mod leaks;
 mod limits;
+mod queue;
 mod races;
 mod runtimes;
 mod schema;

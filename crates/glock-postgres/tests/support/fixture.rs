@@ -34,6 +34,9 @@ const CONNECTIONS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 impl Fixture for Postgres {
     type Lock = PostgresLock;
+    /// A reservation.
+    const PASSED_OVER_MAX: Duration = Duration::from_millis(1_500);
+    const RESERVES: bool = true;
 
     /// Connections that a burst needed and no call uses now.
     const KEPT_IDLE: Duration = Duration::from_secs(12);
@@ -81,7 +84,7 @@ impl Fixture for Postgres {
         usize::try_from(live).unwrap()
     }
 
-    /// Live holds, and what the sessions of this case's clients have not ended: a transaction that is
+    /// Live holds, queues, and what the sessions of this case's clients have not ended: a transaction that is
     /// open while no statement runs, and advisory locks.
     async fn residue(&self) -> usize {
         let sessions: i64 = sqlx::query_scalar(
@@ -94,7 +97,15 @@ impl Fixture for Postgres {
         .fetch_one(&self.admin)
         .await
         .unwrap();
-        self.live().await + usize::try_from(sessions).unwrap()
+        let queues: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM distributed_lock WHERE starts_with(lock_id, $1) \
+             AND (waiters IS NOT NULL OR seen IS NOT NULL OR reserved_until > clock_timestamp())",
+        )
+        .bind(format!("{}/", self.namespace))
+        .fetch_one(&self.admin)
+        .await
+        .unwrap();
+        self.live().await + usize::try_from(sessions + queues).unwrap()
     }
 
     async fn evict(&self, id: &LockId) {
@@ -118,8 +129,9 @@ impl Networked for Postgres {
     const FRAMING: Framing = Framing::Postgres;
     /// Those of calls, the one that listens, and those that ask about statements without a reply.
     const CONNECTIONS_MAX: usize = CONNECTIONS.get() as usize + 3;
-    /// The listening connection is tested after 15 s of silence.
-    const IDLE_REQUESTS_MAX: u64 = 6;
+    /// One heartbeat a second for all waiters of a client; the listening connection is tested after 15 s of
+    /// silence.
+    const IDLE_REQUESTS_MAX: u64 = 72;
 
     fn upstream(&self) -> SocketAddr {
         let server = format!("{}:{}", self.options.get_host(), self.options.get_port());
