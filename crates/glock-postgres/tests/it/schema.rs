@@ -66,9 +66,15 @@ async fn any_number_of_processes_may_create_the_table_at_once() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
 async fn another_table_of_that_name_is_refused() {
-    let columns = "owner text, fence bigint, holder text, waited boolean";
+    let lock = "owner text, fence bigint, holder text, waited boolean";
+    let queue = "reserved text, reserved_until timestamptz, waiters text[], seen jsonb";
+    let columns = format!("{lock}, {queue}");
     for (table, says) in [
         ("lock_id text PRIMARY KEY, expiration_time timestamptz".into(), "column `owner`"),
+        (
+            format!("lock_id text PRIMARY KEY, expiration_time timestamptz, {lock}"),
+            "column `reserved` should be text and is missing",
+        ),
         (
             format!("lock_id text PRIMARY KEY, expiration_time timestamp, {columns}"),
             "should be timestamp with time zone and is timestamp without time zone",
