@@ -11,8 +11,17 @@ use crate::{
 };
 
 /// The columns whose names are fixed.
-const OWN: [&str; 8] =
-    ["owner", "fence", "holder", "waited", "reserved", "reserved_until", "waiters", "seen"];
+const OWN: [&str; 9] = [
+    "owner",
+    "fence",
+    "holder",
+    "waited",
+    "reserved",
+    "reserved_until",
+    "waiters",
+    "seen",
+    "awaited_until",
+];
 /// Every table has these already.
 const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 /// PostgreSQL cuts longer names.
@@ -93,7 +102,8 @@ impl Schema {
                  reserved text,\n    \
                  reserved_until timestamp with time zone,\n    \
                  waiters text[],\n    \
-                 seen jsonb\n\
+                 seen jsonb,\n    \
+                 awaited_until timestamp with time zone\n\
              ) WITH (fillfactor = 50);\n"
         )
     }
@@ -173,6 +183,7 @@ impl Schema {
             ("reserved_until", "timestamp with time zone"),
             ("waiters", "text[]"),
             ("seen", "jsonb"),
+            ("awaited_until", "timestamp with time zone"),
         ] {
             let column = columns.iter().find(|(column, ..)| column == name);
             let is = column.map_or("missing", |(_, kind, ..)| kind);

@@ -1,9 +1,13 @@
 //! What a row keeps of its queue, and the statements that work on it.
 //!
 //! `waiters` are names (`client:number`) in their order. `seen` says when each client was last seen, in
-//! milliseconds since 1970. A lock that nobody holds is `reserved` for a waiter until `reserved_until`. All
-//! of it is `NULL` while nobody waits. As it is in the row, its changes come one after another, each from
-//! the state that the last one left.
+//! milliseconds since 1970, and `awaited_until` until when the one that was seen last counts as alive. A
+//! lock that nobody holds is `reserved` for a waiter until `reserved_until`. All of it is `NULL` while
+//! nobody waits. As it is in the row, its changes come one after another, each from the state that the
+//! last one left.
+//!
+//! What every release and every acquire evaluates is made of plain expressions: a subquery costs the
+//! server ten microseconds, even one that it does not run.
 
 use std::time::Duration;
 
@@ -17,6 +21,13 @@ pub(crate) const RESERVED: Duration = Duration::from_millis(1_500);
 
 /// For how long a client counts as alive after its last request for the lock.
 const ALIVE_MS: i64 = 5_000;
+/// After how long a client is forgotten.
+const FORGOTTEN_MS: i64 = 60_000;
+
+/// A lock that is reserved from now on is so until then. See [`RESERVED`].
+const RESERVED_UNTIL: &str = "clock_timestamp() + interval '1500 milliseconds'";
+/// A client that was seen now counts as alive until then.
+const AWAITED_UNTIL: &str = "clock_timestamp() + interval '5 seconds'";
 
 /// Milliseconds since 1970.
 const NOW_MS: &str = "(date_part('epoch', clock_timestamp()) * 1000)::bigint";
@@ -34,19 +45,36 @@ pub(crate) fn is_reserved() -> String {
     )
 }
 
-/// Whether the first waiters of row `l` include one whose client is alive.
-pub(crate) fn is_waited_for() -> String {
-    let first = first("l.waiters", "l.seen", NOW_MS);
-    format!("CASE WHEN l.waiters IS NOT NULL THEN {first} IS NOT NULL ELSE false END")
+/// Whether row `l` has waiters, of which a client is alive as far as is known. Not after the clock went back
+/// by more than a minute.
+///
+/// The same throughout a statement, which may have waited for the row meanwhile.
+pub(crate) fn is_awaited() -> String {
+    "coalesce(l.awaited_until > statement_timestamp() \
+     AND l.awaited_until < statement_timestamp() + interval '1 minute', false)"
+        .into()
 }
 
-/// The position of the first waiter whose client is alive. One of the future was seen before the clock
-/// went back.
+/// Whether the client of `waiter` is alive: it was seen some seconds ago at most, and since row `l` was
+/// reserved for one of its waiters in vain. So a client that is gone holds up the queue once. One that was
+/// seen in the future was seen before the clock went back.
+fn is_alive(waiter: &str, seen: &str, now: &str) -> String {
+    let (reserved, seen) =
+        (reserved_ms(), format!("({seen} ->> split_part({waiter}, ':', 1))::bigint"));
+    format!(
+        "abs({now} - {seen}) <= {ALIVE_MS} \
+         AND (l.reserved_until IS NULL OR l.reserved_until > clock_timestamp() \
+           OR split_part(l.reserved, ':', 1) <> split_part({waiter}, ':', 1) \
+           OR {seen} > date_part('epoch', l.reserved_until) * 1000 - {reserved})"
+    )
+}
+
+/// The position of the first waiter whose client is alive.
 fn first(waiters: &str, seen: &str, now: &str) -> String {
+    let is_alive = is_alive("w.waiter", seen, now);
     format!(
         "(SELECT w.n::int FROM unnest({waiters}) WITH ORDINALITY w(waiter, n) \
-          WHERE abs({now} - ({seen} ->> split_part(w.waiter, ':', 1))::bigint) <= {ALIVE_MS} \
-          ORDER BY w.n LIMIT 1)"
+          WHERE {is_alive} ORDER BY w.n LIMIT 1)"
     )
 }
 
@@ -58,27 +86,16 @@ fn notify(waiter: &str) -> String {
     )
 }
 
-/// `seen` once the lock was reserved for the waiter: its client counts as alive for no longer than that
-/// lasts, unless it sends a request meanwhile. So a client that is gone holds up the queue once.
-fn seen_after_reservation(seen: &str, waiter: &str, now: &str) -> String {
-    let back = i128::from(ALIVE_MS) - i128::try_from(reserved_ms()).unwrap_or(0);
-    format!("jsonb_set({seen}, ARRAY[split_part({waiter}, ':', 1)], to_jsonb({now} - {back}))")
-}
-
-/// Passes the lock of row `l` on: reserves it for the first waiter whose client is alive. Those before it
-/// go. To be set by an update that ends a hold or a reservation.
+/// Passes the lock of row `l` on: reserves it for the first waiter. To be set by an update that ends a hold
+/// or a reservation.
 pub(crate) fn pass_on() -> String {
-    let (first, reserved) = (first("l.waiters", "l.seen", "q.now"), reserved_ms());
-    let seen = seen_after_reservation("l.seen", "l.waiters[p.first]", "p.now");
+    let (is_awaited, has_others) = (is_awaited(), "cardinality(l.waiters) > 1");
     format!(
-        "(reserved, reserved_until, waiters, seen) = (\
-           SELECT l.waiters[p.first], \
-             CASE WHEN p.first IS NOT NULL \
-               THEN clock_timestamp() + {reserved} * interval '1 millisecond' END, \
-             p.others, CASE WHEN p.others IS NOT NULL THEN {seen} END \
-           FROM (SELECT q.now, q.first, nullif(l.waiters[q.first + 1:], '{{}}') AS others \
-             FROM (SELECT q.now, CASE WHEN l.waiters IS NOT NULL THEN {first} END AS first \
-               FROM (SELECT {NOW_MS} AS now OFFSET 0) q OFFSET 0) q OFFSET 0) p)"
+        "reserved = CASE WHEN {is_awaited} THEN l.waiters[1] END, \
+         reserved_until = CASE WHEN {is_awaited} THEN {RESERVED_UNTIL} END, \
+         waiters = CASE WHEN {is_awaited} AND {has_others} THEN l.waiters[2:] END, \
+         seen = CASE WHEN {is_awaited} AND {has_others} THEN l.seen END, \
+         awaited_until = CASE WHEN {is_awaited} AND {has_others} THEN l.awaited_until END"
     )
 }
 
@@ -100,15 +117,15 @@ pub(crate) fn passed_on(client: &str) -> String {
 /// The row is locked when the decision is made, so it is made once.
 pub(crate) fn enter(schema: &Schema, bounded: &str) -> String {
     let Schema { table, key, expiry, .. } = schema;
-    let (first, reserved) = (first("b.waiters", "b.seen", "b.now"), reserved_ms());
+    let first = first("b.waiters", "b.seen", "b.now");
     let (is_reserved, turn) = (is_reserved(), "d.waiters[d.first]");
-    let (notify, seen) = (notify(turn), seen_after_reservation("d.seen", turn, "d.now"));
-    let left = left(schema);
+    let (notify, left) = (notify(turn), left(schema));
     format!(
         "INSERT INTO {table} AS l ({key}, owner, fence, {expiry}, holder, waited) \
          SELECT $1, $2, {MICROS}, {UNTIL}, $4, false WHERE {COMMIT_DURABLE} AND {bounded} \
          ON CONFLICT ({key}) DO UPDATE SET \
-           (owner, fence, {expiry}, holder, waited, reserved, reserved_until, waiters, seen) = (\
+           (owner, fence, {expiry}, holder, waited, reserved, reserved_until, waiters, seen, \
+             awaited_until) = (\
              SELECT CASE WHEN d.granted THEN $2 WHEN d.held THEN l.owner END, \
                CASE WHEN d.granted AND NOT d.again \
                  THEN greatest(l.fence + 1, {MICROS}) ELSE l.fence END, \
@@ -119,12 +136,12 @@ pub(crate) fn enter(schema: &Schema, bounded: &str) -> String {
                  WHEN split_part({turn}, ':', 1) = $6 THEN {turn} \
                  ELSE coalesce(nullif({notify}, ''), {turn}) END, \
                CASE WHEN d.granted THEN NULL WHEN d.taken THEN l.reserved_until \
-                 ELSE clock_timestamp() + {reserved} * interval '1 millisecond' END, \
-               CASE WHEN d.granted THEN d.others WHEN d.taken THEN d.waiters \
-                 ELSE nullif(d.waiters[d.first + 1:], '{{}}') END, \
-               CASE WHEN d.granted AND d.others IS NULL THEN NULL \
-                 WHEN d.granted OR d.taken THEN d.seen ELSE {seen} END \
-             FROM (SELECT c.*, nullif(array_remove(c.waiters, $5), '{{}}') AS others, \
+                 ELSE {RESERVED_UNTIL} END, \
+               d.others, CASE WHEN d.others IS NOT NULL THEN d.seen END, \
+               CASE WHEN d.others IS NOT NULL THEN {AWAITED_UNTIL} END \
+             FROM (SELECT e.*, nullif(CASE WHEN e.granted THEN array_remove(e.waiters, $5) \
+                 WHEN e.taken THEN e.waiters ELSE e.waiters[e.first + 1:] END, '{{}}') AS others \
+             FROM (SELECT c.*, \
                  c.again OR coalesce(CASE WHEN c.taken THEN NOT c.held AND l.reserved = $5 \
                    ELSE c.waiters[c.first] = $5 END, false) AS granted \
                FROM (SELECT b.*, b.held AND l.owner = $2 AS again, b.held OR b.reserved AS taken, \
@@ -134,7 +151,7 @@ pub(crate) fn enter(schema: &Schema, bounded: &str) -> String {
                      CASE WHEN $5 = ANY (l.waiters) THEN l.waiters \
                        ELSE coalesce(l.waiters, '{{}}') || $5 END AS waiters, \
                      coalesce(l.seen, '{{}}') || jsonb_build_object($6, {NOW_MS}) AS seen \
-                   OFFSET 0) b OFFSET 0) c OFFSET 0) d \
+                   OFFSET 0) b OFFSET 0) c OFFSET 0) e OFFSET 0) d \
              WHERE d.granted OR {COMMIT_ASYNC}) \
          RETURNING coalesce(l.owner = $2, false), l.fence, \
            {left}, \
@@ -151,7 +168,9 @@ pub(crate) fn leave(schema: &Schema, bounded: &str) -> String {
     let Schema { table, key, .. } = schema;
     format!(
         "UPDATE {table} l SET waiters = nullif(array_remove(l.waiters, $2), '{{}}'), \
-           seen = CASE WHEN array_remove(l.waiters, $2) <> '{{}}' THEN l.seen END \
+           seen = CASE WHEN array_remove(l.waiters, $2) <> '{{}}' THEN l.seen END, \
+           awaited_until = CASE WHEN array_remove(l.waiters, $2) <> '{{}}' \
+             THEN l.awaited_until END \
          WHERE l.{key} = $1 AND {COMMIT_ASYNC} AND {bounded} \
          RETURNING coalesce(l.owner IS NULL AND l.reserved = $2, false)"
     )
@@ -169,29 +188,36 @@ pub(crate) fn forgo(schema: &Schema, bounded: &str) -> String {
     )
 }
 
-/// $1 keys, $2 client. Notes that the client is alive. One row of arrays, with an element for each lock
+/// $1 keys, $2 client. Notes that the client is alive, and takes out the waiters of those that are not. One
+/// row of arrays, with an element for each lock
 /// whose queue has the client or that is reserved for it: key; waiter that the lock is reserved for, if it
-/// is this client's; likewise the first one whose client is alive; for how many ms the lock is held or
+/// is this client's; likewise the first one; for how many ms the lock is held or
 /// reserved; the numbers of this client's waiters.
 ///
 /// The rows are locked in the order of their keys, so that no two heartbeats wait for each other.
 pub(crate) fn heartbeat(schema: &Schema, bounded: &str) -> String {
     let Schema { table, key, .. } = schema;
-    let first = first("l.waiters", "l.seen", NOW_MS);
     let (is_reserved, left) = (is_reserved(), left(schema));
+    let is_alive = is_alive("w.waiter", "s.seen", "s.now");
     format!(
         "WITH locked AS MATERIALIZED (\
            SELECT l.{key} AS key FROM {table} l \
            WHERE l.{key} = ANY ($1) AND {COMMIT_ASYNC} AND {bounded} \
            ORDER BY l.{key} FOR NO KEY UPDATE), \
          found AS (\
-           UPDATE {table} l SET seen = CASE WHEN l.seen ? $2 \
-             THEN l.seen || jsonb_build_object($2, {NOW_MS}) ELSE l.seen END \
+           UPDATE {table} l SET (seen, waiters, awaited_until) = (\
+             SELECT (SELECT jsonb_object_agg(k, v) FROM jsonb_each(s.seen) e(k, v) \
+                 WHERE abs(s.now - v::bigint) <= {FORGOTTEN_MS}), \
+               (SELECT array_agg(w.waiter ORDER BY w.n) \
+                 FROM unnest(l.waiters) WITH ORDINALITY w(waiter, n) WHERE {is_alive}), \
+               CASE WHEN l.seen ? $2 THEN {AWAITED_UNTIL} ELSE l.awaited_until END \
+             FROM (SELECT {NOW_MS} AS now, CASE WHEN l.seen ? $2 \
+               THEN l.seen || jsonb_build_object($2, {NOW_MS}) ELSE l.seen END AS seen OFFSET 0) s) \
            FROM locked WHERE l.{key} = locked.key \
              AND (l.seen ? $2 OR l.owner IS NULL AND split_part(l.reserved, ':', 1) = $2) \
            RETURNING l.{key} AS key, \
              CASE WHEN l.owner IS NULL AND {is_reserved} THEN l.reserved ELSE '' END AS turn, \
-             coalesce(l.waiters[{first}], '') AS first, {left} AS left_ms, \
+             coalesce(l.waiters[1], '') AS first, {left} AS left_ms, \
              array_to_string(ARRAY(SELECT split_part(w, ':', 2) FROM unnest(l.waiters) w \
                WHERE split_part(w, ':', 1) = $2), ',') AS places) \
          SELECT coalesce(array_agg(key), '{{}}'), coalesce(array_agg(turn), '{{}}'), \

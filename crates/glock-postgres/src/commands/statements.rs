@@ -60,12 +60,12 @@ impl Statements {
 /// because an expiry notifies no waiter; a release did.
 fn acquire_sql(schema: &Schema, bounded: &str) -> String {
     let Schema { table, key, expiry, .. } = schema;
-    let (remaining, is_reserved, is_waited_for) =
-        (remaining_sql(expiry), queue_sql::is_reserved(), queue_sql::is_waited_for());
+    let (remaining, is_reserved, is_awaited) =
+        (remaining_sql(expiry), queue_sql::is_reserved(), queue_sql::is_awaited());
     let refused = format!(
         "CASE WHEN l.owner = $2 THEN false \
            WHEN l.owner IS NOT NULL AND l.{expiry} > clock_timestamp() THEN true \
-           ELSE {is_reserved} OR {is_waited_for} END"
+           ELSE {is_reserved} OR {is_awaited} END"
     );
     format!(
         "WITH held AS MATERIALIZED (\
@@ -82,7 +82,9 @@ fn acquire_sql(schema: &Schema, bounded: &str) -> String {
                THEN l.fence ELSE greatest(l.fence + 1, {MICROS}) END, \
              {expiry} = {UNTIL}, \
              holder = EXCLUDED.holder, \
-             waited = l.waited AND l.owner IS NOT NULL \
+             waited = l.waited AND l.owner IS NOT NULL, \
+             reserved = NULL, \
+             reserved_until = NULL \
            WHERE NOT {refused} \
            RETURNING l.fence) \
          SELECT true, false, '', fence, 0::bigint FROM granted \

@@ -20,7 +20,7 @@ type Granted = JoinHandle<Result<Lease, LockError>>;
 
 const PATIENT: Retry = Retry::within(Duration::from_mins(1));
 /// What no row has while nobody waits.
-const EMPTY: &str = "num_nonnulls(waiters, seen) = 0";
+const EMPTY: &str = "num_nonnulls(waiters, seen, awaited_until) = 0";
 
 /// A waiter in the queue of `x`, behind `before` others.
 async fn queued(admin: &Admin, lock: &PostgresLock, before: i32) -> Granted {
@@ -112,12 +112,12 @@ async fn a_reservation_and_places_of_the_future_do_not_hold_after_the_clock_went
     admin
         .run(
             "UPDATE {t} SET reserved = 'gone:1', reserved_until = now() + interval '1 hour', \
-             waiters = ARRAY['gone:2'], \
+             waiters = ARRAY['gone:2'], awaited_until = now() + interval '1 hour', \
              seen = jsonb_build_object('gone', (extract(epoch FROM now()) * 1000)::bigint + 3600000)",
         )
         .await;
     pair(&lock).await;
-    until(&admin, "num_nonnulls(reserved, reserved_until, waiters, seen) = 0").await;
+    until(&admin, "num_nonnulls(reserved, reserved_until, waiters, seen, awaited_until) = 0").await;
     admin.clean().await;
 }
 

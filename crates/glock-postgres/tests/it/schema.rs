@@ -67,7 +67,8 @@ async fn any_number_of_processes_may_create_the_table_at_once() {
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
 async fn another_table_of_that_name_is_refused() {
     let lock = "owner text, fence bigint, holder text, waited boolean";
-    let queue = "reserved text, reserved_until timestamptz, waiters text[], seen jsonb";
+    let queue = "reserved text, reserved_until timestamptz, waiters text[], seen jsonb, \
+                 awaited_until timestamptz";
     let columns = format!("{lock}, {queue}");
     for (table, says) in [
         ("lock_id text PRIMARY KEY, expiration_time timestamptz".into(), "column `owner`"),
