@@ -31,9 +31,6 @@ const ADVISORY_LOCK: u64 = 0x67_6c_6f_63_6b;
 /// How often to check again when another process creates the table at the same time.
 const ROUNDS: usize = 3;
 
-/// With a client's name behind it, the channel on which that client is notified.
-pub(crate) const CLIENT_CHANNEL: &str = "glock:";
-
 /// The search path of the role, for one transaction: behind a pooler, other clients may have set another
 /// one.
 const OWN_PATH: &str = "SET LOCAL search_path TO DEFAULT";

@@ -10,8 +10,8 @@ use sqlx::PgPool;
 
 use crate::{
     client::{connections::Connections, limits::Limits, listener_status::ListenerSource},
-    commands::Commands,
-    schema::{CLIENT_CHANNEL, Schema},
+    commands::{Commands, queue_sql::CLIENT_CHANNEL},
+    schema::Schema,
     watch::Listener,
 };
 

@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use crate::{
     commands::sql::{COMMIT_ASYNC, COMMIT_DURABLE, MICROS, UNTIL, remaining_sql},
-    schema::{CLIENT_CHANNEL, Schema},
+    schema::Schema,
 };
+
+/// With a client's name behind it, the channel on which that client is notified.
+pub(crate) const CLIENT_CHANNEL: &str = "glock:";
 
 /// For how long a lock is reserved.
 pub(crate) const RESERVED: Duration = Duration::from_millis(1_500);
