@@ -113,9 +113,9 @@ pub(crate) fn passed_on(client: &str) -> String {
     )
 }
 
-/// $1 key, $2 owner, $3 TTL in ms, $4 holder, $5 waiter, $6 its client. One row: whether it
-/// is granted; the fence; for how many ms the lock is held or reserved; whether the waiter is the first in
-/// the queue; the waiter that the lock is reserved for, if it is this client's, else an empty text.
+/// $1 key, $2 owner, $3 TTL in ms, $4 holder, $5 waiter, $6 its client. One row: whether it is granted; the
+/// fence; for how many ms the lock is held or reserved; whether the waiter is the first in the queue; the
+/// waiter that the lock is reserved for, if it is this client's, else an empty text.
 ///
 /// The row is locked when the decision is made, so it is made once.
 pub(crate) fn enter(schema: &Schema, bounded: &str) -> String {
@@ -192,9 +192,8 @@ pub(crate) fn forgo(schema: &Schema, bounded: &str) -> String {
 }
 
 /// $1 keys, $2 client. Notes that the client is alive, and takes out the waiters of those that are not. One
-/// row of arrays, with an element for each lock
-/// whose queue has the client or that is reserved for it: key; waiter that the lock is reserved for, if it
-/// is this client's; likewise the first one; for how many ms the lock is held or
+/// row of arrays, with an element for each lock whose queue has the client, or that is reserved for it: key;
+/// the waiter that the lock is reserved for; the first in the queue; for how many ms the lock is held or
 /// reserved; the numbers of this client's waiters.
 ///
 /// The rows are locked in the order of their keys, so that no two heartbeats wait for each other.
