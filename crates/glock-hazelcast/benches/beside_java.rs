@@ -123,7 +123,13 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 }
 
 #[expect(clippy::print_stdout, reason = "a bench prints its result")]
-fn row(what: &str, java: Vec<f64>, glock: Vec<f64>, unit: &str, holds: impl Fn(f64) -> bool) -> bool {
+fn row(
+    what: &str,
+    java: Vec<f64>,
+    glock: Vec<f64>,
+    unit: &str,
+    holds: impl Fn(f64) -> bool,
+) -> bool {
     let (java, glock) = (median(java), median(glock));
     let (ratio, holds) = (glock / java, holds(glock / java));
     let verdict = if holds { "holds" } else { "FAILS" };
@@ -179,7 +185,9 @@ async fn run(url: &str, jar: &str) -> bool {
 #[expect(clippy::print_stdout, reason = "a bench says why it measures nothing")]
 fn main() -> ExitCode {
     let Ok(jar) = env::var("GLOCK_HAZELCAST_JAR") else {
-        println!("hazelcast  beside the Java client: set GLOCK_HAZELCAST_JAR to the file of Hazelcast");
+        println!(
+            "hazelcast  beside the Java client: set GLOCK_HAZELCAST_JAR to the file of Hazelcast"
+        );
         return ExitCode::SUCCESS;
     };
     let url = url_from_env("GLOCK_HAZELCAST_URL", "hazelcast");
