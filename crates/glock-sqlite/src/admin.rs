@@ -1,6 +1,6 @@
 //! What an operator does: listing, forced release, preflight.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use glock_core::{
@@ -8,13 +8,14 @@ use glock_core::{
     LockId, Warning,
     toolkit::{CallDeadline, key_range, page_of_keys},
 };
-use sqlx::SqlStr;
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 use crate::{
     client::{Access, Micros, Statement},
     commands::{Commands, duration, token},
     error::Failure,
     lock::SqliteLock,
+    queue::sql::pass_on,
 };
 
 /// $1 first key, $2 key after the last, $3 limit, $4 now.
@@ -25,12 +26,17 @@ const LIST: SqlStr = SqlStr::from_static(
      ORDER BY lock_id LIMIT ?3",
 );
 
-/// $1 key, $2 fence, $3 now. One row if the hold was ended: whether another process may wait.
-const FORCE_RELEASE: SqlStr = SqlStr::from_static(
-    "UPDATE distributed_lock SET owner = NULL \
-     WHERE lock_id = ?1 AND fence = ?2 AND owner IS NOT NULL AND expires > ?3 \
-     RETURNING waited_until > ?3",
-);
+/// $1 key, $2 fence, $3 now. One row if the hold was ended: whether another process may sleep on it, and the
+/// waiter that it is reserved for now, or an empty text.
+static FORCE_RELEASE: LazyLock<SqlStr> = LazyLock::new(|| {
+    let pass_on = pass_on();
+    let text = format!(
+        "UPDATE distributed_lock AS l SET owner = NULL, {pass_on} \
+         WHERE lock_id = ?1 AND fence = ?2 AND owner IS NOT NULL AND expires > ?3 \
+         RETURNING waited_until > ?3, coalesce(reserved, '')"
+    );
+    AssertSqlSafe(text).into_sql_str()
+});
 
 #[async_trait]
 impl LockAdmin for SqliteLock {
@@ -58,9 +64,9 @@ impl LockAdmin for SqliteLock {
         let work = async move {
             let ended = client.commands.force_release(&key, expected, until).await;
             let ended = ended.map_err(|failure| failure.during(Action::ForceRelease))?;
-            // This client's waiters do not wait for the file to be watched.
-            client.watch.wakeups().wake(&key);
-            Ok(ended)
+            let Some(turn) = ended else { return Ok(false) };
+            client.notify_own(&key, turn);
+            Ok(true)
         };
         call.run(work).await
     }
@@ -110,22 +116,21 @@ impl Commands {
         })
     }
 
-    /// Ends the hold with the token `expected`. Returns whether it was there.
+    /// Ends the hold with the token `expected`. `None` if it was not there, else the waiter of this client that
+    /// the lock is reserved for now.
     async fn force_release(
         &self,
         key: &str,
         expected: FencingToken,
         until: CallDeadline,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<Option<u64>>, Failure> {
+        type Row = (bool, String);
+
         // No token is larger.
-        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(false) };
+        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(None) };
         let bind = |query: Statement, now| query.bind(key.to_owned()).bind(fence).bind(now);
         let reply =
-            self.connections().fetch::<(bool,)>(Access::Write, until, &FORCE_RELEASE, bind).await?;
-        let Some(&(is_waited,)) = reply.rows.first() else { return Ok(false) };
-        if is_waited {
-            self.connections().database().file.touch();
-        }
-        Ok(true)
+            self.connections().fetch::<Row>(Access::Write, until, &FORCE_RELEASE, bind).await?;
+        Ok(reply.rows.first().map(|(is_waited, turn)| self.pass(*is_waited, turn)))
     }
 }

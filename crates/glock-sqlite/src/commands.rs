@@ -1,14 +1,20 @@
 //! `Commands`: the statements that glock sends, one an operation, and their replies.
 
-use std::time::Duration;
+pub(crate) mod sleepers;
 
-use glock_core::{FencingToken, Holder, OwnerToken, toolkit::CallDeadline};
+use std::{sync::LazyLock, time::Duration};
+
+use glock_core::{
+    FencingToken, Holder, OwnerToken,
+    toolkit::{CallDeadline, ClientId},
+};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::Instant;
 
 use crate::{
     client::{Access, Clock, Connections, Micros, Statement, micros},
     error::Failure,
+    queue::sql::pass_on,
     schema,
 };
 
@@ -16,6 +22,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Commands {
     connections: Connections,
+    /// The client's name in queues.
+    client: String,
 }
 
 /// The reply to an acquire.
@@ -25,33 +33,42 @@ pub(crate) enum AcquireReply {
         /// The instant just before the request was sent.
         sent_at: Instant,
     },
-    /// The holder is not known if locks changed hands in between.
+    /// The holder is not known if locks changed hands in between; there is none if a waiter is before the
+    /// caller.
     Held(Option<Holder>),
 }
 
-/// A lock that is held, as a waiter needs to know.
-pub(crate) struct HeldLock {
-    pub(crate) key: String,
-    pub(crate) remaining: Duration,
-    /// For how long the file is still touched when it is released.
-    pub(crate) noticed_for: Duration,
+/// Why an acquire is refused now.
+enum Refusal {
+    Held(Holder),
+    /// It is reserved for a waiter, or one is first.
+    Waiter,
+    None,
 }
 
-/// How many locks one statement looks at.
-pub(crate) const BATCH: usize = 16;
+/// What came of a release.
+pub(crate) struct Released {
+    /// Whether the lease still ran.
+    pub(crate) was_live: bool,
+    /// The waiter of this client that the lock is reserved for now.
+    pub(crate) turn: Option<u64>,
+}
+
 /// How often an acquire is tried that no holder refuses.
 const TRIES_MAX: u32 = 3;
 
 /// $1 key, $2 owner, $3 now, $4 TTL, $5 where tokens begin, $6 holder, $7 this start of the system. One
 /// row if granted: the token, and what tokens are less than.
 ///
-/// `waited_until` survives a takeover, because an expiry touches nothing.
+/// `waited_until` survives a takeover, because an expiry touches nothing. A lock that is reserved, or that a
+/// waiter is first for, is refused.
 const ACQUIRE: SqlStr = SqlStr::from_static(
     "INSERT INTO distributed_lock AS l (lock_id, owner, fence, expires, holder, waited_until) \
      SELECT ?1, ?2, max(?5, token_min), ?3 + ?4, ?6, 0 FROM glock WHERE boot = ?7 \
      ON CONFLICT (lock_id) DO UPDATE SET owner = excluded.owner, \
-       fence = max(l.fence + 1, excluded.fence), expires = excluded.expires, holder = excluded.holder \
-     WHERE l.owner IS NULL OR l.expires <= ?3 \
+       fence = max(l.fence + 1, excluded.fence), expires = excluded.expires, holder = excluded.holder, \
+       reserved = NULL, reserved_until = 0 \
+     WHERE (l.owner IS NULL OR l.expires <= ?3) AND l.reserved_until <= ?3 AND l.awaited_until <= ?3 \
      RETURNING fence, (SELECT token_max FROM glock)",
 );
 
@@ -65,22 +82,32 @@ const RENEW: SqlStr = SqlStr::from_static(
      RETURNING true",
 );
 
-/// $1 key, $2 owner, $3 now. One row if the row was the owner's: whether its lease still ran, and whether
-/// another process may wait.
-const RELEASE: SqlStr = SqlStr::from_static(
-    "UPDATE distributed_lock SET owner = NULL WHERE lock_id = ?1 AND owner = ?2 \
-     RETURNING expires > ?3, waited_until > ?3",
-);
+/// $1 key, $2 owner, $3 now. One row if the row was the owner's: whether its lease still ran, whether
+/// another process may sleep on it, and the waiter that it is reserved for now, or an empty text.
+static RELEASE: LazyLock<SqlStr> = LazyLock::new(|| {
+    let pass_on = pass_on();
+    let text = format!(
+        "UPDATE distributed_lock AS l SET owner = NULL, {pass_on} WHERE lock_id = ?1 AND owner = ?2 \
+         RETURNING expires > ?3, waited_until > ?3, coalesce(reserved, '')"
+    );
+    AssertSqlSafe(text).into_sql_str()
+});
 
-/// $1 key, $2 now. One row: the start of the system, and holder, token and time left if it is held.
+/// $1 key, $2 now. One row: the start of the system; holder, token and time left if it is held or reserved
+/// or a waiter is first for it; whether it is held.
 const INSPECT: SqlStr = SqlStr::from_static(
-    "SELECT boot, holder, fence, expires - ?2 FROM glock LEFT JOIN distributed_lock \
-     ON lock_id = ?1 AND owner IS NOT NULL AND expires > ?2",
+    "SELECT boot, holder, fence, expires - ?2, owner IS NOT NULL AND expires > ?2 \
+     FROM glock LEFT JOIN distributed_lock ON lock_id = ?1 AND \
+       (owner IS NOT NULL AND expires > ?2 OR reserved_until > ?2 OR awaited_until > ?2)",
 );
 
 impl Commands {
-    pub(crate) fn new(connections: Connections) -> Self {
-        Self { connections }
+    pub(crate) fn new(connections: Connections, client: ClientId) -> Self {
+        Self { connections, client: client.to_string() }
+    }
+
+    pub(crate) fn client(&self) -> &str {
+        &self.client
     }
 
     pub(crate) fn connections(&self) -> &Connections {
@@ -112,15 +139,17 @@ impl Commands {
                     sent_at: granted.sent_at,
                 });
             }
-            if let Some(holder) = self.inspect(key, until).await? {
-                return Ok(AcquireReply::Held(Some(holder)));
+            match self.look(key, until).await? {
+                Refusal::Held(holder) => return Ok(AcquireReply::Held(Some(holder))),
+                Refusal::Waiter => return Ok(AcquireReply::Held(None)),
+                Refusal::None => {}
             }
         }
         Ok(AcquireReply::Held(None))
     }
 
     /// Sees to it that no later start of the system gives the token out again.
-    async fn reserve(&self, until: CallDeadline, fence: i64) -> Result<(), Failure> {
+    pub(crate) async fn reserve(&self, until: CallDeadline, fence: i64) -> Result<(), Failure> {
         let sql = schema::reserve_sql(fence);
         let bind = |query: Statement, _| query.persistent(false);
         self.connections.fetch::<()>(Access::Write, until, &sql, bind).await.map(drop)
@@ -143,22 +172,39 @@ impl Commands {
         Ok(reply.rows.first().map(|_| reply.sent_at))
     }
 
-    /// Frees the lock if `owner` has it. Returns whether its lease still ran.
+    /// Frees the lock if `owner` has it.
     pub(crate) async fn release(
         &self,
         key: &str,
         owner: &OwnerToken,
         until: CallDeadline,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Released, Failure> {
+        type Row = (bool, bool, String);
+
         let bind = |query: Statement, now| {
             query.bind(key.to_owned()).bind(owner.reveal().to_owned()).bind(now)
         };
-        let reply = self.connections.fetch(Access::Write, until, &RELEASE, bind).await?;
-        let Some(&(was_live, is_waited)) = reply.rows.first() else { return Ok(false) };
-        if is_waited {
+        let reply = self.connections.fetch::<Row>(Access::Write, until, &RELEASE, bind).await?;
+        let Some((was_live, is_waited, turn)) = reply.rows.into_iter().next() else {
+            return Ok(Released { was_live: false, turn: None });
+        };
+        Ok(Released { was_live, turn: self.pass(is_waited, &turn) })
+    }
+
+    /// Notifies other processes after a request that has reserved a lock for `turn`, if that is not empty:
+    /// those that sleep, or the waiter's client. Returns the waiter's number if it is this client's.
+    pub(crate) fn pass(&self, is_waited: bool, turn: &str) -> Option<u64> {
+        let own = self.own(turn);
+        if is_waited || !turn.is_empty() && own.is_none() {
             self.connections.database().file.touch();
         }
-        Ok(was_live)
+        own
+    }
+
+    /// The number of a waiter, if it is this client's.
+    pub(crate) fn own(&self, waiter: &str) -> Option<u64> {
+        let (client, number) = waiter.split_once(':')?;
+        if client == self.client { number.parse().ok() } else { None }
     }
 
     pub(crate) async fn inspect(
@@ -166,7 +212,14 @@ impl Commands {
         key: &str,
         until: CallDeadline,
     ) -> Result<Option<Holder>, Failure> {
-        type Row = (String, Option<String>, Option<i64>, Option<Micros>);
+        match self.look(key, until).await? {
+            Refusal::Held(holder) => Ok(Some(holder)),
+            Refusal::Waiter | Refusal::None => Ok(None),
+        }
+    }
+
+    async fn look(&self, key: &str, until: CallDeadline) -> Result<Refusal, Failure> {
+        type Row = (String, Option<String>, Option<i64>, Option<Micros>, Option<bool>);
 
         let bind = |query: Statement, now| query.bind(key.to_owned()).bind(now);
         let reply = self.connections.fetch::<Row>(Access::Read, until, &INSPECT, bind).await?;
@@ -174,65 +227,14 @@ impl Commands {
             Some((boot, ..)) if boot != self.connections.clock().boot() => {
                 Err(Failure::used_elsewhere())
             }
-            Some((_, Some(label), Some(fence), Some(left))) => {
-                Ok(Some(Holder::new(label, token(fence)?).with_remaining(Some(duration(left)))))
+            Some((_, Some(label), Some(fence), Some(left), Some(true))) => {
+                let holder = Holder::new(label, token(fence)?);
+                Ok(Refusal::Held(holder.with_remaining(Some(duration(left)))))
             }
-            _ => Ok(None),
+            Some((_, Some(_), ..)) => Ok(Refusal::Waiter),
+            _ => Ok(Refusal::None),
         }
     }
-
-    /// Which of at most [`BATCH`] locks are held.
-    pub(crate) async fn held(
-        &self,
-        keys: &[String],
-        until: CallDeadline,
-    ) -> Result<Vec<HeldLock>, Failure> {
-        let sql = format!(
-            "SELECT lock_id, expires, waited_until FROM distributed_lock \
-             WHERE owner IS NOT NULL AND expires > ?1 AND lock_id IN ({})",
-            places(keys, 2),
-        );
-        let sql = AssertSqlSafe(sql).into_sql_str();
-        let bind = |query: Statement, now| bind_keys(query.bind(now), keys);
-        let reply = self.connections.fetch(Access::Read, until, &sql, bind).await?;
-        let now = reply.now;
-        let held =
-            reply.rows.into_iter().map(|(key, expires, waited_until): (_, Micros, Micros)| {
-                let (remaining, noticed_for) =
-                    (duration(expires - now), duration(waited_until - now));
-                HeldLock { key, remaining, noticed_for }
-            });
-        Ok(held.collect())
-    }
-
-    /// Has the file touched when one of at most [`BATCH`] locks that are held is released in that time.
-    pub(crate) async fn set_waited(
-        &self,
-        keys: &[String],
-        time: Duration,
-        until: CallDeadline,
-    ) -> Result<(), Failure> {
-        let sql = format!(
-            "UPDATE distributed_lock SET waited_until = ?1 + ?2 \
-             WHERE owner IS NOT NULL AND expires > ?1 AND waited_until < ?1 + ?2 / 2 AND lock_id IN ({})",
-            places(keys, 3),
-        );
-        let sql = AssertSqlSafe(sql).into_sql_str();
-        let bind = |query: Statement, now| bind_keys(query.bind(now).bind(micros(time)), keys);
-        self.connections.fetch::<()>(Access::Write, until, &sql, bind).await.map(drop)
-    }
-}
-
-/// As many parameters as there are keys, or a full batch: two statements to prepare, not sixteen.
-fn places(keys: &[String], first: usize) -> String {
-    let count = if keys.len() == 1 { 1 } else { BATCH };
-    let places: Vec<_> = (first..first + count).map(|place| format!("?{place}")).collect();
-    places.join(", ")
-}
-
-/// The parameters that are left are null, which equals no key.
-fn bind_keys(query: Statement, keys: &[String]) -> Statement {
-    keys.iter().fold(query, |query, key| query.bind(key.clone()))
 }
 
 pub(crate) fn token(fence: i64) -> Result<FencingToken, Failure> {

@@ -4,13 +4,13 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, Waiting,
-    backend,
-    toolkit::{LockHooks, PendingWork, WaitQueue},
+    Action, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
+    Retry, Waiting, backend,
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
 };
 use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::{acquire, client::Client, renew, wait};
+use crate::{acquire, client::Client, queue::store::SqliteQueue, renew, wait};
 
 /// Locks in one SQLite file, for the processes of one machine: a row each, and one statement an operation.
 ///
@@ -21,6 +21,7 @@ use crate::{acquire, client::Client, renew, wait};
 #[derive(Clone)]
 pub struct SqliteLock {
     pub(crate) client: Arc<Client>,
+    queue: Arc<RecordQueue<SqliteQueue>>,
 }
 
 const TTL_MIN: Duration = Duration::from_millis(10);
@@ -40,8 +41,7 @@ impl SqliteLock {
     /// Cancel safe.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, LockError> {
         let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-        let client = Client::new(&options, LockConfig::default())?;
-        let this = Self { client: Arc::new(client) };
+        let this = Self::new(&options)?;
         let client = Arc::clone(&this.client);
         let call = this.client.call(Action::Prepare);
         let until = call.deadline();
@@ -64,7 +64,14 @@ impl SqliteLock {
     /// [`LockError::Invalid`] if the options name no file.
     pub fn new(options: &SqliteConnectOptions) -> Result<Self, LockError> {
         let client = Client::new(options, LockConfig::default())?;
-        Ok(Self { client: Arc::new(client) })
+        Ok(Self::from_client(client))
+    }
+
+    fn from_client(client: Client) -> Self {
+        let client = Arc::new(client);
+        let waiters = client.notified.waiters.clone();
+        let queue = RecordQueue::new(SqliteQueue(Arc::clone(&client)), waiters, &client.pending);
+        Self { client, queue }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout` and `holder`.
@@ -75,7 +82,7 @@ impl SqliteLock {
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
         let connections = self.client.connections().clone();
-        Ok(Self { client: Arc::new(Client::on(connections, config)) })
+        Ok(Self::from_client(Client::on(connections, config)))
     }
 }
 
@@ -90,6 +97,7 @@ impl Lock for SqliteLock {
         // A token is at least the clock, so losing the file alone does not set it back.
         capabilities.fencing = Fencing::LostWritesAndClock;
         capabilities.waiting = Waiting::Pushed;
+        capabilities.fairness = Fairness::Store;
         capabilities
     }
 
@@ -133,8 +141,13 @@ impl LockHooks for SqliteLock {
         &self.client.pending
     }
 
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.client.queue)
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(self.queue.acquire(id, ttl, retry)))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// "glck" in ASCII: says in the file's header whose it is.
 const APPLICATION: i64 = 0x676c_636b;
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// For how long tokens that begin at the clock are less than a `token_max` that was just moved.
 const RESERVED: Duration = Duration::from_secs(10);
@@ -30,7 +30,11 @@ const RESERVED: Duration = Duration::from_secs(10);
 const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS distributed_lock ( \
       lock_id TEXT PRIMARY KEY, owner TEXT, fence INTEGER NOT NULL, expires INTEGER NOT NULL, \
-      holder TEXT NOT NULL, waited_until INTEGER NOT NULL) STRICT, WITHOUT ROWID; \
+      holder TEXT NOT NULL, waited_until INTEGER NOT NULL, \
+      reserved TEXT, reserved_until INTEGER NOT NULL DEFAULT 0, \
+      waiters TEXT, seen TEXT, awaited_until INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID; \
+    CREATE INDEX IF NOT EXISTS distributed_lock_reserved ON distributed_lock (reserved) \
+      WHERE reserved IS NOT NULL; \
     CREATE TABLE IF NOT EXISTS glock ( \
       one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, \
       token_min INTEGER NOT NULL, token_max INTEGER NOT NULL) STRICT; \
@@ -114,6 +118,10 @@ async fn begin_boot(driver: &mut SqliteConnection, clock: &Clock) -> Result<(), 
            WHERE owner IS NOT NULL AND (SELECT boot FROM glock) <> '{boot}'; \
          UPDATE distributed_lock SET waited_until = 0 \
            WHERE waited_until <> 0 AND (SELECT boot FROM glock) <> '{boot}'; \
+         UPDATE distributed_lock SET reserved = NULL, reserved_until = 0, waiters = NULL, seen = NULL, \
+             awaited_until = 0 \
+           WHERE (reserved IS NOT NULL OR waiters IS NOT NULL) \
+             AND (SELECT boot FROM glock) <> '{boot}'; \
          UPDATE glock SET boot = '{boot}', token_min = token_max, token_max = max(token_max + {}, {reserved}) \
            WHERE boot <> '{boot}'; \
          COMMIT; PRAGMA synchronous = NORMAL",

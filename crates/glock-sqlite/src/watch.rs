@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use glock_core::{
     Fault,
-    toolkit::{BackgroundTask, CallDeadline, Mutex, Subscription, Wakeups, Worker},
+    toolkit::{BackgroundTask, CallDeadline, Mutex, Notified, Subscription, Worker},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     client::FileChanges,
-    commands::{BATCH, Commands},
+    commands::{Commands, sleepers::BATCH},
     error::Failure,
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Watch {
 struct Watcher {
     commands: Commands,
     call_timeout: Duration,
-    wakeups: Wakeups,
+    notified: Notified,
     /// A waiter has come, and its lock is to be looked at.
     subscribed: Notify,
     state: Mutex<State>,
@@ -59,12 +59,12 @@ struct State {
 }
 
 impl Watch {
-    pub(crate) fn new(commands: Commands, call_timeout: Duration) -> Self {
+    pub(crate) fn new(commands: Commands, call_timeout: Duration, notified: Notified) -> Self {
         let (lock, lock_dropped) = watch::channel(());
         let watcher = Watcher {
             commands,
             call_timeout,
-            wakeups: Wakeups::new(),
+            notified,
             subscribed: Notify::new(),
             state: Mutex::default(),
             lock_dropped,
@@ -72,13 +72,15 @@ impl Watch {
         Self { watcher: Arc::new(watcher), task: BackgroundTask::new(), _lock: lock }
     }
 
-    pub(crate) fn wakeups(&self) -> &Wakeups {
-        &self.watcher.wakeups
-    }
-
     /// Has the lock of that key looked at from now on.
     pub(crate) fn subscribe(&self, key: &str) -> Subscription {
-        let subscription = self.watcher.wakeups.subscribe(key);
+        let subscription = self.watcher.notified.sleepers.subscribe(key);
+        self.start();
+        subscription
+    }
+
+    /// Has the file watched for this client's waiters from now on.
+    pub(crate) fn start(&self) {
         let now = Instant::now();
         {
             let mut state = self.watcher.state.lock();
@@ -88,7 +90,6 @@ impl Watch {
         }
         self.watcher.subscribed.notify_one();
         self.task.start(&self.watcher);
-        subscription
     }
 
     /// Whether the task has not looked for so long that its runtime must be busy.
@@ -147,7 +148,7 @@ impl Watcher {
             self.state.lock().failure = failure;
             if failed {
                 // They learn of it, and try by themselves.
-                self.wakeups.wake_all();
+                self.notified.missed();
                 time::sleep(FAILED_PAUSE).await;
             }
         }
@@ -156,7 +157,13 @@ impl Watcher {
     /// Wakes the waiters of locks that are free. Returns when the next lease of the others ends.
     async fn look(&self, notified: bool) -> Result<Duration, Failure> {
         let mut next = LOOK_PAUSE;
-        for keys in self.wakeups.awaited().chunks(BATCH) {
+        if !self.notified.waiters.is_empty() {
+            let turns = self.commands.turns(self.until()).await?;
+            for number in turns {
+                self.notified.waiters.turn(number);
+            }
+        }
+        for keys in self.notified.sleepers.awaited().chunks(BATCH) {
             let mut held = self.commands.held(keys, self.until()).await?;
             if notified && held.iter().any(|lock| lock.noticed_for < WAITED_FOR / 2) {
                 // In this order: a release that came before the mark is seen by the look after it.
@@ -164,7 +171,7 @@ impl Watcher {
                 held = self.commands.held(keys, self.until()).await?;
             }
             let free = keys.iter().filter(|key| held.iter().all(|lock| lock.key != **key));
-            free.for_each(|key| self.wakeups.wake(key));
+            free.for_each(|key| self.notified.sleepers.wake(key));
             next = held.iter().map(|lock| lock.remaining).fold(next, Duration::min);
         }
         Ok(next)
@@ -178,7 +185,7 @@ impl Watcher {
     fn is_unused(&self) -> bool {
         let used_at = self.state.lock().used_at;
         let recently = used_at.is_some_and(|used_at| used_at.elapsed() < IDLE_MAX);
-        !recently && self.wakeups.is_empty()
+        !recently && self.notified.is_empty()
     }
 }
 
@@ -189,6 +196,6 @@ struct Watching<'a>(&'a Watcher);
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
         self.0.state.lock().looked_at = None;
-        self.0.wakeups.wake_all();
+        self.0.notified.missed();
     }
 }

@@ -1,8 +1,10 @@
 //! `Client`: what a lock and its clones share.
 
+use std::time::Duration;
+
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
+    toolkit::{Call, CallDeadline, Notified, PendingWork},
 };
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -17,7 +19,7 @@ pub(crate) struct Client {
     pub(crate) config: LockConfig,
     pub(crate) commands: Commands,
     pub(crate) watch: Watch,
-    pub(crate) queue: WaitQueue,
+    pub(crate) notified: Notified,
     pub(crate) pending: PendingWork,
 }
 
@@ -33,11 +35,13 @@ impl Client {
 
     /// A client on the connections of another one.
     pub(crate) fn on(connections: Connections, config: LockConfig) -> Self {
-        let commands = Commands::new(connections);
+        // There are no channels: who is notified looks into the file.
+        let notified = Notified::new("");
+        let commands = Commands::new(connections, notified.waiters.client());
         Self {
-            watch: Watch::new(commands.clone(), config.call_timeout),
+            watch: Watch::new(commands.clone(), config.call_timeout, notified.clone()),
             commands,
-            queue: WaitQueue::new(),
+            notified,
             pending: PendingWork::new(),
             config,
         }
@@ -53,7 +57,25 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::SQLITE, action, self.config.call_timeout)
+        self.call_within(action, self.config.call_timeout)
+    }
+
+    pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Call {
+        Call::new(&self.pending, backend::SQLITE, action, limit)
+    }
+
+    /// Wakes this client's own, which do not wait for the file to be watched. `turn` is the waiter that the
+    /// lock is reserved for now, if it is this client's.
+    pub(crate) fn notify_own(&self, key: &str, turn: Option<u64>) {
+        self.notified.sleepers.wake(key);
+        self.notify_turn(turn);
+    }
+
+    /// Has this client's waiter `turn` send its claim.
+    pub(crate) fn notify_turn(&self, turn: Option<u64>) {
+        if let Some(number) = turn {
+            self.notified.waiters.turn(number);
+        }
     }
 
     /// Frees the lock if `owner` has it.
@@ -64,10 +86,9 @@ impl Client {
         until: CallDeadline,
     ) -> Result<(), LockError> {
         let key = self.key(id);
-        let was_live = self.commands.release(&key, owner, until).await;
-        let was_live = was_live.map_err(|failure| failure.during(Action::Release))?;
-        // This client's waiters do not wait for the file to be watched.
-        self.watch.wakeups().wake(&key);
-        if was_live { Ok(()) } else { Err(LockError::NotHeld { id: id.clone() }) }
+        let released = self.commands.release(&key, owner, until).await;
+        let released = released.map_err(|failure| failure.during(Action::Release))?;
+        self.notify_own(&key, released.turn);
+        if released.was_live { Ok(()) } else { Err(LockError::NotHeld { id: id.clone() }) }
     }
 }

@@ -54,7 +54,8 @@ async fn write_until_killed() {
         &mut driver,
         "PRAGMA cache_size = 1; BEGIN IMMEDIATE; UPDATE distributed_lock SET owner = NULL; \
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
-        INSERT INTO distributed_lock SELECT 'left' || i, 'x', i, i, hex(randomblob(100)), 0 FROM n",
+        INSERT INTO distributed_lock (lock_id, owner, fence, expires, holder, waited_until) \
+           SELECT 'left' || i, 'x', i, i, hex(randomblob(100)), 0 FROM n",
     )
     .await;
     tell("written").unwrap();

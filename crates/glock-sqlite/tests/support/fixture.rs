@@ -1,6 +1,9 @@
 //! `Sqlite`: a file for each case, as the conformance suite sees it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use glock_sqlite::{
     LockConfig, LockId, SqliteLock,
@@ -27,6 +30,9 @@ impl Sqlite {
 
 impl Fixture for Sqlite {
     type Lock = SqliteLock;
+    /// A reservation.
+    const PASSED_OVER_MAX: Duration = Duration::from_millis(1_500);
+    const RESERVES: bool = true;
 
     /// The file of a namespace is the same in every process.
     async fn open(namespace: String) -> Self {
