@@ -84,7 +84,7 @@ impl Fixture for Postgres {
         usize::try_from(live).unwrap()
     }
 
-    /// Live holds, queues, and what the sessions of this case's clients have not ended: a transaction that is
+    /// Live holds, queues of clients that count as alive, and what the sessions of this case's clients have not ended: a transaction that is
     /// open while no statement runs, and advisory locks.
     async fn residue(&self) -> usize {
         let sessions: i64 = sqlx::query_scalar(
@@ -99,7 +99,7 @@ impl Fixture for Postgres {
         .unwrap();
         let queues: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM distributed_lock WHERE starts_with(lock_id, $1) \
-             AND (waiters IS NOT NULL OR seen IS NOT NULL OR reserved_until > clock_timestamp())",
+             AND (awaited_until > clock_timestamp() OR reserved_until > clock_timestamp())",
         )
         .bind(format!("{}/", self.namespace))
         .fetch_one(&self.admin)

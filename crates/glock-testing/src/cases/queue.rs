@@ -50,6 +50,10 @@ pub async fn three_clients_are_served_in_the_order_of_arrival<F: Fixture>(fixtur
             ours.release(&lease).await.unwrap();
         });
         sleep(JOINED).await;
+        // On a busy machine these take longer too, and the request to join was sent before them.
+        for _ in 0..3 {
+            assert_held(&clients[whose], &id("x")).await;
+        }
     }
     theirs.release(&lease).await.unwrap();
     soon("all are served", LONG / 4, tasks.join_all()).await;
