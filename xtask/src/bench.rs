@@ -5,7 +5,8 @@ use std::env;
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    launcher::{Disk, Runtime, Servers},
+    launcher::{Disk, Runtime, Servers, tell_program},
+    programs::{self, Program},
     shell::{self, cargo, complain, say},
     stores::{Chosen, Store},
     suites::build_launcher,
@@ -37,6 +38,28 @@ pub(crate) fn run(
     }
     ensure!(faults == 0, "{faults} benchmarks failed");
     Ok(())
+}
+
+/// The benchmarks of a program, with the newest server of each store that it names.
+pub(crate) fn run_program(stores: &[Store], program: &Program, runtime: Runtime) -> Result<()> {
+    let source = runtime.source();
+    let starter = Servers::new(build_launcher(stores, source)?, runtime, source);
+    let mut bench = cargo(["bench", "--package", &program.package]);
+    let mut running = Vec::new();
+    for (store, servers) in programs::newest(stores, &program.stores.benches)? {
+        if env::var_os(&store.url_variable).is_some() {
+            say("given", &format!("{} is set: no server is started", store.url_variable));
+            continue;
+        }
+        let server = servers.first().context("no server was chosen")?;
+        let log = workspace::target().join(format!("xtask/bench-{}.log", store.name));
+        let launcher = starter.start((store, server), Disk::Awaited, &log)?;
+        say("running", &format!("{} {}", server.title, launcher.running.version));
+        bench = bench.env(&store.url_variable, &launcher.running.url);
+        bench = tell_program(bench, launcher.source, (store, server));
+        running.push(launcher);
+    }
+    shell::run(&bench)
 }
 
 fn bench(

@@ -3,8 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    budgets,
-    integration::{self, Extent},
+    budgets, integration,
     options::Options,
     shell::{cargo, run, run_cargo, say, works},
     stores::Store,
@@ -28,5 +27,5 @@ pub(crate) fn run_all(stores: &[Store], options: &Options<'_>) -> Result<()> {
     } else {
         say("skip", "licences and bans: `cargo install cargo-deny` to check them too");
     }
-    integration::run(stores, options, Extent::Everything)
+    integration::run(stores, options)
 }

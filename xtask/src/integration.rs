@@ -8,22 +8,14 @@ use duct::Expression;
 use crate::{
     fetch::fetch,
     lanes::{self, Done, Lane},
-    launcher::{Disk, Launcher, Servers, Source, server_program},
-    options::Options,
+    launcher::{Disk, Launcher, Servers, Source, tell_program},
+    options::{Extent, Options},
     outcome::Outcome,
+    programs::{self, Program},
     shell::{cargo, say},
     stores::{Server, Store},
     suites::{Selection, Suite, build, harness, run_logged, scope},
 };
-
-/// Which tests run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// What the stores' own packages test.
-    Stores,
-    /// All of the workspace.
-    Everything,
-}
 
 /// The tests that share the server which the run has started. Others start servers in ways of their
 /// own (a cluster, TLS): they take the path of its program, and are left out where there is none.
@@ -35,12 +27,12 @@ const UNITS: u32 = 60;
 /// What all lanes use.
 struct Plan<'a> {
     options: &'a Options<'a>,
-    extent: Extent,
     suites: &'a [Suite],
     servers: &'a Servers,
+    programs: &'a [Program],
 }
 
-pub(crate) fn run(stores: &[Store], options: &Options<'_>, extent: Extent) -> Result<()> {
+pub(crate) fn run(stores: &[Store], options: &Options<'_>) -> Result<()> {
     let source = options.runtime.source();
     // Fetching waits for the network, building for the processor.
     let built = std::thread::scope(|scope| {
@@ -48,9 +40,10 @@ pub(crate) fn run(stores: &[Store], options: &Options<'_>, extent: Extent) -> Re
         build(stores, source)
     })?;
     let servers = Servers::new(built.launcher, options.runtime, source);
-    let plan = Plan { options, extent, suites: &built.suites, servers: &servers };
+    let programs = programs::load()?;
+    let plan = Plan { options, suites: &built.suites, servers: &servers, programs: &programs };
     let mut lanes = plan.lanes();
-    if extent == Extent::Everything {
+    if options.extent == Extent::Everything {
         lanes.extend(plan.units(stores));
         lanes.push(documentation(stores, source)?);
     }
@@ -104,6 +97,12 @@ impl<'a> Plan<'a> {
             for (index, server) in servers.iter().enumerate() {
                 let age = if index == 0 { Age::Newest } else { Age::Older };
                 let target = Target { store, server, age };
+                lanes.extend(
+                    self.program_suites(target).map(|suite| self.lane(target, Some(suite))),
+                );
+                if self.options.extent == Extent::Programs {
+                    continue;
+                }
                 lanes.push(self.lane(target, None));
                 if self.servers.source == Source::Native {
                     lanes.extend(
@@ -118,7 +117,10 @@ impl<'a> Plan<'a> {
     /// A lane with a server of its own: for one suite, or for those that share it.
     fn lane(&'a self, target: Target<'a>, suite: Option<&'a Suite>) -> Lane<'a> {
         let Target { store, server, .. } = target;
-        let kind = suite.map_or("server", |suite| &suite.name);
+        let kind = suite.map_or("server", |suite| match self.program(suite) {
+            Some(program) => &program.name,
+            None => &suite.name,
+        });
         let name = suite.map_or(server.name.clone(), |_| format!("{} {kind}", server.name));
         let seconds = store.seconds.get(kind).copied().unwrap_or(UNITS);
         Lane { name, seconds, run: Box::new(move |log| self.run_server(target, suite, log)) }
@@ -180,7 +182,7 @@ impl<'a> Plan<'a> {
         let mut suites: Vec<_> = suite.into_iter().collect();
         if suite.is_none() {
             suites.extend(self.shared_suites(store));
-            if self.extent == Extent::Everything {
+            if self.options.extent == Extent::Everything {
                 // First, so that a suite's failure is the lock's.
                 let harness = harness()?;
                 for suite in self.suites.iter().filter(|suite| suite.is(harness, "servers")) {
@@ -205,13 +207,7 @@ impl<'a> Plan<'a> {
         let command = self.servers.tell(command, source, target.server);
         // A store that cannot be reached is a failure here, not a reason to skip.
         let command = command.env("GLOCK_INTEGRATION", "1");
-        match server_program(source, target.server) {
-            Some(program) => {
-                let variable = format!("GLOCK_{}_SERVER", target.store.name.to_uppercase());
-                command.env(variable, program)
-            }
-            None => command,
-        }
+        tell_program(command, source, (target.store, target.server))
     }
 
     fn shared_suites(&self, store: &Store) -> impl Iterator<Item = &'a Suite> {
@@ -226,6 +222,22 @@ impl<'a> Plan<'a> {
             suite.package == package && !SHARED.contains(&&*suite.name) && target.runs(suite)
         };
         self.suites.iter().filter(ours)
+    }
+
+    /// What programs test on the newest server of this store.
+    fn program_suites(&self, target: Target<'a>) -> impl Iterator<Item = &'a Suite> {
+        let programs = self.programs;
+        let theirs = move |suite: &&Suite| {
+            let tested_here =
+                programs.iter().filter(|it| it.stores.tests.contains(&target.store.name));
+            let mut packages = tested_here.map(|program| &*program.package);
+            target.age == Age::Newest && packages.any(|package| suite.is(package, "servers"))
+        };
+        self.suites.iter().filter(theirs)
+    }
+
+    fn program(&self, suite: &Suite) -> Option<&'a Program> {
+        self.programs.iter().find(|program| program.package == suite.package)
     }
 
     fn selection(&self) -> Selection {

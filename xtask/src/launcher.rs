@@ -173,10 +173,17 @@ pub(crate) fn arguments(source: Source, servers: &[&Server]) -> Result<Vec<OsStr
     Ok(words)
 }
 
-/// The path of a server's program, if it runs from a local binary.
-pub(crate) fn server_program(source: Source, server: &Server) -> Option<PathBuf> {
-    let bin = workspace::servers().join(&server.name).join("bin");
-    (source == Source::Native).then(|| bin.join(&server.program))
+/// Tells a command where a server's program is, if that runs from a local binary: `GLOCK_<STORE>_SERVER`.
+pub(crate) fn tell_program(
+    command: Expression,
+    source: Source,
+    (store, server): (&Store, &Server),
+) -> Expression {
+    if source != Source::Native {
+        return command;
+    }
+    let program = workspace::servers().join(&server.name).join("bin").join(&server.program);
+    command.env(format!("GLOCK_{}_SERVER", store.name.to_uppercase()), program)
 }
 
 /// What runs once it is ready; nothing if the launcher ended before.

@@ -1,6 +1,7 @@
 //! The workspace's chores. `cargo xtask --help` lists them.
 #![expect(clippy::print_stdout, reason = "a command line tool says what it does")]
 
+mod programs;
 mod stores;
 
 mod interrupt;
@@ -26,13 +27,12 @@ mod tidy;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
     bench::Bench,
-    integration::Extent,
-    options::{Cli, Command, ServersCommand},
+    options::{Cli, Command, Extent, ServersCommand},
 };
 
 fn main() -> ExitCode {
@@ -64,14 +64,18 @@ fn run(command: Command) -> Result<()> {
     let stores = stores::load()?;
     match command {
         Command::Integration(args) => {
-            integration::run(&stores, &args.options(&stores)?, Extent::Stores)
+            integration::run(&stores, &args.options(&stores, Extent::Stores)?)
         }
         Command::Test(args) => {
-            integration::run(&stores, &args.options(&stores)?, Extent::Everything)
+            integration::run(&stores, &args.options(&stores, Extent::Everything)?)
         }
-        Command::Ci(args) => ci::run_all(&stores, &args.options(&stores)?),
+        Command::Ci(args) => ci::run_all(&stores, &args.options(&stores, Extent::Everything)?),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => {
+            if let Some(program) = args.servers.program()? {
+                ensure!(!args.crowd, "--crowd is for stores");
+                return bench::run_program(&stores, &program, args.servers.runtime());
+            }
             let (chosen, runtime) = args.servers.choose(&stores)?;
             let what = if args.crowd { Bench::Crowd } else { Bench::Budgets };
             bench::run(&stores, &chosen, runtime, what)

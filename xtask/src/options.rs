@@ -5,12 +5,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     launcher::Runtime,
+    programs::{self, Program},
     stores::{self, Chosen, Store},
     suites::Long,
 };
 
 const SERVERS: &str = "\
-STORE is the name of a store (redis, postgres) or of one server of it (redis7, valkey8).
+STORE is the name of a store (redis, postgres) or of one server of it (redis7, valkey8). `integration cli` and
+`bench cli` are about the command glock, on the stores that its Cargo.toml names.
 
 A store's server is, in this order:
   1. the one at GLOCK_<STORE>_URL, such as GLOCK_REDIS_URL=redis://host:6379
@@ -39,6 +41,7 @@ Examples:
   cargo xtask integration                         all stores
   cargo xtask integration redis consul --native   two of them, on local binaries
   cargo xtask integration valkey8 --long          one server, with the tests that take long
+  cargo xtask integration cli                     the command glock on its stores
   GLOCK_REDIS_URL=redis://host:6379 cargo xtask integration redis")]
     Integration(TestArgs),
     /// Run unit and doc tests, and the integration of every store.
@@ -58,7 +61,8 @@ Examples:
 Examples:
   cargo xtask bench
   cargo xtask bench redis --native
-  cargo xtask bench redis --crowd       many processes on one lock")]
+  cargo xtask bench redis --crowd       many processes on one lock
+  cargo xtask bench cli                 the command glock beside flock, etcdctl lock and consul lock")]
     Bench(BenchArgs),
     /// Give damaged messages to all that reads a store's protocol, where its crate has one of its own.
     #[command(after_help = "\
@@ -133,10 +137,22 @@ pub(crate) struct TestArgs {
     threads: usize,
 }
 
+/// Which tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What the programs test on the stores that were chosen.
+    Programs,
+    /// That, and what the stores' own packages test.
+    Stores,
+    /// All of the workspace.
+    Everything,
+}
+
 /// Which servers, from where, and how their tests run.
 #[derive(Debug)]
 pub(crate) struct Options<'a> {
     pub(crate) chosen: Vec<Chosen<'a>>,
+    pub(crate) extent: Extent,
     pub(crate) runtime: Runtime,
     pub(crate) long: Long,
     pub(crate) lanes: usize,
@@ -145,21 +161,37 @@ pub(crate) struct Options<'a> {
 
 impl ServerArgs {
     pub(crate) fn choose<'a>(&self, stores: &'a [Store]) -> Result<(Vec<Chosen<'a>>, Runtime)> {
-        let runtime = match (self.native, self.containers) {
+        Ok((stores::choose(stores, &self.names)?, self.runtime()))
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        match (self.native, self.containers) {
             (true, _) => Runtime::Native,
             (false, true) => Runtime::Containers,
             (false, false) => Runtime::Any,
-        };
-        Ok((stores::choose(stores, &self.names)?, runtime))
+        }
+    }
+
+    /// The program that the names stand for, if they stand for one.
+    pub(crate) fn program(&self) -> Result<Option<Program>> {
+        programs::named(&self.names)
     }
 }
 
 impl TestArgs {
-    pub(crate) fn options<'a>(&self, stores: &'a [Store]) -> Result<Options<'a>> {
-        let (chosen, runtime) = self.servers.choose(stores)?;
+    /// The options of a command that tests as much as `most`, and less for one program.
+    pub(crate) fn options<'a>(&self, stores: &'a [Store], most: Extent) -> Result<Options<'a>> {
+        let program = self.servers.program()?.filter(|_| most == Extent::Stores);
+        let (chosen, runtime) = match &program {
+            Some(program) => {
+                (programs::newest(stores, &program.stores.tests)?, self.servers.runtime())
+            }
+            None => self.servers.choose(stores)?,
+        };
+        let extent = program.map_or(most, |_| Extent::Programs);
         let long = if self.long { Long::Run } else { Long::LeftOut };
         let (lanes, threads) = (self.lanes.max(1), self.threads.max(1));
-        Ok(Options { chosen, runtime, long, lanes, threads })
+        Ok(Options { chosen, extent, runtime, long, lanes, threads })
     }
 }
 

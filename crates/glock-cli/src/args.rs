@@ -19,9 +19,9 @@ pub(crate) struct Cli {
     /// ?password_file=..
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// The config file. Default: $XDG_CONFIG_HOME/glock/config.toml. It may have the lines `url = ".."`,
-    /// `ttl = "30s"` and `wait = "5m"`.
-    #[arg(long, global = true, value_name = "FILE", env = "GLOCK_CONFIG")]
+    /// The config file. Default: GLOCK_CONFIG, else $XDG_CONFIG_HOME/glock/config.toml. It may have the lines
+    /// `url = ".."`, `ttl = "30s"` and `wait = "5m"`.
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON, one object a line.
     #[arg(long, global = true)]

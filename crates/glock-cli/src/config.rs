@@ -29,13 +29,13 @@ pub(crate) struct Config {
 impl Config {
     /// Reads the file that the command line names, or the user's, if there is one.
     pub(crate) fn read(cli: &Cli) -> Result<Self, Failure> {
-        let Some(path) = cli.config.clone().or_else(default_path) else {
-            return Ok(Self::default());
-        };
+        let named = cli.config.clone().or_else(|| variable("GLOCK_CONFIG"));
+        let is_named = named.is_some();
+        let Some(path) = named.or_else(default_path) else { return Ok(Self::default()) };
         let shown = path.display();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(err) if err.kind() == io::ErrorKind::NotFound && cli.config.is_none() => {
+            Err(err) if err.kind() == io::ErrorKind::NotFound && !is_named => {
                 return Ok(Self::default());
             }
             Err(err) => {
@@ -56,8 +56,13 @@ impl Config {
     }
 }
 
+/// A path from a variable. An empty one is as if it was not set.
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 fn default_path() -> Option<PathBuf> {
-    let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = of("XDG_CONFIG_HOME").or_else(|| Some(of("HOME")?.join(".config")))?;
+    let directory =
+        variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
     Some(directory.join("glock/config.toml"))
 }

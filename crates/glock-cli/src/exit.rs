@@ -79,6 +79,13 @@ impl From<UrlError> for Failure {
     fn from(err: UrlError) -> Self {
         match err {
             UrlError::Lock(err) => err.into(),
+            UrlError::Unreadable { .. } => Self::new(Exit::File, chain(&err)),
+            UrlError::FeatureMissing { scheme, feature } => Self::new(
+                Exit::Usage,
+                format!(
+                    "this glock was built without {scheme} URLs; install it with `--features {feature}`"
+                ),
+            ),
             err => Self::new(Exit::Usage, err.to_string()),
         }
     }
@@ -108,4 +115,17 @@ fn chain(err: &dyn std::error::Error) -> String {
         cause = err.source();
     }
     said.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_left_out_says_how_to_have_it() {
+        let failure =
+            Failure::from(UrlError::FeatureMissing { scheme: "zk", feature: "zookeeper" });
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.to_string().contains("--features zookeeper"), "{failure}");
+    }
 }

@@ -21,6 +21,12 @@ pub(crate) fn write(path: &Path, lease: &Lease) -> Result<(), Failure> {
     let failed = |err: io::Error| {
         Failure::new(Exit::File, format!("cannot write {}: {err}", path.display()))
     };
+    // The rename would put a file in the place of a device or a link.
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(failed(io::Error::other(
+            "it is no regular file; without --lease-file the lease goes to standard output",
+        )));
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
     let write = || {
@@ -48,11 +54,14 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Lease, Failure> {
         }
         None => ("standard input".to_owned(), io::stdin().take(TEXT_MAX).read_to_string(&mut text)),
     };
-    read.map_err(|err| {
-        Failure::new(Exit::File, format!("cannot read the lease from {what}: {err}"))
-    })?;
-    let lease = text.trim().parse();
-    lease.map_err(|_| {
-        Failure::new(Exit::Usage, format!("{what} has no lease as `glock acquire` prints it"))
-    })
+    let no_lease =
+        || Failure::new(Exit::Usage, format!("{what} has no lease as `glock acquire` prints it"));
+    match read {
+        Ok(_) => text.trim().parse().map_err(|_| no_lease()),
+        // It is no text.
+        Err(err) if err.kind() == io::ErrorKind::InvalidData => Err(no_lease()),
+        Err(err) => {
+            Err(Failure::new(Exit::File, format!("cannot read the lease from {what}: {err}")))
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     args::{AcquireArgs, Cli, LeaseArgs, RenewArgs},
     exit::{Exit, Failure},
     files,
-    output::{GOOD, NAME, Output, painted},
+    output::{GOOD, NAME, Output, check_stdout, painted},
     store::Store,
     waiting,
 };
@@ -25,6 +25,9 @@ pub(crate) async fn acquire(
             store.lock.backend()
         );
         return Err(Failure::new(Exit::Usage, text));
+    }
+    if args.lease_file.is_none() {
+        check_stdout()?;
     }
     let lease = waiting::acquire(&store, &args.name, &args.hold, output).await?;
     let told = show(&lease, args, output);

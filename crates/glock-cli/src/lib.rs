@@ -26,6 +26,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use crate::{
     args::{Cli, Command},
     exit::{Exit, Failure},
+    names::shortened,
     output::Output,
 };
 
@@ -70,18 +71,29 @@ async fn dispatch(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
 fn bad_arguments(err: &clap::Error) -> ExitCode {
     let asked = matches!(err.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || err.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let printed = err.print();
-        return match (printed, asked) {
-            (Err(_), _) => Exit::Output.code(),
-            (Ok(()), true) => Exit::Done.code(),
-            (Ok(()), false) => Exit::Usage.code(),
-        };
+        if let Err(err) = err.print() {
+            output::complain(&format!("cannot write to standard output: {err}"));
+            return Exit::Output.code();
+        }
+        return if asked { Exit::Done.code() } else { Exit::Usage.code() };
     }
     let text = err.to_string();
     let lines: Vec<_> =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
     let line = lines.join(" ");
     let line = line.trim().trim_start_matches("error: ").trim_end_matches('.');
-    output::complain(&format!("{}; see `glock --help`", line.split("  ").next().unwrap_or(line)));
+    let line = shortened(line.split("  ").next().unwrap_or(line));
+    let hint = if err.kind() == ErrorKind::UnknownArgument && is_run_without_dashes() {
+        "write `--` before the command that runs under the lock, and "
+    } else {
+        ""
+    };
+    output::complain(&format!("{line}; {hint}see `glock --help`"));
     Exit::Usage.code()
+}
+
+/// Whether this is `glock run NAME CMD..`.
+fn is_run_without_dashes() -> bool {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    words.iter().any(|word| word == "run") && !words.iter().any(|word| word == "--")
 }

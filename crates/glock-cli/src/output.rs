@@ -1,10 +1,15 @@
 //! `Output`: what is printed, for people or for machines.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal as _, Write as _},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
@@ -102,6 +107,22 @@ impl Output {
         );
         failure.exit
     }
+}
+
+/// Refuses a standard output that was closed, before something is made that must reach it. The runtime opens
+/// the null device in its place, to read and write; a shell's `> /dev/null` is for writing alone, and was meant.
+pub(crate) fn check_stdout() -> Result<(), Failure> {
+    let stdout = io::stdout();
+    let is_null = || {
+        let device = File::from(stdout.as_fd().try_clone_to_owned()?).metadata()?.rdev();
+        Ok::<_, io::Error>(device == fs::metadata("/dev/null")?.rdev())
+    };
+    let flags = fcntl(&stdout, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
+    let is_both = flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR);
+    if is_both && is_null().unwrap_or(false) {
+        return Err(Failure::new(Exit::Output, "standard output is closed"));
+    }
+    Ok(())
 }
 
 /// Says what is wrong before there is an [`Output`].

@@ -1,13 +1,13 @@
 //! Which store the locks are on, and how long they last.
 
-use std::{fs, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::DirBuilderExt as _, time::Duration};
 
 use glock_core::{Lock as _, LockExt as _, Retry};
 use glock_url::{AnyLock, Scheme};
 
 use crate::{
     args::{Cli, HoldArgs},
-    config::Config,
+    config::{Config, variable},
     exit::{Exit, Failure},
 };
 
@@ -69,10 +69,8 @@ fn default_url() -> Result<String, Failure> {
     if !Scheme::Sqlite.is_compiled_in() {
         return Err(none());
     }
-    let of =
-        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state =
-        of("XDG_STATE_HOME").or_else(|| Some(of("HOME")?.join(".local/state"))).ok_or_else(none)?;
+    let home = || Some(variable("HOME")?.join(".local/state"));
+    let state = variable("XDG_STATE_HOME").or_else(home).ok_or_else(none)?;
     let directory = state.join("glock");
     let made = fs::DirBuilder::new().recursive(true).mode(OWN).create(&directory);
     made.map_err(|err| {

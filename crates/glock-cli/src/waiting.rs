@@ -1,10 +1,10 @@
 //! Waiting for a lock, with a line that says who has it.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, fmt, io, time::Duration};
 
 use glock_core::{Holder, Lease, Lock as _, LockExt as _, LockId};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{self, Instant, MissedTickBehavior},
@@ -65,26 +65,61 @@ async fn interrupted() -> Result<Signal, Failure> {
     })
 }
 
-/// Shows who has the lock: on a terminal in one line that changes, else once.
+/// Shows who has the lock, or that the store is out of reach: on a terminal in one line that changes, else
+/// once each.
 async fn show_holder(store: &Store, id: &LockId, output: &Output) -> Infallible {
     let since = Instant::now();
     time::sleep(QUIET).await;
     let mut ticks = time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shown = None;
+    let (mut status_line, mut said) = (None, None);
     loop {
         ticks.tick().await;
-        let Ok(Some(holder)) = store.lock.inspect(id).await else { continue };
+        let cause = match store.lock.inspect(id).await {
+            Ok(Some(holder)) => Cause::Held(holder),
+            Ok(None) => continue,
+            Err(err) => Cause::Failing(Failure::from(err)),
+        };
         if output.has_status_line() {
-            shown.get_or_insert(StatusLine(output));
-            output.status_line(&line(id, &holder, since.elapsed()));
-        } else if shown.is_none() {
-            shown = Some(StatusLine(output));
-            output.event(
-                || format!("waiting for `{id}`: held by {}, token {}", printable(label(&holder)), holder.fence),
-                || json!({"event": "waiting", "name": id.as_str(), "holder": holder.label, "token": holder.fence.get()}),
-            );
+            status_line.get_or_insert(StatusLine(output));
+            output.status_line(&line(id, &cause, since.elapsed()));
+            continue;
         }
+        let kind = std::mem::discriminant(&cause);
+        if said.replace(kind) != Some(kind) {
+            output.event(|| format!("waiting for `{id}`: {cause}"), || cause.as_json(id));
+        }
+    }
+}
+
+/// Why a wait goes on.
+enum Cause {
+    Held(Holder),
+    Failing(Failure),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(holder) => {
+                write!(f, "held by {}, token {}", printable(label(holder)), holder.fence)
+            }
+            Self::Failing(failure) => write!(f, "{failure}"),
+        }
+    }
+}
+
+impl Cause {
+    fn as_json(&self, id: &LockId) -> Value {
+        let mut json = json!({"event": "waiting", "name": id.as_str()});
+        match self {
+            Self::Held(holder) => {
+                json["holder"] = holder.label.clone().into();
+                json["token"] = holder.fence.get().into();
+            }
+            Self::Failing(failure) => json["error"] = failure.to_string().into(),
+        }
+        json
     }
 }
 
@@ -99,15 +134,9 @@ impl Drop for StatusLine<'_> {
     }
 }
 
-fn line(id: &LockId, holder: &Holder, waited: Duration) -> String {
-    format!(
-        "{} {} for {} s: held by {}, token {}",
-        painted(WARN, "waiting for"),
-        painted(NAME, id),
-        waited.as_secs(),
-        printable(label(holder)),
-        holder.fence
-    )
+fn line(id: &LockId, cause: &Cause, waited: Duration) -> String {
+    let (waiting, id) = (painted(WARN, "waiting for"), painted(NAME, id));
+    format!("{waiting} {id} for {} s: {cause}", waited.as_secs())
 }
 
 /// The holder's label, or that it has none.

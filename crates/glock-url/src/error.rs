@@ -1,6 +1,6 @@
 //! `UrlError`: why a URL leads to no lock.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io, path::PathBuf};
 
 use glock_core::LockError;
 
@@ -43,6 +43,17 @@ pub enum UrlError {
         reason: Cow<'static, str>,
     },
 
+    /// A file that a parameter names cannot be read.
+    #[error("cannot read {}, which the parameter `{parameter}` of the URL names", .path.display())]
+    Unreadable {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
     /// The store does not know this parameter.
     #[error("`{name}` is no parameter of {scheme} URLs; there are {known}")]
     UnknownParameter {
@@ -60,6 +71,15 @@ pub enum UrlError {
 }
 
 impl UrlError {
+    /// For `map_err` of what reads the file at `path`.
+    pub(crate) fn unreadable(
+        parameter: &'static str,
+        path: &str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Unreadable { parameter, path, source }
+    }
+
     pub(crate) fn malformed(
         part: impl Into<Cow<'static, str>>,
         reason: impl Into<Cow<'static, str>>,

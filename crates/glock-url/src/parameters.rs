@@ -92,22 +92,17 @@ impl Parameters {
 
     /// The password from a file or a variable, so that it need not stand in the URL.
     pub(crate) fn password(&self) -> Result<Option<Secret>, UrlError> {
-        let unreadable = |name: &'static str, why: String| {
-            UrlError::malformed(format!("parameter `{name}`"), why)
-        };
+        let bad = |why: String| UrlError::malformed("parameter `password_env`", why);
         match (self.get("password_file"), self.get("password_env")) {
-            (Some(_), Some(_)) => {
-                Err(unreadable("password_env", "there is a `password_file` too; keep one".into()))
+            (Some(_), Some(_)) => Err(bad("there is a `password_file` too; keep one".into())),
+            (Some(path), None) => {
+                let read = fs::read_to_string(path);
+                let text = read.map_err(UrlError::unreadable("password_file", path))?;
+                Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r']))))
             }
-            (Some(path), None) => match fs::read_to_string(path) {
-                Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r'])))),
-                Err(err) => Err(unreadable("password_file", format!("cannot read {path}: {err}"))),
-            },
             (None, Some(name)) => match std::env::var(name) {
                 Ok(text) => Ok(Some(Secret::new(text))),
-                Err(_) => {
-                    Err(unreadable("password_env", format!("the variable {name} is not set")))
-                }
+                Err(_) => Err(bad(format!("the variable {name} is not set"))),
             },
             (None, None) => Ok(None),
         }

@@ -1,6 +1,10 @@
 //! Bad input: one clear line on standard error, and the documented status.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
 use crate::support::{Ended, Place};
 
@@ -28,6 +32,8 @@ fn bad_arguments_are_refused() {
         (&["force-release", "x", "--token", "many"], "token"),
         (&["ls", "a\nb"], "control character"),
         (&["watch", "--interval", "0s"], "interval"),
+        (&["run", "x", "true"], "`--` before the command"),
+        (&["run", &"x".repeat(3_000), "--", "true"], "the longest may have"),
     ] {
         assert_refused(&place.output(arguments), 64, words);
     }
@@ -36,7 +42,10 @@ fn bad_arguments_are_refused() {
 #[test]
 fn bad_urls_are_refused_without_their_secrets() {
     let place = Place::new();
+    let nowhere = place.path("nowhere").display().to_string();
+    let no_file = format!("redis://user:CANARY@host?password_file={nowhere}");
     for (url, status, words) in [
+        (&*no_file, 66, "password_file"),
         ("ftp://user:CANARY@host", 64, "no store is called `ftp`"),
         ("CANARY", 64, "no scheme"),
         ("redis://user:CANARY@host:port", 64, "port"),
@@ -55,8 +64,11 @@ fn bad_files_are_refused() {
     assert_refused(&place.output(&["release", "--lease-file", &missing]), 66, "cannot read");
     assert_refused(&place.output(&["ls", "--config", &missing]), 66, "cannot read");
     let junk = place.path("junk");
+    let path = junk.display().to_string();
+    fs::write(&junk, b"CANARY \xff").unwrap();
+    assert_refused(&place.output(&["release", "--lease-file", &path]), 64, "no lease");
     fs::write(&junk, "CANARY").unwrap();
-    let junk = junk.display().to_string();
+    let junk = path;
     assert_refused(&place.output(&["release", "--lease-file", &junk]), 64, "no lease");
     assert_refused(&place.output(&["ls", "--config", &junk]), 64, "may have the lines");
     let colour = place.path("colour");
@@ -66,6 +78,24 @@ fn bad_files_are_refused() {
         64,
         "may have the lines",
     );
+}
+
+#[test]
+fn a_lease_takes_the_place_of_no_device_and_no_link() {
+    let place = Place::new();
+    let link = place.path("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let refused = place.output(&["acquire", "x", "--lease-file", &link.display().to_string()]);
+    assert_refused(&refused, 66, "no regular file");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
+}
+
+#[test]
+fn an_empty_variable_is_as_if_it_was_not_set() {
+    let place = Place::new();
+    let listed = place.glock(&["ls"]).env("GLOCK_CONFIG", "").output().unwrap();
+    assert_eq!(Ended::of(listed).status, 0);
 }
 
 #[test]
@@ -97,4 +127,41 @@ fn a_closed_standard_output_is_said() {
     let acquired = place.glock(&["acquire", "y"]).stdout(Stdio::from(full)).output().unwrap();
     assert_refused(&Ended::of(acquired), 74, "standard output");
     assert_eq!(place.output(&["inspect", "y", "--json"]).json()["held"], false);
+}
+
+/// The lease would be lost, and the lock held until its TTL has run out.
+#[test]
+fn a_lease_is_not_acquired_for_a_standard_output_that_is_closed() {
+    let place = Place::new();
+    let script = "exec \"$0\" acquire x >&-";
+    let closed = place.shell(script).output().unwrap();
+    assert_refused(&Ended::of(closed), 74, "standard output is closed");
+    assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
+    // Whoever writes that does not want the lease.
+    let unwanted = place.shell("exec \"$0\" acquire x > /dev/null").output().unwrap();
+    assert_eq!(Ended::of(unwanted).status, 0);
+}
+
+#[test]
+fn help_that_cannot_be_printed_is_said() {
+    let place = Place::new();
+    for arguments in ["--help", "--version"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let shown = place.glock(&[arguments]).stdout(Stdio::from(full)).output().unwrap();
+        assert_refused(&Ended::of(shown), 74, "standard output");
+    }
+}
+
+#[test]
+fn a_wait_for_a_store_that_is_out_of_reach_says_so() {
+    let place = Place::new();
+    let mut waiter = place.glock(&["run", "x", "--", "true"]);
+    waiter.env("GLOCK_URL", "redis://user:CANARY@127.0.0.1:1/?call_timeout=300ms");
+    let mut waiter = waiter.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waiter.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("waiting for `x`") && line.contains("out of reach"), "{line}");
+    assert!(!line.contains("CANARY"), "{line}");
+    waiter.kill().unwrap();
+    waiter.wait().unwrap();
 }

@@ -8,7 +8,6 @@ mod bad_input;
 mod help;
 mod leases;
 mod listing;
-mod outages;
 mod run;
 mod storm;
 mod terminal;

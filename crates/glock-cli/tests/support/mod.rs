@@ -1,4 +1,8 @@
-//! A lock file of a test's own, and the command on it.
+//! A lock file of a test's own, or a namespace on a server, and the command on it.
+#![allow(dead_code, reason = "two test programs share it, and each uses a part")]
+
+pub(crate) mod session;
+pub(crate) mod terminal;
 
 use std::{
     fs,
@@ -20,23 +24,19 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// On a lock file of its own.
     pub(crate) fn new() -> Self {
+        let mut place = Self::on(String::new());
+        place.url = format!("sqlite:{}", place.path("locks.db").display());
+        place
+    }
+
+    /// On the store that `url` names.
+    pub(crate) fn on(url: String) -> Self {
         let name = format!("glock-cli-{}-{}", std::process::id(), glock_testing::fresh_namespace());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).unwrap();
-        let url = format!("sqlite:{}", directory.join("locks.db").display());
         Self { directory, url }
-    }
-
-    /// The same directory, and another store.
-    pub(crate) fn on(self, url: String) -> Self {
-        Self { directory: self.directory.clone(), url }.kept(self)
-    }
-
-    /// The directory belongs to the new one.
-    fn kept(self, old: Self) -> Self {
-        std::mem::forget(old);
-        self
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -60,6 +60,21 @@ impl Place {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// A shell's script, whose `$0` is the command.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let glock = self.glock(&[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).arg(glock.get_program());
+        for (name, value) in glock.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        shell
     }
 
     pub(crate) fn output(&self, arguments: &[&str]) -> Ended {

@@ -35,10 +35,7 @@ fn with_authority(options: ConnectOptions, url: &LockUrl) -> Result<ConnectOptio
 
     match url.parameters.get("ca") {
         Some(path) => {
-            let read = std::fs::read(path);
-            let pem = read.map_err(|err| {
-                UrlError::malformed("parameter `ca`", format!("cannot read {path}: {err}"))
-            })?;
+            let pem = std::fs::read(path).map_err(UrlError::unreadable("ca", path))?;
             Ok(options.with_tls(TlsOptions::new().ca_certificate(Certificate::from_pem(pem))))
         }
         None if url.wants_tls()? => Err(UrlError::malformed(
