@@ -116,8 +116,8 @@ fn main() -> ExitCode {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime")
     };
-    let parsed = runtime().block_on(ClientOptions::parse(&url));
-    let options = parsed.expect("GLOCK_MONGODB_URL is a URL");
+    let options = runtime().block_on(async { ClientOptions::parse(&url).await });
+    let options = options.expect("GLOCK_MONGODB_URL is a URL");
     if let Some(namespace) = crowd::membership() {
         runtime().block_on(crowd::contend(lock(&options, &namespace)));
         return ExitCode::SUCCESS;

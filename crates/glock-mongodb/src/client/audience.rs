@@ -16,7 +16,9 @@ impl Audience {
         match self {
             Self::Waiters(waiters) => {
                 let number = text.split_once(':').and_then(|(_, number)| number.parse().ok());
-                number.into_iter().for_each(|number| waiters.turn(number));
+                if let Some(number) = number {
+                    waiters.turn(number);
+                }
             }
             Self::Sleepers(sleepers) => sleepers.wake(text),
         }

@@ -153,6 +153,8 @@ impl Client {
 
     /// Has this client's waiter `turn` send its claim.
     pub(crate) fn notify_turn(&self, turn: Option<u64>) {
-        turn.into_iter().for_each(|number| self.waiters.turn(number));
+        if let Some(number) = turn {
+            self.waiters.turn(number);
+        }
     }
 }

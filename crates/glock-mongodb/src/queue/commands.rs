@@ -98,7 +98,9 @@ impl Commands {
         until: CallDeadline,
     ) -> Result<Vec<LockStatus>, LockError> {
         let mut keys = RawArrayBuf::new();
-        locks.iter().for_each(|(key, _)| keys.push(key.as_str()));
+        for (key, _) in locks {
+            keys.push(key.as_str());
+        }
         let count = i64::try_from(locks.len()).unwrap_or(i64::MAX);
         let body = rawdoc! {
             "find": self.collection.as_str(),
