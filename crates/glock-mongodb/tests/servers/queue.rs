@@ -32,7 +32,7 @@ async fn a_place_that_a_command_makes_after_its_caller_left_is_given_up() {
         "mode": { "times": 1 },
         "data": { "failCommands": ["findAndModify"], "blockConnection": true, "blockTimeMS": 1_000 },
     };
-    let entered = cluster.command(0, blocked).await.unwrap().get_i64("count").unwrap();
+    let entered = cluster.command(0, blocked).await.unwrap().get_i32("count").unwrap();
     let second = wait();
     let until = doc! {
         "waitForFailPoint": "failCommand",
