@@ -1,5 +1,5 @@
 //! A lock on MongoDB beside the bare driver doing the same writes, on the server that
-//! `GLOCK_MONGODB_URL` names.
+//! `GLOCK_MONGODB_URL` names. With `--crowd`: how it passes on between many processes.
 
 use std::{
     process::ExitCode,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use glock_harness::bench::Raw;
+use glock_harness::bench::{Raw, crowd};
 use glock_mongodb::{
     LockConfig, MongoLock,
     mongodb::{
@@ -95,19 +95,42 @@ impl Raw for ByHand {
     }
 }
 
+/// How many requests of locks the server has received: the commands of a lock, and those of its stream.
+async fn commands(client: &Client) -> u64 {
+    let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).await;
+    let status = status.expect("the server's counters");
+    let metrics = status.get_document("metrics").expect("the server's metrics");
+    let commands = metrics.get_document("commands").expect("the server's commands");
+    let count = |name: &str| commands.get_document(name).and_then(|one| one.get_i64("total"));
+    let counts = ["findAndModify", "update", "find", "aggregate", "getMore"].map(count);
+    counts.into_iter().map(|count| count.unwrap_or(0).unsigned_abs()).sum()
+}
+
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_MONGODB_URL", "mongodb");
-    let config = LockConfig::default().with_namespace(fresh_namespace());
+    let lock = |options: &ClientOptions, namespace: &str| {
+        let config = LockConfig::default().with_namespace(namespace);
+        MongoLock::from_options(options.clone()).with_config(config).expect("settings")
+    };
+    let runtime = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime")
+    };
+    let options = runtime().block_on(async { ClientOptions::parse(&url).await });
+    let options = options.expect("GLOCK_MONGODB_URL is a URL");
+    if let Some(namespace) = crowd::membership() {
+        runtime().block_on(crowd::contend(lock(&options, &namespace)));
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let options = ClientOptions::parse(&url).await.expect("GLOCK_MONGODB_URL is a URL");
-        let lock = || {
-            let lock = MongoLock::from_options(options.clone());
-            lock.with_config(config.clone()).expect("settings")
-        };
-        let (lock, second) = (lock(), lock());
+        let namespace = fresh_namespace();
+        let (lock, second) = (lock(&options, &namespace), lock(&options, &namespace));
         lock.ensure_schema().await.expect("the server that GLOCK_MONGODB_URL names");
         let client = Client::with_options(options).expect("options of a URL");
+        if std::env::args().any(|arg| arg == "--crowd") {
+            return crowd::run("mongodb", async || commands(&client).await).await.is_ok();
+        }
         let raw = ByHand {
             locks: client.database("distributed_lock").collection("locks"),
             namespace: fresh_namespace().into(),

@@ -8,12 +8,11 @@ use glock_core::{
     Warning,
     toolkit::{CallDeadline, key_range, page_of_keys},
 };
-use mongodb::bson::{Bson, RawDocumentBuf, rawdoc};
+use mongodb::bson::{Bson, rawdoc};
 
 use crate::{
     client::{Client, Command},
-    commands::Commands,
-    error::Failure,
+    commands::{Commands, Outcome, Waiters, first_batch},
     lock::MongoLock,
     schema::ID,
 };
@@ -37,14 +36,17 @@ impl LockAdmin for MongoLock {
     }
 
     async fn force_release(&self, id: &LockId, expected: FencingToken) -> Result<bool, LockError> {
-        let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id));
+        let (client, id) = (Arc::clone(&self.client), id.clone());
         let call = self.client.call(Action::ForceRelease)?;
         let until = call.deadline();
         let work = async move {
-            let ended = client.commands.force_release(&key, expected, until).await?;
-            // The stream is for other clients; this one's waiters do not wait for it.
-            client.watch.wakeups().wake(&key);
-            Ok(ended)
+            let (key, waiters) = (client.schema.key(&id), client.waiters_for(&id));
+            let Some(ended) = client.commands.force_release(&key, expected, waiters, until).await?
+            else {
+                return Ok(false);
+            };
+            client.notify_own(&key, ended.turn);
+            Ok(ended.was_held || ended.repeated)
         };
         call.run(work).await
     }
@@ -72,9 +74,9 @@ impl Commands {
             "filter": {
                 "_id": { "$gte": start.as_str(), "$lt": end.as_str() },
                 "owner": { "$type": "string" },
-                "$expr": self.is_live.clone(),
+                "$expr": self.pipelines.is_live.clone(),
             },
-            "projection": self.inspected.clone(),
+            "projection": self.pipelines.inspected.clone(),
             "sort": { "_id": 1 },
             "limit": limit,
             "batchSize": limit,
@@ -83,9 +85,7 @@ impl Commands {
         };
         let command = Command { action: Action::List, body, secret: "" };
         let reply = self.sender().repeat(command, until).await?;
-        let batch =
-            reply.body.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let batch = batch.map_err(|_| Failure::unexpected_reply().during(Action::List))?;
+        let batch = first_batch(&reply.body, Action::List)?;
         // A document of another program has no holder.
         let read = batch
             .iter()
@@ -94,26 +94,23 @@ impl Commands {
         page_of_keys(namespace, read.collect(), max, |found| Ok(self.holder(found).ok()))
     }
 
-    /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
-    /// earlier copy of the command whose reply was lost.
+    /// Ends the hold with the token `expected`, and passes the lock on; `None` if there is no such token.
     async fn force_release(
         &self,
         key: &str,
         expected: FencingToken,
+        waiters: Waiters,
         until: CallDeadline,
-    ) -> Result<bool, LockError> {
+    ) -> Result<Option<Outcome>, LockError> {
         // No token is larger.
-        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(false) };
+        let Ok(fence) = i64::try_from(expected.get()) else { return Ok(None) };
         let hold = rawdoc! {
             "_id": key,
             "fence": fence,
             "owner": { "$type": "string" },
-            "$expr": self.is_live.clone(),
+            "$expr": self.pipelines.is_live.clone(),
         };
-        let update = rawdoc! { "q": hold, "u": self.release.clone() };
-        let variables = RawDocumentBuf::new();
-        let outcome = self.update(Action::ForceRelease, update, variables, "", until).await?;
-        Ok(outcome.was_held || outcome.repeated)
+        self.end(Action::ForceRelease, hold, "", waiters, until).await.map(Some)
     }
 }
 
@@ -125,8 +122,8 @@ async fn warnings(client: &Client, until: CallDeadline) -> Result<Vec<Warning>, 
     let is_member =
         hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
     if !is_member {
-        let text = "the server is no member of a replica set: no release wakes a waiter, which looks about seven \
-                    times a second, and one disk has all grants; run a replica set, of one member at least";
+        let text = "the server is no member of a replica set: no release wakes a waiter, whose client looks about \
+                    seven times a second, and one disk has all grants; run a replica set, of one member at least";
         warnings.push(Warning::new("mongodb.standalone", text));
     }
     match client.schema.check(client.commands.sender(), until).await {

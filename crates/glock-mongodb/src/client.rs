@@ -1,14 +1,16 @@
 //! The client: how a command is sent to the primary, and what clones share.
 
+mod audience;
+mod change_stream;
 mod command;
 mod driver;
-mod releases;
 
 mod state;
 
 pub(crate) use self::{
+    audience::Audience,
+    change_stream::{ChangeStreamSource, EventStream, Next},
     command::{Command, Reply, Sender},
     driver::Driver,
-    releases::{Next, ReleaseStream, Releases},
     state::{Client, Settings},
 };

@@ -1,123 +1,60 @@
 //! `Commands`: the commands that glock sends, one an operation, and their replies.
 
+pub(crate) mod expressions;
+pub(crate) mod pipelines;
+mod replies;
+
 use std::{sync::Weak, time::Duration};
 
 use glock_core::{
-    Action, Fault, FencingToken, Holder, LockError, OwnerToken, toolkit::CallDeadline,
+    Action, Fault, FencingToken, Holder, LockError, OwnerToken,
+    toolkit::{CallDeadline, ClientId},
 };
-use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
+use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocumentBuf, cstr, rawdoc};
 use tokio::time::Instant;
 
+pub(crate) use self::replies::{
+    AcquireReply, AcquireRequest, Look, Outcome, Waiters, first_batch, millis_of,
+};
 use crate::{
     client::{Command, Reply, Sender},
+    commands::pipelines::Pipelines,
     error::Failure,
-    schema::{FENCE, HOLDER, ID, OWNER, Schema},
+    schema::{FENCE, HOLDER, ID, Schema},
 };
 
-/// The commands for one collection. Their constant parts are built once. Keys, owner tokens and labels
-/// are passed as variables, so that nothing in them is read as a field or an operator.
-///
-/// The time in all of them is `$$NOW`: the server's, when the command began. The command takes effect
-/// later than that, so a lease is never taken over before it has run out.
+/// The commands for one collection.
 pub(crate) struct Commands {
     sender: Sender,
     pub(crate) collection: String,
     expiry: String,
-    acquire: RawArrayBuf,
-    acquired: RawDocumentBuf,
-    renew: RawArrayBuf,
-    pub(crate) release: RawDocumentBuf,
-    pub(crate) is_live: RawDocumentBuf,
-    pub(crate) inspected: RawDocumentBuf,
-}
-
-/// What an acquire asks for.
-pub(crate) struct AcquireRequest<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) owner: &'a OwnerToken,
-    pub(crate) ttl: Duration,
-    pub(crate) holder: &'a str,
-}
-
-/// The reply to an acquire.
-pub(crate) enum AcquireReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the command was sent.
-        sent_at: Instant,
-    },
-    Held(Holder),
-}
-
-/// What a command that names an owner did.
-pub(crate) struct Outcome {
-    /// Whether the owner had the lock.
-    pub(crate) was_held: bool,
-    /// The instant just before the command was sent.
-    pub(crate) sent_at: Instant,
-    /// Whether an earlier copy of it got no reply.
-    pub(crate) repeated: bool,
-}
-
-/// A document is glock's if it has these types; or it is new, and has nothing but its `_id`.
-fn is_ours(expiry: &str) -> Document {
-    doc! { "$or": [
-        { "$and": [
-            { "$eq": [{ "$type": field(FENCE) }, "long"] },
-            { "$eq": [{ "$type": field(expiry) }, "date"] },
-        ] },
-        { "$eq": ["$$ROOT", { ID: field(ID) }] },
-    ] }
+    /// The client's name in queues.
+    pub(crate) client: String,
+    pub(crate) pipelines: Pipelines,
 }
 
 impl Commands {
-    pub(crate) fn new(sender: Sender, schema: &Schema) -> Self {
+    /// Of the client with this name.
+    pub(crate) fn new(sender: Sender, schema: &Schema, client: ClientId) -> Self {
         let (collection, expiry) = (schema.collection.clone(), schema.expiry.clone());
-        let live = doc! { "$gt": [field(&expiry), "$$NOW"] };
-        let is_free = doc! { "$or": [
-            { "$eq": [{ "$ifNull": [field(OWNER), Bson::Null] }, Bson::Null] },
-            { "$not": [&live] },
-        ] };
-        // The token is at least the clock, in microseconds, so that it grows even if the document was lost.
-        let fence = doc! { "$max": [
-            { "$add": [{ "$ifNull": [field(FENCE), 0_i64] }, 1_i64] },
-            { "$multiply": [{ "$toLong": "$$NOW" }, 1000_i64] },
-        ] };
-        let granted = doc! {
-            OWNER: "$$owner",
-            FENCE: fence,
-            &expiry: { "$add": ["$$NOW", "$$ttl"] },
-            HOLDER: "$$holder",
-        };
-        // A refused acquire leaves the document as it is, which writes nothing.
-        let acquire = doc! { "$replaceWith": { "$cond": [
-            { "$and": [is_ours(&expiry), is_free] },
-            { "$mergeObjects": ["$$ROOT", granted] },
-            "$$ROOT",
-        ] } };
-        // Never to an earlier time: the old lease stays valid until its own deadline, and waiters sleep
-        // until that time.
-        let renew = doc! { "$set": {
-            &expiry: { "$max": [field(&expiry), { "$add": ["$$NOW", "$$ttl"] }] },
-        } };
-        let shown = doc! { FENCE: 1, HOLDER: 1, &expiry: 1, "now": "$$NOW" };
-        let with = |more: Document| shown.clone().into_iter().chain(more).collect::<Document>();
-        let held = doc! { "$eq": [{ "$type": field(OWNER) }, "string"] };
-        Self {
-            sender,
-            acquire: pipeline(&acquire),
-            acquired: raw(&with(doc! { "granted": { "$eq": [field(OWNER), "$$owner"] } })),
-            renew: pipeline(&renew),
-            release: rawdoc! { "$set": { "owner": null } },
-            is_live: raw(&live),
-            inspected: raw(&with(doc! { "held": { "$and": [held, live] } })),
-            collection,
-            expiry,
-        }
+        let client = client.to_string();
+        let pipelines = Pipelines::new(schema, &client);
+        Self { sender, collection, expiry, client, pipelines }
     }
 
     pub(crate) fn sender(&self) -> &Sender {
         &self.sender
+    }
+
+    /// The number of the waiter that a field names, if it is this client's.
+    pub(crate) fn own(&self, found: &Document, name: &str) -> Option<u64> {
+        self.own_number(found.get_str(name).ok()?)
+    }
+
+    /// The number of a waiter, if it is this client's.
+    pub(crate) fn own_number(&self, waiter: &str) -> Option<u64> {
+        let (client, number) = waiter.split_once(':')?;
+        if client == self.client { number.parse().ok() } else { None }
     }
 
     /// Takes the lock if it is free: one `findAndModify`, which makes the document if there is none.
@@ -127,33 +64,51 @@ impl Commands {
         until: CallDeadline,
         caller: &Weak<()>,
     ) -> Result<AcquireReply, Failure> {
+        let parts = (&self.pipelines.acquire, &self.pipelines.acquired);
+        let (found, sent_at) =
+            self.take(request, parts, RawDocumentBuf::new(), until, caller).await?;
+        let holder = self.holder(&found)?;
+        if found.get_bool("granted").unwrap_or(false) {
+            return Ok(AcquireReply::Granted { fence: holder.fence, sent_at });
+        }
+        let is_held = found.get_bool("held").unwrap_or(false);
+        Ok(AcquireReply::Held(is_held.then_some(holder)))
+    }
+
+    /// Sends a `findAndModify` that may take the lock. Returns what its projection shows of the document, and
+    /// the instant just before the command was sent.
+    pub(crate) async fn take(
+        &self,
+        request: AcquireRequest<'_>,
+        (update, fields): (&RawArrayBuf, &RawDocumentBuf),
+        mut variables: RawDocumentBuf,
+        until: CallDeadline,
+        caller: &Weak<()>,
+    ) -> Result<(Document, Instant), Failure> {
         let AcquireRequest { key, owner, ttl, holder } = request;
+        variables.append(cstr!("owner"), owner.reveal());
+        variables.append(cstr!("ttl"), millis(ttl));
+        variables.append(cstr!("holder"), rawdoc! { "$literal": holder });
         let body = rawdoc! {
             "findAndModify": self.collection.as_str(),
             "query": { "_id": key },
-            "update": self.acquire.clone(),
-            "fields": self.acquired.clone(),
+            "update": update.clone(),
+            "fields": fields.clone(),
             "new": true,
             "upsert": true,
-            "let": {
-                "owner": owner.reveal(),
-                "ttl": millis(ttl),
-                "holder": { "$literal": holder },
-            },
+            "let": variables,
             "writeConcern": { "w": "majority", "j": true },
         };
         let command = Command { action: Action::Acquire, body, secret: owner.reveal() };
-        let reply = self.sender.once(command, until, caller).await?;
-        let found = reply.body.get_document("value").map_err(|_| Failure::unexpected_reply())?;
+        let mut reply = self.sender.once(command, until, caller).await?;
+        let Some(Bson::Document(found)) = reply.body.remove("value") else {
+            return Err(Failure::unexpected_reply());
+        };
         if found.get_str(ID).ok() != Some(key) {
             let what = "the collection's collation makes two lock ids one; name another collection";
             return Err(Failure::new(Fault::Rejected, what));
         }
-        let holder = self.holder(found)?;
-        if found.get_bool("granted").unwrap_or(false) {
-            return Ok(AcquireReply::Granted { fence: holder.fence, sent_at: reply.sent_at });
-        }
-        Ok(AcquireReply::Held(holder))
+        Ok((found, reply.sent_at))
     }
 
     /// Renews the lease.
@@ -164,73 +119,130 @@ impl Commands {
         ttl: Duration,
         until: CallDeadline,
     ) -> Result<Outcome, LockError> {
-        let variables = rawdoc! { "ttl": millis(ttl) };
-        let update = rawdoc! { "q": self.held_by(key, owner), "u": self.renew.clone() };
-        self.update(Action::Renew, update, variables, owner.reveal(), until).await
+        let update = rawdoc! { "q": self.held_by(key, owner), "u": self.pipelines.renew.clone() };
+        let body = rawdoc! {
+            "update": self.collection.as_str(),
+            "updates": [update],
+            "let": { "ttl": millis(ttl) },
+            "writeConcern": { "w": "majority", "j": true },
+        };
+        let command = Command { action: Action::Renew, body, secret: owner.reveal() };
+        self.outcome(command, until).await
     }
 
-    /// Frees the lock if `owner` has it.
+    /// Frees the lock if `owner` has it, and passes it on.
     pub(crate) async fn release(
         &self,
         key: &str,
         owner: &OwnerToken,
+        waiters: Waiters,
         until: CallDeadline,
     ) -> Result<Outcome, LockError> {
-        let update = rawdoc! { "q": self.held_by(key, owner), "u": self.release.clone() };
-        self.update(Action::Release, update, RawDocumentBuf::new(), owner.reveal(), until).await
+        let hold = self.held_by(key, owner);
+        self.end(Action::Release, hold, owner.reveal(), waiters, until).await
     }
 
-    /// Who has the lock. Reads what a majority of the members has, or, for a waiter, what the primary has.
-    pub(crate) async fn inspect(
+    /// Ends the hold that `query` matches, and passes the lock on: one `update`. It is one `findAndModify`
+    /// where the reply is to say whose turn it is.
+    pub(crate) async fn end(
         &self,
         action: Action,
+        hold: RawDocumentBuf,
+        secret: &str,
+        waiters: Waiters,
+        until: CallDeadline,
+    ) -> Result<Outcome, LockError> {
+        let pipeline = self.pipelines.release.clone();
+        let body = match waiters {
+            Waiters::Elsewhere => rawdoc! {
+                "update": self.collection.as_str(),
+                "updates": [{ "q": hold, "u": pipeline }],
+                "writeConcern": { "w": "majority", "j": true },
+            },
+            Waiters::Here => rawdoc! {
+                "findAndModify": self.collection.as_str(),
+                "query": hold,
+                "update": pipeline,
+                "fields": self.pipelines.turn.clone(),
+                "new": true,
+                "writeConcern": { "w": "majority", "j": true },
+            },
+        };
+        self.outcome(Command { action, body, secret }, until).await
+    }
+
+    /// Who has the lock. Reads what a majority of the members has.
+    pub(crate) async fn inspect(
+        &self,
         key: &str,
         until: CallDeadline,
     ) -> Result<Option<Holder>, LockError> {
-        let level = if action == Action::Wait { "local" } else { "majority" };
+        let action = Action::Inspect;
+        let shown = &self.pipelines.inspected;
+        let Some(found) = self.read(action, key, shown, "majority", until).await? else {
+            return Ok(None);
+        };
+        if !found.get_bool("held").unwrap_or(false) {
+            return Ok(None);
+        }
+        self.holder(&found).map(Some).map_err(|failure| failure.during(action))
+    }
+
+    /// What a caller without a place sees. Reads what the primary has.
+    pub(crate) async fn look(&self, key: &str, until: CallDeadline) -> Result<Look, LockError> {
+        let shown = &self.pipelines.looked;
+        let found = self.read(Action::Wait, key, shown, "local", until).await?;
+        let found = found.unwrap_or_default();
+        let left = millis_of(&found, "left");
+        Ok(if !left.is_zero() {
+            Look::Taken { left }
+        } else if found.get_bool("waited_for").unwrap_or(false) {
+            Look::WaitedFor
+        } else {
+            Look::Free
+        })
+    }
+
+    /// What a projection shows of a lock's document.
+    async fn read(
+        &self,
+        action: Action,
+        key: &str,
+        shown: &RawDocumentBuf,
+        level: &str,
+        until: CallDeadline,
+    ) -> Result<Option<Document>, LockError> {
         let body = rawdoc! {
             "find": self.collection.as_str(),
             "filter": { "_id": key },
-            "projection": self.inspected.clone(),
+            "projection": shown.clone(),
             "limit": 1,
             "singleBatch": true,
             "readConcern": { "level": level },
         };
         let command = Command { action, body, secret: "" };
         let reply = self.sender.repeat(command, until).await?;
-        let batch =
-            reply.body.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let batch = batch.map_err(|_| Failure::unexpected_reply().during(action))?;
-        let found = batch.first().and_then(Bson::as_document);
-        let held = found.filter(|found| found.get_bool("held").unwrap_or(false));
-        let holder = held.map(|held| self.holder(held)).transpose();
-        holder.map_err(|failure| failure.during(action))
+        let found = first_batch(&reply.body, action)?.first();
+        Ok(found.and_then(Bson::as_document).cloned())
     }
 
     /// What a lock's document matches while `owner` has the lock.
     fn held_by(&self, key: &str, owner: &OwnerToken) -> RawDocumentBuf {
-        rawdoc! { "_id": key, "owner": owner.reveal(), "$expr": self.is_live.clone() }
+        rawdoc! { "_id": key, "owner": owner.reveal(), "$expr": self.pipelines.is_live.clone() }
     }
 
-    pub(crate) async fn update(
+    async fn outcome(
         &self,
-        action: Action,
-        update: RawDocumentBuf,
-        variables: RawDocumentBuf,
-        secret: &str,
+        command: Command<'_>,
         until: CallDeadline,
     ) -> Result<Outcome, LockError> {
-        let body = rawdoc! {
-            "update": self.collection.as_str(),
-            "updates": [update],
-            "let": variables,
-            "writeConcern": { "w": "majority", "j": true },
-        };
-        let command = Command { action, body, secret };
+        let action = command.action;
         let Reply { body, sent_at, repeated } = self.sender.repeat(command, until).await?;
-        let matched = body.get_i32("n");
+        let turn = body.get_document("value").ok().and_then(|found| self.own(found, "turn"));
+        let counted = body.get_document("lastErrorObject").unwrap_or(&body);
+        let matched = counted.get_i32("n");
         let matched = matched.map_err(|_| Failure::unexpected_reply().during(action))?;
-        Ok(Outcome { was_held: matched == 1, sent_at, repeated })
+        Ok(Outcome { was_held: matched == 1, sent_at, repeated, turn })
     }
 
     pub(crate) fn holder(&self, found: &Document) -> Result<Holder, Failure> {
@@ -255,19 +267,4 @@ fn between(now: DateTime, then: DateTime) -> Duration {
 /// A checked TTL is a whole number of milliseconds, and a year at most.
 fn millis(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn field(name: &str) -> String {
-    format!("${name}")
-}
-
-fn pipeline(stage: &Document) -> RawArrayBuf {
-    let mut pipeline = RawArrayBuf::new();
-    pipeline.push(raw(stage));
-    pipeline
-}
-
-/// A document that glock has written itself: it has no NUL in a name, which alone could fail.
-fn raw(document: &Document) -> RawDocumentBuf {
-    RawDocumentBuf::try_from(document).unwrap_or_default()
 }

@@ -4,15 +4,16 @@ use std::{fmt, num::NonZeroU16, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use glock_core::{
-    Action, Capabilities, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId, Waiting,
-    backend,
-    toolkit::{LockHooks, PendingWork, WaitQueue},
+    Action, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
+    Retry, Waiting, backend,
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
 };
 use mongodb::options::ClientOptions;
 
 use crate::{
     acquire,
     client::{Client, Driver, Settings},
+    queue::store::MongoQueue,
     renew,
     schema::Schema,
     wait,
@@ -22,12 +23,13 @@ use crate::{
 /// Locks in a MongoDB collection: a document each, and one command an operation.
 ///
 /// Cloning is cheap. Clones share the driver's client, a thread on which it is used, the change stream that
-/// reports releases, and the queue of waiters; stream and thread end with the last clone.
+/// wakes waiters, and the waiters themselves; stream and thread end with the last clone.
 ///
 /// See the [crate's page](crate) for what it promises, and for the permissions that it needs.
 #[derive(Clone)]
 pub struct MongoLock {
     pub(crate) client: Arc<Client>,
+    queue: Arc<RecordQueue<MongoQueue>>,
 }
 
 /// The shortest TTL: a grant waits for the disks of a majority, and must arrive while it lasts.
@@ -57,7 +59,13 @@ impl MongoLock {
     fn with_driver(driver: Arc<Driver>) -> Self {
         let config = LockConfig::default();
         let schema = Schema::unchecked(&config);
-        Self { client: Client::new(driver, config, schema, Settings::default()) }
+        Self::from_client(Client::new(driver, config, schema, Settings::default()))
+    }
+
+    fn from_client(client: Arc<Client>) -> Self {
+        let (waiters, pending) = (client.waiters.clone(), &client.pending);
+        let queue = RecordQueue::new(MongoQueue(Arc::clone(&client)), waiters, pending);
+        Self { client, queue }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout`, `holder`, `database`,
@@ -69,10 +77,10 @@ impl MongoLock {
     pub fn with_config(self, config: LockConfig) -> Result<Self, LockError> {
         config.check()?;
         let (schema, settings) = (Schema::new(&config)?, self.client.settings);
-        Ok(Self { client: self.client.rebuild(config, schema, settings) })
+        Ok(Self::from_client(self.client.rebuild(config, schema, settings)))
     }
 
-    /// Opens no change stream: waiters look at the lock about seven times a second instead. For a user
+    /// Opens no change stream: a client's waiters send a heartbeat about seven times a second instead. For a user
     /// without the permission to watch, or a server to which a stream is too dear.
     #[must_use]
     pub fn without_watch(self) -> Self {
@@ -110,7 +118,7 @@ impl MongoLock {
 
     fn with_settings(self, settings: Settings) -> Self {
         let (config, schema) = (self.client.config.clone(), self.client.schema.clone());
-        Self { client: self.client.rebuild(config, schema, settings) }
+        Self::from_client(self.client.rebuild(config, schema, settings))
     }
 }
 
@@ -123,9 +131,10 @@ impl Lock for MongoLock {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new(TTL_MIN);
         capabilities.expiry_lag = EXPIRY_LAG;
+        capabilities.fairness = Fairness::Store;
         // A token is at least the clock, so losing the document alone does not set it back.
         capabilities.fencing = Fencing::LostWritesAndClock;
-        if self.client.watch.reports() {
+        if self.client.turns.reports() {
             capabilities.waiting = Waiting::Pushed;
         }
         capabilities
@@ -157,7 +166,7 @@ impl Lock for MongoLock {
         let (client, key) = (Arc::clone(&self.client), self.client.schema.key(id));
         let call = self.client.call(Action::Inspect)?;
         let until = call.deadline();
-        call.run(async move { client.commands.inspect(Action::Inspect, &key, until).await }).await
+        call.run(async move { client.commands.inspect(&key, until).await }).await
     }
 }
 
@@ -167,8 +176,13 @@ impl LockHooks for MongoLock {
         &self.client.pending
     }
 
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.client.queue)
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(self.queue.acquire(id, ttl, retry)))
     }
 }
 
@@ -179,7 +193,8 @@ impl fmt::Debug for MongoLock {
             .field("database", &self.client.schema.database)
             .field("collection", &self.client.schema.collection)
             .field("namespace", &self.client.config.namespace)
-            .field("watch", &self.client.watch)
+            .field("watch", &self.client.turns)
+            .field("watch_releases", &self.client.releases)
             .finish_non_exhaustive()
     }
 }

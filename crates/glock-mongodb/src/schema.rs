@@ -10,7 +10,11 @@ pub(crate) const ID: &str = "_id";
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const FENCE: &str = "fence";
 pub(crate) const HOLDER: &str = "holder";
-const OWN: [&str; 4] = [ID, OWNER, FENCE, HOLDER];
+pub(crate) const WAITERS: &str = "waiters";
+pub(crate) const SEEN: &str = "seen";
+pub(crate) const RESERVED: &str = "reserved";
+pub(crate) const RESERVED_UNTIL: &str = "reserved_until";
+const OWN: [&str; 8] = [ID, OWNER, FENCE, HOLDER, WAITERS, SEEN, RESERVED, RESERVED_UNTIL];
 /// MongoDB's own databases: what is in `local` is not replicated, and no stream watches any of them.
 const SYSTEM_DATABASES: [&str; 3] = ["admin", "config", "local"];
 /// The longest name of a database, and of a collection together with its database and the dot.
@@ -221,7 +225,7 @@ mod tests {
         for name in ["a.", "a..b", "system.views", "system.profile"] {
             bad.push(config().with_collection(name));
         }
-        for name in ["_id", "owner", "fence", "holder", "a.b"] {
+        for name in ["_id", "owner", "fence", "holder", "waiters", "seen", "reserved", "a.b"] {
             bad.push(config().with_ttl_field(name));
         }
         for config in bad {

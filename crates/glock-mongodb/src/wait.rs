@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Fault, LockError, LockId, Retry, toolkit::Subscription};
+use glock_core::{Action, LockError, LockId, Retry, toolkit::Subscription};
 use tokio::time;
 
-use crate::{client::Client, error::Failure, watch::WatchStatus};
+use crate::{client::Client, commands::Look, watch::WatchStatus};
 
 /// What is added to the holder's remaining time, so that the lease is over when a waiter is back: the
 /// server counts in whole milliseconds.
@@ -15,7 +15,6 @@ const POLL: Duration = Duration::from_millis(200);
 /// The same while the stream is opened.
 const POLL_OPENING: Duration = Duration::from_millis(50);
 const POLL_JITTER_PERCENT: u8 = 50;
-const NOT_WATCHING: &str = "the change stream that reports releases could not be opened";
 
 /// Sleeps until the lock may be free, and at most for `max`.
 pub(crate) async fn wait(
@@ -30,8 +29,8 @@ async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> 
     let key = client.schema.key(id);
     let runtime = client.driver.runtime().map_err(|failure| failure.during(Action::Wait))?;
     // In this order: subscribe, watch, and only then look at the lock.
-    let mut subscription = client.watch.wakeups().subscribe(&key);
-    let Some(mut status) = client.watch.status(&runtime) else {
+    let mut subscription = client.sleepers.subscribe(&key);
+    let Some(mut status) = client.releases.status(&runtime) else {
         return poll(client, key, &mut subscription).await;
     };
     let opening = |status: &WatchStatus| matches!(status, WatchStatus::Opening);
@@ -48,14 +47,11 @@ async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> 
         WatchStatus::Opening => {}
         WatchStatus::Open => until_reported(client, key, &mut subscription).await?,
         WatchStatus::Unsupported => poll(client, key, &mut subscription).await?,
-        WatchStatus::Failed(fault, cause) => {
+        WatchStatus::Failed(..) => {
             // Not at once: a caller that waits again and again must not hammer the store.
             pause(&mut subscription, POLL).await;
             // What may pass is no concern of the waiter, whose caller tries meanwhile.
-            if fault == Fault::Rejected {
-                let failure = Failure::new(fault, cause).explained(NOT_WATCHING);
-                return Err(failure.during(Action::Wait));
-            }
+            return client.releases.rejected().map_or(Ok(()), Err);
         }
     }
     Ok(())
@@ -87,15 +83,27 @@ async fn poll(
 
 /// A release by this client ends the pause early.
 async fn pause(subscription: &mut Subscription, longest: Duration) {
-    let pause = Retry::FOREVER.with_pause_max(longest).with_jitter_percent(POLL_JITTER_PERCENT);
-    let _ = time::timeout(pause.pause(), subscription.woken()).await;
+    let _ = time::timeout(jittered(longest), subscription.woken()).await;
 }
 
-/// How long the holder's lease lasts at most, or `None` if the lock is free.
+/// How long the pause between two looks of a client is that no stream wakes.
+pub(crate) fn poll_pause() -> Duration {
+    jittered(POLL)
+}
+
+fn jittered(longest: Duration) -> Duration {
+    Retry::FOREVER.with_pause_max(longest).with_jitter_percent(POLL_JITTER_PERCENT).pause()
+}
+
+/// How long the caller may sleep: while the lock is held or reserved, for a moment while a waiter is before
+/// the caller, and not at all (`None`) if the lock is free.
 async fn look(client: &Arc<Client>, key: String) -> Result<Option<Duration>, LockError> {
     let call = client.call(Action::Wait)?;
     let (client, until) = (Arc::clone(client), call.deadline());
-    let look = async move { client.commands.inspect(Action::Wait, &key, until).await };
-    let holder = call.run(look).await?;
-    Ok(holder.map(|holder| holder.remaining.unwrap_or_default().saturating_add(EXPIRY_SLACK)))
+    let seen = call.run(async move { client.commands.look(&key, until).await }).await?;
+    Ok(match seen {
+        Look::Taken { left } => Some(left.saturating_add(EXPIRY_SLACK)),
+        Look::WaitedFor => Some(jittered(POLL)),
+        Look::Free => None,
+    })
 }

@@ -1,4 +1,4 @@
-//! `Watch`: the change stream that reports releases to a lock and its clones.
+//! `Watch`: a change stream that reports to a lock and its clones.
 
 use std::{
     error::Error,
@@ -11,8 +11,8 @@ use std::{
 };
 
 use glock_core::{
-    Fault,
-    toolkit::{BackgroundTask, Backoff, Mutex, Wakeups, Worker},
+    Action, Fault, LockError,
+    toolkit::{BackgroundTask, Backoff, Mutex, Worker},
 };
 use tokio::{
     runtime::Handle,
@@ -21,9 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    client::{Driver, Next, ReleaseStream, Releases},
+    client::{Audience, ChangeStreamSource, EventStream, Next},
     error::Failure,
-    schema::Schema,
 };
 
 /// How long the stream is kept after the last waiter.
@@ -38,6 +37,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A stream that worked for so long is replaced at once when it breaks.
 const STABLE: Duration = Duration::from_secs(1);
 
+const NOT_WATCHING: &str = "the change stream that wakes waiters could not be opened";
+
 /// Whether waiters are to be woken by a change stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watching {
@@ -47,12 +48,12 @@ pub(crate) enum Watching {
     None,
 }
 
-/// Whether releases are reported.
+/// Whether events are reported.
 #[derive(Debug, Clone)]
 pub(crate) enum WatchStatus {
     /// There is no stream, or it is being opened.
     Opening,
-    /// The stream is open: it reports every release from now on.
+    /// The stream is open: it reports every event from now on.
     Open,
     /// The server has no change streams.
     Unsupported,
@@ -73,17 +74,16 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(
-        driver: &Arc<Driver>,
-        schema: &Schema,
+        source: ChangeStreamSource,
+        audience: Audience,
         call_timeout: Duration,
-        watching: Watching,
-        is_standalone: Arc<AtomicBool>,
+        (watching, is_standalone): (Watching, Arc<AtomicBool>),
     ) -> Self {
         let (lock, lock_dropped) = watch::channel(());
         let task = Arc::new(WatchTask {
-            releases: Releases::new(driver, schema),
+            source,
+            audience,
             call_timeout,
-            wakeups: Wakeups::new(),
             status: watch::Sender::new(WatchStatus::Opening),
             state: Mutex::default(),
             lock_dropped,
@@ -91,14 +91,10 @@ impl Watch {
         Self { task, background: BackgroundTask::new(), watching, is_standalone, _lock: lock }
     }
 
-    pub(crate) fn wakeups(&self) -> &Wakeups {
-        &self.task.wakeups
-    }
-
-    /// Whether releases are reported, and how that changes; opens the stream where there is none. `None`:
+    /// Whether events are reported, and how that changes; opens the stream where there is none. `None`:
     /// there will be no stream. It runs on `runtime`.
     ///
-    /// Subscribe to the wake-ups first: a stream that ends sets the status, then wakes all waiters.
+    /// Subscribe to the wake-ups first: a stream that ends sets the status, then wakes all.
     pub(crate) fn status(&self, runtime: &Handle) -> Option<watch::Receiver<WatchStatus>> {
         if !self.may_stream() {
             return None;
@@ -109,9 +105,25 @@ impl Watch {
         Some(self.task.status.subscribe())
     }
 
-    /// Whether releases are reported to waiters, as far as is known.
+    /// Whether events are reported, as far as is known.
     pub(crate) fn reports(&self) -> bool {
         self.may_stream() && !matches!(*self.task.status.borrow(), WatchStatus::Unsupported)
+    }
+
+    /// Whether events are reported now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.may_stream() && matches!(*self.task.status.borrow(), WatchStatus::Open)
+    }
+
+    /// The failure of the stream, if the server refuses it. One that may pass is no concern of a waiter.
+    pub(crate) fn rejected(&self) -> Option<LockError> {
+        match &*self.task.status.borrow() {
+            WatchStatus::Failed(Fault::Rejected, cause) if self.may_stream() => {
+                let failure = Failure::new(Fault::Rejected, Arc::clone(cause));
+                Some(failure.explained(NOT_WATCHING).during(Action::Wait))
+            }
+            _ => None,
+        }
     }
 
     fn may_stream(&self) -> bool {
@@ -131,11 +143,11 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Reads the stream, and wakes the waiters whose lock was released.
+/// Reads the stream, and wakes those whom its events are for.
 struct WatchTask {
-    releases: Releases,
+    source: ChangeStreamSource,
+    audience: Audience,
     call_timeout: Duration,
-    wakeups: Wakeups,
     status: watch::Sender<WatchStatus>,
     state: Mutex<State>,
     lock_dropped: watch::Receiver<()>,
@@ -206,7 +218,7 @@ impl Worker for WatchTask {
 
 impl WatchTask {
     async fn open_and_read(&self) -> End {
-        let opening = self.releases.open(AWAIT_MAX);
+        let opening = self.source.open(AWAIT_MAX);
         let stream = match time::timeout(self.call_timeout, opening).await {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return End::Unsupported,
@@ -220,13 +232,13 @@ impl WatchTask {
         self.read(stream).await
     }
 
-    async fn read(&self, mut stream: ReleaseStream) -> End {
+    async fn read(&self, mut stream: EventStream) -> End {
         let began = Instant::now();
         // A server that is silent for longer is gone: it replies to each request, events or none.
         let silence_max = AWAIT_MAX.saturating_add(self.call_timeout);
         loop {
             match time::timeout(silence_max, stream.next()).await {
-                Ok(Ok(Next::Released(key))) => self.wakeups.wake(&key),
+                Ok(Ok(Next::Event(text))) => self.audience.receive(&text),
                 Ok(Ok(Next::Nothing)) if self.is_unused() => return End::Unused,
                 Ok(Ok(Next::Nothing | Next::Other)) => {}
                 Ok(Ok(Next::End) | Err(_)) | Err(_) => {
@@ -240,17 +252,21 @@ impl WatchTask {
     fn is_unused(&self) -> bool {
         let used_at = self.state.lock().used_at;
         let recently = used_at.is_some_and(|used_at| used_at.elapsed() < IDLE_MAX);
-        !recently && self.wakeups.is_empty()
+        !recently && self.audience.is_empty()
     }
 }
 
-/// The time during which the stream is open. Its end may have missed a release, so it wakes all waiters.
-/// The status changes first: a waiter that sleeps again then waits for the next stream.
+/// The time during which the stream is open. Before it and at its end, events may have been missed. The
+/// status changes first: one that sleeps again then waits for the next stream.
 struct Open<'a>(&'a WatchTask);
 
 impl<'a> Open<'a> {
     fn begin(task: &'a WatchTask) -> Self {
         task.status.send_replace(WatchStatus::Open);
+        // One that sleeps until a lock may be free looks at it once the stream is open.
+        if let Audience::Waiters(waiters) = &task.audience {
+            waiters.missed();
+        }
         Self(task)
     }
 }
@@ -258,6 +274,6 @@ impl<'a> Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.status.send_replace(WatchStatus::Opening);
-        self.0.wakeups.wake_all();
+        self.0.audience.missed();
     }
 }

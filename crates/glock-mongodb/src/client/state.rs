@@ -1,16 +1,21 @@
 //! `Client`: what a lock and its clones share.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
+    toolkit::{Call, CallDeadline, PendingWork, WaiterId, WaiterRegistry, Wakeups},
 };
 use tokio::time::Instant;
 
 use crate::{
-    client::{command::Sender, driver::Driver},
-    commands::Commands,
+    client::{
+        audience::Audience, change_stream::ChangeStreamSource, command::Sender, driver::Driver,
+    },
+    commands::{Commands, Waiters},
     schema::Schema,
     watch::{Watch, Watching},
 };
@@ -21,8 +26,14 @@ pub(crate) struct Client {
     pub(crate) schema: Schema,
     pub(crate) settings: Settings,
     pub(crate) commands: Commands,
-    pub(crate) watch: Watch,
-    pub(crate) queue: WaitQueue,
+    /// This client's waiters in queues.
+    pub(crate) waiters: WaiterRegistry,
+    /// The stream of their turns.
+    pub(crate) turns: Watch,
+    /// Those who sleep until a lock may be free.
+    pub(crate) sleepers: Wakeups,
+    /// The stream of releases for them.
+    pub(crate) releases: Watch,
     pub(crate) pending: PendingWork,
     pub(crate) driver: Arc<Driver>,
 }
@@ -53,13 +64,29 @@ impl Client {
         schema: Schema,
         settings: Settings,
     ) -> Arc<Self> {
-        let (call_timeout, standalone) = (config.call_timeout, Arc::new(AtomicBool::new(false)));
-        let watch =
-            Watch::new(&driver, &schema, call_timeout, settings.watching, Arc::clone(&standalone));
+        let (waiters, sleepers) = (WaiterRegistry::new(), Wakeups::new());
+        let standalone = Arc::new(AtomicBool::new(false));
+        let watch = |source, audience| {
+            let may_stream = (settings.watching, Arc::clone(&standalone));
+            Watch::new(source, audience, config.call_timeout, may_stream)
+        };
+        let source = ChangeStreamSource::of_turns(&driver, &schema, waiters.client());
+        let turns = watch(source, Audience::Waiters(waiters.clone()));
+        let source = ChangeStreamSource::of_releases(&driver, &schema);
+        let releases = watch(source, Audience::Sleepers(sleepers.clone()));
         let sender = Sender::new(&driver, &schema.database, settings.in_flight_max, standalone);
-        let commands = Commands::new(sender, &schema);
-        let (queue, pending) = (WaitQueue::new(), PendingWork::new());
-        Arc::new(Self { config, schema, settings, commands, watch, queue, pending, driver })
+        Arc::new(Self {
+            commands: Commands::new(sender, &schema, waiters.client()),
+            pending: PendingWork::new(),
+            config,
+            schema,
+            settings,
+            waiters,
+            turns,
+            sleepers,
+            releases,
+            driver,
+        })
     }
 
     /// Another client, over the same connections.
@@ -74,8 +101,12 @@ impl Client {
 
     /// A call that runs on the driver's thread.
     pub(crate) fn call(&self, action: Action) -> Result<Call, LockError> {
+        self.call_within(action, self.config.call_timeout)
+    }
+
+    /// The same with another time limit.
+    pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Result<Call, LockError> {
         let runtime = self.driver.runtime().map_err(|failure| failure.during(action))?;
-        let limit = self.config.call_timeout;
         Ok(Call::new(&self.pending, backend::MONGODB, action, limit).on(&runtime))
     }
 
@@ -89,13 +120,41 @@ impl Client {
         until: CallDeadline,
     ) -> Result<(), LockError> {
         let key = self.schema.key(id);
-        let reply = self.commands.release(&key, owner, until).await?;
+        let reply = self.commands.release(&key, owner, self.waiters_for(id), until).await?;
         let freed_before = reply.repeated && deadline.is_some_and(|at| reply.sent_at < at);
         if !reply.was_held && !freed_before {
             return Err(LockError::NotHeld { id: id.clone() });
         }
-        // The stream is for other clients; this one's waiters do not wait for it.
-        self.watch.wakeups().wake(&key);
+        self.notify_own(&key, reply.turn);
         Ok(())
+    }
+
+    /// Takes the waiter out of the queue, and passes on what is reserved for it.
+    pub(crate) async fn leave(
+        &self,
+        id: &LockId,
+        waiter: WaiterId,
+        until: CallDeadline,
+    ) -> Result<(), LockError> {
+        self.notify_turn(self.commands.leave(&self.schema.key(id), waiter, until).await?);
+        Ok(())
+    }
+
+    /// Whether this client has a waiter for the lock.
+    pub(crate) fn waiters_for(&self, id: &LockId) -> Waiters {
+        if self.waiters.has_waiters(id) { Waiters::Here } else { Waiters::Elsewhere }
+    }
+
+    /// Wakes this client's own, who do not wait for the streams.
+    pub(crate) fn notify_own(&self, key: &str, turn: Option<u64>) {
+        self.sleepers.wake(key);
+        self.notify_turn(turn);
+    }
+
+    /// Has this client's waiter `turn` send its claim.
+    pub(crate) fn notify_turn(&self, turn: Option<u64>) {
+        if let Some(number) = turn {
+            self.waiters.turn(number);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod documents;
 mod fencing;
 mod leaks;
 mod processes;
+mod queue;
 mod runtimes;
 mod schema;
 mod secrets;

@@ -2,16 +2,17 @@
 
 use std::{sync::mpsc, thread};
 
-use glock_mongodb::{Lock, MongoLock, mongodb::Client};
+use glock_mongodb::{Lock, LockExt, MongoLock, Retry, mongodb::Client};
+use glock_testing::process::eventually;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{LONG, SHORT, SOON, admin::Admin, pair, sleeping_waiter, watches, woken, x};
+use crate::support::{LONG, SOON, admin::Admin, pair, sleeping_waiter, watches, woken, x};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// The stream was opened by a waiter on a runtime that has ended.
+/// The stream was opened by a waiter on a runtime that has ended, and so were the heartbeats begun.
 #[test]
 #[ignore = "needs a server: run `cargo xtask integration mongodb`"]
 fn a_waiter_is_woken_although_the_runtime_of_the_first_waiter_has_ended() {
@@ -20,13 +21,11 @@ fn a_waiter_is_woken_although_the_runtime_of_the_first_waiter_has_ended() {
         let admin = Admin::open().await;
         let (ours, theirs) = (admin.lock(), admin.lock());
         let held = theirs.acquire(&x(), LONG).await.unwrap();
-        let watching = ours.clone();
-        let opened = async move {
-            while !watches(&watching) {
-                watching.wait(&x(), SHORT).await.unwrap();
-            }
-        };
-        first.spawn(opened).await.unwrap();
+        let waits = ours.clone();
+        first.spawn(async move {
+            let _ = waits.acquire_with_retry("x", LONG, Retry::within(LONG)).await;
+        });
+        eventually("the stream is open", SOON, async || watches(&ours)).await;
         let waiter = sleeping_waiter(&ours).await;
         first.shutdown_background();
         theirs.release(&held).await.unwrap();

@@ -9,7 +9,9 @@ use glock_mongodb::{
 use glock_testing::process::eventually;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::support::{LONG, SHORT, SOON, admin::Admin, sleeping_waiter, watches, woken, x};
+use crate::support::{
+    LONG, SHORT, SOON, admin::Admin, sleeping_waiter, watches, watches_releases, woken, x,
+};
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration mongodb`"]
@@ -118,7 +120,7 @@ async fn a_waiter_sleeps_until_its_own_lock_is_released() {
     // A wait that begins before the stream is open ends early.
     eventually("the stream is open", SOON, async || {
         ours.wait(&x(), SHORT).await.unwrap();
-        watches(&ours)
+        watches_releases(&ours)
     })
     .await;
     let waiting = tokio::spawn({

@@ -9,6 +9,7 @@ mod access;
 mod election;
 mod failover;
 mod oplog;
+mod queue;
 mod quorum;
 mod round_trips;
 mod tls;

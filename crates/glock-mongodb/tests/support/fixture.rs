@@ -59,6 +59,11 @@ impl MongoDb {
         options
     }
 
+    /// What the `_id`s of this case match.
+    fn keys(&self) -> Document {
+        doc! { "$regex": format!("^{}/", self.namespace) }
+    }
+
     fn held() -> Document {
         doc! {
             "owner": { "$type": "string" },
@@ -69,6 +74,9 @@ impl MongoDb {
 
 impl Fixture for MongoDb {
     type Lock = MongoLock;
+    /// A reservation.
+    const PASSED_OVER_MAX: Duration = Duration::from_millis(1_500);
+    const RESERVES: bool = true;
 
     /// The driver's connection that learns who is the primary waits for ten seconds at a time, and is closed
     /// only then.
@@ -103,8 +111,21 @@ impl Fixture for MongoDb {
 
     async fn live(&self) -> usize {
         let mut filter = Self::held();
-        filter.insert("_id", doc! { "$regex": format!("^{}/", self.namespace) });
+        filter.insert("_id", self.keys());
         usize::try_from(self.locks.count_documents(filter).await.unwrap()).unwrap()
+    }
+
+    /// Live holds and queues.
+    async fn residue(&self) -> usize {
+        let is_reserved = doc! { "$expr": { "$gt": ["$reserved_until", "$$NOW"] } };
+        let exists = doc! { "$exists": true };
+        let queue = doc! { "_id": self.keys(), "$or": [
+            { "waiters": &exists },
+            { "seen": exists },
+            is_reserved,
+        ] };
+        let queues = self.locks.count_documents(queue).await.unwrap();
+        self.live().await + usize::try_from(queues).unwrap()
     }
 
     async fn evict(&self, id: &LockId) {
@@ -124,8 +145,9 @@ impl Networked for MongoDb {
     const CONNECTIONS_KEPT: usize = Self::CONNECTIONS_MAX;
     /// The driver waits for half a second before it looks at a server again that it has lost.
     const CUT_PAUSE: Duration = Duration::from_millis(1_500);
-    /// Every ten seconds the stream asks for events, and the driver measures how far the server is.
-    const IDLE_REQUESTS_MAX: u64 = 14;
+    /// One heartbeat a second for all waiters of a client, and every third writes as well. Every ten seconds the
+    /// stream asks for events, and the driver measures how far the server is.
+    const IDLE_REQUESTS_MAX: u64 = 60 + 20 + 14;
 
     fn upstream(&self) -> SocketAddr {
         let server = self.options.hosts[0].to_string();
@@ -175,6 +197,8 @@ impl Polled {
 
 impl Fixture for Polled {
     type Lock = MongoLock;
+    const PASSED_OVER_MAX: Duration = MongoDb::PASSED_OVER_MAX;
+    const RESERVES: bool = MongoDb::RESERVES;
 
     const HOLDER_TEST: &str = "polled::holder_process";
 
@@ -206,6 +230,10 @@ impl Fixture for Polled {
 
     async fn live(&self) -> usize {
         self.server.live().await
+    }
+
+    async fn residue(&self) -> usize {
+        self.server.residue().await
     }
 
     async fn evict(&self, id: &LockId) {

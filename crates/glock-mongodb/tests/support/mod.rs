@@ -56,6 +56,11 @@ pub(crate) fn watches(lock: &MongoLock) -> bool {
     format!("{lock:?}").contains("watch: open,")
 }
 
+/// Whether the lock's other change stream is open: the one for callers that only sleep.
+pub(crate) fn watches_releases(lock: &MongoLock) -> bool {
+    format!("{lock:?}").contains("watch_releases: open,")
+}
+
 /// Waits for a waiter that is woken.
 pub(crate) async fn woken(waiter: JoinHandle<u64>) -> u64 {
     timeout(SOON, waiter).await.expect("not woken").unwrap()

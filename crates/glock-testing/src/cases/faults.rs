@@ -158,7 +158,7 @@ pub async fn a_waiter_whose_connection_is_cut_is_still_woken<F: Networked>(fixtu
 pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
     let (recording, began) = (Recording::default(), Instant::now());
     let done = Arc::new(AtomicBool::new(false));
-    let (mut proxies, mut tasks) = (Vec::new(), JoinSet::new());
+    let (mut proxies, mut locks, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
     for client in 0..2 {
         let proxy = Proxy::start(fixture.upstream()).await.unwrap();
         let config = fixture.config().with_call_timeout(LIMIT);
@@ -173,6 +173,7 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
             });
         }
         proxies.push(proxy);
+        locks.push(lock);
     }
     for turn in 0.. {
         let proxy = &proxies[turn % 2];
@@ -197,6 +198,10 @@ pub async fn cuts_never_let_two_hold<F: Networked>(fixture: &F) {
     recording.expect_sound();
     let grants = recording.grants();
     assert!(grants >= GRANTS_MIN, "{grants} grants are too few to tell");
+    // What gave up while its connection was cut still takes back its place in the store's queue.
+    for lock in locks {
+        assert_eq!(lock.drain(LIMIT * 6).await, 0);
+    }
     assert_freed(fixture, &id("x"), LIMIT * 6).await;
     assert_free(&fixture.client().await, &id("x")).await;
 }
