@@ -87,7 +87,7 @@ impl EventStream {
 }
 
 /// The stages that leave the changes after which a lock is reserved for a waiter of the client. An update
-/// that changes much of a document is reported as a replacement of it.
+/// that changes most of a document is reported as a replacement of it.
 fn turns(client: ClientId) -> [Document; 2] {
     // A semicolon comes after a colon.
     let own = doc! { "$gte": format!("{client}:"), "$lt": format!("{client};") };
