@@ -85,7 +85,8 @@ impl Raw for ByHand {
     }
 }
 
-/// How many transactions the server has ended: each request of a lock is one.
+/// How many transactions the server has ended: each request of a lock is one. So is what each process that
+/// listens does at a notification, also where it sends none on.
 async fn transactions(pool: &PgPool) -> u64 {
     let ended = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database";
     let ended = sqlx::query_scalar::<_, i64>(ended).fetch_one(pool).await;
