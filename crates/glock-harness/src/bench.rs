@@ -16,8 +16,12 @@ use std::fmt::Write;
 
 use glock_core::Lock;
 
-use crate::bench::measure::{Budget, Measure};
-pub use crate::bench::raw::Raw;
+pub use crate::bench::{
+    hand_over::glock_hand_over,
+    measure::{Budget, Measure, median, micros},
+    raw::Raw,
+    throughput::{glock_pairs_a_second, middle},
+};
 
 /// Measures `lock` and a second client of the same store beside `raw`, and prints a table.
 /// Returns whether every budget holds.
@@ -28,11 +32,14 @@ pub async fn run<L: Lock + Clone, R: Raw>(store: &str, lock: L, second: L, raw: 
     measures.push(measure);
     measures.extend(fairness::measure(&lock, hand_over).await);
     measures.push(looks::measure(&lock).await);
-    let mut table = format!(
-        "{:<10} {:<44} {:>12} {:>12} {:>7}  budget\n",
-        store, "what", "raw driver", "glock", "ratio"
-    );
-    for measure in &measures {
+    report(store, "raw driver", &measures)
+}
+
+/// Prints a table of glock's measures and those of `other`. Returns whether every budget holds.
+pub fn report(store: &str, other: &str, measures: &[Measure]) -> bool {
+    let mut table =
+        format!("{store:<10} {:<44} {other:>12} {:>12} {:>7}  budget\n", "what", "glock", "ratio");
+    for measure in measures {
         let (bound, budget) = match measure.budget {
             Budget::AtMost(max) => ("<=", max),
             Budget::AtLeast(min) => (">=", min),

@@ -3,29 +3,29 @@
 
 use std::{
     env,
+    fmt::Debug,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    str::FromStr,
     time::Duration,
 };
 
+use glock_harness::bench::{
+    Budget, Measure, glock_hand_over, glock_pairs_a_second, median, micros, middle, report,
+};
 use glock_hazelcast::{
-    HazelcastClient, HazelcastFencedLock, HazelcastLock, Lock, LockConfig, LockExt, LockId, Retry,
+    HazelcastClient, HazelcastFencedLock, HazelcastLock, Lock, LockConfig, LockId,
 };
 use glock_testing::{fresh_namespace, url_from_env};
-use tokio::{
-    sync::oneshot,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 
 const TTL: Duration = Duration::from_mins(1);
-const HOLD: Duration = Duration::from_millis(8);
-const TASKS: usize = 64;
 const WARM_UP: u32 = 4_000;
 const PAIRS: u32 = 400;
 const ROUNDS: usize = 15;
 const HAND_OVERS: usize = 200;
-const LONG_ROUND: Duration = Duration::from_secs(2);
+/// As long as a round of glock's.
+const THROUGHPUT_ROUND: Duration = Duration::from_secs(1);
 
 /// The Java program, which does what a line says and replies with a number.
 struct Java {
@@ -46,7 +46,10 @@ impl Java {
         Self { process, input, output }
     }
 
-    fn does(&mut self, what: &str, count: u128) -> f64 {
+    fn does<N>(&mut self, what: &str, count: u128) -> N
+    where
+        N: FromStr<Err: Debug>,
+    {
         writeln!(self.input, "{what} {count}").expect("a Java program that runs");
         let mut reply = String::new();
         self.output.read_line(&mut reply).expect("a reply");
@@ -61,91 +64,63 @@ impl Drop for Java {
     }
 }
 
-fn id(name: &str) -> LockId {
-    LockId::new(name).expect("a name")
-}
-
-async fn pair(lock: &impl Lock, id: &LockId) {
-    let lease = lock.acquire(id, TTL).await.expect("a lock that is free");
-    lock.release(&lease).await.expect("a lock that is held");
-}
-
-/// Nanoseconds for that many pairs.
-async fn timed(lock: &impl Lock, pairs: u32) -> f64 {
-    let (id, since) = (id("x"), Instant::now());
+/// How long a pair takes: the mean of a round.
+async fn pair(lock: &impl Lock, pairs: u32) -> Duration {
+    let (id, since) = (LockId::new("x").expect("a name"), Instant::now());
     for _ in 0..pairs {
-        pair(lock, &id).await;
+        let lease = lock.acquire(&id, TTL).await.expect("a lock that is free");
+        lock.release(&lease).await.expect("a lock that is held");
     }
-    since.elapsed().as_secs_f64() * 1e9
+    since.elapsed() / pairs
 }
 
-/// Nanoseconds from a release to the grant of the waiter.
-async fn hand_over<L: Lock + Clone>(lock: &L, second: &L) -> f64 {
-    let lease = lock.acquire(&id("hand"), TTL).await.expect("a lock that is free");
-    let (ready, waiting) = oneshot::channel();
-    let waiter = tokio::spawn({
-        let second = second.clone();
-        async move {
-            let _ = ready.send(());
-            let lease = second.acquire_with_retry("hand", TTL, Retry::within(TTL)).await;
-            let (granted_at, lease) = (Instant::now(), lease.expect("a grant"));
-            second.release(&lease).await.expect("a lock that is held");
-            granted_at
-        }
-    });
-    let _ = waiting.await;
-    sleep(HOLD).await;
-    let released_at = Instant::now();
-    lock.release(&lease).await.expect("a lock that is held");
-    (waiter.await.expect("a waiter") - released_at).as_secs_f64() * 1e9
-}
-
-/// Pairs of many tasks in that time.
-async fn throughput<L: Lock + Clone>(lock: &L, time: Duration) -> f64 {
-    let (until, mut tasks) = (Instant::now() + time, JoinSet::new());
-    for n in 0..TASKS {
-        let lock = lock.clone();
-        tasks.spawn(async move {
-            let (id, mut pairs) = (id(&format!("many{n}")), 0_u32);
-            while Instant::now() < until {
-                pair(&lock, &id).await;
-                pairs += 1;
-            }
-            pairs
-        });
-    }
-    tasks.join_all().await.into_iter().map(f64::from).sum()
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
-}
-
-#[expect(clippy::print_stdout, reason = "a bench prints its result")]
-fn row(
-    what: &str,
-    java: Vec<f64>,
-    glock: Vec<f64>,
-    unit: &str,
-    holds: impl Fn(f64) -> bool,
-) -> bool {
+/// Times of the Java client and of glock, which take turns.
+fn times(what: &'static str, (java, glock): (Vec<Duration>, Vec<Duration>), max: f64) -> Measure {
     let (java, glock) = (median(java), median(glock));
-    let (ratio, holds) = (glock / java, holds(glock / java));
-    let verdict = if holds { "holds" } else { "FAILS" };
-    println!("hazelcast  {what:<44} {java:>9.1} {unit} {glock:>9.1} {unit} {ratio:>7.3} {verdict}");
-    holds
+    let ratio = glock.as_secs_f64() / java.as_secs_f64();
+    let (raw, glock, budget) = (micros(java), micros(glock), Budget::AtMost(max));
+    Measure { what, raw, glock, ratio, budget }
 }
 
-async fn pairs(java: &mut Java, what: &str, lock: &impl Lock) -> (Vec<f64>, Vec<f64>) {
-    java.does(what, WARM_UP.into());
-    timed(lock, WARM_UP).await;
-    let (mut theirs, mut ours, each) = (Vec::new(), Vec::new(), f64::from(PAIRS) * 1e3);
+async fn pairs(java: &mut Java, what: &str, lock: &impl Lock) -> (Vec<Duration>, Vec<Duration>) {
+    let _: u64 = java.does(what, WARM_UP.into());
+    pair(lock, WARM_UP).await;
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        theirs.push(java.does(what, PAIRS.into()) / each);
-        ours.push(timed(lock, PAIRS).await / each);
+        theirs.push(Duration::from_nanos(java.does(what, PAIRS.into())) / PAIRS);
+        ours.push(pair(lock, PAIRS).await);
     }
     (theirs, ours)
+}
+
+async fn hand_overs(
+    java: &mut Java,
+    lock: &HazelcastLock,
+    second: &HazelcastLock,
+) -> (Vec<Duration>, Vec<Duration>) {
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..HAND_OVERS {
+        theirs.push(Duration::from_nanos(java.does("hand-over", 1)));
+        ours.push(glock_hand_over(lock, second).await);
+    }
+    (theirs, ours)
+}
+
+async fn throughput(java: &mut Java, lock: &HazelcastLock) -> Measure {
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let pairs: f64 = java.does("throughput", THROUGHPUT_ROUND.as_millis());
+        theirs.push(pairs / THROUGHPUT_ROUND.as_secs_f64());
+        ours.push(glock_pairs_a_second(lock).await);
+    }
+    let (java, glock) = (middle(theirs), middle(ours));
+    Measure {
+        what: "map: pairs a second, 64 at once",
+        raw: format!("{java:.0} /s"),
+        glock: format!("{glock:.0} /s"),
+        ratio: glock / java,
+        budget: Budget::AtLeast(1.0),
+    }
 }
 
 async fn run(url: &str, jar: &str) -> bool {
@@ -158,28 +133,19 @@ async fn run(url: &str, jar: &str) -> bool {
     let fenced = fenced.and_then(HazelcastFencedLock::with_unsafe_mode).expect("settings");
     let (lock, second) = (lock(), lock());
 
-    let (theirs, ours) = pairs(&mut java, "map", &lock).await;
-    let mut holds = row("map: pair with a fence", theirs, ours, "us", |ratio| ratio <= 1.05);
-    let (theirs, ours) = pairs(&mut java, "bare", &lock).await;
+    let with_fence = pairs(&mut java, "map", &lock).await;
     // For the record: without a fence, the Java client has half of the requests.
-    row("map: pair, the Java client's without a fence", theirs, ours, "us", |_| true);
-    let (theirs, ours) = pairs(&mut java, "cp", &fenced).await;
-    holds &= row("fenced lock: pair", theirs, ours, "us", |ratio| ratio <= 1.05);
-
-    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..HAND_OVERS {
-        theirs.push(java.does("hand-over", 1) / 1e3);
-        ours.push(hand_over(&lock, &second).await / 1e3);
-    }
-    holds &= row("map: hand-over, median", theirs, ours, "us", |ratio| ratio <= 1.3);
-
-    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        let each = LONG_ROUND.as_secs_f64();
-        theirs.push(java.does("throughput", LONG_ROUND.as_millis()) / each);
-        ours.push(throughput(&lock, LONG_ROUND).await / each);
-    }
-    holds & row("map: pairs a second, 64 at once", theirs, ours, "/s", |ratio| ratio >= 1.0)
+    let bare = pairs(&mut java, "bare", &lock).await;
+    let cp = pairs(&mut java, "cp", &fenced).await;
+    let handed_over = hand_overs(&mut java, &lock, &second).await;
+    let measures = [
+        times("map: pair with a fence", with_fence, 1.05),
+        times("map: pair, the Java client's without a fence", bare, f64::INFINITY),
+        times("fenced lock: pair", cp, 1.05),
+        times("map: hand-over, median", handed_over, 1.3),
+        throughput(&mut java, &lock).await,
+    ];
+    report("hazelcast", "Java client", &measures)
 }
 
 #[expect(clippy::print_stdout, reason = "a bench says why it measures nothing")]

@@ -112,23 +112,18 @@ fn main() -> ExitCode {
         let config = LockConfig::default().with_namespace(namespace);
         MongoLock::from_options(options.clone()).with_config(config).expect("settings")
     };
-    let runtime = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime")
-    };
-    let options = runtime().block_on(async { ClientOptions::parse(&url).await });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let options = runtime.block_on(async { ClientOptions::parse(&url).await });
     let options = options.expect("GLOCK_MONGODB_URL is a URL");
-    if let Some(namespace) = crowd::membership() {
-        runtime().block_on(crowd::contend(lock(&options, &namespace)));
+    if crowd::contended(|namespace| lock(&options, namespace)) {
         return ExitCode::SUCCESS;
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
         let namespace = fresh_namespace();
         let (lock, second) = (lock(&options, &namespace), lock(&options, &namespace));
         lock.ensure_schema().await.expect("the server that GLOCK_MONGODB_URL names");
         let client = Client::with_options(options).expect("options of a URL");
-        if std::env::args().any(|arg| arg == "--crowd") {
+        if crowd::is_asked_for() {
             return crowd::run("mongodb", async || commands(&client).await).await.is_ok();
         }
         let raw = ByHand {

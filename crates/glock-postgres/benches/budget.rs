@@ -104,10 +104,7 @@ fn main() -> ExitCode {
         let config = LockConfig::default().with_namespace(namespace);
         PostgresLock::new(pool()).with_config(config).expect("settings")
     };
-    if let Some(namespace) = crowd::membership() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        // The pool belongs to the runtime.
-        runtime.expect("a runtime").block_on(async { crowd::contend(lock(&namespace)).await });
+    if crowd::contended(lock) {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -115,7 +112,7 @@ fn main() -> ExitCode {
         let namespace = fresh_namespace();
         let (lock, second) = (lock(&namespace), lock(&namespace));
         lock.ensure_schema().await.expect("the server that GLOCK_POSTGRES_URL names");
-        if std::env::args().any(|arg| arg == "--crowd") {
+        if crowd::is_asked_for() {
             let pool = pool();
             return crowd::run("postgres", async || transactions(&pool).await).await.is_ok();
         }

@@ -140,14 +140,12 @@ fn main() -> ExitCode {
         let config = LockConfig::default().with_namespace(namespace);
         RedisLock::new(client.clone()).with_config(config).expect("settings")
     };
-    if let Some(namespace) = crowd::membership() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(crowd::contend(lock(&namespace)));
+    if crowd::contended(lock) {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        if std::env::args().any(|arg| arg == "--crowd") {
+        if crowd::is_asked_for() {
             let connection = client.get_multiplexed_async_connection().await;
             let mut connection = connection.expect("the server that GLOCK_REDIS_URL names");
             // The driver's half second is short for a crowd.

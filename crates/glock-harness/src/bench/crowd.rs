@@ -13,6 +13,7 @@ use glock_core::{Lock, LockExt, Retry};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
+    runtime::Builder,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -29,22 +30,32 @@ const BEFORE: Duration = Duration::from_secs(1);
 /// Processes, and tasks of each: one of all tasks holds the lock, the others wait.
 const CROWDS: [(usize, usize); 6] = [(2, 1), (3, 1), (5, 1), (17, 1), (65, 1), (8, 8)];
 
-/// Whether this process is one of a crowd; then it is to call [`contend`] with this namespace.
-pub fn membership() -> Option<String> {
-    Some(env::var(MEMBER).ok()?.split_once(' ')?.1.to_owned())
+/// Whether the command line asks for a crowd.
+pub fn is_asked_for() -> bool {
+    env::args().any(|argument| argument == "--crowd")
 }
 
-/// What one of the crowd does: takes the lock, holds it for 5 ms and releases it, until the time is up.
-/// It then prints when each hold began and ended, a task a line.
+/// If this process is one of a crowd, does what one of the crowd does, on the lock of a namespace, and returns
+/// true.
 ///
 /// # Panics
 ///
 /// If a release fails.
-pub async fn contend<L: Lock + Clone>(lock: L) {
-    let tasks = env::var(MEMBER).ok().and_then(|member| member.split_once(' ')?.0.parse().ok());
+pub fn contended<L: Lock + Clone>(lock: impl FnOnce(&str) -> L) -> bool {
+    let Ok(member) = env::var(MEMBER) else { return false };
+    let Some((tasks, namespace)) = member.split_once(' ') else { return false };
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // Within the runtime: what the lock is made of may belong to one.
+    runtime.block_on(async { contend(lock(namespace), tasks.parse().unwrap_or(1)).await });
+    true
+}
+
+/// Takes the lock, holds it for 5 ms and releases it, until the time is up. Then prints when each hold began
+/// and ended, a task a line.
+async fn contend<L: Lock + Clone>(lock: L, tasks: usize) {
     let until = Instant::now() + BEFORE + RUN;
     let mut working = JoinSet::new();
-    for _ in 0..tasks.unwrap_or(1_usize) {
+    for _ in 0..tasks {
         let lock = lock.clone();
         working.spawn(async move {
             let mut holds = String::new();

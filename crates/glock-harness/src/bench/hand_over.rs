@@ -31,9 +31,9 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(
     for turn in 0..WARM_UP + TURNS {
         let (one, other) = if turn % 2 == 0 {
             let one = raw_turn(raw).await;
-            (one, glock_turn(lock, second).await)
+            (one, glock_hand_over(lock, second).await)
         } else {
-            let other = glock_turn(lock, second).await;
+            let other = glock_hand_over(lock, second).await;
             (raw_turn(raw).await, other)
         };
         if turn >= WARM_UP {
@@ -76,7 +76,12 @@ async fn raw_turn<R: Raw>(raw: &R) -> Duration {
     waiter.await.expect("a waiter") - released_at
 }
 
-async fn glock_turn<L: Lock + Clone>(lock: &L, second: &L) -> Duration {
+/// From a release by `lock` to the grant of a waiter of `second`.
+///
+/// # Panics
+///
+/// If a lock fails.
+pub async fn glock_hand_over<L: Lock + Clone>(lock: &L, second: &L) -> Duration {
     let id = id("hand-glock");
     let lease = lock.acquire(&id, TTL).await.expect("a free lock");
     let waiter = tokio::spawn({

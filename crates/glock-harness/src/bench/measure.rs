@@ -9,18 +9,26 @@ use tokio::time::Instant;
 pub(super) const TTL: Duration = Duration::from_mins(1);
 
 /// One line of the table.
-pub(super) struct Measure {
-    pub(super) what: &'static str,
-    pub(super) raw: String,
-    pub(super) glock: String,
-    pub(super) ratio: f64,
-    pub(super) budget: Budget,
+#[derive(Debug)]
+pub struct Measure {
+    /// What was measured.
+    pub what: &'static str,
+    /// The raw driver's figure, or what else glock is compared with.
+    pub raw: String,
+    /// glock's figure.
+    pub glock: String,
+    /// The second by the first.
+    pub ratio: f64,
+    /// What it must keep.
+    pub budget: Budget,
 }
 
 /// What a ratio must keep.
-#[derive(Clone, Copy)]
-pub(super) enum Budget {
+#[derive(Debug, Clone, Copy)]
+pub enum Budget {
+    /// As with times.
     AtMost(f64),
+    /// As with rates.
     AtLeast(f64),
 }
 
@@ -44,11 +52,13 @@ pub(super) async fn timed(work: impl Future<Output = ()>) -> Duration {
     since.elapsed()
 }
 
-pub(super) fn median(mut times: Vec<Duration>) -> Duration {
+/// The middle one.
+pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-pub(super) fn micros(time: Duration) -> String {
+/// As the table has it.
+pub fn micros(time: Duration) -> String {
     format!("{:.1} us", time.as_secs_f64() * 1e6)
 }

@@ -24,9 +24,9 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(lock: &L, raw: &R) -> Measu
     for round in 0..=ROUNDS {
         let (one, other) = if round % 2 == 0 {
             let one = raw_round(raw).await;
-            (one, glock_round(lock).await)
+            (one, glock_pairs_a_second(lock).await)
         } else {
-            let other = glock_round(lock).await;
+            let other = glock_pairs_a_second(lock).await;
             (raw_round(raw).await, other)
         };
         if round > 0 {
@@ -44,7 +44,8 @@ pub(super) async fn measure<L: Lock + Clone, R: Raw>(lock: &L, raw: &R) -> Measu
     }
 }
 
-fn middle(mut numbers: Vec<f64>) -> f64 {
+/// The middle one.
+pub fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
@@ -62,7 +63,12 @@ async fn raw_round<R: Raw>(raw: &R) -> f64 {
     .await
 }
 
-async fn glock_round<L: Lock + Clone>(lock: &L) -> f64 {
+/// Pairs a second of 64 tasks in one round.
+///
+/// # Panics
+///
+/// If a lock fails.
+pub async fn glock_pairs_a_second<L: Lock + Clone>(lock: &L) -> f64 {
     let lock = lock.clone();
     round(move |task| {
         let lock = lock.clone();
