@@ -191,7 +191,7 @@ fn consul(url: &str) -> Race {
 }
 
 fn postgres(url: &str) -> Race {
-    // The table is made once, by whoever sets up the database.
+    // An operator who sets up the database makes the table once.
     Contender::glock(&format!("{url}?create=true")).run();
     Race::new("postgres", None, Contender::glock(url))
 }

@@ -10,7 +10,7 @@
 //! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
 //! | [`RecordQueue`], [`QueueStore`], [`WaiterRegistry`] | a queue that the store keeps beside the lock: one heartbeat for all waiters of a client |
-//! | [`Notified`] | those of a client that such a store notifies |
+//! | [`Notified`], [`Joining`], [`AcquireRequest`] | those of a client that such a store notifies; what takes a lock, or joins |
 //! | [`LocalWaiters`] | a predecessor in the store's queue that belongs to this client |
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
@@ -33,7 +33,9 @@ mod placed;
 mod tried;
 
 mod acquire_queued;
+mod acquire_request;
 mod acquire_waiting;
+mod joining;
 mod local_waiters;
 mod notified;
 mod queue_store;
@@ -41,6 +43,7 @@ mod record_queue;
 mod spurious_wakeups;
 mod wait_queue;
 mod waiter_registry;
+mod waiters;
 mod wakeups;
 
 mod background_task;
@@ -56,6 +59,7 @@ mod mutex;
 
 pub use self::{
     acquire_queued::{QueueStep, ServerQueue, acquire_queued},
+    acquire_request::{AcquireReply, AcquireRequest},
     attempt::Attempt,
     background_task::{BackgroundTask, Worker},
     backoff::Backoff,
@@ -64,21 +68,21 @@ pub use self::{
     explained::Explained,
     hedge::{Hedged, hedged},
     hooks::{BoxFuture, LockHooks, Task, TaskWrapper},
+    joining::Joining,
     late_request_probe::LateRequestProbe,
     list_page::{holders, key_range, page_of_ids, page_of_keys, prefix_end},
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     notified::Notified,
     pending_work::{PendingEntry, PendingWork},
-    queue_store::{
-        ClientId, Entered, Joined, Listening, LockStatus, LockWaiters, QueueStore, WaiterId,
-    },
+    queue_store::{ALIVE_FOR, HEARTBEAT_MAX, Listening, QueueStore, RESERVED_FOR},
     record_queue::RecordQueue,
     runtime_thread::RuntimeThread,
     session_deadline::SessionDeadline,
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},
     waiter_registry::WaiterRegistry,
+    waiters::{ClientId, LockStatus, LockWaiters, WaiterId},
     wakeups::{Subscription, Wakeups},
 };
 pub(crate) use self::{

@@ -45,7 +45,7 @@ impl LockAdmin for MongoLock {
             else {
                 return Ok(false);
             };
-            client.notify_own(&key, ended.turn);
+            client.notified.freed(&key, ended.turn);
             Ok(ended.was_held || ended.repeated)
         };
         call.run(work).await

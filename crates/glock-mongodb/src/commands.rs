@@ -8,14 +8,12 @@ use std::{sync::Weak, time::Duration};
 
 use glock_core::{
     Action, Fault, FencingToken, Holder, LockError, OwnerToken,
-    toolkit::{CallDeadline, ClientId},
+    toolkit::{AcquireReply, AcquireRequest, CallDeadline, ClientId},
 };
 use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocumentBuf, cstr, rawdoc};
 use tokio::time::Instant;
 
-pub(crate) use self::replies::{
-    AcquireReply, AcquireRequest, Look, Outcome, Waiters, first_batch, millis_of,
-};
+pub(crate) use self::replies::{Look, Outcome, Waiters, first_batch, millis_of};
 use crate::{
     client::{Command, Reply, Sender},
     commands::pipelines::Pipelines,
@@ -29,7 +27,7 @@ pub(crate) struct Commands {
     pub(crate) collection: String,
     expiry: String,
     /// The client's name in queues.
-    pub(crate) client: String,
+    pub(crate) client: ClientId,
     pub(crate) pipelines: Pipelines,
 }
 
@@ -37,8 +35,7 @@ impl Commands {
     /// Of the client with this name.
     pub(crate) fn new(sender: Sender, schema: &Schema, client: ClientId) -> Self {
         let (collection, expiry) = (schema.collection.clone(), schema.expiry.clone());
-        let client = client.to_string();
-        let pipelines = Pipelines::new(schema, &client);
+        let pipelines = Pipelines::new(schema, &client.to_string());
         Self { sender, collection, expiry, client, pipelines }
     }
 
@@ -48,13 +45,7 @@ impl Commands {
 
     /// The number of the waiter that a field names, if it is this client's.
     pub(crate) fn own(&self, found: &Document, name: &str) -> Option<u64> {
-        self.own_number(found.get_str(name).ok()?)
-    }
-
-    /// The number of a waiter, if it is this client's.
-    pub(crate) fn own_number(&self, waiter: &str) -> Option<u64> {
-        let (client, number) = waiter.split_once(':')?;
-        if client == self.client { number.parse().ok() } else { None }
+        self.client.number_of(found.get_str(name).ok()?)
     }
 
     /// Takes the lock if it is free: one `findAndModify`, which makes the document if there is none.

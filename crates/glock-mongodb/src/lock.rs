@@ -63,7 +63,7 @@ impl MongoLock {
     }
 
     fn from_client(client: Arc<Client>) -> Self {
-        let (waiters, pending) = (client.waiters.clone(), &client.pending);
+        let (waiters, pending) = (client.notified.waiters.clone(), &client.pending);
         let queue = RecordQueue::new(MongoQueue(Arc::clone(&client)), waiters, pending);
         Self { client, queue }
     }
@@ -142,7 +142,7 @@ impl Lock for MongoLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        acquire::acquire(&self.client, id, ttl).await
+        acquire::acquire(&self.client, id, ttl, None).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {

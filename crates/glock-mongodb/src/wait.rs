@@ -29,7 +29,7 @@ async fn until_free(client: &Arc<Client>, id: &LockId) -> Result<(), LockError> 
     let key = client.schema.key(id);
     let runtime = client.driver.runtime().map_err(|failure| failure.during(Action::Wait))?;
     // In this order: subscribe, watch, and only then look at the lock.
-    let mut subscription = client.sleepers.subscribe(&key);
+    let mut subscription = client.notified.sleepers.subscribe(&key);
     let Some(mut status) = client.releases.status(&runtime) else {
         return poll(client, key, &mut subscription).await;
     };

@@ -4,40 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Fault, Lease, LockError, LockId, OwnerToken, backend,
-    toolkit::{Attempt, CallDeadline, Entered, Joined, WaiterId},
+    toolkit::{AcquireRequest, Attempt, CallDeadline, Joining},
 };
 
-use crate::{
-    client::{Client, LateStatement, SendMode},
-    commands::AcquireReply,
-    queue::commands::EnterReply,
-};
+use crate::client::{Client, LateStatement, SendMode};
 
-/// Tries once to take the lock; again, under a fresh owner token, where a connection broke.
+/// Tries once to take the lock; again, under a fresh owner token, where a connection broke. A caller that
+/// joins is then in the queue.
 pub(crate) async fn acquire(
     client: &Arc<Client>,
     id: &LockId,
     ttl: Duration,
-) -> Result<Lease, LockError> {
-    run(client, id, ttl, None).await
-}
-
-/// Takes the lock if it is free for the waiter. Otherwise the waiter is in the queue.
-pub(crate) async fn enter(
-    client: &Arc<Client>,
-    id: &LockId,
-    ttl: Duration,
-    waiter: WaiterId,
-) -> Result<Entered, LockError> {
-    let joined = Joined::default();
-    joined.entered(run(client, id, ttl, Some((waiter, &joined))).await)
-}
-
-async fn run(
-    client: &Arc<Client>,
-    id: &LockId,
-    ttl: Duration,
-    waiter: Option<(WaiterId, &Joined)>,
+    joining: Option<&Joining>,
 ) -> Result<Lease, LockError> {
     // Dropped with this future: an attempt that was not sent by then is not sent any more.
     let caller = Arc::new(());
@@ -45,8 +23,7 @@ async fn run(
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
         let late = Arc::<LateStatement>::default();
         let mode = SendMode::Once { caller: Arc::downgrade(&caller), late: Arc::clone(&late) };
-        let waiter = waiter.map(|(waiter, joined)| (waiter, joined.clone()));
-        Ok(AcquireAttempt { client, mode, late, id, owner, ttl, waiter })
+        Ok(AcquireAttempt { client, mode, late, id, owner, ttl, joining: joining.cloned() })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
@@ -58,36 +35,20 @@ struct AcquireAttempt {
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
-    waiter: Option<(WaiterId, Joined)>,
+    joining: Option<Joining>,
 }
 
 impl AcquireAttempt {
     async fn send(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let Self { client, mode, id, owner, ttl, .. } = self;
+        let Self { client, mode, id, owner, ttl, joining, .. } = self;
         let (key, holder) = (client.key(id), &client.config.holder);
-        if let Some((waiter, joined)) = &self.waiter {
-            let names = (owner, *waiter);
-            let reply = client.commands.enter((mode, until), &key, names, *ttl, holder).await;
-            return match reply.map_err(|failure| failure.during(Action::Acquire))? {
-                EnterReply::Granted { fence, sent_at } => {
-                    Ok(Lease::granted(id.clone(), owner.clone(), fence, sent_at, *ttl))
-                }
-                EnterReply::Waiting { free_in, turn } => {
-                    joined.note(free_in);
-                    client.notify_turn(&turn);
-                    Err(LockError::Held { id: id.clone(), holder: None })
-                }
-            };
-        }
-        let reply = client.commands.acquire(mode, until, &key, owner, *ttl, holder).await;
-        match reply.map_err(|failure| failure.during(Action::Acquire))? {
-            AcquireReply::Granted { fence, sent_at } => {
-                Ok(Lease::granted(id.clone(), owner.clone(), fence, sent_at, *ttl))
-            }
-            AcquireReply::Held(holder) => {
-                Err(LockError::Held { id: id.clone(), holder: holder.map(Box::new) })
-            }
-        }
+        let request = AcquireRequest { key: &key, owner, ttl: *ttl, holder };
+        let reply = match joining {
+            Some(joining) => client.commands.enter(request, joining.waiter(), mode, until).await,
+            None => client.commands.acquire(request, mode, until).await,
+        };
+        let reply = reply.map_err(|failure| failure.during(Action::Acquire))?;
+        reply.lease(id, owner, *ttl, joining.as_ref())
     }
 }
 

@@ -52,8 +52,9 @@ impl LockAdmin for PostgresLock {
         let work = async move {
             let ended = client.commands.force_release(&key, expected, until).await;
             let ended = ended.map_err(|failure| failure.during(Action::ForceRelease))?;
-            client.notify_own(&key, ended.as_deref().unwrap_or_default());
-            Ok(ended.is_some())
+            let Some(turn) = ended else { return Ok(false) };
+            client.notified.freed(&key, turn);
+            Ok(true)
         };
         call.run(work).await
     }
@@ -85,23 +86,23 @@ impl Commands {
         })
     }
 
-    /// Ends the hold with the token `expected`. Returns the waiter whose turn it is, as [`Released`] does, or
-    /// `None` if it was not there, and cannot have been ended by an earlier request whose reply was lost.
+    /// Ends the hold with the token `expected`. `None` if it was not there, and cannot have been ended by an
+    /// earlier request whose reply was lost; else the waiter of this client that the lock is reserved for now.
     async fn force_release(
         &self,
         key: &str,
         expected: FencingToken,
         until: CallDeadline,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<Option<u64>>, Failure> {
         let sql =
             force_release_sql(self.schema(until).await?, self.connections.limits().lock_wait());
         // No token is larger.
         let Ok(fence) = i64::try_from(expected.get()) else { return Ok(None) };
-        let bind = |query: Statement| query.bind(key).bind(fence).bind(&self.client);
+        let bind = |query: Statement| query.bind(key).bind(fence).bind(self.client.to_string());
         let reply =
             self.connections.fetch::<(String,)>(&SendMode::Hold, until, &sql, bind, "").await?;
-        let before = reply.repeated.then(String::new);
-        Ok(reply.row.map(|(turn,)| turn).or(before))
+        let before = reply.repeated.then_some(None);
+        Ok(reply.row.map(|(turn,)| self.client.number_of(&turn)).or(before))
     }
 }
 

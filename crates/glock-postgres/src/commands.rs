@@ -8,7 +8,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use glock_core::{
     FencingToken, Holder, OwnerToken,
-    toolkit::{CallDeadline, ClientId},
+    toolkit::{AcquireReply, AcquireRequest, CallDeadline, ClientId},
 };
 use tokio::time::Instant;
 
@@ -29,34 +29,21 @@ pub(crate) struct Commands {
     pub(crate) connections: Connections,
     schema: Schema,
     /// The client's name in queues.
-    pub(crate) client: String,
+    pub(crate) client: ClientId,
     /// Made once the table is found, for every table of that name but this one is another lock's.
     statements: OnceLock<Statements>,
-}
-
-/// The reply to an acquire.
-pub(crate) enum AcquireReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the request was sent.
-        sent_at: Instant,
-    },
-    /// The holder is not known if it came after the statement's snapshot; there is none if a waiter is
-    /// before the caller.
-    Held(Option<Holder>),
 }
 
 /// What came of a release.
 pub(crate) struct Released {
     /// Whether the lease still ran.
     pub(crate) was_live: bool,
-    /// The waiter that the lock is reserved for, if it is this client's; else empty.
-    pub(crate) turn: String,
+    /// The waiter of this client that the lock is reserved for now.
+    pub(crate) turn: Option<u64>,
 }
 
 impl Commands {
     pub(crate) fn new(connections: Connections, schema: Schema, client: ClientId) -> Self {
-        let client = client.to_string();
         Self { connections, schema, client, statements: OnceLock::new() }
     }
 
@@ -73,23 +60,14 @@ impl Commands {
         Ok(&self.statements(until).await?.schema)
     }
 
-    /// The number of a waiter, if it is this client's.
-    pub(crate) fn own(&self, waiter: &str) -> Option<u64> {
-        let (client, number) = waiter.split_once(':')?;
-        if client == self.client { number.parse().ok() } else { None }
-    }
-
     pub(crate) async fn acquire(
         &self,
+        request: AcquireRequest<'_>,
         mode: &SendMode,
         until: CallDeadline,
-        key: &str,
-        owner: &OwnerToken,
-        ttl: Duration,
-        holder: &str,
     ) -> Result<AcquireReply, Failure> {
-        let (sql, secret) = (self.statements(until).await?, owner.reveal());
-        let bind = |query: Statement| query.bind(key).bind(secret).bind(millis(ttl)).bind(holder);
+        let (sql, secret) = (self.statements(until).await?, request.owner.reveal());
+        let bind = |query: Statement| bind_request(request, query);
         let reply = self.connections.fetch(mode, until, &sql.acquire, bind, secret).await?;
         match reply.row {
             Some((true, _, _, fence, _)) => {
@@ -124,13 +102,15 @@ impl Commands {
         until: CallDeadline,
         has_expired: impl Fn() -> bool + Send,
     ) -> Result<Released, Failure> {
+        type Row = (bool, String);
+
         let (sql, secret) = (self.statements(until).await?, owner.reveal());
-        let bind = |query: Statement| query.bind(key).bind(secret).bind(&self.client);
-        let reply = self.connections.fetch(&Hold, until, &sql.release, bind, secret).await?;
+        let bind = |query: Statement| query.bind(key).bind(secret).bind(self.client.to_string());
+        let reply = self.connections.fetch::<Row>(&Hold, until, &sql.release, bind, secret).await?;
         Ok(match reply.row {
-            Some((was_live, turn)) => Released { was_live, turn },
+            Some((was_live, turn)) => Released { was_live, turn: self.client.number_of(&turn) },
             // If the lease still runs, only an earlier request whose reply was lost can have freed it.
-            None => Released { was_live: reply.repeated && !has_expired(), turn: String::new() },
+            None => Released { was_live: reply.repeated && !has_expired(), turn: None },
         })
     }
 
@@ -157,6 +137,12 @@ impl Commands {
         let reply = self.connections.fetch(&Repeatable, until, &sql.inspect, bind, "").await?;
         reply.row.map(read_holder).transpose()
     }
+}
+
+/// Adds the first four parameters of an acquire: see `statements`.
+pub(crate) fn bind_request(request: AcquireRequest<'_>, query: Statement) -> Statement {
+    let query = query.bind(request.key).bind(request.owner.reveal());
+    query.bind(millis(request.ttl)).bind(request.holder)
 }
 
 pub(crate) fn read_holder((label, fence, left): (String, i64, i64)) -> Result<Holder, Failure> {

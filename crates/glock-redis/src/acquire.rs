@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Lease, LockError, LockId, OwnerToken,
-    toolkit::{Attempt, CallDeadline, Entered, Joined, WaiterId},
+    toolkit::{Attempt, CallDeadline, Joining},
 };
 
 use crate::{
@@ -12,36 +12,17 @@ use crate::{
     commands::{AcquireReply, Refusal},
 };
 
-/// Takes the lock if it is free, and no waiter is before the caller.
+/// Takes the lock if it is free, and no waiter is before the caller. A caller that joins is then in the
+/// queue.
 pub(crate) async fn acquire(
     client: &Arc<Client>,
     id: &LockId,
     ttl: Duration,
-) -> Result<Lease, LockError> {
-    run(client, id, ttl, None).await
-}
-
-/// Takes the lock if it is free for the waiter. Otherwise the waiter is in the queue.
-pub(crate) async fn enter(
-    client: &Arc<Client>,
-    id: &LockId,
-    ttl: Duration,
-    waiter: WaiterId,
-) -> Result<Entered, LockError> {
-    let joined = Joined::default();
-    joined.entered(run(client, id, ttl, Some((waiter, &joined))).await)
-}
-
-async fn run(
-    client: &Arc<Client>,
-    id: &LockId,
-    ttl: Duration,
-    waiter: Option<(WaiterId, &Joined)>,
+    joining: Option<&Joining>,
 ) -> Result<Lease, LockError> {
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        let waiter = waiter.map(|(waiter, joined)| (waiter, joined.clone()));
-        Ok(AcquireAttempt { client, id, owner, ttl, waiter })
+        Ok(AcquireAttempt { client, id, owner, ttl, joining: joining.cloned() })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
@@ -54,12 +35,12 @@ struct AcquireAttempt {
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
-    waiter: Option<(WaiterId, Joined)>,
+    joining: Option<Joining>,
 }
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let names = (&self.owner, self.waiter.as_ref().map(|(waiter, _)| *waiter));
+        let names = (&self.owner, self.joining.as_ref().map(Joining::waiter));
         let reply = self.client.acquire(&self.id, names, self.ttl, until).await?;
         let id = self.id.clone();
         match reply.value {
@@ -67,8 +48,8 @@ impl Attempt for AcquireAttempt {
                 Ok(Lease::granted(id, self.owner.clone(), fence, reply.sent_at, self.ttl))
             }
             AcquireReply::Refused(Refusal { holder, left, is_first }) => {
-                if let Some((_, joined)) = &self.waiter {
-                    joined.note(is_first.then_some(left));
+                if let Some(joining) = &self.joining {
+                    joining.note(is_first.then_some(left), None);
                 }
                 Err(LockError::Held { id, holder: holder.map(Into::into) })
             }

@@ -140,7 +140,7 @@ impl Lock for RedisLock {
     }
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
-        acquire::acquire(&self.client, id, self.capabilities().ttl(ttl)?).await
+        acquire::acquire(&self.client, id, self.capabilities().ttl(ttl)?, None).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {

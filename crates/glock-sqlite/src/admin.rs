@@ -65,7 +65,7 @@ impl LockAdmin for SqliteLock {
             let ended = client.commands.force_release(&key, expected, until).await;
             let ended = ended.map_err(|failure| failure.during(Action::ForceRelease))?;
             let Some(turn) = ended else { return Ok(false) };
-            client.notify_own(&key, turn);
+            client.notified.freed(&key, turn);
             Ok(true)
         };
         call.run(work).await

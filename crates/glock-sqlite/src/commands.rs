@@ -6,7 +6,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use glock_core::{
     FencingToken, Holder, OwnerToken,
-    toolkit::{CallDeadline, ClientId},
+    toolkit::{AcquireReply, AcquireRequest, CallDeadline, ClientId},
 };
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::Instant;
@@ -23,19 +23,7 @@ use crate::{
 pub(crate) struct Commands {
     connections: Connections,
     /// The client's name in queues.
-    client: String,
-}
-
-/// The reply to an acquire.
-pub(crate) enum AcquireReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the request was sent.
-        sent_at: Instant,
-    },
-    /// The holder is not known if locks changed hands in between; there is none if a waiter is before the
-    /// caller.
-    Held(Option<Holder>),
+    pub(crate) client: ClientId,
 }
 
 /// Why an acquire is refused now.
@@ -103,11 +91,7 @@ const INSPECT: SqlStr = SqlStr::from_static(
 
 impl Commands {
     pub(crate) fn new(connections: Connections, client: ClientId) -> Self {
-        Self { connections, client: client.to_string() }
-    }
-
-    pub(crate) fn client(&self) -> &str {
-        &self.client
+        Self { connections, client }
     }
 
     pub(crate) fn connections(&self) -> &Connections {
@@ -116,18 +100,10 @@ impl Commands {
 
     pub(crate) async fn acquire(
         &self,
+        request: AcquireRequest<'_>,
         until: CallDeadline,
-        key: &str,
-        owner: &OwnerToken,
-        ttl: Duration,
-        holder: &str,
     ) -> Result<AcquireReply, Failure> {
-        let clock = self.connections.clock();
-        let bind = |query: Statement, now| {
-            let query = query.bind(key.to_owned()).bind(owner.reveal().to_owned()).bind(now);
-            let query = query.bind(micros(ttl)).bind(Clock::wall()).bind(holder.to_owned());
-            query.bind(clock.boot().to_owned())
-        };
+        let bind = |query: Statement, now| self.bind(request, query, now);
         for _ in 0..TRIES_MAX {
             let granted = self.connections.fetch(Access::Write, until, &ACQUIRE, bind).await?;
             if let Some((fence, reserved)) = granted.rows.into_iter().next() {
@@ -139,13 +115,26 @@ impl Commands {
                     sent_at: granted.sent_at,
                 });
             }
-            match self.look(key, until).await? {
+            match self.look(request.key, until).await? {
                 Refusal::Held(holder) => return Ok(AcquireReply::Held(Some(holder))),
                 Refusal::Waiter => return Ok(AcquireReply::Held(None)),
                 Refusal::None => {}
             }
         }
         Ok(AcquireReply::Held(None))
+    }
+
+    /// Adds the parameters of an acquire: see [`ACQUIRE`].
+    pub(crate) fn bind(
+        &self,
+        request: AcquireRequest<'_>,
+        query: Statement,
+        now: Micros,
+    ) -> Statement {
+        let (owner, boot) = (request.owner.reveal(), self.connections.clock().boot());
+        let query = query.bind(request.key.to_owned()).bind(owner.to_owned()).bind(now);
+        let query = query.bind(micros(request.ttl)).bind(Clock::wall());
+        query.bind(request.holder.to_owned()).bind(boot.to_owned())
     }
 
     /// Sees to it that no later start of the system gives the token out again.
@@ -194,17 +183,11 @@ impl Commands {
     /// Notifies other processes after a request that has reserved a lock for `turn`, if that is not empty:
     /// those that sleep, or the waiter's client. Returns the waiter's number if it is this client's.
     pub(crate) fn pass(&self, is_waited: bool, turn: &str) -> Option<u64> {
-        let own = self.own(turn);
+        let own = self.client.number_of(turn);
         if is_waited || !turn.is_empty() && own.is_none() {
             self.connections.database().file.touch();
         }
         own
-    }
-
-    /// The number of a waiter, if it is this client's.
-    pub(crate) fn own(&self, waiter: &str) -> Option<u64> {
-        let (client, number) = waiter.split_once(':')?;
-        if client == self.client { number.parse().ok() } else { None }
     }
 
     pub(crate) async fn inspect(

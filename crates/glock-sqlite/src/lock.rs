@@ -103,7 +103,7 @@ impl Lock for SqliteLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        acquire::acquire(&self.client, id, ttl).await
+        acquire::acquire(&self.client, id, ttl, None).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {

@@ -137,7 +137,7 @@ fn a_lease_is_not_acquired_for_a_standard_output_that_is_closed() {
     let closed = place.shell(script).output().unwrap();
     assert_refused(&Ended::of(closed), 74, "standard output is closed");
     assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
-    // Whoever writes that does not want the lease.
+    // A caller who writes that does not want the lease.
     let unwanted = place.shell("exec \"$0\" acquire x > /dev/null").output().unwrap();
     assert_eq!(Ended::of(unwanted).status, 0);
 }

@@ -13,7 +13,7 @@ use crate::{
 
 const TTL: Duration = Duration::from_secs(9);
 
-/// A command under the lock `x`, which ends when it is told to.
+/// A command under the lock `x`, which ends once the test says so.
 struct Run {
     glock: std::process::Child,
     command: i32,

@@ -108,7 +108,7 @@ impl Session {
             }
             Err(err) if err.kind() == ErrorKind::WouldBlock => News::None,
             Err(err) if err.kind() == ErrorKind::Interrupted => News::Some,
-            // Nobody has the other end of the terminal any more.
+            // The other end of the terminal is closed.
             Err(_) => News::End,
         }
     }

@@ -4,8 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{waiter_registry::WaiterRegistry, wakeups::Wakeups};
 
-/// Those of a client that the store notifies, for stores that keep a queue and have channels. Clones share
-/// it.
+/// Those of a client that the store notifies, for stores that keep a queue. Clones share it.
 #[derive(Clone)]
 pub struct Notified {
     channel: Arc<str>,
@@ -30,10 +29,17 @@ impl Notified {
 
     /// Notifies the one that `message` is for: it is a waiter's number, or the key of a lock.
     pub fn receive(&self, message: &str) {
-        match message.parse() {
+        match message.parse::<u64>() {
             Ok(number) => self.waiters.turn(number),
             Err(_) => self.sleepers.wake(message),
         }
+    }
+
+    /// This client has ended the hold on the lock at `key`, which is now reserved for `turn` if that is one of
+    /// its own waiters: they need no message.
+    pub fn freed(&self, key: &str, turn: Option<u64>) {
+        self.sleepers.wake(key);
+        self.waiters.turn(turn);
     }
 
     /// Messages may have been missed.
@@ -42,9 +48,16 @@ impl Notified {
         self.sleepers.wake_all();
     }
 
-    /// Whether there is nobody to notify.
+    /// Whether the client has neither waiters nor sleepers.
     pub fn is_empty(&self) -> bool {
         self.waiters.is_empty() && self.sleepers.is_empty()
+    }
+}
+
+/// A client of a store that has no channels.
+impl Default for Notified {
+    fn default() -> Self {
+        Self::new("")
     }
 }
 
@@ -76,6 +89,8 @@ mod tests {
         assert!(!notified.is_empty());
 
         notified.receive(&waiter.waiter.number.to_string());
+        assert!(waiter.signal.take().is_ok());
+        notified.freed("n/y", Some(waiter.waiter.number));
         assert!(waiter.signal.take().is_ok());
         assert!(timeout(Duration::from_millis(10), sleeper.woken()).await.is_err());
         notified.receive("n/x");

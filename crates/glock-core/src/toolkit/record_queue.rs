@@ -10,9 +10,10 @@ use tokio::{
 use super::{
     acquire_queued::{QueueStep, ServerQueue, acquire_queued},
     background_task::Worker,
+    joining::{Entered, Joining},
     mutex::Mutex,
     pending_work::PendingWork,
-    queue_store::{Entered, Listening, QueueStore},
+    queue_store::{Listening, QueueStore},
     wait_queue::WaitQueue,
     waiter_registry::{RegisteredWaiter, WaiterRegistry, Woken},
 };
@@ -157,7 +158,8 @@ impl<S: QueueStore> QueueOfLock<'_, S> {
     async fn enter(&self, entry: &mut Entry<S>) -> Result<Option<Lease>, LockError> {
         let (queue, before) = (self.queue, mem::replace(&mut entry.place, Place::Possible));
         let sent_at = Instant::now();
-        match queue.store.enter(self.id, self.ttl, entry.registered.waiter).await {
+        let joining = Joining::new(entry.registered.waiter, queue.registry.clone());
+        match joining.entered(queue.store.enter(self.id, self.ttl, &joining).await) {
             Ok(Entered::Granted(lease)) => {
                 entry.place = Place::None;
                 Ok(Some(lease))

@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     background_task::BackgroundTask,
     mutex::Mutex,
-    queue_store::{ClientId, LockStatus, LockWaiters, WaiterId},
+    waiters::{ClientId, LockStatus, LockWaiters, WaiterId},
 };
 use crate::{Action, BoxError, Fault, LockError, LockId};
 
@@ -94,8 +94,10 @@ impl WaiterRegistry {
         self.shared.client
     }
 
-    /// The lock is reserved for the waiter with this number. One that is gone has sent that it left.
-    pub fn turn(&self, number: u64) {
+    /// The lock is reserved for the waiter with this number, if there is one. A waiter that is gone has sent
+    /// that it left.
+    pub fn turn(&self, number: impl Into<Option<u64>>) {
+        let Some(number) = number.into() else { return };
         let signal = self.waiters().by_number.get(&number).cloned();
         if let Some(signal) = signal {
             signal.claim();

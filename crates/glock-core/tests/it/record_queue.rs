@@ -9,8 +9,8 @@ use std::{
 use glock_core::{
     Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, Retry, backend,
     toolkit::{
-        Entered, Listening, LockStatus, LockWaiters, Mutex, PendingWork, QueueStore, RecordQueue,
-        WaiterId, WaiterRegistry,
+        Joining, Listening, LockStatus, LockWaiters, Mutex, PendingWork, QueueStore, RESERVED_FOR,
+        RecordQueue, WaiterId, WaiterRegistry,
     },
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -69,21 +69,22 @@ impl QueueStore for Store {
         &self,
         id: &LockId,
         ttl: Duration,
-        waiter: WaiterId,
-    ) -> Result<Entered, LockError> {
+        joining: &Joining,
+    ) -> Result<Lease, LockError> {
         self.request('e')?;
+        let waiter = joining.waiter();
         let mut state = self.0.lock();
         if state.is_free || state.reserved == Some(waiter.number) {
             (state.is_free, state.reserved) = (false, None);
             let (owner, fence) = (OwnerToken::random()?, FencingToken::new(1));
-            let lease = Lease::granted(id.clone(), owner, fence, Instant::now(), ttl);
-            return Ok(Entered::Granted(lease));
+            return Ok(Lease::granted(id.clone(), owner, fence, Instant::now(), ttl));
         }
         if !state.queue.contains(&waiter.number) {
             state.queue.push_back(waiter.number);
         }
         let is_first = state.queue.front() == Some(&waiter.number);
-        Ok(Entered::Waiting { free_in: state.free_in.filter(|_| is_first) })
+        joining.note(state.free_in.filter(|_| is_first), None);
+        Err(LockError::Held { id: id.clone(), holder: None })
     }
 
     async fn listen(&self, _id: &LockId) -> Result<Listening, LockError> {
@@ -103,9 +104,7 @@ impl QueueStore for Store {
         state.beats.extend(locks.iter().cloned());
         let found = locks.iter().map(|lock| {
             let turn = state.reserved.filter(|number| lock.numbers.contains(number));
-            let there = |number: &u64| state.queue.contains(number) || turn == Some(*number);
-            let lost = lock.numbers.iter().copied().filter(|number| !there(number)).collect();
-            LockStatus { turn, first: None, lost }
+            lock.status(turn, None, state.queue.iter().copied())
         });
         Ok(found.collect())
     }
@@ -172,7 +171,7 @@ async fn one_heartbeat_a_second_is_for_all_waiters_of_a_client() {
 async fn a_turn_whose_notification_was_lost_is_found_by_the_next_heartbeat() {
     let (store, _queue, _, waiter) = waiting().await;
     store.release();
-    assert!(timeout(Store::RESERVED, waiter).await.unwrap().unwrap().is_ok());
+    assert!(timeout(RESERVED_FOR, waiter).await.unwrap().unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,12 +14,7 @@ impl Audience {
     /// Wakes the one that the event is for.
     pub(crate) fn receive(&self, text: &str) {
         match self {
-            Self::Waiters(waiters) => {
-                let number = text.split_once(':').and_then(|(_, number)| number.parse().ok());
-                if let Some(number) = number {
-                    waiters.turn(number);
-                }
-            }
+            Self::Waiters(waiters) => waiters.turn(waiters.client().number_of(text)),
             Self::Sleepers(sleepers) => sleepers.wake(text),
         }
     }

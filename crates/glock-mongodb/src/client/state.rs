@@ -7,7 +7,7 @@ use std::{
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, CallDeadline, PendingWork, WaiterId, WaiterRegistry, Wakeups},
+    toolkit::{Call, CallDeadline, Notified, PendingWork, WaiterId},
 };
 use tokio::time::Instant;
 
@@ -26,13 +26,10 @@ pub(crate) struct Client {
     pub(crate) schema: Schema,
     pub(crate) settings: Settings,
     pub(crate) commands: Commands,
-    /// This client's waiters in queues.
-    pub(crate) waiters: WaiterRegistry,
-    /// The stream of their turns.
+    pub(crate) notified: Notified,
+    /// The stream of the waiters' turns.
     pub(crate) turns: Watch,
-    /// Those who sleep until a lock may be free.
-    pub(crate) sleepers: Wakeups,
-    /// The stream of releases for them.
+    /// The stream of releases for the sleepers.
     pub(crate) releases: Watch,
     pub(crate) pending: PendingWork,
     pub(crate) driver: Arc<Driver>,
@@ -64,26 +61,26 @@ impl Client {
         schema: Schema,
         settings: Settings,
     ) -> Arc<Self> {
-        let (waiters, sleepers) = (WaiterRegistry::new(), Wakeups::new());
+        let notified = Notified::default();
+        let name = notified.waiters.client();
         let standalone = Arc::new(AtomicBool::new(false));
         let watch = |source, audience| {
             let may_stream = (settings.watching, Arc::clone(&standalone));
             Watch::new(source, audience, config.call_timeout, may_stream)
         };
-        let source = ChangeStreamSource::of_turns(&driver, &schema, waiters.client());
-        let turns = watch(source, Audience::Waiters(waiters.clone()));
+        let source = ChangeStreamSource::of_turns(&driver, &schema, name);
+        let turns = watch(source, Audience::Waiters(notified.waiters.clone()));
         let source = ChangeStreamSource::of_releases(&driver, &schema);
-        let releases = watch(source, Audience::Sleepers(sleepers.clone()));
+        let releases = watch(source, Audience::Sleepers(notified.sleepers.clone()));
         let sender = Sender::new(&driver, &schema.database, settings.in_flight_max, standalone);
         Arc::new(Self {
-            commands: Commands::new(sender, &schema, waiters.client()),
+            commands: Commands::new(sender, &schema, name),
             pending: PendingWork::new(),
             config,
             schema,
             settings,
-            waiters,
+            notified,
             turns,
-            sleepers,
             releases,
             driver,
         })
@@ -125,7 +122,8 @@ impl Client {
         if !reply.was_held && !freed_before {
             return Err(LockError::NotHeld { id: id.clone() });
         }
-        self.notify_own(&key, reply.turn);
+        // They do not wait for the streams.
+        self.notified.freed(&key, reply.turn);
         Ok(())
     }
 
@@ -136,25 +134,13 @@ impl Client {
         waiter: WaiterId,
         until: CallDeadline,
     ) -> Result<(), LockError> {
-        self.notify_turn(self.commands.leave(&self.schema.key(id), waiter, until).await?);
+        let turn = self.commands.leave(&self.schema.key(id), waiter, until).await?;
+        self.notified.waiters.turn(turn);
         Ok(())
     }
 
     /// Whether this client has a waiter for the lock.
     pub(crate) fn waiters_for(&self, id: &LockId) -> Waiters {
-        if self.waiters.has_waiters(id) { Waiters::Here } else { Waiters::Elsewhere }
-    }
-
-    /// Wakes this client's own, who do not wait for the streams.
-    pub(crate) fn notify_own(&self, key: &str, turn: Option<u64>) {
-        self.sleepers.wake(key);
-        self.notify_turn(turn);
-    }
-
-    /// Has this client's waiter `turn` send its claim.
-    pub(crate) fn notify_turn(&self, turn: Option<u64>) {
-        if let Some(number) = turn {
-            self.waiters.turn(number);
-        }
+        if self.notified.waiters.has_waiters(id) { Waiters::Here } else { Waiters::Elsewhere }
     }
 }

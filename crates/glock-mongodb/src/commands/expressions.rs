@@ -1,29 +1,27 @@
 //! Expressions on a lock's document that several commands share.
 //!
 //! `waiters` are names (`client:number`) in their order. `seen` says when each of their clients was last
-//! seen. A lock that nobody holds is `reserved` for a waiter until `reserved_until`. None of these fields is
-//! there while nobody waits. As they are in the document, their changes come one after another, each from
+//! seen. A lock without a holder is `reserved` for a waiter until `reserved_until`. A document without waiters
+//! has none of these fields. As they are in the document, their changes come one after another, each from
 //! the state that the last one left.
 
 use std::time::Duration;
 
+use glock_core::toolkit::{ALIVE_FOR, RESERVED_FOR};
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::schema::{OWNER, RESERVED, RESERVED_UNTIL, SEEN, WAITERS};
 
-/// For how long a lock is reserved.
-pub(crate) const RESERVATION: Duration = Duration::from_millis(1_500);
-const RESERVATION_MS: i64 = 1_500;
-
-/// For how long a client counts as alive after its last request for the lock.
-pub(crate) const ALIVE: Duration = Duration::from_secs(5);
-const ALIVE_MS: i64 = 5_000;
-
 /// By how much a command may have begun before the one that made a reservation, and still come after it.
-const BEGAN_BEFORE_MS: i64 = 5_000;
+const BEGAN_BEFORE: Duration = Duration::from_secs(5);
 
 /// No value: a field that is set to it is removed.
 const REMOVED: &str = "$$REMOVE";
+
+/// As the server counts.
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
 
 pub(crate) fn field(name: &str) -> String {
     format!("${name}")
@@ -44,14 +42,14 @@ pub(crate) fn is_live(expiry: &str) -> Document {
 
 /// Whether the lock is reserved. Not after the clock went back by more than some seconds.
 pub(crate) fn is_reserved() -> Document {
-    let latest = doc! { "$add": ["$$NOW", RESERVATION_MS + BEGAN_BEFORE_MS] };
+    let latest = doc! { "$add": ["$$NOW", millis(RESERVED_FOR + BEGAN_BEFORE)] };
     doc! { "$and": [
         { "$gt": [field(RESERVED_UNTIL), "$$NOW"] },
         { "$lte": [field(RESERVED_UNTIL), latest] },
     ] }
 }
 
-/// The waiter that the lock is reserved for, if nobody holds it and the waiter is this client's; else an
+/// The waiter that the lock is reserved for, if it has no holder and the waiter is this client's; else an
 /// empty text.
 pub(crate) fn own_turn(expiry: &str, client: &str) -> Document {
     let is_own = doc! { "$eq": [client_of(&field(RESERVED)), client] };
@@ -99,7 +97,7 @@ pub(crate) fn first_alive_of(waiters: impl Into<Bson>, seen: impl Into<Bson>) ->
     let alive = doc! { "$filter": {
         "input": { "$objectToArray": seen.into() },
         "as": "each",
-        "cond": { "$lte": [age, ALIVE_MS] },
+        "cond": { "$lte": [age, millis(ALIVE_FOR)] },
     } };
     let first = doc! { "$first": { "$filter": {
         "input": waiters.into(),
@@ -160,10 +158,10 @@ pub(crate) fn reserve(waiters: &Bson, seen: impl Into<Bson>, first: &str) -> Doc
         { "$add": [{ "$indexOfArray": [waiters, first] }, 1] },
         { "$size": waiters },
     ] };
-    let seen_then = doc! { "$subtract": ["$$NOW", ALIVE_MS - RESERVATION_MS] };
+    let seen_then = doc! { "$subtract": ["$$NOW", millis(ALIVE_FOR) - millis(RESERVED_FOR)] };
     let seen_then = doc! { "$arrayToObject": [[{ "k": client_of(first), "v": seen_then }]] };
     let seen = doc! { "$mergeObjects": [seen.into(), seen_then] };
-    let until = doc! { "$add": ["$$NOW", RESERVATION_MS] };
+    let until = doc! { "$add": ["$$NOW", millis(RESERVED_FOR)] };
     let reserved = [(OWNER, Bson::Null), (RESERVED, first.into()), (RESERVED_UNTIL, until.into())];
     with_queue(with_fields("$$ROOT", reserved), behind, seen)
 }

@@ -130,7 +130,7 @@ fn enter(expiry: &str, client: &str) -> Document {
         waiters(),
         { "$concatArrays": [waiters(), ["$$waiter"]] },
     ] };
-    // The one that may have the lock: nobody while it is held.
+    // The one that may have the lock: none while it is held.
     let next = doc! { "$switch": {
         "branches": [
             { "case": "$$held", "then": Bson::Null },

@@ -1,31 +1,12 @@
-//! What commands ask for, and what the replies say.
+//! What the replies to commands say.
 
 use std::time::Duration;
 
-use glock_core::{Action, FencingToken, Holder, LockError, OwnerToken};
+use glock_core::{Action, LockError};
 use mongodb::bson::{Bson, Document};
 use tokio::time::Instant;
 
 use crate::error::Failure;
-
-/// What an acquire asks for.
-pub(crate) struct AcquireRequest<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) owner: &'a OwnerToken,
-    pub(crate) ttl: Duration,
-    pub(crate) holder: &'a str,
-}
-
-/// The reply to an acquire.
-pub(crate) enum AcquireReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the command was sent.
-        sent_at: Instant,
-    },
-    /// There is no holder if a waiter is before the caller.
-    Held(Option<Holder>),
-}
 
 /// What a command that names an owner did.
 pub(crate) struct Outcome {

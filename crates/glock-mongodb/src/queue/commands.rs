@@ -1,42 +1,22 @@
 //! The commands that only queues need, and their replies.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Weak,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Weak};
 
 use glock_core::{
-    Action, FencingToken, LockError,
-    toolkit::{CallDeadline, LockStatus, LockWaiters, WaiterId},
+    Action, LockError,
+    toolkit::{AcquireReply, AcquireRequest, CallDeadline, LockStatus, LockWaiters, WaiterId},
 };
 use mongodb::bson::{Bson, Document, RawArrayBuf, doc, rawdoc};
-use tokio::time::Instant;
 
 use crate::{
     client::Command,
     commands::{
-        AcquireRequest, Commands, first_batch, millis_of,
+        Commands, first_batch, millis_of,
         pipelines::{raw, seen_field},
     },
     error::Failure,
     schema::ID,
 };
-
-/// The reply to a request to take the lock or to join its queue.
-pub(crate) enum EnterReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the command was sent.
-        sent_at: Instant,
-    },
-    Waiting {
-        /// If the waiter is the first: how long the lock is held or reserved.
-        free_in: Option<Duration>,
-        /// The waiter of this client that the lock is reserved for.
-        turn: Option<u64>,
-    },
-}
 
 /// A client that was seen longer ago is noted as alive: well before it counts as gone. Each note is a
 /// write, which all change streams read.
@@ -50,18 +30,18 @@ impl Commands {
         waiter: WaiterId,
         until: CallDeadline,
         caller: &Weak<()>,
-    ) -> Result<EnterReply, Failure> {
+    ) -> Result<AcquireReply, Failure> {
         let waiter = waiter.to_string();
         let variables = rawdoc! { "waiter": waiter.as_str() };
         let parts = (&self.pipelines.enter, &self.pipelines.entered);
         let (found, sent_at) = self.take(request, parts, variables, until, caller).await?;
         let holder = self.holder(&found)?;
         if found.get_bool("granted").unwrap_or(false) {
-            return Ok(EnterReply::Granted { fence: holder.fence, sent_at });
+            return Ok(AcquireReply::Granted { fence: holder.fence, sent_at });
         }
         let is_first = found.get_bool("first").unwrap_or(false);
         let free_in = is_first.then(|| millis_of(&found, "left"));
-        Ok(EnterReply::Waiting { free_in, turn: self.own(&found, "turn") })
+        Ok(AcquireReply::Waiting { free_in, turn: self.own(&found, "turn") })
     }
 
     /// Takes the waiter out of the queue. Returns the one of this client whose turn it is then.
@@ -134,7 +114,8 @@ impl Commands {
 
     /// Notes that the client is alive, in the queues that it is in. A crash may lose that.
     async fn note_alive(&self, keys: Vec<&str>, until: CallDeadline) -> Result<(), LockError> {
-        let query = doc! { ID: { "$in": keys }, seen_field(&self.client): { "$exists": true } };
+        let query =
+            doc! { ID: { "$in": keys }, seen_field(&self.client.to_string()): { "$exists": true } };
         let update = rawdoc! {
             "q": raw(&query),
             "u": self.pipelines.keep_alive.clone(),
@@ -150,15 +131,10 @@ impl Commands {
     }
 
     fn status(&self, found: &Document, lock: &LockWaiters) -> LockStatus {
-        let (turn, first) = (self.own(found, "turn"), self.own(found, "first"));
+        let first = self.own(found, "first").map(|number| (number, millis_of(found, "left")));
         let places = found.get_array("places").map_or(&[][..], Vec::as_slice);
         let places = places.iter().filter_map(Bson::as_str);
-        let places: HashSet<u64> = places.filter_map(|name| self.own_number(name)).collect();
-        let is_lost = |number: &u64| Some(*number) != turn && !places.contains(number);
-        LockStatus {
-            turn,
-            first: first.map(|number| (number, millis_of(found, "left"))),
-            lost: lock.numbers.iter().copied().filter(is_lost).collect(),
-        }
+        let places = places.filter_map(|waiter| self.client.number_of(waiter));
+        lock.status(self.own(found, "turn"), first, places)
     }
 }

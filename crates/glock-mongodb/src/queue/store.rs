@@ -3,26 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, LockError, LockId,
-    toolkit::{Backoff, Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
+    Action, Lease, LockError, LockId,
+    toolkit::{
+        ALIVE_FOR, Backoff, HEARTBEAT_MAX, Joining, Listening, LockStatus, LockWaiters, QueueStore,
+        WaiterId,
+    },
 };
 
-use crate::{
-    acquire,
-    client::Client,
-    commands::expressions::{ALIVE, RESERVATION},
-    wait,
-};
+use crate::{acquire, client::Client, wait};
 
 /// The queues of a client's locks.
 pub(crate) struct MongoQueue(pub(crate) Arc<Client>);
 
-/// A heartbeat that takes longer is sent again.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
-
 impl QueueStore for MongoQueue {
-    const RESERVED: Duration = RESERVATION;
-
     fn heartbeat_pause(&self) -> Duration {
         if self.0.turns.is_open() { Duration::from_secs(1) } else { wait::poll_pause() }
     }
@@ -31,9 +24,9 @@ impl QueueStore for MongoQueue {
         &self,
         id: &LockId,
         ttl: Duration,
-        waiter: WaiterId,
-    ) -> Result<Entered, LockError> {
-        acquire::enter(&self.0, id, ttl, waiter).await
+        joining: &Joining,
+    ) -> Result<Lease, LockError> {
+        acquire::acquire(&self.0, id, ttl, Some(joining)).await
     }
 
     async fn listen(&self, _id: &LockId) -> Result<Listening, LockError> {
@@ -45,7 +38,7 @@ impl QueueStore for MongoQueue {
 
     /// Tries for as long as the place lasts without its client.
     async fn leave(&self, id: &LockId, waiter: WaiterId) -> Result<(), LockError> {
-        let (call, client) = (self.0.call_within(Action::Wait, ALIVE)?, Arc::clone(&self.0));
+        let (call, client) = (self.0.call_within(Action::Wait, ALIVE_FOR)?, Arc::clone(&self.0));
         let (until, id) = (call.deadline(), id.clone());
         call.run(async move {
             let mut pauses = Backoff::STORE_FAILURE;

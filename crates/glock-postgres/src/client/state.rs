@@ -61,20 +61,6 @@ impl Client {
         Call::new(&self.pending, backend::POSTGRES, action, limit)
     }
 
-    /// Wakes this client's own: the notifications are for other clients. `turn` is the waiter that the lock
-    /// is reserved for now, if it is this client's.
-    pub(crate) fn notify_own(&self, key: &str, turn: &str) {
-        self.notified.sleepers.wake(key);
-        self.notify_turn(turn);
-    }
-
-    /// Has this client's waiter `turn` send its claim; none if that is empty.
-    pub(crate) fn notify_turn(&self, turn: &str) {
-        if let Some(number) = self.commands.own(turn) {
-            self.notified.waiters.turn(number);
-        }
-    }
-
     /// Frees the lock if `owner` has it. `has_expired` says whether its lease can have run out by now.
     pub(crate) async fn release(
         &self,
@@ -86,7 +72,8 @@ impl Client {
         let key = self.key(id);
         let released = self.commands.release(&key, owner, until, has_expired).await;
         let released = released.map_err(|failure| failure.during(Action::Release))?;
-        self.notify_own(&key, &released.turn);
+        // The notification is for other clients.
+        self.notified.freed(&key, released.turn);
         if released.was_live { Ok(()) } else { Err(LockError::NotHeld { id: id.clone() }) }
     }
 }

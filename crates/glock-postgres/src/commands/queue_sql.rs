@@ -2,14 +2,16 @@
 //!
 //! `waiters` are names (`client:number`) in their order. `seen` says when each client was last seen, in
 //! milliseconds since 1970, and `awaited_until` until when the one that was seen last counts as alive. A
-//! lock that nobody holds is `reserved` for a waiter until `reserved_until`. All of it is `NULL` while
-//! nobody waits. As it is in the row, its changes come one after another, each from the state that the
-//! last one left.
+//! lock without a holder is `reserved` for a waiter until `reserved_until`. A row without waiters has `NULL`
+//! in all of these columns. As they are in the row, their changes come one after another, each from the
+//! state that the last one left.
 //!
 //! What every release and every acquire evaluates is made of plain expressions: a subquery costs the
 //! server ten microseconds, even one that it does not run.
 
 use std::time::Duration;
+
+use glock_core::toolkit::{ALIVE_FOR, RESERVED_FOR};
 
 use crate::{
     commands::sql::{COMMIT_ASYNC, COMMIT_DURABLE, MICROS, UNTIL, remaining_sql},
@@ -19,32 +21,22 @@ use crate::{
 /// With a client's name behind it, the channel on which that client is notified.
 pub(crate) const CLIENT_CHANNEL: &str = "glock:";
 
-/// For how long a lock is reserved.
-pub(crate) const RESERVED: Duration = Duration::from_millis(1_500);
-
-/// For how long a client counts as alive after its last request for the lock.
-const ALIVE_MS: i64 = 5_000;
 /// After how long a client is forgotten.
-const FORGOTTEN_MS: i64 = 60_000;
-
-/// A lock that is reserved from now on is so until then. See [`RESERVED`].
-const RESERVED_UNTIL: &str = "clock_timestamp() + interval '1500 milliseconds'";
-/// A client that was seen now counts as alive until then.
-const AWAITED_UNTIL: &str = "clock_timestamp() + interval '5 seconds'";
+const FORGOTTEN: Duration = Duration::from_mins(1);
 
 /// Milliseconds since 1970.
 const NOW_MS: &str = "(date_part('epoch', clock_timestamp()) * 1000)::bigint";
 
-fn reserved_ms() -> u128 {
-    RESERVED.as_millis()
+/// So long from now.
+fn after(time: Duration) -> String {
+    format!("clock_timestamp() + interval '{} milliseconds'", time.as_millis())
 }
 
 /// Whether the lock of row `l` is reserved. Not after the clock went back.
 pub(crate) fn is_reserved() -> String {
-    let reserved = reserved_ms();
+    let latest = after(RESERVED_FOR);
     format!(
-        "coalesce(l.reserved_until > clock_timestamp() \
-         AND l.reserved_until <= clock_timestamp() + {reserved} * interval '1 millisecond', false)"
+        "coalesce(l.reserved_until > clock_timestamp() AND l.reserved_until <= {latest}, false)"
     )
 }
 
@@ -62,10 +54,10 @@ pub(crate) fn is_awaited() -> String {
 /// reserved for one of its waiters in vain. So a client that is gone holds up the queue once. One that was
 /// seen in the future was seen before the clock went back.
 fn is_alive(waiter: &str, seen: &str, now: &str) -> String {
-    let (reserved, seen) =
-        (reserved_ms(), format!("({seen} ->> split_part({waiter}, ':', 1))::bigint"));
+    let (alive, reserved) = (ALIVE_FOR.as_millis(), RESERVED_FOR.as_millis());
+    let seen = format!("({seen} ->> split_part({waiter}, ':', 1))::bigint");
     format!(
-        "abs({now} - {seen}) <= {ALIVE_MS} \
+        "abs({now} - {seen}) <= {alive} \
          AND (l.reserved_until IS NULL OR l.reserved_until > clock_timestamp() \
            OR split_part(l.reserved, ':', 1) <> split_part({waiter}, ':', 1) \
            OR {seen} > date_part('epoch', l.reserved_until) * 1000 - {reserved})"
@@ -93,9 +85,10 @@ fn notify(waiter: &str) -> String {
 /// or a reservation.
 pub(crate) fn pass_on() -> String {
     let (is_awaited, has_others) = (is_awaited(), "cardinality(l.waiters) > 1");
+    let until = after(RESERVED_FOR);
     format!(
         "reserved = CASE WHEN {is_awaited} THEN l.waiters[1] END, \
-         reserved_until = CASE WHEN {is_awaited} THEN {RESERVED_UNTIL} END, \
+         reserved_until = CASE WHEN {is_awaited} THEN {until} END, \
          waiters = CASE WHEN {is_awaited} AND {has_others} THEN l.waiters[2:] END, \
          seen = CASE WHEN {is_awaited} AND {has_others} THEN l.seen END, \
          awaited_until = CASE WHEN {is_awaited} AND {has_others} THEN l.awaited_until END"
@@ -123,6 +116,7 @@ pub(crate) fn enter(schema: &Schema, bounded: &str) -> String {
     let first = first("b.waiters", "b.seen", "b.now");
     let (is_reserved, turn) = (is_reserved(), "d.waiters[d.first]");
     let (notify, left) = (notify(turn), left(schema));
+    let (reserved_until, awaited_until) = (after(RESERVED_FOR), after(ALIVE_FOR));
     format!(
         "INSERT INTO {table} AS l ({key}, owner, fence, {expiry}, holder, waited) \
          SELECT $1, $2, {MICROS}, {UNTIL}, $4, false WHERE {COMMIT_DURABLE} AND {bounded} \
@@ -139,9 +133,9 @@ pub(crate) fn enter(schema: &Schema, bounded: &str) -> String {
                  WHEN split_part({turn}, ':', 1) = $6 THEN {turn} \
                  ELSE coalesce(nullif({notify}, ''), {turn}) END, \
                CASE WHEN d.granted THEN NULL WHEN d.taken THEN l.reserved_until \
-                 ELSE {RESERVED_UNTIL} END, \
+                 ELSE {reserved_until} END, \
                d.others, CASE WHEN d.others IS NOT NULL THEN d.seen END, \
-               CASE WHEN d.others IS NOT NULL THEN {AWAITED_UNTIL} END \
+               CASE WHEN d.others IS NOT NULL THEN {awaited_until} END \
              FROM (SELECT e.*, nullif(CASE WHEN e.granted THEN array_remove(e.waiters, $5) \
                  WHEN e.taken THEN e.waiters ELSE e.waiters[e.first + 1:] END, '{{}}') AS others \
              FROM (SELECT c.*, \
@@ -201,6 +195,7 @@ pub(crate) fn heartbeat(schema: &Schema, bounded: &str) -> String {
     let Schema { table, key, .. } = schema;
     let (is_reserved, left) = (is_reserved(), left(schema));
     let is_alive = is_alive("w.waiter", "s.seen", "s.now");
+    let (awaited_until, forgotten) = (after(ALIVE_FOR), FORGOTTEN.as_millis());
     format!(
         "WITH locked AS MATERIALIZED (\
            SELECT l.{key} AS key FROM {table} l \
@@ -209,10 +204,10 @@ pub(crate) fn heartbeat(schema: &Schema, bounded: &str) -> String {
          found AS (\
            UPDATE {table} l SET (seen, waiters, awaited_until) = (\
              SELECT (SELECT jsonb_object_agg(k, v) FROM jsonb_each(s.seen) e(k, v) \
-                 WHERE abs(s.now - v::bigint) <= {FORGOTTEN_MS}), \
+                 WHERE abs(s.now - v::bigint) <= {forgotten}), \
                (SELECT array_agg(w.waiter ORDER BY w.n) \
                  FROM unnest(l.waiters) WITH ORDINALITY w(waiter, n) WHERE {is_alive}), \
-               CASE WHEN l.seen ? $2 THEN {AWAITED_UNTIL} ELSE l.awaited_until END \
+               CASE WHEN l.seen ? $2 THEN {awaited_until} ELSE l.awaited_until END \
              FROM (SELECT {NOW_MS} AS now, CASE WHEN l.seen ? $2 \
                THEN l.seen || jsonb_build_object($2, {NOW_MS}) ELSE l.seen END AS seen OFFSET 0) s) \
            FROM locked WHERE l.{key} = locked.key \

@@ -1,36 +1,16 @@
 //! The statements that only queues need, and their replies.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::HashMap;
 
-use glock_core::{
-    FencingToken, OwnerToken,
-    toolkit::{CallDeadline, LockStatus, LockWaiters, WaiterId},
+use glock_core::toolkit::{
+    AcquireReply, AcquireRequest, CallDeadline, LockStatus, LockWaiters, WaiterId,
 };
-use tokio::time::Instant;
 
 use crate::{
     client::{SendMode, SendMode::Repeatable, Statement},
-    commands::{Commands, millis, remaining, token},
+    commands::{Commands, bind_request, remaining, token},
     error::Failure,
 };
-
-/// The reply to a request to take the lock or to join its queue.
-pub(crate) enum EnterReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the request was sent.
-        sent_at: Instant,
-    },
-    Waiting {
-        /// If the waiter is the first: how long the lock is held or reserved.
-        free_in: Option<Duration>,
-        /// The waiter that the lock is reserved for, if it is this client's; else empty.
-        turn: String,
-    },
-}
 
 /// The reply to an enter: see `queue_sql::enter`.
 type Entered = (bool, i64, i64, bool, String);
@@ -43,26 +23,24 @@ impl Commands {
     /// Takes the lock, or puts the waiter into its queue.
     pub(crate) async fn enter(
         &self,
-        (mode, until): (&SendMode, CallDeadline),
-        key: &str,
-        (owner, waiter): (&OwnerToken, WaiterId),
-        ttl: Duration,
-        holder: &str,
-    ) -> Result<EnterReply, Failure> {
-        let (sql, secret) = (&self.statements(until).await?.enter, owner.reveal());
-        let (waiter, client) = (waiter.to_string(), &self.client);
+        request: AcquireRequest<'_>,
+        waiter: WaiterId,
+        mode: &SendMode,
+        until: CallDeadline,
+    ) -> Result<AcquireReply, Failure> {
+        let (sql, secret) = (&self.statements(until).await?.enter, request.owner.reveal());
+        let (waiter, client) = (waiter.to_string(), self.client.to_string());
         let bind = |query: Statement| {
-            let query = query.bind(key).bind(secret).bind(millis(ttl)).bind(holder);
-            query.bind(waiter.clone()).bind(client)
+            bind_request(request, query).bind(waiter.clone()).bind(client.clone())
         };
         let reply = self.connections.fetch::<Entered>(mode, until, sql, bind, secret).await?;
         match reply.row {
             Some((true, fence, ..)) => {
-                Ok(EnterReply::Granted { fence: token(fence)?, sent_at: reply.sent_at })
+                Ok(AcquireReply::Granted { fence: token(fence)?, sent_at: reply.sent_at })
             }
             Some((false, _, left, is_first, turn)) => {
                 let free_in = is_first.then(|| remaining(left));
-                Ok(EnterReply::Waiting { free_in, turn })
+                Ok(AcquireReply::Waiting { free_in, turn: self.client.number_of(&turn) })
             }
             None => Err(Failure::unexpected_reply("no row")),
         }
@@ -74,16 +52,17 @@ impl Commands {
         key: &str,
         waiter: WaiterId,
         until: CallDeadline,
-    ) -> Result<String, Failure> {
+    ) -> Result<Option<u64>, Failure> {
         let (sql, waiter) = (self.statements(until).await?, waiter.to_string());
         let bind = |query: Statement| query.bind(key).bind(waiter.clone());
         let reply = self.connections.fetch(&Repeatable, until, &sql.leave, bind, "").await?;
         if reply.row != Some((true,)) {
-            return Ok(String::new());
+            return Ok(None);
         }
-        let bind = |query: Statement| bind(query).bind(&self.client);
+        let bind = |query: Statement| bind(query).bind(self.client.to_string());
         let reply = self.connections.fetch(&Repeatable, until, &sql.forgo, bind, "").await?;
-        Ok(reply.row.map(|(turn,)| turn).unwrap_or_default())
+        let turn = |(turn,): (String,)| self.client.number_of(&turn);
+        Ok(reply.row.and_then(turn))
     }
 
     /// Keeps the places of this client's waiters, whose locks have these keys.
@@ -94,7 +73,7 @@ impl Commands {
     ) -> Result<Vec<LockStatus>, Failure> {
         let sql = &self.statements(until).await?.heartbeat;
         let keys: Vec<String> = locks.iter().map(|(key, _)| key.clone()).collect();
-        let bind = |query: Statement| query.bind(keys.clone()).bind(&self.client);
+        let bind = |query: Statement| query.bind(keys.clone()).bind(self.client.to_string());
         let reply = self.connections.fetch::<Found>(&Repeatable, until, sql, bind, "").await?;
         let (keys, turns, firsts, left, places) = reply.row.unwrap_or_default();
         let found = turns.into_iter().zip(firsts).zip(left).zip(places);
@@ -103,15 +82,9 @@ impl Commands {
             .iter()
             .map(|(key, lock)| {
                 let (((turn, first), left), places) = found.remove(key).unwrap_or_default();
-                let (turn, first) = (self.own(&turn), self.own(&first));
-                let places: HashSet<u64> =
-                    places.split(',').filter_map(|number| number.parse().ok()).collect();
-                let is_lost = |number: &u64| Some(*number) != turn && !places.contains(number);
-                LockStatus {
-                    turn,
-                    first: first.map(|number| (number, remaining(left))),
-                    lost: lock.numbers.iter().copied().filter(is_lost).collect(),
-                }
+                let (turn, first) = (self.client.number_of(&turn), self.client.number_of(&first));
+                let places = places.split(',').filter_map(|number| number.parse().ok());
+                lock.status(turn, first.map(|number| (number, remaining(left))), places)
             })
             .collect())
     }

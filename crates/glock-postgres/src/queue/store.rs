@@ -3,21 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, LockError, LockId,
-    toolkit::{Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
+    Action, Lease, LockError, LockId,
+    toolkit::{HEARTBEAT_MAX, Joining, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
 };
 
-use crate::{acquire, client::Client, commands::queue_sql::RESERVED, wait};
+use crate::{acquire, client::Client, wait};
 
 /// The queues of a client's locks.
 pub(crate) struct PostgresQueue(pub(crate) Arc<Client>);
 
-/// A heartbeat that takes longer is sent again.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
-
 impl QueueStore for PostgresQueue {
-    const RESERVED: Duration = RESERVED;
-
     fn heartbeat_pause(&self) -> Duration {
         if self.0.listener.is_heard() { Duration::from_secs(1) } else { wait::poll_pause() }
     }
@@ -26,9 +21,9 @@ impl QueueStore for PostgresQueue {
         &self,
         id: &LockId,
         ttl: Duration,
-        waiter: WaiterId,
-    ) -> Result<Entered, LockError> {
-        acquire::enter(&self.0, id, ttl, waiter).await
+        joining: &Joining,
+    ) -> Result<Lease, LockError> {
+        acquire::acquire(&self.0, id, ttl, Some(joining)).await
     }
 
     async fn listen(&self, _id: &LockId) -> Result<Listening, LockError> {
@@ -42,7 +37,7 @@ impl QueueStore for PostgresQueue {
         let until = call.deadline();
         call.run(async move {
             let turn = client.commands.leave(&key, waiter, until).await;
-            client.notify_turn(&turn.map_err(|failure| failure.during(Action::Wait))?);
+            client.notified.waiters.turn(turn.map_err(|failure| failure.during(Action::Wait))?);
             Ok(())
         })
         .await

@@ -19,7 +19,7 @@ use crate::support::{LONG, SHORT, SOON, admin::Admin, pair, x};
 type Granted = JoinHandle<Result<Lease, LockError>>;
 
 const PATIENT: Retry = Retry::within(Duration::from_mins(1));
-/// What no row has while nobody waits.
+/// What a row without waiters is like.
 const EMPTY: &str = "num_nonnulls(waiters, seen, awaited_until) = 0";
 
 /// A waiter in the queue of `x`, behind `before` others.

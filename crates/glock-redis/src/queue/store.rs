@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future;
 use glock_core::{
-    Action, LockError, LockId,
-    toolkit::{Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
+    Action, Lease, LockError, LockId,
+    toolkit::{HEARTBEAT_MAX, Joining, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
 };
 
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
 
 /// The queues of a client's locks.
 pub(crate) struct RedisQueue(pub(crate) Arc<Client>);
-
-/// A heartbeat that takes longer is sent again.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
 
 /// How many waiters of one lock the script looks up at once: Lua limits how many arguments a call has.
 const NUMBERS_MAX: usize = 1_000;
@@ -35,9 +32,9 @@ impl QueueStore for RedisQueue {
         &self,
         id: &LockId,
         ttl: Duration,
-        waiter: WaiterId,
-    ) -> Result<Entered, LockError> {
-        acquire::enter(&self.0, id, ttl, waiter).await
+        joining: &Joining,
+    ) -> Result<Lease, LockError> {
+        acquire::acquire(&self.0, id, ttl, Some(joining)).await
     }
 
     async fn listen(&self, id: &LockId) -> Result<Listening, LockError> {

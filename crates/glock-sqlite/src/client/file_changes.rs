@@ -70,7 +70,7 @@ impl FileChanges {
 
 #[cfg(test)]
 mod tests {
-    use glock_core::{LockConfig, toolkit::CallDeadline};
+    use glock_core::{LockConfig, toolkit::AcquireRequest};
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
@@ -93,7 +93,9 @@ mod tests {
             let quiet = time::timeout(POLL * 5, changes.poll(ours.connections(), until));
             assert!(quiet.await.is_err(), "nothing was committed");
             let owner = glock_core::OwnerToken::random().unwrap();
-            let granted = theirs.commands.acquire(until, &format!("{n}"), &owner, SOON, "").await;
+            let key = n.to_string();
+            let request = AcquireRequest { key: &key, owner: &owner, ttl: SOON, holder: "" };
+            let granted = theirs.commands.acquire(request, until).await;
             assert!(granted.is_ok());
             let noticed = time::timeout(SOON, changes.poll(ours.connections(), until));
             noticed.await.expect("a commit is never noticed");

@@ -35,8 +35,7 @@ impl Client {
 
     /// A client on the connections of another one.
     pub(crate) fn on(connections: Connections, config: LockConfig) -> Self {
-        // There are no channels: who is notified looks into the file.
-        let notified = Notified::new("");
+        let notified = Notified::default();
         let commands = Commands::new(connections, notified.waiters.client());
         Self {
             watch: Watch::new(commands.clone(), config.call_timeout, notified.clone()),
@@ -64,20 +63,6 @@ impl Client {
         Call::new(&self.pending, backend::SQLITE, action, limit)
     }
 
-    /// Wakes this client's own, which do not wait for the file to be watched. `turn` is the waiter that the
-    /// lock is reserved for now, if it is this client's.
-    pub(crate) fn notify_own(&self, key: &str, turn: Option<u64>) {
-        self.notified.sleepers.wake(key);
-        self.notify_turn(turn);
-    }
-
-    /// Has this client's waiter `turn` send its claim.
-    pub(crate) fn notify_turn(&self, turn: Option<u64>) {
-        if let Some(number) = turn {
-            self.notified.waiters.turn(number);
-        }
-    }
-
     /// Frees the lock if `owner` has it.
     pub(crate) async fn release(
         &self,
@@ -88,7 +73,8 @@ impl Client {
         let key = self.key(id);
         let released = self.commands.release(&key, owner, until).await;
         let released = released.map_err(|failure| failure.during(Action::Release))?;
-        self.notify_own(&key, released.turn);
+        // They do not wait for the file to be watched.
+        self.notified.freed(&key, released.turn);
         if released.was_live { Ok(()) } else { Err(LockError::NotHeld { id: id.clone() }) }
     }
 }

@@ -1,20 +1,14 @@
 //! The statements that only queues need, and their replies.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::LazyLock};
 
-use glock_core::{
-    FencingToken, OwnerToken,
-    toolkit::{CallDeadline, LockStatus, LockWaiters, WaiterId},
+use glock_core::toolkit::{
+    AcquireReply, AcquireRequest, CallDeadline, LockStatus, LockWaiters, WaiterId,
 };
 use sqlx::SqlStr;
-use tokio::time::Instant;
 
 use crate::{
-    client::{Access, Clock, Micros, Statement, micros},
+    client::{Access, Micros, Statement},
     commands::{
         Commands, duration,
         sleepers::{bind_keys, places},
@@ -28,39 +22,19 @@ static ENTER: LazyLock<SqlStr> = LazyLock::new(sql::enter);
 static LEAVE: LazyLock<SqlStr> = LazyLock::new(sql::leave);
 static FORGO: LazyLock<SqlStr> = LazyLock::new(sql::forgo);
 
-/// The reply to a request to take the lock or to join its queue.
-pub(crate) enum EnterReply {
-    Granted {
-        fence: FencingToken,
-        /// The instant just before the request was sent.
-        sent_at: Instant,
-    },
-    Waiting {
-        /// If the waiter is the first: how long the lock is held or reserved.
-        free_in: Option<Duration>,
-        /// The waiter of this client that the lock is reserved for.
-        turn: Option<u64>,
-    },
-}
-
 impl Commands {
     /// Takes the lock, or puts the waiter into its queue.
     pub(crate) async fn enter(
         &self,
+        request: AcquireRequest<'_>,
+        waiter: WaiterId,
         until: CallDeadline,
-        key: &str,
-        (owner, waiter): (&OwnerToken, WaiterId),
-        ttl: Duration,
-        holder: &str,
-    ) -> Result<EnterReply, Failure> {
+    ) -> Result<AcquireReply, Failure> {
         type Row = (bool, i64, i64, Micros, bool, String, bool);
 
-        let clock = self.connections().clock();
         let bind = |query: Statement, now| {
-            let query = query.bind(key.to_owned()).bind(owner.reveal().to_owned()).bind(now);
-            let query = query.bind(micros(ttl)).bind(Clock::wall()).bind(holder.to_owned());
-            let query = query.bind(clock.boot().to_owned()).bind(waiter.to_string());
-            query.bind(self.client().to_owned())
+            let query = self.bind(request, query, now).bind(waiter.to_string());
+            query.bind(waiter.client.to_string())
         };
         let reply = self.connections().fetch::<Row>(Access::Write, until, &ENTER, bind).await?;
         match reply.rows.into_iter().next() {
@@ -68,12 +42,13 @@ impl Commands {
                 if fence >= reserved {
                     self.reserve(until, fence).await?;
                 }
-                Ok(EnterReply::Granted { fence: token(fence)?, sent_at: reply.sent_at })
+                Ok(AcquireReply::Granted { fence: token(fence)?, sent_at: reply.sent_at })
             }
             Some((false, _, _, left, is_first, turn, is_new)) => {
                 // A reservation that was there before has notified already.
-                let turn = if is_new { self.pass(false, &turn) } else { self.own(&turn) };
-                Ok(EnterReply::Waiting { free_in: is_first.then(|| duration(left)), turn })
+                let turn =
+                    if is_new { self.pass(false, &turn) } else { self.client.number_of(&turn) };
+                Ok(AcquireReply::Waiting { free_in: is_first.then(|| duration(left)), turn })
             }
             None => Err(Failure::used_elsewhere()),
         }
@@ -109,7 +84,7 @@ impl Commands {
 
         let keys = || locks.iter().map(|(key, _)| key);
         let bind = |query: Statement, now| {
-            bind_keys(query.bind(self.client().to_owned()).bind(now), keys())
+            bind_keys(query.bind(self.client.to_string()).bind(now), keys())
         };
         let sql = sql::heartbeat(&places(locks.len(), 3));
         let reply = self.connections().fetch::<Row>(Access::Write, until, &sql, bind).await?;
@@ -122,25 +97,24 @@ impl Commands {
             .iter()
             .map(|(key, lock)| {
                 let (turn, first, left, queue) = found.remove(key).unwrap_or_default();
-                let (turn, first) = (self.own(&turn), self.own(&first));
+                let number_of = |waiter: &str| self.client.number_of(waiter);
                 // The names have neither quotes nor commas.
                 let places = queue.trim_matches(['[', ']']).split(',');
-                let places = places.filter_map(|waiter| self.own(waiter.trim_matches('"')));
-                let places: HashSet<u64> = places.collect();
-                let is_lost = |number: &u64| Some(*number) != turn && !places.contains(number);
-                LockStatus {
-                    turn,
-                    first: first.map(|number| (number, duration(left))),
-                    lost: lock.numbers.iter().copied().filter(is_lost).collect(),
-                }
+                let places = places.filter_map(|waiter| number_of(waiter.trim_matches('"')));
+                let first = number_of(&first).map(|number| (number, duration(left)));
+                lock.status(number_of(&turn), first, places)
             })
             .collect())
     }
 
     /// The waiters of this client that locks are reserved for.
     pub(crate) async fn turns(&self, until: CallDeadline) -> Result<Vec<u64>, Failure> {
-        let bind = |query: Statement, now| query.bind(self.client().to_owned()).bind(now);
+        let bind = |query: Statement, now| query.bind(self.client.to_string()).bind(now);
         let reply = self.connections().fetch(Access::Read, until, &sql::TURNS, bind).await?;
-        Ok(reply.rows.iter().filter_map(|(waiter,): &(String,)| self.own(waiter)).collect())
+        Ok(reply
+            .rows
+            .iter()
+            .filter_map(|(waiter,): &(String,)| self.client.number_of(waiter))
+            .collect())
     }
 }

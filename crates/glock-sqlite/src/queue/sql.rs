@@ -1,21 +1,17 @@
 //! The statements that only queues need.
 //!
 //! `waiters` is a JSON array of names (`client:number`) in their order. `seen` says when each client was last
-//! seen, and `awaited_until` until when the one that was seen last counts as alive. A lock that nobody holds
-//! is `reserved` for a waiter until `reserved_until`. All of it is null or zero while nobody waits. Times are
-//! those of leases.
+//! seen, and `awaited_until` until when the one that was seen last counts as alive. A lock without a holder is
+//! `reserved` for a waiter until `reserved_until`. A row without waiters has null or zero in all of these
+//! columns. Times are those of leases.
 
 use std::time::Duration;
 
+use glock_core::toolkit::{ALIVE_FOR, RESERVED_FOR};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 use crate::client::micros;
 
-/// For how long a lock is reserved.
-pub(crate) const RESERVED_FOR: Duration = Duration::from_millis(1_500);
-
-/// For how long a client counts as alive after its last request for the lock.
-const ALIVE: Duration = Duration::from_secs(5);
 /// After how long a client is forgotten.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
@@ -27,7 +23,7 @@ fn client_of(waiter: &str) -> String {
 /// Whether the client of `waiter` is alive: it was seen some seconds ago at most, and since row `l` was
 /// reserved for one of its waiters in vain. So a client that is gone holds up the queue once.
 fn is_alive(waiter: &str, seen: &str, now: &str) -> String {
-    let (client, reserved, alive) = (client_of(waiter), client_of("l.reserved"), micros(ALIVE));
+    let (client, reserved, alive) = (client_of(waiter), client_of("l.reserved"), micros(ALIVE_FOR));
     let reserved_for = micros(RESERVED_FOR);
     // A name that begins with a digit would be an index.
     let seen = format!("json_extract({seen}, '$.c' || {client})");
@@ -60,7 +56,7 @@ pub(crate) fn pass_on() -> String {
 /// or an empty text; whether that was done by this request. No row: the file is used on another machine.
 pub(super) fn enter() -> SqlStr {
     let is_alive = is_alive("w.value", "b.seen", "?3");
-    let (alive, reserved_for) = (micros(ALIVE), micros(RESERVED_FOR));
+    let (alive, reserved_for) = (micros(ALIVE_FOR), micros(RESERVED_FOR));
     sql(format!(
         "INSERT INTO distributed_lock AS l (lock_id, owner, fence, expires, holder, waited_until) \
          SELECT ?1, ?2, max(?5, token_min), ?3 + ?4, ?6, 0 FROM glock WHERE boot = ?7 \
@@ -122,7 +118,7 @@ pub(super) fn forgo() -> SqlStr {
 /// that are not. A row for each lock whose queue has the client, or that is reserved for it: key; the waiter
 /// that the lock is reserved for; the first in the queue; for how long the lock is held or reserved; the queue.
 pub(super) fn heartbeat(keys: &str) -> SqlStr {
-    let (seen, alive) = ("json_set(l.seen, '$.c' || ?1, ?2)", micros(ALIVE));
+    let (seen, alive) = ("json_set(l.seen, '$.c' || ?1, ?2)", micros(ALIVE_FOR));
     let (is_alive, forgotten) = (is_alive("w.value", seen, "?2"), micros(FORGOTTEN));
     let is_in = "coalesce(json_extract(l.seen, '$.c' || ?1), 0) > 0";
     sql(format!(

@@ -3,28 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use glock_core::{
-    Action, LockError, LockId,
-    toolkit::{Entered, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
+    Action, Lease, LockError, LockId,
+    toolkit::{HEARTBEAT_MAX, Joining, Listening, LockStatus, LockWaiters, QueueStore, WaiterId},
 };
 
-use crate::{acquire, client::Client, commands::sleepers::BATCH, queue::sql::RESERVED_FOR};
+use crate::{acquire, client::Client, commands::sleepers::BATCH};
 
 /// The queues of a client's locks.
 pub(crate) struct SqliteQueue(pub(crate) Arc<Client>);
 
-/// A heartbeat that takes longer is sent again.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
-
 impl QueueStore for SqliteQueue {
-    const RESERVED: Duration = RESERVED_FOR;
-
     async fn enter(
         &self,
         id: &LockId,
         ttl: Duration,
-        waiter: WaiterId,
-    ) -> Result<Entered, LockError> {
-        acquire::enter(&self.0, id, ttl, waiter).await
+        joining: &Joining,
+    ) -> Result<Lease, LockError> {
+        acquire::acquire(&self.0, id, ttl, Some(joining)).await
     }
 
     /// The task looks at the file after this, and then whenever that changes.
@@ -41,7 +36,7 @@ impl QueueStore for SqliteQueue {
         let until = call.deadline();
         call.run(async move {
             let turn = client.commands.leave(&key, waiter, until).await;
-            client.notify_turn(turn.map_err(|failure| failure.during(Action::Wait))?);
+            client.notified.waiters.turn(turn.map_err(|failure| failure.during(Action::Wait))?);
             Ok(())
         })
         .await

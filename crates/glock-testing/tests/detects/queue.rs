@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::flaw::Flaw;
 
 /// For how long a free lock is reserved for the first waiter.
-pub(crate) const RESERVED: Duration = Duration::from_millis(1_500);
+pub(crate) const RESERVED: Duration = glock_core::toolkit::RESERVED_FOR;
 /// For how long a client counts as alive after a request.
 const ALIVE: Duration = Duration::from_secs(5);
 

@@ -105,10 +105,8 @@ async fn run_subscription(
                         wakeups.wake(key);
                     }
                     let turn = line.strip_prefix("TURN ").and_then(|line| line.split_once(' '));
-                    if let Some((client, number)) = turn.and_then(|(_, name)| name.split_once(':'))
-                        && client == waiters.client().to_string()
-                    {
-                        number.parse().into_iter().for_each(|number| waiters.turn(number));
+                    if let Some((_, name)) = turn {
+                        waiters.turn(waiters.client().number_of(name));
                     }
                 }
                 if endpoint.flaw == Flaw::NeverListensAgain {

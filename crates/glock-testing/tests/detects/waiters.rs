@@ -11,8 +11,8 @@ use std::{
 use glock_core::{
     Action, Fault, Lease, LockError, LockId, OwnerToken,
     toolkit::{
-        Attempt, Call, CallDeadline, Entered, Listening, LockStatus, LockWaiters, Mutex,
-        QueueStore, WaiterId,
+        Attempt, Call, CallDeadline, Joining, Listening, LockStatus, LockWaiters, QueueStore,
+        WaiterId,
     },
 };
 use tokio::time::Instant;
@@ -49,18 +49,13 @@ impl QueueStore for ToyQueue {
         &self,
         id: &LockId,
         ttl: Duration,
-        waiter: WaiterId,
-    ) -> Result<Entered, LockError> {
-        let waiting = Arc::<Mutex<Option<Entered>>>::default();
+        joining: &Joining,
+    ) -> Result<Lease, LockError> {
         let attempt = |_| {
             let (client, owner) = (Arc::clone(&self.client), OwnerToken::random()?);
-            let (id, waiting) = (id.clone(), Arc::clone(&waiting));
-            Ok(EnterAttempt { client, id, owner, ttl, waiter, waiting })
+            Ok(EnterAttempt { client, id: id.clone(), owner, ttl, joining: joining.clone() })
         };
-        match self.call(Action::Acquire).acquire_retrying(ttl, attempt).await {
-            Ok(lease) => Ok(Entered::Granted(lease)),
-            Err(err) => waiting.lock().take().ok_or(err),
-        }
+        self.call(Action::Acquire).acquire_retrying(ttl, attempt).await
     }
 
     async fn listen(&self, _id: &LockId) -> Result<Listening, LockError> {
@@ -103,8 +98,7 @@ struct EnterAttempt {
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
-    waiter: WaiterId,
-    waiting: Arc<Mutex<Option<Entered>>>,
+    joining: Joining,
 }
 
 impl Attempt for EnterAttempt {
@@ -112,7 +106,8 @@ impl Attempt for EnterAttempt {
         let (client, sent_at) = (&self.client, Instant::now());
         let request = client.acquire_request(&self.id, &self.owner, self.ttl);
         let request = request.replacen("ACQUIRE", "ENTER", 1);
-        let reply = client.transport.ask_once(&format!("{request} {}", self.waiter)).await;
+        let reply =
+            client.transport.ask_once(&format!("{request} {}", self.joining.waiter())).await;
         let reply = reply.map_err(|failure| failure.during(client.flaw, Action::Acquire))?;
         let (id, owner) = (self.id.clone(), self.owner.clone());
         let Some(queued) = reply.strip_prefix("QUEUED ") else {
@@ -123,7 +118,7 @@ impl Attempt for EnterAttempt {
             return Err(LockError::backend(BACKEND, Action::Acquire, Fault::Unknown, reply));
         };
         let free_in = (first == "1").then_some(Duration::from_millis(left));
-        *self.waiting.lock() = Some(Entered::Waiting { free_in });
+        self.joining.note(free_in, None);
         Err(LockError::Held { id, holder: None })
     }
 
