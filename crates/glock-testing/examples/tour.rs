@@ -16,9 +16,16 @@ use tokio::{
 };
 
 const TTL: Duration = Duration::from_millis(600);
+/// More than one lease has time for.
+const RENEWALS_MAX: usize = 1_000;
 
 #[tokio::main]
 async fn main() -> Result<(), LockError> {
+    tour().await
+}
+
+/// All of it. A test runs it too.
+pub(crate) async fn tour() -> Result<(), LockError> {
     let started = Instant::now();
     let lock = MemoryLock::new();
     one_at_a_time(&lock, started).await?;
@@ -72,6 +79,8 @@ async fn a_vanished_holder(lock: &MemoryLock, started: Instant) -> Result<(), Lo
 
 /// A holder whose renewals fail learns of it by the deadline of its lease, so that it can stop.
 async fn a_lost_lock(lock: &MemoryLock, started: Instant) -> Result<(), LockError> {
+    // For this client alone, the store will not answer.
+    let lock = lock.client();
     println!(
         "\n3. A guard renews its lease at a third of the TTL. Here the store stops answering."
     );
@@ -86,7 +95,10 @@ async fn a_lost_lock(lock: &MemoryLock, started: Instant) -> Result<(), LockErro
         started,
         &format!("one renewal failed, the next went through: valid = {}", guard.is_valid()),
     );
-    lock.hang_next(Action::Renew);
+    // A renewal without a reply is sent again while the lease lasts.
+    for _ in 0..RENEWALS_MAX {
+        lock.hang_next(Action::Renew);
+    }
     let reason = guard.lost().await;
     say(started, &format!("finn learns that the lock is lost: {reason}"));
     match guard.release().await {
