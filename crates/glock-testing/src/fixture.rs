@@ -66,6 +66,12 @@ pub trait Fixture: Sized + Send + Sync + 'static {
         self.live()
     }
 
+    /// How many waiters the store has in the queue of `id`: asked past `Lock`, and only of a store whose
+    /// [`Fairness`](glock_core::Fairness) is `Store`.
+    fn waiters(&self, _id: &LockId) -> impl Future<Output = usize> + Send {
+        async { panic!("a store that keeps a queue tells how long it is") }
+    }
+
     /// Ends the hold on `id` behind its holder's back, as an operator might. No waiter need be
     /// woken.
     fn evict(&self, id: &LockId) -> impl Future<Output = ()> + Send;

@@ -64,6 +64,11 @@ impl<S: Servers> Fixture for Etcd<S> {
         self.admin.keys(&self.namespace).await.len()
     }
 
+    /// All but the first, which has the lock.
+    async fn waiters(&self, id: &LockId) -> usize {
+        self.admin.queue(&self.namespace, id).await.len().saturating_sub(1)
+    }
+
     async fn evict(&self, id: &LockId) {
         if let Some(owned) = self.key_of(id).await {
             self.admin.delete(&owned.key).await;

@@ -128,6 +128,12 @@ impl Fixture for MongoDb {
         self.live().await + usize::try_from(queues).unwrap()
     }
 
+    async fn waiters(&self, id: &LockId) -> usize {
+        let found = self.locks.find_one(doc! { "_id": self.key(id) }).await.unwrap();
+        let waiters = found.and_then(|found| Some(found.get_array("waiters").ok()?.len()));
+        waiters.unwrap_or_default()
+    }
+
     async fn evict(&self, id: &LockId) {
         let free = doc! { "$set": { "owner": null } };
         self.locks.update_one(doc! { "_id": self.key(id) }, free).await.unwrap();
@@ -234,6 +240,10 @@ impl Fixture for Polled {
 
     async fn residue(&self) -> usize {
         self.server.residue().await
+    }
+
+    async fn waiters(&self, id: &LockId) -> usize {
+        self.server.waiters(id).await
     }
 
     async fn evict(&self, id: &LockId) {

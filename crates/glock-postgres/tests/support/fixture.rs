@@ -108,6 +108,17 @@ impl Fixture for Postgres {
         self.live().await + usize::try_from(sessions + queues).unwrap()
     }
 
+    async fn waiters(&self, id: &LockId) -> usize {
+        let waiters: Option<i32> = sqlx::query_scalar(
+            "SELECT coalesce(cardinality(waiters), 0) FROM distributed_lock WHERE lock_id = $1",
+        )
+        .bind(format!("{}/{id}", self.namespace))
+        .fetch_optional(&self.admin)
+        .await
+        .unwrap();
+        usize::try_from(waiters.unwrap_or_default()).unwrap()
+    }
+
     async fn evict(&self, id: &LockId) {
         sqlx::query("UPDATE distributed_lock SET owner = NULL WHERE lock_id = $1")
             .bind(self.key(id))

@@ -74,6 +74,11 @@ impl Fixture for Redis {
         left
     }
 
+    /// The queue has other members too: see `queue.lua`.
+    async fn waiters(&self, id: &LockId) -> usize {
+        self.admin.ask_with("ZCOUNT", (self.admin.queue_key(id.as_str()), 1, "+inf")).await
+    }
+
     async fn evict(&self, id: &LockId) {
         let () = self.admin.ask_with("DEL", self.admin.key(id.as_str())).await;
     }
@@ -145,6 +150,10 @@ impl Fixture for CallerConnection {
 
     async fn residue(&self) -> usize {
         self.0.residue().await
+    }
+
+    async fn waiters(&self, id: &LockId) -> usize {
+        self.0.waiters(id).await
     }
 
     async fn evict(&self, id: &LockId) {

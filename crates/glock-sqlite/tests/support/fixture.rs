@@ -67,6 +67,15 @@ impl Fixture for Sqlite {
         usize::try_from(live).unwrap()
     }
 
+    async fn waiters(&self, id: &LockId) -> usize {
+        let waiters = sqlx::query_scalar::<_, i64>(
+            "SELECT coalesce(json_array_length(waiters), 0) FROM distributed_lock \
+             WHERE lock_id = ?1",
+        );
+        let waiters = waiters.bind(self.key(id)).fetch_optional(&self.admin).await.unwrap();
+        usize::try_from(waiters.unwrap_or_default()).unwrap()
+    }
+
     async fn evict(&self, id: &LockId) {
         let evict = sqlx::query("UPDATE distributed_lock SET owner = NULL WHERE lock_id = ?1");
         self.admin.execute(evict.bind(self.key(id))).await.unwrap();

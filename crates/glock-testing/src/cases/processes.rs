@@ -106,16 +106,16 @@ impl<L: Lock + Clone> TwoWaiters<L> {
         }
         let lease = take(&theirs, &id("x")).await;
         let child = waiter::<F>(fixture).await;
-        let second = Waiter::start(&ours).await;
+        let second = Waiter::start(fixture, &ours).await;
         Some(Self { theirs, lease, child, second })
     }
 }
 
-/// A process that waits for the lock. It has most likely joined the queue.
+/// A process that waits for the lock, as the first in the queue.
 async fn waiter<F: Fixture>(fixture: &F) -> Child {
     let mut child = start::<F>(fixture, WAITER_ROLE);
     soon("the other process waits", PATIENT.wait_max, child.line()).await.unwrap();
-    sleep(WATCHED).await;
+    queue::joined(fixture, 1).await;
     child
 }
 

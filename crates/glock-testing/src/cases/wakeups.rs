@@ -29,7 +29,7 @@ pub async fn no_waiter_is_woken_without_a_reason<F: Networked>(fixture: &F) {
     for _ in 0..CLIENTS {
         let proxy = Proxy::start(fixture.upstream()).await.unwrap();
         let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
-        waiters.push(Waiter::start(&lock).await);
+        waiters.push(Waiter::start(fixture, &lock).await);
         proxies.push(proxy);
     }
     // What it took to join is over.

@@ -103,6 +103,10 @@ impl Queues {
         }
     }
 
+    pub(crate) fn waiters(&self, key: &str) -> usize {
+        self.by_key.get(key).map_or(0, |queue| queue.waiters.len())
+    }
+
     /// Whether the waiter is the first.
     pub(crate) fn join(&mut self, key: &str, waiter: &str) -> bool {
         self.see(waiter);

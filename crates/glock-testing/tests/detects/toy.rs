@@ -105,6 +105,10 @@ impl Fixture for Toy {
         store.count(&self.prefix()) + store.sessions(&self.prefix()) + store.queued(&self.prefix())
     }
 
+    async fn waiters(&self, id: &LockId) -> usize {
+        self.server().store.waiters(&self.key(id))
+    }
+
     async fn evict(&self, id: &LockId) {
         self.server().store.evict(&self.key(id));
     }

@@ -59,4 +59,9 @@ impl Store {
     pub(crate) fn queued(&self, prefix: &str) -> usize {
         self.records().queues.count(prefix)
     }
+
+    /// How many wait for the lock.
+    pub(crate) fn waiters(&self, key: &str) -> usize {
+        self.records().queues.waiters(key)
+    }
 }
