@@ -21,6 +21,8 @@ use crate::{
 
 impl Worker for CpSessions {
     async fn round(&self) -> Option<Duration> {
+        // First: a hold that this round does not see wakes the clean-up again.
+        *self.round_due.lock() = None;
         let now = Instant::now();
         let (due, mut next) = self.holds.due(now);
         for (session, hold) in due {

@@ -32,8 +32,9 @@ pub(crate) struct CpSession {
 const MARGIN: u32 = 100;
 /// A heartbeat is due after this part of the TTL, so that two may fail.
 const HEARTBEAT: u32 = 3;
-/// A session remembers each refused attempt until it is closed.
-const USES_MAX: u32 = 64;
+/// Until a session is closed, members remember its refused attempts, and the last release of each thread.
+/// A new one for so many attempts costs two hundredths of a request for each.
+const USES_MAX: u32 = 256;
 
 impl CpSession {
     /// A session that was requested at `sent_at`.

@@ -42,7 +42,7 @@ pub(crate) struct CpSessions {
     pub(crate) pending: PendingWork,
     /// Keeps sessions alive, ends holds at their TTL, and closes spares.
     pub(crate) cleanup: BackgroundTask,
-    /// When the clean-up's next round was to begin.
+    /// When the clean-up's next round was to begin; `None` while one decides that.
     pub(crate) round_due: Mutex<Option<Instant>>,
     /// The last clone of the lock is gone: only holds are left.
     abandoned: AtomicBool,
@@ -203,6 +203,11 @@ impl CpSessions {
             self.cleanup.start_until_done(&this);
         }
     }
+
+    /// Whether the clean-up's next round comes too late for what is due then, as far as is known.
+    fn rests_beyond(&self, due: Instant) -> bool {
+        self.round_due.lock().is_none_or(|round| round > due)
+    }
 }
 
 impl SessionGuard {
@@ -213,9 +218,11 @@ impl SessionGuard {
     /// The session has a hold.
     pub(crate) fn granted(mut self, hold: Hold) {
         if let (Some(session), Some(sessions)) = (self.session.take(), self.sessions.upgrade()) {
+            let due = hold.end.min(session.heartbeat_at());
             sessions.holds.grant(&session, hold);
-            // The clean-up may be asleep for longer.
-            sessions.cleanup.wake();
+            if sessions.rests_beyond(due) {
+                sessions.cleanup.wake();
+            }
         }
     }
 
