@@ -1,5 +1,5 @@
-//! Three members, with a CP group of all three: the whole suite for fenced locks, and for the map's what
-//! three members may do in another way than one: `cargo xtask integration hazelcast --native`.
+//! Three members, with a CP group of all three: the whole suite for fenced locks and for the map's:
+//! `cargo xtask integration hazelcast --native`.
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot do its part is a failed test")]
 
 #[allow(dead_code, reason = "a part of it is for the other tests")]
@@ -13,8 +13,8 @@ use support::{
     fixture::{HazelcastCp, HazelcastMap},
 };
 
-/// No case of the map's holds a lock in another process.
-const HOLDER_TEST: &str = "holder_process";
+/// Where the macro puts the test that holds a lock of the map in another process.
+const HOLDER_TEST: &str = "map::holder_process";
 
 /// One cluster for all cases of this process, and for the processes that they start.
 static CLUSTER: OnceLock<Cluster> = OnceLock::new();
@@ -37,61 +37,9 @@ fn servers() -> String {
 mod map {
     use super::*;
 
-    glock_testing::cases!(
+    glock_testing::conformance!(
         HazelcastMap,
-        glock_testing::run,
-        (#[ignore = "needs a cluster: run `cargo xtask integration hazelcast --native`"]) {
-            exclusion {
-                a_second_owner_is_refused,
-                one_of_many_first_tries_wins,
-                a_hundred_contenders_never_overlap,
-                sixteen_tasks_share_a_lock_fairly,
-            }
-            expiry {
-                an_expired_lease_frees_the_lock,
-                the_local_deadline_is_never_later_than_the_store_s,
-            }
-            ownership {
-                an_expired_lease_is_dead,
-                a_released_lease_is_dead,
-                a_lease_that_somebody_else_ended_is_dead,
-                a_lease_travels_as_text,
-            }
-            renewal {
-                a_renewed_lease_outlives_its_first_ttl,
-                an_old_lease_is_as_good_as_the_renewed,
-                an_evicted_hold_is_lost_in_time,
-            }
-            fencing {
-                tokens_grow_across_release,
-                tokens_grow_across_expiry,
-                tokens_grow_when_the_store_forgets,
-            }
-            waiting {
-                a_waiter_is_woken_by_a_release,
-                a_waiter_gets_a_lock_that_runs_out,
-                a_release_just_before_the_sleep_is_not_missed,
-                waiters_of_two_clients_are_all_served,
-            }
-            ids {
-                hostile_ids_are_locks_of_their_own,
-                ids_that_differ_are_two_locks,
-            }
-            round_trips {
-                warm_calls_take_one_round_trip,
-            }
-            unknown_outcome {
-                a_cut_after_the_request_leaves_nothing,
-                a_cut_inside_the_reply_leaves_nothing,
-                a_request_that_arrives_late_leaves_nothing,
-            }
-            faults {
-                cuts_never_let_two_hold,
-            }
-            silence {
-                connections_that_go_mute_cost_no_guard_its_lock,
-            }
-        }
+        "needs a cluster: run `cargo xtask integration hazelcast --native`"
     );
 }
 
