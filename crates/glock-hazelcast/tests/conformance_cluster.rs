@@ -7,7 +7,8 @@ mod support;
 
 use std::{fs, os::unix::process::parent_id, sync::OnceLock};
 
-use glock_testing::process::role;
+use glock_hazelcast::LockAdmin as _;
+use glock_testing::{Fixture as _, process::role};
 use support::{
     cluster::{Cluster, Kind, dir},
     fixture::{HazelcastCp, HazelcastMap},
@@ -31,6 +32,16 @@ fn servers() -> String {
         cluster
     };
     CLUSTER.get_or_init(start).addresses()
+}
+
+/// Nothing is to be warned of where three members keep both kinds of lock.
+#[tokio::test]
+#[ignore = "needs a cluster: run `cargo xtask integration hazelcast --native`"]
+async fn a_preflight_finds_nothing_on_three_members() {
+    let store = HazelcastMap::open(glock_testing::fresh_namespace()).await;
+    assert_eq!(store.client().await.preflight().await.unwrap(), []);
+    let store = HazelcastCp::open(glock_testing::fresh_namespace()).await;
+    assert_eq!(store.client().await.preflight().await.unwrap(), []);
 }
 
 /// Locks of the map.
@@ -91,6 +102,15 @@ mod map {
             silence {
                 connections_that_go_mute_cost_no_guard_its_lock,
             }
+            admin {
+                what_is_held_is_listed,
+                a_listing_keeps_to_its_prefix,
+                a_listing_goes_on_over_its_pages,
+                a_forced_release_passes_the_lock_on,
+                a_forced_release_ends_no_other_hold,
+                a_forced_release_dropped_anywhere_is_carried_out,
+                a_preflight_finds_what_scripts_can_name,
+            }
         }
     );
 }
@@ -100,6 +120,10 @@ mod fenced {
     use super::*;
 
     glock_testing::conformance!(
+        HazelcastCp,
+        "needs a cluster: run `cargo xtask integration hazelcast --native`"
+    );
+    glock_testing::admin_conformance!(
         HazelcastCp,
         "needs a cluster: run `cargo xtask integration hazelcast --native`"
     );
