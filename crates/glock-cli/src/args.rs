@@ -13,7 +13,7 @@ use crate::{exit::EXIT_CODES, output::Color};
 #[derive(Debug, Parser)]
 #[command(name = "glock", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Where the locks are: sqlite:, redis://, postgres://, etcd://, consul://, dynamodb://, zk:// and so on.
+    /// Where the locks are: sqlite:, redis://, postgres://, etcd://, consul://, dynamodb://, zk://, hazelcast:// and so on.
     /// Default: GLOCK_URL, else the config file, else a file in the user's state directory. Keep
     /// passwords out of it: other users see the arguments of a process. Use GLOCK_URL, the config file, or
     /// ?password_file=..

@@ -41,7 +41,7 @@ impl<'a> LockKey<'a> {
         self.link.send(self.locks().try_lock(thread, reference, times))
     }
 
-    /// Sends the read of the record, which [`record`] is made of.
+    /// Sends the read of the record, which [`value_of`] has the reply of.
     pub(crate) fn send_read(self, thread: i64) -> Result<PendingReply, HazelcastError> {
         self.link.send(self.records().get(thread))
     }
@@ -129,21 +129,22 @@ impl<'a> LockKey<'a> {
 
     /// Whether the lock is taken, and its record.
     pub(crate) async fn look(self) -> Result<(bool, Option<Record>), HazelcastError> {
+        let (locked, value) = self.look_up().await?;
+        Ok((locked, value.map(|value| parse(&value)).transpose()?))
+    }
+
+    /// Whether the lock is taken, and what is on record of it, which may be another program's.
+    pub(crate) async fn look_up(self) -> Result<(bool, Option<Vec<u8>>), HazelcastError> {
         let locked = self.link.send(self.locks().is_locked())?;
         let read = self.send_read(1)?;
         let (locked, read) = try_join!(locked, read)?;
-        Ok((map::answer(locked, map::IS_LOCKED)?, record(read)?))
+        Ok((map::answer(locked, map::IS_LOCKED)?, value_of(read)?))
     }
 }
 
 /// What is on record, in the reply to a read.
 pub(crate) fn value_of(read: Message) -> Result<Option<Vec<u8>>, HazelcastError> {
     map::value(read, map::GET)
-}
-
-/// The record in the reply to a read.
-fn record(read: Message) -> Result<Option<Record>, HazelcastError> {
-    value_of(read)?.map(|value| parse(&value)).transpose()
 }
 
 pub(crate) fn parse(value: &[u8]) -> Result<Record, HazelcastError> {

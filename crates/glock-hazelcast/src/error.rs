@@ -12,6 +12,7 @@ pub(crate) fn fault(err: &HazelcastError) -> Fault {
         HazelcastError::Refused(_)
         | HazelcastError::NoCpSubsystem(_)
         | HazelcastError::UnsafeMode
+        | HazelcastError::NoListing(_)
         | HazelcastError::SessionTtl(_) => Fault::Rejected,
         HazelcastError::Server { code, .. } => of_code(*code),
     }
@@ -41,7 +42,7 @@ fn of_code(code: i32) -> Fault {
 
 /// The failure of a request that may have changed the lock.
 pub(crate) fn during(err: HazelcastError, action: Action) -> LockError {
-    let looks = matches!(action, Action::Inspect | Action::Wait);
+    let looks = matches!(action, Action::Inspect | Action::Wait | Action::List | Action::Preflight);
     let fault = match &err {
         // A look changes nothing, and the next one would get the same reply.
         HazelcastError::UnexpectedReply(_) if looks => Fault::Rejected,

@@ -20,7 +20,7 @@ use crate::{
 /// See the [crate's front page](crate) for what it promises and what it leaves behind.
 #[derive(Debug, Clone)]
 pub struct HazelcastFencedLock {
-    client: Arc<CpClient>,
+    pub(crate) client: Arc<CpClient>,
 }
 
 /// The shortest TTL: five times the least margin that a lease's deadline keeps.

@@ -12,11 +12,17 @@ mod renew;
 mod wait;
 mod watch;
 
+mod admin;
+
 mod error;
 mod queue;
 mod schema;
 mod session;
 mod wire;
+
+/// What [`HazelcastClientBuilder::tls`] takes.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 // The one glob: each store re-exports the whole contract.
 pub use glock_core::contract::*;

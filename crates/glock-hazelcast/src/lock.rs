@@ -20,7 +20,7 @@ use crate::{
 /// [`HazelcastFencedLock`](crate::HazelcastFencedLock) does, and for what it leaves behind.
 #[derive(Debug, Clone)]
 pub struct HazelcastLock {
-    client: Arc<MapClient>,
+    pub(crate) client: Arc<MapClient>,
 }
 
 const TTL_MIN: Duration = Duration::from_secs(1);

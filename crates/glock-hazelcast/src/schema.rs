@@ -86,6 +86,11 @@ pub(crate) fn key(id: &LockId) -> Vec<u8> {
     wire::string(id.as_str())
 }
 
+/// The lock of a key, if it is one.
+pub(crate) fn id_of(key: &[u8]) -> Option<LockId> {
+    LockId::new(wire::text(key)?).ok()
+}
+
 impl Owner {
     /// A new owner of this client.
     ///
@@ -154,6 +159,11 @@ impl Record {
         self.owner == owner.reveal() && self.fence == fence.get()
     }
 
+    /// `None`: another program wrote it.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        Owner::parse(&OwnerToken::new(&*self.owner).ok()?)
+    }
+
     pub(crate) fn holder(&self) -> Holder {
         Holder::new(self.label.clone(), FencingToken::new(self.fence))
     }
@@ -195,6 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_read_back_from_its_key() {
+        let id = LockId::new("a/\u{1f512}").unwrap();
+        assert_eq!(id_of(&key(&id)), Some(id));
+        for other in [wire::long(1), wire::string(""), wire::string("a\nb")] {
+            assert_eq!(id_of(&other), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn an_owner_is_read_back_and_nothing_else_is() {
         let owner = Owner::new(Uuid::random().unwrap()).unwrap();
         let token = owner.token().unwrap();
@@ -224,7 +243,11 @@ mod tests {
             assert_eq!(record.holder().label, label);
             assert!(record.is_of(&token, FencingToken::new(7)));
             assert!(!record.is_of(&token, FencingToken::new(8)));
+            assert_eq!(record.owner(), None, "another program's token");
         }
+        let owner = Owner::new(Uuid::random().unwrap()).unwrap();
+        let record = Record::new(7, Duration::from_secs(30), &owner.token().unwrap(), "a b");
+        assert_eq!(record.owner(), Some(owner));
         for other in
             [wire::long(1), wire::string("x"), wire::string("7 x 1"), wire::string("-7 x 1 y")]
         {

@@ -19,3 +19,7 @@ glock_testing::conformance!(
     HazelcastMap,
     "needs a server: run `cargo xtask integration hazelcast`"
 );
+glock_testing::admin_conformance!(
+    HazelcastMap,
+    "needs a server: run `cargo xtask integration hazelcast`"
+);

@@ -7,7 +7,8 @@ mod support;
 
 use std::{fs, os::unix::process::parent_id, sync::OnceLock};
 
-use glock_testing::process::role;
+use glock_hazelcast::LockAdmin as _;
+use glock_testing::{Fixture as _, process::role};
 use support::{
     cluster::{Cluster, Kind, dir},
     fixture::{HazelcastCp, HazelcastMap},
@@ -33,11 +34,25 @@ fn servers() -> String {
     CLUSTER.get_or_init(start).addresses()
 }
 
+/// Nothing is to be warned of where three members keep both kinds of lock.
+#[tokio::test]
+#[ignore = "needs a cluster: run `cargo xtask integration hazelcast --native`"]
+async fn a_preflight_finds_nothing_on_three_members() {
+    let store = HazelcastMap::open(glock_testing::fresh_namespace()).await;
+    assert_eq!(store.client().await.preflight().await.unwrap(), []);
+    let store = HazelcastCp::open(glock_testing::fresh_namespace()).await;
+    assert_eq!(store.client().await.preflight().await.unwrap(), []);
+}
+
 /// Locks of the map.
 mod map {
     use super::*;
 
     glock_testing::conformance!(
+        HazelcastMap,
+        "needs a cluster: run `cargo xtask integration hazelcast --native`"
+    );
+    glock_testing::admin_conformance!(
         HazelcastMap,
         "needs a cluster: run `cargo xtask integration hazelcast --native`"
     );
@@ -48,6 +63,10 @@ mod fenced {
     use super::*;
 
     glock_testing::conformance!(
+        HazelcastCp,
+        "needs a cluster: run `cargo xtask integration hazelcast --native`"
+    );
+    glock_testing::admin_conformance!(
         HazelcastCp,
         "needs a cluster: run `cargo xtask integration hazelcast --native`"
     );

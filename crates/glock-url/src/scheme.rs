@@ -26,6 +26,8 @@ pub enum Scheme {
     Etcd,
     /// `consul://`.
     Consul,
+    /// `hazelcast://`.
+    Hazelcast,
     /// `sqlite:`: one file on this machine.
     Sqlite,
     /// `zk://` or `zookeeper://`.
@@ -34,7 +36,7 @@ pub enum Scheme {
 
 impl Scheme {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Redis,
         Self::RedisTls,
         Self::RedisCluster,
@@ -44,6 +46,7 @@ impl Scheme {
         Self::DynamoDb,
         Self::Etcd,
         Self::Consul,
+        Self::Hazelcast,
         Self::Sqlite,
         Self::ZooKeeper,
     ];
@@ -60,6 +63,7 @@ impl Scheme {
             Self::DynamoDb => "dynamodb",
             Self::Etcd => "etcd",
             Self::Consul => "consul",
+            Self::Hazelcast => "hazelcast",
             Self::Sqlite => "sqlite",
             Self::ZooKeeper => "zk",
         }
@@ -74,6 +78,7 @@ impl Scheme {
             Self::DynamoDb => "dynamodb",
             Self::Etcd => "etcd",
             Self::Consul => "consul",
+            Self::Hazelcast => "hazelcast",
             Self::Sqlite => "sqlite",
             Self::ZooKeeper => "zookeeper",
         }
@@ -90,6 +95,7 @@ impl Scheme {
             Self::DynamoDb => cfg!(feature = "dynamodb"),
             Self::Etcd => cfg!(feature = "etcd"),
             Self::Consul => cfg!(feature = "consul"),
+            Self::Hazelcast => cfg!(feature = "hazelcast"),
             Self::Sqlite => cfg!(feature = "sqlite"),
             Self::ZooKeeper => cfg!(feature = "zookeeper"),
         }

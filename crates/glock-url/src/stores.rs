@@ -6,6 +6,8 @@ mod consul;
 mod dynamodb;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "hazelcast")]
+mod hazelcast;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 #[cfg(feature = "postgres")]
@@ -41,6 +43,8 @@ pub(crate) async fn open(url: &LockUrl) -> Result<AnyLock, UrlError> {
         Scheme::Etcd => etcd::open(url),
         #[cfg(feature = "consul")]
         Scheme::Consul => consul::open(url),
+        #[cfg(feature = "hazelcast")]
+        Scheme::Hazelcast => hazelcast::open(url),
         #[cfg(feature = "sqlite")]
         Scheme::Sqlite => sqlite::open(url),
         #[cfg(feature = "zookeeper")]

@@ -26,6 +26,20 @@ fn a_lease_in_a_file_is_its_owner_s_alone_and_can_be_renewed_and_released_once()
 }
 
 #[test]
+fn a_hold_that_would_end_with_its_process_is_not_taken() {
+    let place = Place::new();
+    for url in [
+        "zk://127.0.0.1:1",
+        "hazelcast://127.0.0.1:1?lock=fenced",
+        "hazelcast://127.0.0.1:1?lock=map",
+    ] {
+        let refused = place.output(&["acquire", "x", "--url", url]);
+        assert_eq!(refused.status, 64, "{url}: {refused:?}");
+        assert!(refused.stderr.contains("`glock run`"), "{url}: {refused:?}");
+    }
+}
+
+#[test]
 fn a_lease_on_standard_output_is_read_from_standard_input() {
     let place = Place::new();
     let lease = place.output(&["acquire", "x"]).stdout;

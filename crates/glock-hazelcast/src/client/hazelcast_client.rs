@@ -57,6 +57,15 @@ impl Sessions {
         &self.own
     }
 
+    /// A session of a client that has no locks.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Invalid`] if the operating system has no random numbers to give.
+    pub(crate) fn another(&self) -> Result<Arc<ClientSession>, LockError> {
+        Ok(ClientSession::new(&self.settings, Uuid::random()?))
+    }
+
     /// The session of that client, kept at least until then.
     pub(crate) fn of(&self, client: Uuid, until: Instant) -> Arc<ClientSession> {
         if client == self.own.client() {

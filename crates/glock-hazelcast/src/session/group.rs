@@ -43,6 +43,12 @@ struct Known {
 /// More locks than this are asked for again.
 const LOCKS_MAX: usize = 4_096;
 
+/// Whether it is the group of a lock without consensus: members have one for each lock then, which is called
+/// like it.
+pub(crate) fn is_unsafe(group: &GroupId, lock: &str) -> bool {
+    group.name.starts_with(lock)
+}
+
 impl Groups {
     pub(crate) fn new(name: Option<String>, unsafe_mode: UnsafeMode) -> Self {
         Self { name, unsafe_mode, known: Mutex::default() }
@@ -84,8 +90,7 @@ impl Groups {
             created.map_err(|err| before(failed(err), action))
         };
         let group = session.hedged((action, until), create).await.result?;
-        // Without consensus, members have a group for each lock, which is called like it.
-        let is_unsafe = group.name.starts_with(lock);
+        let is_unsafe = is_unsafe(&group, lock);
         if is_unsafe && self.unsafe_mode == UnsafeMode::Refused {
             return Err(before(HazelcastError::UnsafeMode, action));
         }

@@ -15,5 +15,6 @@ mod wait;
 
 pub(crate) use self::{
     cp_client::{CpClient, CpSettings},
-    wait::{look, parked, until_free},
+    group::is_unsafe,
+    wait::{holder, look, parked, until_free},
 };

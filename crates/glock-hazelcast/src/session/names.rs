@@ -36,6 +36,28 @@ impl CpNames {
         Ok(Self { namespace: config.namespace.clone(), labels: maps.labels })
     }
 
+    /// A name in the namespace that no lock has.
+    pub(crate) fn any(&self) -> String {
+        format!("{}/", self.namespace)
+    }
+
+    /// The lock that is called so, if one is.
+    pub(crate) fn id(&self, name: &str) -> Option<LockId> {
+        let mut rest = name.strip_prefix(&self.namespace)?.strip_prefix('/')?.bytes();
+        let mut id = Vec::with_capacity(rest.len());
+        while let Some(byte) = rest.next() {
+            id.push(match byte {
+                b'%' => {
+                    let digits = [rest.next()?, rest.next()?];
+                    u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                byte => byte,
+            });
+        }
+        // Another program may write a name in another way.
+        LockId::new(String::from_utf8(id).ok()?).ok().filter(|id| self.lock(id) == name)
+    }
+
     /// What a lock is called: the namespace and the id, of which only letters, digits and some signs stay.
     /// Members cut a name off at an `@`, and blanks from its ends.
     pub(crate) fn lock(&self, id: &LockId) -> String {
@@ -94,6 +116,29 @@ mod tests {
         assert_eq!(name("reports/nightly"), "billing/reports/nightly");
         assert_eq!(name(" a@b% "), "billing/%20a%40b%25%20");
         assert_ne!(name("%40"), name("@"));
+        assert!(names.id(&names.any()).is_none());
+    }
+
+    #[test]
+    fn an_id_is_read_back_from_its_name_and_from_no_other() {
+        let names = CpNames::new(&LockConfig::default().with_namespace("billing")).unwrap();
+        for id in ["x", "a/b", " a@b% ", "%40", "\u{1f512}", "\u{e9}"] {
+            let id = LockId::new(id).unwrap();
+            assert_eq!(names.id(&names.lock(&id)), Some(id));
+        }
+        for other in [
+            "billing",
+            "billingx/a",
+            "other/a",
+            "billing/a b",
+            "billing/%4",
+            "billing/%2f",
+            "billing/%FF",
+            "billing/%+1",
+            "billing/\u{e9}",
+        ] {
+            assert_eq!(names.id(other), None, "{other}");
+        }
     }
 
     #[test]

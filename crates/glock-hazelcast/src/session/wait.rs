@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, FencingToken, Holder, Lease, LockError, LockId, Retry, backend,
-    toolkit::{Backoff, Call, QueuePermit, QueueStep, ServerQueue, acquire_queued},
+    toolkit::{Backoff, Call, CallDeadline, QueuePermit, QueueStep, ServerQueue, acquire_queued},
 };
 use tokio::time;
 
@@ -48,29 +48,34 @@ async fn ownership(
     id: &LockId,
 ) -> Result<Option<Holder>, LockError> {
     let call = client.call(action);
-    let (client, lock, until) = (Arc::clone(client), client.names.lock(id), call.deadline());
-    let looking = async move {
-        let sessions = &client.sessions;
-        let group = &sessions.groups.of(sessions.client(), (action, until), &lock).await?;
-        let lock = &lock;
-        let labels = &client.names.labels;
-        let find = |link: Link| async move {
-            let during = |err| during(err, action);
-            let reply = link.send(group.get_ownership(lock)).map_err(|err| before(err, action))?;
-            let found = reply.await.and_then(Ownership::decode).map_err(during)?;
-            let Some(fence) = u64::try_from(found.fence).ok().filter(|fence| *fence > 0) else {
-                return Ok(None);
-            };
-            let label = if action == Action::Inspect {
-                label::read(&link, labels, (group, found.session)).await.map_err(during)?
-            } else {
-                String::new()
-            };
-            Ok(Some(Holder::new(label, FencingToken::new(fence))))
+    let (client, id, until) = (Arc::clone(client), id.clone(), call.deadline());
+    call.run(async move { holder(&client, (action, until), &id).await }).await
+}
+
+/// Who has the lock; with the label of its session, unless a waiter asks.
+pub(crate) async fn holder(
+    client: &CpClient,
+    call @ (action, _): (Action, CallDeadline),
+    id: &LockId,
+) -> Result<Option<Holder>, LockError> {
+    let (sessions, lock) = (&client.sessions, &client.names.lock(id));
+    let group = &sessions.groups.of(sessions.client(), call, lock).await?;
+    let labels = &client.names.labels;
+    let find = |link: Link| async move {
+        let during = |err| during(err, action);
+        let reply = link.send(group.get_ownership(lock)).map_err(|err| before(err, action))?;
+        let found = reply.await.and_then(Ownership::decode).map_err(during)?;
+        let Some(fence) = u64::try_from(found.fence).ok().filter(|fence| *fence > 0) else {
+            return Ok(None);
         };
-        sessions.client().hedged((action, until), find).await.result
+        let label = if action == Action::Wait {
+            String::new()
+        } else {
+            label::read(&link, labels, (group, found.session)).await.map_err(during)?
+        };
+        Ok(Some(Holder::new(label, FencingToken::new(fence))))
     };
-    call.run(looking).await
+    sessions.client().hedged(call, find).await.result
 }
 
 /// Waits, parked by the members, until the lock is granted or `retry` says to stop.

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::wire::{
+    cluster::ClusterInfo,
     error::HazelcastError,
     message::{Message, REPLY},
     request::Request,
@@ -36,6 +37,7 @@ pub(crate) struct Welcome {
     pub(crate) member: Option<Uuid>,
     pub(crate) cluster: Uuid,
     pub(crate) partitions: i32,
+    pub(crate) info: ClusterInfo,
 }
 
 impl Login {
@@ -71,7 +73,8 @@ impl Welcome {
         let (partitions, cluster) = (reply.int(REPLY + 19)?, reply.uuid(REPLY + 23)?);
         match cluster {
             Some(cluster) if partitions > 0 => {
-                Ok(Self { member: reply.uuid(REPLY + 1)?, cluster, partitions })
+                let (member, info) = (reply.uuid(REPLY + 1)?, ClusterInfo::read(reply));
+                Ok(Self { member, cluster, partitions, info })
             }
             _ => Err(HazelcastError::unexpected("a login without a cluster or without partitions")),
         }

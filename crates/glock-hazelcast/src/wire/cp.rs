@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::wire::{
     error::HazelcastError,
-    frame::BEGIN_STRUCTURE,
+    frame::{BEGIN_STRUCTURE, END_STRUCTURE},
     message::{Message, REPLY, next_text, skip_structure},
     request::Request,
     uuid::Uuid,
@@ -17,6 +17,11 @@ pub(crate) const CREATE_GROUP: i32 = 0x001e_0100;
 pub(crate) const CREATE_SESSION: i32 = 0x001f_0100;
 pub(crate) const CLOSE_SESSION: i32 = 0x001f_0200;
 pub(crate) const HEARTBEAT: i32 = 0x001f_0300;
+/// Since Hazelcast 5.4.
+pub(crate) const LIST_OBJECTS: i32 = 0x0022_0600;
+
+/// What fenced locks are a kind of.
+const LOCKS: &str = "hz:raft:lockService";
 
 /// A CP group: its name, and which one of that name it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,6 +90,16 @@ impl GroupId {
     pub(crate) fn get_ownership(&self, lock: &str) -> Request {
         let mut request = self.request(GET_OWNERSHIP, |_| {});
         request.string(lock);
+        request
+    }
+
+    /// Lists the names of all fenced locks that were ever used, of this group.
+    pub(crate) fn list_locks(&self) -> Request {
+        // Without those that were destroyed.
+        let mut request = self.request(LIST_OBJECTS, |request| {
+            request.byte(0);
+        });
+        request.string(LOCKS);
         request
     }
 
@@ -157,6 +172,18 @@ pub(crate) fn create_group(lock: &str) -> Request {
 pub(crate) fn fence(reply: Message) -> Result<Option<u64>, HazelcastError> {
     let fence = reply.reply_to(TRY_LOCK)?.long(REPLY)?;
     Ok(u64::try_from(fence).ok().filter(|fence| *fence > 0))
+}
+
+/// The names in a reply to a [`GroupId::list_locks`].
+pub(crate) fn names(reply: Message) -> Result<Vec<String>, HazelcastError> {
+    let reply = reply.reply_to(LIST_OBJECTS)?;
+    let mut frames = reply.parameters();
+    if !frames.next().is_some_and(|frame| frame.has(BEGIN_STRUCTURE)) {
+        return Err(HazelcastError::unexpected("it has no list of names"));
+    }
+    let frames = frames.take_while(|frame| !frame.has(END_STRUCTURE));
+    // A name that is no text is none of this crate's.
+    Ok(frames.filter_map(|frame| String::from_utf8(frame.content.to_vec()).ok()).collect())
 }
 
 /// Whether the owner still has the lock, in a reply to a [`GroupId::unlock`].

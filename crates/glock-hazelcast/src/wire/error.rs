@@ -48,6 +48,10 @@ pub enum HazelcastError {
     )]
     UnsafeMode,
 
+    /// The members do not say which fenced locks there are.
+    #[error("this cluster's fenced locks cannot be listed: {0}; `inspect` shows the holder of one")]
+    NoListing(&'static str),
+
     /// The cluster's sessions live longer than the lock was made for.
     #[error(
         "the cluster's CP sessions live for {0:?}, longer than the lock was made for: give that to \
@@ -60,6 +64,7 @@ pub enum HazelcastError {
 pub(crate) mod code {
     pub(crate) const AUTHENTICATION: i32 = 3;
     pub(crate) const CALLER_NOT_MEMBER: i32 = 8;
+    pub(crate) const HAZELCAST: i32 = 18;
     pub(crate) const ILLEGAL_ARGUMENT: i32 = 23;
     pub(crate) const ILLEGAL_MONITOR_STATE: i32 = 26;
     pub(crate) const PARTITION_MIGRATING: i32 = 39;

@@ -11,6 +11,9 @@ use crate::wire::{
     cp::{self, GroupId, Ownership, SessionGrant},
     error::HazelcastError,
     golden::{SAMPLES, bytes},
+    golden_admin,
+    keys::Keys,
+    management::{self, MapConfig},
     map,
     message::Message,
     value,
@@ -62,7 +65,8 @@ fn input(random: &mut Random) -> Vec<u8> {
     }
     let mut input = Vec::new();
     for _ in 0..=random.below(3) {
-        input.extend(bytes(SAMPLES[random.below(SAMPLES.len())]));
+        let samples = [&SAMPLES[..], &golden_admin::SAMPLES].concat();
+        input.extend(bytes(samples[random.below(samples.len())]));
     }
     for _ in 0..random.below(6) {
         change(random, &mut input);
@@ -138,7 +142,9 @@ fn read(message: &Message) {
         let _ = map::done(again(), kind).map_err(|err| err.to_string());
     }
     let _ = (GroupId::decode(again()), SessionGrant::decode(again()), Ownership::decode(again()));
-    let _ = (cp::fence(again()), cp::still_held(again()));
+    let _ = (cp::fence(again()), cp::still_held(again()), cp::names(again()));
+    let _ = (Keys::decode(again()), MapConfig::decode(again()));
+    let _ = management::count_of_cp_members(again());
 }
 
 /// Runs one target on the inputs of a seed, until `more` says no. Returns how many there were.
@@ -164,7 +170,7 @@ fn no_bytes_of_a_member_make_this_client_panic() {
 #[test]
 fn the_inputs_reach_every_decoder() {
     let mut random = Random(SEED);
-    let mut seen = [0; 5];
+    let mut seen = [0; 10];
     for _ in 0..FIXED {
         let message = Message::new(input(&mut random));
         let again = || message.clone();
@@ -174,6 +180,11 @@ fn the_inputs_reach_every_decoder() {
             Ownership::decode(again()).is_ok(),
             map::value(again(), map::GET).is_ok(),
             matches!(again().reply_to(map::UNLOCK), Err(HazelcastError::Server { .. })),
+            Welcome::decode(&message).is_ok_and(|welcome| welcome.info.members.is_some()),
+            Keys::decode(again()).is_ok_and(|keys| keys.next.is_some()),
+            MapConfig::decode(again()).is_ok(),
+            management::count_of_cp_members(again()).is_ok(),
+            cp::names(again()).is_ok(),
         ]
         .into_iter()
         .enumerate()

@@ -59,6 +59,11 @@ impl Message {
         }
     }
 
+    /// The member's error, if it replied with one.
+    pub(crate) fn refused(&self) -> Option<HazelcastError> {
+        self.int(0).is_ok_and(|kind| kind == ERROR).then(|| self.error())
+    }
+
     /// A parameter of fixed size, `at` bytes from the beginning of the first frame's content.
     fn fixed<const N: usize>(&self, at: usize) -> Result<[u8; N], HazelcastError> {
         let first = self.frames().next().map(|frame| frame.content).unwrap_or_default();

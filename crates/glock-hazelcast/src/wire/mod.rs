@@ -5,6 +5,7 @@
 
 mod assembler;
 pub(crate) mod auth;
+mod cluster;
 mod connection;
 pub(crate) mod cp;
 #[cfg(test)]
@@ -15,6 +16,10 @@ mod frame;
 mod fuzz;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_admin;
+pub(crate) mod keys;
+pub(crate) mod management;
 pub(crate) mod map;
 mod message;
 mod outgoing;
@@ -28,6 +33,7 @@ pub use self::error::HazelcastError;
 #[allow(unused_imports, reason = "the tests of the crate use more of it than the crate does")]
 pub(crate) use self::{
     assembler::MESSAGE_MAX,
+    cluster::{ClusterInfo, Version},
     connection::{Connection, Liveness, PendingReply},
     error::code,
     message::Message,

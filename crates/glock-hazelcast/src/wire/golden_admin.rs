@@ -1,0 +1,136 @@
+//! Golden messages of what an operator does: requests as Hazelcast's own client writes them, and replies as
+//! members of 5.4 sent them.
+
+use crate::wire::{
+    auth::Welcome,
+    cluster::{ClusterInfo, Version},
+    cp::{self, GroupId},
+    golden::{bytes, reply},
+    keys::{FETCH_KEYS, Keys, Slots},
+    management::{self, MapConfig},
+    request::Request,
+    value::text,
+};
+
+/// A login at one of three members, cut off after their list.
+const LOGIN: &str = "4400000000c00101000001000000000000000000007a4a9a0cf93174413624fac2993a519b010f01\
+ 0000004848a7bf3a2897a415d49b205c9f00b80003000000010000000600000000100a0000000000\
+ 913d00000f00000000003132372e302e302e310600000000080b0000000000352e342e3006000000\
+ 0000060000000004060000000010060000000010180000000000007a4a9a0cf93174413624fac299\
+ 3a519b000600000000100a0000000000913d00000f00000000003132372e302e302e310600000000\
+ 08060000000010060000000008060000000010090000000000050400060000000008060000000010\
+ 0600000000100a0000000000000000000600000000040600000000080600000000100a0000000000\
+ 913d00000f00000000003132372e302e302e31060000000008060000000008060000000008060000\
+ 00001018000000000000154de574c242ba99a61dcf678d2aa8a9000600000000100a000000000093\
+ 3d00000f00000000003132372e302e302e3106000000000806000000001006000000000806000000\
+ 00100900000000000504000600000000080600000000100600000000100a00000000000000000006\
+ 00000000040600000000080600000000100a0000000000933d00000f00000000003132372e302e30\
+ 2e31060000000008060000000008060000000008060000000010180000000000002547acff76f73a\
+ c01db89350c8f0a990000600000000100a0000000000923d00000f00000000003132372e302e302e\
+ 31060000000008060000000010060000000008060000000010090000000000050400060000000008\
+ 0600000000100600000000100a000000000000000000060000000004060000000008060000000010\
+ 0a0000000000923d00000f00000000003132372e302e302e31060000000008060000000008060000\
+ 000008060000000028";
+const KEYS: &str = "1300000000c0013701009013000000000000000e0000000000c10000000001000006000000001017\
+ 000000000000000000fffffff5000000056b3432393417000000000000000000fffffff500000005\
+ 6b3137313416000000000000000000fffffff5000000046b32373317000000000000000000ffffff\
+ f5000000056b3337373517000000000000000000fffffff5000000056b3238363517000000000000\
+ 000000fffffff5000000056b3134353815000000000000000000fffffff5000000036b3831060000\
+ 000028";
+const LAST_KEYS: &str = "1300000000c0013701001218000000000000000e0000000000ffffffff0001000006000000001006\
+ 0000000028";
+/// Of a map with the default settings.
+const CONFIG: &str = "3400000000c0010320000200000000000000000000000001000000000000000000000000000000ff\
+ ffff7f000000000002000000340000000000636f6d2e68617a656c636173742e7370692e6d657267\
+ 652e5075744966416273656e744d65726765506f6c69637906000000001006000000000806000000\
+ 0024";
+/// Of one with two backups, a TTL and a largest size.
+const EVICTING_CONFIG: &str = "3400000000c0010320000300000000000000000000000002000000000000003c0000000000000064\
+ 000000000000000000000000340000000000636f6d2e68617a656c636173742e7370692e6d657267\
+ 652e5075744966416273656e744d65726765506f6c69637906000000001006000000000806000000\
+ 0024";
+const CP_MEMBERS: &str = "1300000000c0011920000200000000000000006c000000002000154de574c242ba99a61dcf678d2a\
+ a8a900154de574c242ba99a61dcf678d2aa8a9002547acff76f73ac01db89350c8f0a990002547ac\
+ ff76f73ac01db89350c8f0a990007a4a9a0cf93174413624fac2993a519b007a4a9a0cf931744136\
+ 24fac2993a519b";
+const NAMES: &str = "1300000000c0010622000a00000000000000000600000000100a00000000006e732f780a00000000\
+ 006e732f79060000000028";
+
+/// For the fuzzer to change.
+pub(crate) const SAMPLES: [&str; 7] =
+    [LOGIN, KEYS, LAST_KEYS, CONFIG, EVICTING_CONFIG, CP_MEMBERS, NAMES];
+
+#[test]
+fn requests_of_an_operator_are_written_as_another_client_writes_them() {
+    let group = GroupId { name: "default".into(), seed: 0, id: 4630 };
+    let slots = Slots::new(vec![(3, 256), (193, 512)]).unwrap();
+    let written: [(Request, &str); 5] = [
+        (
+            Slots::start().fetch("m", 225, 5),
+            "1a00000000c0003701000100000000000000e1000000050000000700000000006d0e0000000020ff\
+             ffff7fffffffff",
+        ),
+        (
+            slots.fetch("m", 225, 5),
+            "1a00000000c0003701000100000000000000e1000000050000000700000000006d16000000002003\
+             00000000010000c100000000020000",
+        ),
+        (MapConfig::request("m"), "1600000000c0000320000100000000000000ffffffff0700000000206d"),
+        (management::cp_members(), "1600000000e0001920000100000000000000ffffffff"),
+        (
+            group.list_locks(),
+            "1700000000c0000622000100000000000000ffffffff000600000000101600000000000000000000\
+             00000016120000000000000d000000000064656661756c74060000000008190000000020687a3a72\
+             6166743a6c6f636b53657276696365",
+        ),
+    ];
+    for (at, (request, golden)) in written.into_iter().enumerate() {
+        assert_eq!(request.finish(1), bytes(golden), "request {at}");
+    }
+}
+
+#[test]
+fn a_login_tells_the_version_and_the_members() {
+    let welcome = Welcome::decode(&reply(LOGIN)).unwrap();
+    let info = ClusterInfo { version: Some(Version(5, 4)), members: Some(3) };
+    assert_eq!((welcome.partitions, welcome.info), (271, info));
+    // As 4.2 replies.
+    let older = reply(crate::wire::golden::SAMPLES[0]);
+    let info = ClusterInfo { version: Some(Version(4, 2)), members: None };
+    assert_eq!(Welcome::decode(&older).unwrap().info, info);
+}
+
+#[test]
+fn keys_are_read_until_there_are_no_more() {
+    let keys = Keys::decode(reply(KEYS)).unwrap();
+    let texts: Vec<_> = keys.keys.iter().map(|key| text(key).unwrap()).collect();
+    assert_eq!(texts, ["k4294", "k1714", "k273", "k3775", "k2865", "k1458", "k81"]);
+    assert_eq!(keys.next.unwrap().as_slice(), [(193, 256)]);
+    let last = Keys::decode(reply(LAST_KEYS)).unwrap();
+    assert_eq!(last, Keys { keys: Vec::new(), next: None });
+    for bad in [
+        // Without a place, with half a place, and without keys.
+        "1300000000c0013701001218000000000000000600000000000600000000100600000000 28",
+        "1300000000c00137010012180000000000000009000000000000000006000000001006000000 0028",
+        "1300000000c0013701001218000000000000000e0000000020ffffffff00010000",
+    ] {
+        assert!(reply(bad).reply_to(FETCH_KEYS).is_ok(), "{bad}");
+        assert!(Keys::decode(reply(bad)).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_map_s_configuration_is_read() {
+    let config = MapConfig::decode(reply(CONFIG)).unwrap();
+    assert_eq!(config, MapConfig { backups: 1, evicts: false });
+    let config = MapConfig::decode(reply(EVICTING_CONFIG)).unwrap();
+    assert_eq!(config, MapConfig { backups: 2, evicts: true });
+}
+
+#[test]
+fn members_and_names_of_the_cp_subsystem_are_read() {
+    assert_eq!(management::count_of_cp_members(reply(CP_MEMBERS)).unwrap(), 3);
+    assert_eq!(cp::names(reply(NAMES)).unwrap(), ["ns/x", "ns/y"]);
+    let other = reply("1300000000e0010622000a0000000000000000");
+    assert!(cp::names(other).is_err(), "it has no list");
+}
