@@ -81,8 +81,6 @@ pub(crate) enum Command {
     /// Print the manual page, or write all pages into a directory.
     #[command(after_help = "Example:\n  glock man | man -l -")]
     Man(ManArgs),
-    #[command(hide = true, name = "__exec")]
-    Exec(ExecArgs),
 }
 
 #[derive(Debug, Args)]
@@ -195,17 +193,6 @@ pub(crate) struct CompletionsArgs {
 pub(crate) struct ManArgs {
     /// Where to write one page for each subcommand.
     pub(crate) directory: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExecArgs {
-    /// The process that must be alive.
-    pub(crate) parent: i32,
-    /// Wait until this process group has the terminal.
-    #[arg(long)]
-    pub(crate) terminal: bool,
-    #[arg(last = true, required = true)]
-    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 fn name(text: &str) -> Result<LockId, glock_core::Invalid> {

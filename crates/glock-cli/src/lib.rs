@@ -7,6 +7,7 @@ mod config;
 mod exit;
 mod files;
 mod output;
+mod runtime;
 mod store;
 
 mod bench;
@@ -28,6 +29,7 @@ use crate::{
     exit::{Exit, Failure},
     names::shortened,
     output::Output,
+    runtime::block_on,
 };
 
 /// Runs the command line of this process.
@@ -36,34 +38,24 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(err) => return bad_arguments(&err),
     };
-    if let Command::Exec(exec) = &cli.command {
-        return run::exec(exec).code();
-    }
     let output = Output::new(cli.json, cli.color);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        // The process ends: what a driver's task still does is of no use to it.
-        Ok(runtime) => runtime.block_on(dispatch(&cli, &output)),
-        Err(err) => Err(Failure::new(Exit::Store, format!("cannot start: {err}"))),
-    };
-    ended.unwrap_or_else(|failure| output.failed(&failure)).code()
+    dispatch(&cli, &output).unwrap_or_else(|failure| output.failed(&failure)).code()
 }
 
-async fn dispatch(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
+fn dispatch(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
     match &cli.command {
-        Command::Run(args) => run::run(cli, args, output).await,
-        Command::Acquire(args) => leases::acquire(cli, args, output).await,
-        Command::Renew(args) => leases::renew(cli, args, output).await,
-        Command::Release(args) => leases::release(cli, args, output).await,
-        Command::Ls(args) => list::list(cli, args, output).await,
-        Command::Inspect(args) => list::inspect(cli, args, output).await,
-        Command::ForceRelease(args) => list::force_release(cli, args, output).await,
-        Command::Watch(args) => watch::watch(cli, args, output).await,
-        Command::Doctor => doctor::doctor(cli, output).await,
-        Command::Bench(args) => bench::bench(cli, args, output).await,
+        Command::Run(args) => run::run(cli, args, output),
+        Command::Acquire(args) => block_on(leases::acquire(cli, args, output)),
+        Command::Renew(args) => block_on(leases::renew(cli, args, output)),
+        Command::Release(args) => block_on(leases::release(cli, args, output)),
+        Command::Ls(args) => block_on(list::list(cli, args, output)),
+        Command::Inspect(args) => block_on(list::inspect(cli, args, output)),
+        Command::ForceRelease(args) => block_on(list::force_release(cli, args, output)),
+        Command::Watch(args) => block_on(watch::watch(cli, args, output)),
+        Command::Doctor => block_on(doctor::doctor(cli, output)),
+        Command::Bench(args) => block_on(bench::bench(cli, args, output)),
         Command::Completions(args) => documents::completions(args, &mut Cli::command(), output),
         Command::Man(args) => documents::man(args, Cli::command(), output),
-        Command::Exec(_) => Ok(Exit::Done),
     }
 }
 

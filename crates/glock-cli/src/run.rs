@@ -4,6 +4,7 @@ mod child;
 mod ending;
 mod exec;
 mod signals;
+mod standby;
 mod terminal;
 
 use std::{sync::Arc, time::Duration};
@@ -12,16 +13,18 @@ use glock_core::{Guard, LockError};
 use serde_json::json;
 use tokio::time::Instant;
 
-pub(crate) use self::exec::exec;
 use self::{
     child::{Child, State},
     ending::{Ending, KILL_LEAD, end},
+    exec::exec,
     signals::Signals,
+    standby::{Side, Standby},
 };
 use crate::{
     args::{Cli, RunArgs},
     exit::{Exit, Failure},
     output::Output,
+    runtime::block_on,
     store::Store,
     waiting,
 };
@@ -31,7 +34,20 @@ const LOST_RELEASE_MAX: Duration = Duration::from_millis(500);
 /// The longest default grace.
 const GRACE_MAX: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(cli: &Cli, args: &RunArgs, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(cli: &Cli, args: &RunArgs, output: &Output) -> Result<Exit, Failure> {
+    match Standby::fork()? {
+        Side::Glock(standby) => block_on(run_locked(cli, args, standby, output)),
+        Side::Command(order) => Ok(exec(&args.command, order)),
+    }
+}
+
+/// Runs the command, which `standby` becomes, under the lock.
+async fn run_locked(
+    cli: &Cli,
+    args: &RunArgs,
+    standby: Standby,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let store = Store::open(cli).await?;
     let ttl = store.ttl(&args.hold)?;
     let grace = grace(args, ttl)?;
@@ -44,7 +60,7 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs, output: &Output) -> Result<Ex
         ("GLOCK_LEASE", lease.to_secret_text()),
     ];
     let guard = Guard::start(Arc::clone(&store.lock), lease, ttl)?;
-    let ended = match Child::start(&args.command, environment) {
+    let ended = match Child::start(standby, &environment) {
         Ok(child) => attend(child, &guard, &mut signals, grace, output).await,
         Err(failure) => Err(failure),
     };

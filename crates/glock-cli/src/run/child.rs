@@ -1,14 +1,5 @@
 //! `Child`: the command, in a process group of its own.
 
-use std::{
-    env,
-    ffi::OsString,
-    io,
-    os::unix::process::CommandExt as _,
-    path::PathBuf,
-    process::{Command, id},
-};
-
 use nix::{
     errno::Errno,
     sys::{
@@ -20,7 +11,10 @@ use nix::{
 
 use crate::{
     exit::{Exit, Failure},
-    run::terminal::{Terminal, has_terminal},
+    run::{
+        standby::Standby,
+        terminal::{Terminal, has_terminal},
+    },
 };
 
 /// The command, in a process group of its own: what it starts belongs to the group, and is ended with it.
@@ -38,29 +32,16 @@ pub(crate) enum State {
     Ended(Exit),
 }
 
-/// This program, though its file was replaced by another version since it started.
-fn this_program() -> io::Result<PathBuf> {
-    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
-}
-
 impl Child {
+    /// Starts the command, with the terminal if glock has it.
     pub(crate) fn start<const N: usize>(
-        command: &[OsString],
-        environment: [(&str, String); N],
+        standby: Standby,
+        environment: &[(&str, String); N],
     ) -> Result<Self, Failure> {
-        let failed = |what: &str| {
-            Failure::new(Exit::Status(126), format!("cannot start the command: {what}"))
-        };
-        let mut start = Command::new(this_program().map_err(|err| failed(&err.to_string()))?);
-        let terminal = has_terminal();
-        start.arg("__exec").arg(id().to_string());
-        start.args(terminal.then_some("--terminal")).arg("--").args(command);
-        start.envs(environment).process_group(0);
-        // The handle is dropped: the command is waited for by its number, which also says when it stops.
-        let child = start.spawn().map_err(|err| failed(&err.to_string()))?;
-        let pid = i32::try_from(child.id()).map_err(|_| failed("its number is too large"))?;
-        let pid = Pid::from_raw(pid);
-        let terminal = if terminal { Terminal::give_to(pid) } else { Terminal::none() };
+        // First, so that what is typed does not go to glock, and the command is not stopped when it reads.
+        let terminal = standby.pid().filter(|_| has_terminal());
+        let terminal = terminal.map_or_else(Terminal::none, Terminal::give_to);
+        let pid = standby.start(environment)?;
         Ok(Self { pid, terminal, ended: None })
     }
 

@@ -1,32 +1,61 @@
-//! The hidden subcommand that becomes the command.
+//! `Order`: how the process that was made for it becomes the command.
 
-use std::{io, os::unix::process::CommandExt as _, process::Command};
+use std::{
+    ffi::OsString,
+    io::{self, PipeReader, Read as _},
+    os::unix::process::CommandExt as _,
+    process::Command,
+};
 
 use nix::unistd::getppid;
 
-use crate::{args::ExecArgs, exit::Exit, output::complain, run::terminal::await_terminal};
+use crate::{exit::Exit, output::complain};
 
 /// The shell's: there is no such command, or it cannot be started.
 const NOT_FOUND: u8 = 127;
 const NOT_STARTED: u8 = 126;
 
-/// Becomes the command. If glock is killed, so is the command: the lock ends at its TTL, and the command
-/// would go on without it.
-pub(crate) fn exec(args: &ExecArgs) -> Exit {
+/// The order to become the command, which comes when the lock is held.
+pub(crate) struct Order {
+    pipe: PipeReader,
+    /// The process that sends it.
+    glock: u32,
+}
+
+impl Order {
+    pub(crate) fn new(pipe: PipeReader, glock: u32) -> Self {
+        Self { pipe, glock }
+    }
+
+    /// What is sent: the variables of the command's environment.
+    pub(crate) fn text<const N: usize>(environment: &[(&str, String); N]) -> String {
+        serde_json::json!(environment.as_slice()).to_string()
+    }
+
+    /// The variables. `None` where glock ended without an order.
+    fn environment(mut self) -> Option<Vec<(String, String)>> {
+        let mut text = Vec::new();
+        self.pipe.read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+/// Waits for the order and becomes the command. If glock is killed, so is the command: the lock ends at its
+/// TTL, and the command would go on without it.
+pub(crate) fn exec(command: &[OsString], order: Order) -> Exit {
+    let glock = order.glock;
+    let Some(environment) = order.environment() else { return Exit::Status(NOT_STARTED) };
     #[cfg(target_os = "linux")]
     if let Err(err) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL) {
         complain(&format!("cannot tie the command to glock: {err}"));
         return Exit::Status(NOT_STARTED);
     }
     // It may have been killed before that.
-    if getppid().as_raw() != args.parent {
+    if u32::try_from(getppid().as_raw()) != Ok(glock) {
         return Exit::Status(NOT_STARTED);
     }
-    if args.terminal {
-        await_terminal();
-    }
-    let Some((program, arguments)) = args.command.split_first() else { return Exit::Usage };
-    let err = Command::new(program).args(arguments).exec();
+    let Some((program, arguments)) = command.split_first() else { return Exit::Usage };
+    let err = Command::new(program).args(arguments).envs(environment).exec();
     let program = program.to_string_lossy();
     if err.kind() == io::ErrorKind::NotFound {
         complain(&format!("there is no command `{program}`"));

@@ -1,9 +1,6 @@
 //! `Terminal`: which process group the terminal belongs to.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::io::{self, IsTerminal as _};
 
 use nix::{
     sys::signal::{SigSet, Signal},
@@ -16,23 +13,10 @@ pub(crate) struct Terminal {
     given: bool,
 }
 
-/// How long the command waits for the terminal, and how often it looks.
-const GIVEN_WITHIN: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(1);
-
 /// Whether this process group has the terminal.
 pub(crate) fn has_terminal() -> bool {
     let stdin = io::stdin();
     stdin.is_terminal() && tcgetpgrp(&stdin).is_ok_and(|owner| owner == getpgrp())
-}
-
-/// Waits until this process group has the terminal: what is typed before goes to the group that had it.
-pub(crate) fn await_terminal() {
-    let mut waited = Duration::ZERO;
-    while !has_terminal() && waited < GIVEN_WITHIN {
-        std::thread::sleep(LOOK);
-        waited += LOOK;
-    }
 }
 
 impl Terminal {

@@ -1,6 +1,6 @@
 //! `run`: the command's environment, status, signals and end.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,7 +8,18 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use crate::support::{Place, ended, is_alive, number_in, until};
+use crate::support::{Ended, Place, ended, is_alive, number_in, until};
+
+/// The only process that a process has started.
+fn child_of(parent: &std::process::Child) -> i32 {
+    let children = format!("/proc/{0}/task/{0}/children", parent.id());
+    number_in(Path::new(&children))
+}
+
+/// A script that ends once a file is there.
+fn until_there(file: &Path) -> String {
+    format!("while [ ! -e '{}' ]; do sleep 0.05; done", file.display())
+}
 
 fn pid_of(child: &std::process::Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap())
@@ -68,6 +79,48 @@ fn signals_reach_the_command_which_decides() {
     kill(pid_of(&holder), Signal::SIGTERM).unwrap();
     let holder = ended(holder);
     assert_eq!((holder.status, &*holder.stdout), (9, "got\n"), "{holder:?}");
+}
+
+/// A `nohup` before glock holds for the command too.
+#[test]
+fn a_signal_that_glock_was_told_to_ignore_is_ignored_by_the_command() {
+    let place = Place::new();
+    let script = "trap '' HUP; exec \"$0\" run x -- sh -c 'kill -HUP $$; echo alive'";
+    let run = Ended::of(place.shell(script).output().unwrap());
+    assert_eq!((run.status, &*run.stdout), (0, "alive\n"), "{run:?}");
+}
+
+/// The process that is to become the command goes with a glock that waits, and is in nobody's way before.
+#[test]
+fn a_glock_that_is_killed_while_it_waits_starts_no_command() {
+    let place = Place::new();
+    let end = place.path("end");
+    let holder = place.hold("x", "30s", &until_there(&end));
+    let ran = place.path("ran");
+    let script = format!("echo > '{}'", ran.display());
+    let mut waiter = place.glock(&["run", "x", "--", "sh", "-c", &script]).spawn().unwrap();
+    let standby = child_of(&waiter);
+    waiter.kill().unwrap();
+    waiter.wait().unwrap();
+    until("the process that would have been the command is gone", || !is_alive(standby));
+    fs::write(&end, "").unwrap();
+    assert_eq!(ended(holder).status, 0);
+    assert!(!ran.exists());
+}
+
+#[test]
+fn a_command_whose_process_was_killed_before_it_was_started_leaves_the_lock_free() {
+    let place = Place::new();
+    let end = place.path("end");
+    let holder = place.hold("x", "30s", &until_there(&end));
+    let waiter = place.glock(&["run", "x", "--", "echo", "ran"]).spawn().unwrap();
+    kill(Pid::from_raw(child_of(&waiter)), Signal::SIGKILL).unwrap();
+    fs::write(&end, "").unwrap();
+    let waiter = ended(waiter);
+    assert_eq!((waiter.status, &*waiter.stdout), (126, ""), "{waiter:?}");
+    assert!(waiter.stderr.contains("cannot start the command"), "{waiter:?}");
+    assert_eq!(ended(holder).status, 0);
+    assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
 }
 
 /// With what it has started, a process that ignores SIGTERM among that.
