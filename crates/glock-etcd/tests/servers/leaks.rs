@@ -74,12 +74,17 @@ async fn a_thousand_dropped_futures_leave_nothing() {
 }
 
 /// A longer renewal whose grant is sent on a connection that is cut, and arrives that much later.
-/// Returns whether the fault struck there: on a busy machine it may meet an earlier request.
-async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool {
+/// Returns whether the fault struck there: on a busy machine it may meet an earlier request, the less likely
+/// the longer the proxy's `delay` is.
+async fn is_granted_late(
+    proxy: &Proxy,
+    namespace: &str,
+    (late, delay): (Duration, Duration),
+) -> bool {
     let ours = lock(&[proxy.addr().to_string()], namespace);
     let held = ours.acquire(&id("x"), TTL * 20).await.unwrap();
     // A renewal sends a keep-alive, and then a grant: there is time to get in between.
-    proxy.delay(Duration::from_millis(150));
+    proxy.delay(delay);
     let before = proxy.counts();
     let renewal = tokio::spawn({
         let ours = ours.clone();
@@ -89,7 +94,7 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
         tokio::task::yield_now().await;
     }
     // All of it is sent by then, and none of it has a reply.
-    sleep(Duration::from_millis(100)).await;
+    sleep(delay / 3 * 2).await;
     proxy.cut_and_deliver_late(late);
     proxy.refuse();
     let (renewed, held) = renewal.await.unwrap();
@@ -107,14 +112,16 @@ async fn is_granted_late(proxy: &Proxy, namespace: &str, late: Duration) -> bool
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn a_lease_that_is_granted_late_is_given_back() {
     const LATE: Duration = Duration::from_millis(1_200);
-    const ROUNDS: usize = 8;
+    const ROUNDS: u32 = 15;
+    const DELAY: Duration = Duration::from_millis(150);
     let cluster = Cluster::start().await;
     let (namespace, admin) = (fresh_namespace(), Admin::connect(&cluster.endpoints()).await);
     let first = cluster.endpoints()[0].trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(first).await.unwrap();
     let mut struck = false;
-    for _ in 0..ROUNDS {
-        struck = is_granted_late(&proxy, &namespace, LATE).await;
+    for round in 0..ROUNDS {
+        let delay = DELAY * (1 + round / 3);
+        struck = is_granted_late(&proxy, &namespace, (LATE, delay)).await;
         // By itself it would run out after 90 s.
         assert_clean(&admin, &namespace, Duration::from_secs(10)).await;
         if struck {
