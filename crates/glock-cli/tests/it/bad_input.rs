@@ -1,12 +1,8 @@
 //! Bad input: one clear line on standard error, and the documented status.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    process::Stdio,
-};
+use std::{fs, process::Stdio};
 
-use crate::support::{Ended, Place};
+use crate::support::{Ended, PATIENCE, Place, lines_of};
 
 /// One line that has these words, and no secret.
 fn assert_refused(ended: &Ended, status: i32, words: &str) {
@@ -158,8 +154,7 @@ fn a_wait_for_a_store_that_is_out_of_reach_says_so() {
     let mut waiter = place.glock(&["run", "x", "--", "true"]);
     waiter.env("GLOCK_URL", "redis://user:CANARY@127.0.0.1:1/?call_timeout=300ms");
     let mut waiter = waiter.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(waiter.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let line = lines_of(waiter.stderr.take().unwrap()).recv_timeout(PATIENCE).unwrap();
     assert!(line.contains("waiting for `x`") && line.contains("out of reach"), "{line}");
     assert!(!line.contains("CANARY"), "{line}");
     waiter.kill().unwrap();

@@ -1,8 +1,6 @@
 //! `ls`, `inspect`, `force-release`, `doctor`, `bench`, `watch` without a terminal.
 
-use std::io::{BufRead as _, BufReader};
-
-use crate::support::Place;
+use crate::support::{PATIENCE, Place, lines_of};
 
 #[test]
 fn what_is_held_is_listed_for_people_and_for_programs() {
@@ -57,13 +55,13 @@ fn a_doctor_and_a_bench_report() {
 fn a_watch_without_a_terminal_prints_what_changes() {
     let place = Place::new();
     let mut watch = place.glock(&["watch", "--interval", "50ms", "--json"]).spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let lines = lines_of(watch.stdout.take().unwrap());
     let path = place.path("lease").display().to_string();
     assert_eq!(place.output(&["acquire", "x", "--lease-file", &path]).status, 0);
-    let line = lines.next().unwrap().unwrap();
+    let line = lines.recv_timeout(PATIENCE).unwrap();
     assert!(line.contains("acquired") && line.contains("\"x\""), "{line}");
     assert_eq!(place.output(&["release", "--lease-file", &path]).status, 0);
-    assert!(lines.next().unwrap().unwrap().contains("ended"));
+    assert!(lines.recv_timeout(PATIENCE).unwrap().contains("ended"));
     watch.kill().unwrap();
     watch.wait().unwrap();
 }

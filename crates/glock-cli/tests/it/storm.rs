@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Place, ended};
+use crate::support::{Ended, Place};
 
 /// One at a time, all done, tokens in order.
 fn all_take_turns(count: usize) {
@@ -16,7 +16,7 @@ fn all_take_turns(count: usize) {
     let arguments = ["run", "x", "--wait", "10m", "--", "sh", "-c", &script];
     let all: Vec<_> = (0..count).map(|_| place.glock(&arguments).spawn().unwrap()).collect();
     for child in all {
-        let child = ended(child);
+        let child = Ended::of(child.wait_with_output().unwrap());
         assert_eq!(child.status, 0, "{child:?}");
     }
     let tokens = fs::read_to_string(&log).unwrap();

@@ -6,8 +6,10 @@ pub(crate) mod terminal;
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
 };
@@ -126,9 +128,27 @@ impl Ended {
     }
 }
 
-/// Waits for a command that was started.
-pub(crate) fn ended(child: Child) -> Ended {
+/// Waits for a command that was started. One that does not end is killed, and its test fails.
+pub(crate) fn ended(mut child: Child) -> Ended {
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if since.elapsed() > PATIENCE * 2 {
+            child.kill().unwrap();
+            panic!("it goes on: {:?}", Ended::of(child.wait_with_output().unwrap()));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
     Ended::of(child.wait_with_output().unwrap())
+}
+
+/// The lines that a command prints, as they come. Waited for by `recv_timeout`, none keeps a test for ever.
+pub(crate) fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        let printed = BufReader::new(output).lines().map_while(Result::ok);
+        printed.take_while(|line| sender.send(line.clone()).is_ok()).count()
+    });
+    lines
 }
 
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {

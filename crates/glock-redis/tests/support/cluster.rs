@@ -154,6 +154,12 @@ impl Drop for OwnServer {
 /// How a cluster of three divides the slots.
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
+/// The number of the node that serves the lock `name`, as any of them says.
+pub(crate) async fn node_of(admin: &Admin, name: &str) -> usize {
+    let slot: u16 = admin.ask_with("CLUSTER KEYSLOT", admin.key(name)).await;
+    SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).unwrap()
+}
+
 /// A cluster of three nodes that serve slots.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<OwnServer>,
@@ -226,13 +232,10 @@ impl Cluster {
 
     /// The names of `count` locks that the node of that number serves.
     pub(crate) async fn names_on(&self, node: usize, count: usize) -> Vec<String> {
-        let (first, last) = SLOTS[node];
         let mut names = Vec::new();
         for n in 0.. {
             let name = format!("x{n}");
-            let slot: u16 =
-                self.admins[0].ask_with("CLUSTER KEYSLOT", self.admins[0].key(&name)).await;
-            if (first..=last).contains(&slot) {
+            if node_of(&self.admins[0], &name).await == node {
                 names.push(name);
             }
             if names.len() == count {
