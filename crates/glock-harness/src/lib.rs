@@ -6,6 +6,7 @@ pub mod bench;
 mod contention;
 mod failures;
 mod outage;
+mod ports;
 pub mod process;
 pub mod server;
 mod signal;

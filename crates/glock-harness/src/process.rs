@@ -2,11 +2,11 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
+pub use crate::ports::free_ports;
 use crate::signal::{is_stopped, signal_one};
 
 /// The process of a server, for tests that start a cluster of their own.
@@ -164,17 +164,6 @@ fn not_running() -> io::Error {
     io::Error::other("it does not run")
 }
 
-/// Loopback ports that are free at the moment, all different.
-///
-/// # Errors
-///
-/// When the machine has none.
-pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let open: Vec<_> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
-    open.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,13 +214,5 @@ mod tests {
         assert!(!lives(pid) && home.join("data").exists());
         drop(sleeping_server(&home));
         assert!(!dir.exists());
-    }
-
-    #[test]
-    fn ports_are_different() {
-        let mut ports = free_ports(9).unwrap();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 9);
     }
 }

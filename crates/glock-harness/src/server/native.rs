@@ -1,7 +1,7 @@
 //! A server as a process of this machine.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    ports::free_ports,
     server::{
         Product, ServerError,
         home::Home,
@@ -251,9 +252,8 @@ async fn version(product: &Product, bin: &Path) -> Result<String, ServerError> {
     })
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that is free, for as long as this process lives.
 pub(crate) fn free_address() -> Result<SocketAddr, ServerError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let addr = listener.and_then(|listener| listener.local_addr());
-    addr.map_err(ServerError::because("cannot find a free loopback port"))
+    let ports = free_ports(1).map_err(ServerError::because("cannot find a free loopback port"))?;
+    Ok((Ipv4Addr::LOCALHOST, ports.first().copied().unwrap_or_default()).into())
 }

@@ -8,11 +8,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::server::{
-    ServerError,
-    home::Home,
-    product::Product,
-    recipe::{ContainerSetup, Own, Recipe},
+use crate::{
+    ports::free_ports,
+    server::{
+        ServerError,
+        home::Home,
+        product::Product,
+        recipe::{ContainerSetup, Own, Recipe},
+    },
 };
 
 /// The servers of this store.
@@ -120,14 +123,12 @@ fn other_ports(home: &Home) -> Vec<u16> {
     let path = home.path().join(PORTS);
     let noted = fs::read_to_string(&path).unwrap_or_default();
     let noted: Vec<u16> = noted.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port));
-    if noted.len() == OTHER_PORTS.len() && noted.iter().all(|port| bind(*port).is_ok()) {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    if noted.len() == OTHER_PORTS.len() && noted.iter().all(is_free) {
         return noted;
     }
-    // All are open at once, so that they differ.
-    let open: Vec<_> = OTHER_PORTS.iter().filter_map(|_| bind(0).ok()).collect();
-    let ports: Vec<_> =
-        open.iter().filter_map(|port| Some(port.local_addr().ok()?.port())).collect();
+    // Without ports, Consul says what is wrong.
+    let ports = free_ports(OTHER_PORTS.len()).unwrap_or_default();
     let text: Vec<_> = ports.iter().map(ToString::to_string).collect();
     // If it cannot be noted, a restart takes others and waits for its start in vain, and says so.
     let _ = fs::write(path, text.join(" "));
