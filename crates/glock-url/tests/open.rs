@@ -109,6 +109,21 @@ async fn tls_to_hazelcast_needs_the_certificate_of_an_authority() {
     }
 }
 
+#[tokio::test]
+async fn a_profile_of_aws_is_looked_up_and_stands_beside_no_other_login() {
+    if !Scheme::DynamoDb.is_compiled_in() {
+        return;
+    }
+    for (url, words) in [
+        ("dynamodb://eu-west-1/locks?profile=no-such-profile-anywhere", "no such profile"),
+        ("dynamodb://key:CANARY@eu-west-1/locks?profile=p", "keep one"),
+    ] {
+        let err = open(url).await.err().unwrap_or_else(|| panic!("{url} is taken"));
+        assert!(err.to_string().contains(words), "{url}: {err}");
+        assert!(!format!("{err} {err:?}").contains("CANARY"), "{err}");
+    }
+}
+
 #[test]
 fn every_scheme_is_tried_here_and_documented() {
     let readme = include_str!("../README.md");
