@@ -22,7 +22,10 @@ struct Run {
 impl Run {
     fn start(place: &Place) -> Self {
         let pid = place.path("pid");
-        let script = format!("echo $$ > '{}'; exec sleep 300", pid.display());
+        let script = format!(
+            "trap 'echo cleaned up; exit' TERM; echo $$ > '{}'; while :; do sleep 0.1; done",
+            pid.display()
+        );
         let glock = place.hold("x", "9s", &script);
         Self { glock, command: number_in(&pid) }
     }
@@ -41,6 +44,7 @@ impl Run {
         assert_eq!(glock.status, 76, "{glock:?}");
         assert!(glock.stderr.contains("the command is ended"), "{glock:?}");
         assert!(took < TTL, "the command outlived its lease: {took:?}");
+        assert_eq!(glock.stdout, "cleaned up\n", "it had no time for that: {glock:?}");
     }
 }
 
