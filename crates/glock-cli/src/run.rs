@@ -5,6 +5,7 @@ mod ending;
 mod exec;
 mod signals;
 mod standby;
+mod stops;
 mod terminal;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use self::{
     exec::exec,
     signals::Signals,
     standby::{Side, Standby},
+    stops::Resumption,
 };
 use crate::{
     args::{Cli, RunArgs},
@@ -54,6 +56,7 @@ async fn run_locked(
     // Before the lock is held, so that no signal is missed.
     let mut signals = Signals::new()?;
     let lease = waiting::acquire(&store, &args.name, &args.hold, output).await?;
+    stops::ignore()?;
     let environment = [
         ("GLOCK_NAME", args.name.to_string()),
         ("GLOCK_FENCE", lease.fence().to_string()),
@@ -95,6 +98,7 @@ async fn attend(
     output: &Output,
 ) -> Result<Exit, Failure> {
     let mut deadline = Instant::now() + guard.remaining();
+    let (mut resumption, mut stands_still) = (Resumption::default(), false);
     loop {
         match child.state()? {
             State::Ended(exit) => {
@@ -103,11 +107,13 @@ async fn attend(
             }
             State::Stopped => {
                 // A lock that is held by a command which stands still would keep all others waiting.
-                output.event(
-                    || "the command holds the lock and is not suspended".into(),
-                    || json!({"event": "not_suspended"}),
-                );
-                child.resume();
+                stands_still = true;
+                if resumption.stopped() {
+                    output.event(
+                        || "the command holds the lock and is not suspended".into(),
+                        || json!({"event": "not_suspended"}),
+                    );
+                }
             }
             State::Running => {}
         }
@@ -126,6 +132,10 @@ async fn attend(
                 if guard.remaining() <= grace + KILL_LEAD {
                     return end(child, Ending::not_renewed(deadline, grace), output).await;
                 }
+            }
+            () = resumption.due(), if stands_still => {
+                stands_still = false;
+                child.resume();
             }
             signal = signals.next() => child.pass_on(signal),
         }

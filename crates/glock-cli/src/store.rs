@@ -1,6 +1,6 @@
 //! Which store the locks are on, and how long they last.
 
-use std::{fs, mem, os::unix::fs::DirBuilderExt as _, sync::Arc, time::Duration};
+use std::{env::VarError, fs, mem, os::unix::fs::DirBuilderExt as _, sync::Arc, time::Duration};
 
 use glock_core::{Lock as _, LockExt as _, Retry, backend};
 use glock_url::{AnyLock, Scheme};
@@ -27,7 +27,14 @@ impl Store {
     /// The store of the command line, the variable `GLOCK_URL`, or the config file.
     pub(crate) async fn open(cli: &Cli) -> Result<Self, Failure> {
         let config = Config::read(cli)?;
-        let variable = std::env::var("GLOCK_URL").ok().filter(|url| !url.is_empty());
+        let variable = match std::env::var("GLOCK_URL") {
+            Ok(url) => Some(url).filter(|url| !url.is_empty()),
+            Err(VarError::NotPresent) => None,
+            // Not another store instead.
+            Err(VarError::NotUnicode(_)) => {
+                return Err(Failure::new(Exit::Usage, "GLOCK_URL is not UTF-8: correct it"));
+            }
+        };
         let url = cli.url.clone().or(variable).or_else(|| config.url.clone());
         let url = match url {
             Some(url) => url,

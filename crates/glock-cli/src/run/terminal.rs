@@ -40,7 +40,6 @@ impl Terminal {
         stop.add(Signal::SIGTTOU);
         if stop.thread_block().is_ok() {
             let _ = tcsetpgrp(io::stdin(), getpgrp());
-            let _ = stop.thread_unblock();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Bad input: one clear line on standard error, and the documented status.
 
-use std::{fs, process::Stdio};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, process::Stdio};
 
 use crate::support::{Ended, PATIENCE, Place, lines_of};
 
@@ -33,6 +33,15 @@ fn bad_arguments_are_refused() {
     ] {
         assert_refused(&place.output(arguments), 64, words);
     }
+}
+
+/// The lock of a file of this machine would be another one.
+#[test]
+fn a_url_in_the_environment_that_is_no_text_is_refused() {
+    let place = Place::new();
+    let mut run = place.glock(&["run", "x", "--", "true"]);
+    run.env("GLOCK_URL", OsStr::from_bytes(b"redis://h\xff"));
+    assert_refused(&Ended::of(run.output().unwrap()), 64, "GLOCK_URL is not UTF-8");
 }
 
 #[test]

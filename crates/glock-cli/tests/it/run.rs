@@ -1,6 +1,6 @@
 //! `run`: the command's environment, status, signals and end.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::process::CommandExt as _, path::Path, thread, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -170,4 +170,45 @@ fn a_command_that_cannot_be_started_leaves_the_lock_free() {
     let directory = place.path("").display().to_string();
     assert_eq!(place.output(&["run", "x", "--", &directory]).status, 126);
     assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
+}
+
+/// As by Ctrl-Z where the command does not have the terminal. Stopped, glock would not renew, and the command would
+/// go on beside the next holder.
+#[test]
+fn no_stop_signal_suspends_glock_while_the_command_runs() {
+    const TTL: Duration = Duration::from_secs(2);
+    let place = Place::new();
+    let (started, end) = (place.path("started"), place.path("end"));
+    let script = format!(
+        "echo > '{}'; while [ ! -e '{}' ]; do sleep 0.05; done",
+        started.display(),
+        end.display()
+    );
+    // In a group of its own: a group without a parent in the same session is never stopped.
+    let mut glock = place.glock(&["run", "x", "--ttl", "2s", "--", "sh", "-c", &script]);
+    let glock = glock.process_group(0).spawn().unwrap();
+    until("the command runs", || started.exists());
+    let (token, pid) = (place.token("x"), Pid::from_raw(glock.id().try_into().unwrap()));
+    for signal in [Signal::SIGTSTP, Signal::SIGTTIN] {
+        kill(pid, signal).unwrap();
+    }
+    thread::sleep(TTL * 2);
+    let is_stopped = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+    // So that it ends in any case.
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(!is_stopped, "glock was stopped");
+    assert_eq!(place.token("x"), token);
+    fs::write(&end, "").unwrap();
+    let ended = Ended::of(glock.wait_with_output().unwrap());
+    assert_eq!(ended.status, 0, "{ended:?}");
+}
+
+/// As one is that reads from a terminal which it has not got.
+#[test]
+fn a_command_that_stops_again_and_again_is_resumed_and_said_to_be_once() {
+    let place = Place::new();
+    let script = "for n in 1 2 3 4 5 6; do kill -STOP $$; done; echo done";
+    let ended = place.output(&["run", "x", "--", "sh", "-c", script]);
+    assert_eq!((ended.status, ended.stdout.trim()), (0, "done"), "{ended:?}");
+    assert_eq!(ended.stderr.matches("not suspended").count(), 1, "{ended:?}");
 }

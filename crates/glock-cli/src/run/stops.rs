@@ -1,0 +1,83 @@
+//! Stop signals: glock is never stopped while the command runs, and the command never for long.
+
+use std::{io, time::Duration};
+
+use nix::sys::signal::{SigSet, Signal};
+use tokio::{
+    signal::unix::{self, SignalKind},
+    time::{Instant, sleep_until},
+};
+
+use crate::exit::{Exit, Failure};
+
+/// A command that has run for so long since it was stopped is resumed at once the next time.
+const CALM: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// From now on no stop signal stops this process: nothing would renew the lock, nor end a command that goes on.
+///
+/// A terminal stops a whole group: glock's own if the command reads from elsewhere.
+pub(crate) fn ignore() -> Result<(), Failure> {
+    let failed = |err: io::Error| Failure::new(Exit::Store, format!("cannot watch signals: {err}"));
+    for signal in [Signal::SIGTSTP, Signal::SIGTTIN] {
+        // Once it is watched, it has no other effect for as long as this process lives.
+        drop(unix::signal(SignalKind::from_raw(signal as i32)).map_err(failed)?);
+    }
+    // Who writes to a terminal from the background is stopped by this one, unless its thread blocks it.
+    let mut background = SigSet::empty();
+    background.add(Signal::SIGTTOU);
+    background.thread_block().map_err(|err| failed(err.into()))
+}
+
+/// When a command that was stopped is resumed: at once, but ever later if it is stopped again and again, as one is
+/// that reads from a terminal which it has not got.
+#[derive(Default)]
+pub(crate) struct Resumption {
+    due: Option<Instant>,
+    pause: Duration,
+}
+
+impl Resumption {
+    /// The command was stopped. Returns whether that is news.
+    pub(crate) fn stopped(&mut self) -> bool {
+        let now = Instant::now();
+        let is_news = self.due.is_none_or(|due| now.saturating_duration_since(due) > CALM);
+        self.pause =
+            if is_news { Duration::ZERO } else { (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX) };
+        self.due = Some(now + self.pause);
+        is_news
+    }
+
+    /// Returns when the command is to be resumed.
+    pub(crate) async fn due(&self) {
+        match self.due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_stopped_again_and_again_is_resumed_ever_later() {
+        let mut resumption = Resumption::default();
+        assert!(timeout(CALM * 9, resumption.due()).await.is_err());
+        let mut pauses = Vec::new();
+        for n in 0..10 {
+            assert_eq!(resumption.stopped(), n == 0);
+            let since = Instant::now();
+            resumption.due().await;
+            pauses.push(since.elapsed());
+        }
+        assert!(pauses.is_sorted() && pauses[0] <= Duration::from_millis(1), "{pauses:?}");
+        assert!(pauses[9] >= PAUSE_MAX, "{pauses:?}");
+        advance(CALM * 2).await;
+        assert!(resumption.stopped());
+    }
+}
