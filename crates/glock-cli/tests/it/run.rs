@@ -123,13 +123,15 @@ fn a_command_whose_process_was_killed_before_it_was_started_leaves_the_lock_free
     assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
 }
 
-/// With what it has started, a process that ignores SIGTERM among that.
+/// With what it has started, a process that ignores SIGTERM among that. They have other outputs than glock, which the
+/// test reads to their end.
 #[test]
 fn a_command_whose_lock_is_taken_away_is_ended_before_its_lease() {
     let place = Place::new();
     let (stubborn, ttl) = (place.path("stubborn"), Duration::from_secs(12));
     let script = format!(
-        "sh -c 'trap \"\" TERM; echo $$ > \"{}\"; while :; do sleep 0.1; done' & sleep 300",
+        "exec > /dev/null 2>&1; \
+         sh -c 'trap \"\" TERM; echo $$ > \"{}\"; while :; do sleep 0.1; done' & sleep 300",
         stubborn.display()
     );
     let began = Instant::now();
