@@ -1,66 +1,59 @@
 //! Ports for servers, which no other program takes while a server is down.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     ops::Range,
     sync::Mutex,
 };
 
-/// Below the ports that systems give to whoever asks for any, so that no client and no proxy gets one of a
-/// server that is down.
+/// A system gives a port above these to a client or a proxy, so neither gets one of a server that is down.
 const PORTS: Range<u16> = 10_000..32_768;
 /// No server has an address there. A port that is bound there is another process's.
 const RESERVED_AT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Some ports are always in use.
 const TRIES: usize = 1_000;
 
-enum Reservation {
-    Made(UdpSocket),
-    Taken,
-    /// The system has no such address.
-    Impossible,
-}
+/// The ports that this process has been given, with what reserves each until the process ends: `None` where the
+/// system has no such address.
+static RESERVED: Mutex<BTreeMap<u16, Option<UdpSocket>>> = Mutex::new(BTreeMap::new());
 
-/// The reservations, which end with this process.
-static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
-
-/// Loopback ports that are free at the moment, all different, and that no other call returns while this process
-/// lives: a server that was killed finds its port free, and its clients find no other server there.
+/// A loopback port that is free at the moment, and that no other call returns while this process lives: a server
+/// that was killed finds its port free, and its clients find no other server there.
 ///
 /// # Errors
 ///
 /// When the machine has none.
-pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let (mut ports, mut open) = (Vec::new(), Vec::new());
+pub fn free_port() -> io::Result<u16> {
+    let mut reserved = RESERVED.lock().map_err(|_| io::Error::other("a thread panicked"))?;
     for _ in 0..TRIES {
-        if ports.len() == count {
-            return Ok(ports);
-        }
         let port = random_port()?;
-        let reservation = match reserve(port)? {
-            Reservation::Taken => continue,
-            Reservation::Made(socket) => Some(socket),
-            Reservation::Impossible => None,
-        };
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            // Open until all are found, as is what they reserve.
-            open.push(listener);
-            ports.push(port);
+        if reserved.contains_key(&port) {
+            continue;
         }
-        let mut reserved = RESERVED.lock().map_err(|_| io::Error::other("a thread panicked"))?;
-        reserved.extend(reservation);
+        let reservation = match UdpSocket::bind((RESERVED_AT, port)) {
+            Ok(socket) => Some(socket),
+            Err(err) if err.kind() == io::ErrorKind::AddrNotAvailable => None,
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse => continue,
+            Err(err) => return Err(err),
+        };
+        // One that is in use stays reserved: it is not tried again.
+        reserved.insert(port, reservation);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no loopback port is free"))
 }
 
-fn reserve(port: u16) -> io::Result<Reservation> {
-    match UdpSocket::bind((RESERVED_AT, port)) {
-        Ok(socket) => Ok(Reservation::Made(socket)),
-        Err(err) if err.kind() == io::ErrorKind::AddrInUse => Ok(Reservation::Taken),
-        Err(err) if err.kind() == io::ErrorKind::AddrNotAvailable => Ok(Reservation::Impossible),
-        Err(err) => Err(err),
-    }
+/// So many ports as [`free_port`] returns.
+///
+/// # Errors
+///
+/// As [`free_port`].
+pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    (0..count).map(|_| free_port()).collect()
 }
 
 fn random_port() -> io::Result<u16> {
@@ -97,8 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_another_process_reserved_is_not_returned() {
-        let port = free_ports(1).unwrap()[0];
-        assert!(matches!(reserve(port).unwrap(), Reservation::Taken | Reservation::Impossible));
+    fn a_port_that_another_process_could_take_is_reserved() {
+        let port = free_port().unwrap();
+        let taken = UdpSocket::bind((RESERVED_AT, port)).map_err(|err| err.kind());
+        assert!(matches!(taken, Err(io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)));
     }
 }

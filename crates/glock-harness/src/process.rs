@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-pub use crate::ports::free_ports;
+pub use crate::ports::{free_port, free_ports};
 use crate::signal::{is_stopped, signal_one};
 
 /// The process of a server, for tests that start a cluster of their own.

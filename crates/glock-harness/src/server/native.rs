@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    ports::free_ports,
+    ports::free_port,
     server::{
         Product, ServerError,
         home::Home,
@@ -254,6 +254,6 @@ async fn version(product: &Product, bin: &Path) -> Result<String, ServerError> {
 
 /// A loopback address that is free, for as long as this process lives.
 pub(crate) fn free_address() -> Result<SocketAddr, ServerError> {
-    let ports = free_ports(1).map_err(ServerError::because("cannot find a free loopback port"))?;
-    Ok((Ipv4Addr::LOCALHOST, ports.first().copied().unwrap_or_default()).into())
+    let port = free_port().map_err(ServerError::because("cannot find a free loopback port"))?;
+    Ok((Ipv4Addr::LOCALHOST, port).into())
 }

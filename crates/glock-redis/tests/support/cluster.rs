@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use glock_harness::process::{ServerProcess, free_ports};
+use glock_harness::process::{ServerProcess, free_port};
 use glock_redis::{RedisLock, redis::Client};
 use glock_testing::{fresh_namespace, process::eventually};
 
@@ -19,16 +19,14 @@ pub(crate) struct OwnServer {
 impl OwnServer {
     /// Starts a server that keeps nothing.
     pub(crate) async fn start(args: &[&str]) -> Self {
-        Self::start_at(free_ports(1).unwrap()[0], args).await
+        Self::start_at(free_port().unwrap(), args).await
     }
 
     /// Starts a node of a cluster. The second part is the port of the bus between nodes.
     async fn node(args: &[&str]) -> (Self, u16) {
-        // Together, so that they are two.
-        let ports = free_ports(2).unwrap();
-        let bus = ports[1].to_string();
-        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-        (Self::start_at(ports[0], &[&cluster, args].concat()).await, ports[1])
+        let (port, bus) = (free_port().unwrap(), free_port().unwrap());
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()];
+        (Self::start_at(port, &[&cluster, args].concat()).await, bus)
     }
 
     async fn start_at(port: u16, args: &[&str]) -> Self {
@@ -43,7 +41,7 @@ impl OwnServer {
     /// Starts a sentinel that calls the server at `primary` "main".
     #[cfg(feature = "sentinel")]
     pub(crate) async fn sentinel(primary: u16) -> Self {
-        let mut server = Self::prepare(free_ports(1).unwrap()[0]);
+        let mut server = Self::prepare(free_port().unwrap());
         // The sentinel writes to it.
         let file = server.dir.join("sentinel.conf");
         let conf = format!(
@@ -61,7 +59,7 @@ impl OwnServer {
     /// Starts a server that speaks TLS only. The second part is its certificate, made for `name`.
     #[cfg(feature = "tls")]
     pub(crate) async fn tls(name: &str) -> (Self, Vec<u8>) {
-        let mut server = Self::prepare(free_ports(1).unwrap()[0]);
+        let mut server = Self::prepare(free_port().unwrap());
         let made = std::process::Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"])
             .args(["-subj", "/CN=glock", "-addext", &format!("subjectAltName={name}")])
