@@ -1,7 +1,6 @@
 //! `acquire`, `renew`, `release`: leases for scripts.
 
-use glock_core::{Clock, Lease, Lock as _, LockId, backend};
-use glock_url::AnyLock;
+use glock_core::{Lease, Lock as _, LockId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,7 +18,7 @@ pub(crate) async fn acquire(
     output: &Output,
 ) -> Result<Exit, Failure> {
     let store = Store::open(cli).await?;
-    if ends_with_its_process(&store.lock) {
+    if store.lock.capabilities().ends_with_client {
         let text = format!(
             "a hold on {} ends with the session of its process, so none outlives `glock acquire`; use \
              `glock run` there",
@@ -38,12 +37,6 @@ pub(crate) async fn acquire(
     }
     store.close().await;
     told.map(|()| Exit::Done)
-}
-
-/// Whether a hold lasts no longer than the process that took it. That of a map's key on Hazelcast is freed when
-/// its client's connections are gone.
-fn ends_with_its_process(lock: &AnyLock) -> bool {
-    lock.capabilities().clock == Clock::Session || lock.backend() == backend::HAZELCAST
 }
 
 fn show(lease: &Lease, args: &AcquireArgs, output: &Output) -> Result<(), Failure> {

@@ -104,6 +104,7 @@ impl Lock for HazelcastFencedLock {
         // After a change of the leader, sessions live for up to one heartbeat longer.
         capabilities.expiry_lag = self.client.settings.session_ttl * 5 / 4 + SCAN;
         capabilities.clock = Clock::Session;
+        capabilities.ends_with_client = true;
         // A caller that is to be granted the lock. One that waits by itself looks from time to time.
         capabilities.waiting = Waiting::Pushed;
         // Members keep one place for each client, so that clients take turns.

@@ -55,6 +55,8 @@ impl Lock for HazelcastLock {
         let mut capabilities = Capabilities::new(TTL_MIN);
         capabilities.expiry_lag = EXPIRY_LAG;
         capabilities.clock = Clock::Store;
+        // Members free what a client has locked when its connections are gone.
+        capabilities.ends_with_client = true;
         capabilities.waiting = Waiting::Pushed;
         // Members keep one place for each client, and lose it every five seconds.
         capabilities.fairness = Fairness::Client;

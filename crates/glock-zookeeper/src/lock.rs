@@ -152,6 +152,7 @@ impl Lock for ZooKeeperLock {
         // time-out.
         capabilities.expiry_lag = self.client.sessions.timeout() * 7 / 4;
         capabilities.clock = Clock::Session;
+        capabilities.ends_with_client = true;
         capabilities.waiting = Waiting::Pushed;
         capabilities.fairness = Fairness::Store;
         capabilities

@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub expiry_lag_percent: u16,
     /// Whose clock decides that a lease is over.
     pub clock: Clock,
+    /// Whether a hold ends when the client that took it is gone, before its TTL too.
+    pub ends_with_client: bool,
     /// Whether a waiter is woken or has to ask.
     pub waiting: Waiting,
     /// In which order waiters are served.
@@ -79,8 +81,8 @@ pub enum Fencing {
 }
 
 impl Capabilities {
-    /// TTLs from `ttl_min` to a year in whole milliseconds, no lag, the store's clock, polled
-    /// waiting, served in the client's order, tokens that only a restored copy sets back. Change
+    /// TTLs from `ttl_min` to a year in whole milliseconds, no lag, the store's clock, holds
+    /// that outlive their client, polled waiting, served in the client's order, tokens that only a restored copy sets back. Change
     /// what differs.
     pub const fn new(ttl_min: Duration) -> Self {
         Self {
@@ -90,6 +92,7 @@ impl Capabilities {
             expiry_lag: Duration::ZERO,
             expiry_lag_percent: 0,
             clock: Clock::Store,
+            ends_with_client: false,
             waiting: Waiting::Polled,
             fairness: Fairness::Client,
             fencing: Fencing::Restore,
