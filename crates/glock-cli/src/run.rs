@@ -98,7 +98,7 @@ async fn attend(
     output: &Output,
 ) -> Result<Exit, Failure> {
     let mut deadline = Instant::now() + guard.remaining();
-    let (mut resumption, mut stands_still) = (Resumption::default(), false);
+    let mut resumption = Resumption::new();
     loop {
         match child.state()? {
             State::Ended(exit) => {
@@ -107,7 +107,6 @@ async fn attend(
             }
             State::Stopped => {
                 // A lock that is held by a command which stands still would keep all others waiting.
-                stands_still = true;
                 if resumption.stopped() {
                     output.event(
                         || "the command holds the lock and is not suspended".into(),
@@ -133,10 +132,7 @@ async fn attend(
                     return end(child, Ending::not_renewed(deadline, grace), output).await;
                 }
             }
-            () = resumption.due(), if stands_still => {
-                stands_still = false;
-                child.resume();
-            }
+            () = resumption.due() => child.resume(),
             signal = signals.next() => child.pass_on(signal),
         }
     }

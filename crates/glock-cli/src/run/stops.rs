@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use glock_core::toolkit::Backoff;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::{
     signal::unix::{self, SignalKind},
@@ -24,7 +25,8 @@ pub(crate) fn ignore() -> Result<(), Failure> {
         // Once it is watched, it has no other effect for as long as this process lives.
         drop(unix::signal(SignalKind::from_raw(signal as i32)).map_err(failed)?);
     }
-    // Who writes to a terminal from the background is stopped by this one, unless its thread blocks it.
+    // Who writes to a terminal from the background, or takes it back, is stopped by this one, unless its thread
+    // blocks it.
     let mut background = SigSet::empty();
     background.add(Signal::SIGTTOU);
     background.thread_block().map_err(|err| failed(err.into()))
@@ -32,29 +34,38 @@ pub(crate) fn ignore() -> Result<(), Failure> {
 
 /// When a command that was stopped is resumed: at once, but ever later if it is stopped again and again, as one is
 /// that reads from a terminal which it has not got.
-#[derive(Default)]
 pub(crate) struct Resumption {
+    pauses: Backoff,
+    /// When to resume it, while it stands still.
     due: Option<Instant>,
-    pause: Duration,
+    /// When it was resumed last.
+    resumed_at: Option<Instant>,
 }
 
 impl Resumption {
+    pub(crate) fn new() -> Self {
+        Self { pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX), due: None, resumed_at: None }
+    }
+
     /// The command was stopped. Returns whether that is news.
     pub(crate) fn stopped(&mut self) -> bool {
         let now = Instant::now();
-        let is_news = self.due.is_none_or(|due| now.saturating_duration_since(due) > CALM);
-        self.pause =
-            if is_news { Duration::ZERO } else { (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX) };
-        self.due = Some(now + self.pause);
+        let is_news = self.resumed_at.is_none_or(|at| now.saturating_duration_since(at) > CALM);
+        let pause = if is_news {
+            self.pauses.reset();
+            Duration::ZERO
+        } else {
+            self.pauses.next_pause()
+        };
+        self.due = Some(now + pause);
         is_news
     }
 
-    /// Returns when the command is to be resumed.
-    pub(crate) async fn due(&self) {
-        match self.due {
-            Some(due) => sleep_until(due).await,
-            None => std::future::pending().await,
-        }
+    /// Returns when the command is to be resumed, once for each time that it was stopped.
+    pub(crate) async fn due(&mut self) {
+        let Some(due) = self.due else { return std::future::pending().await };
+        sleep_until(due).await;
+        (self.due, self.resumed_at) = (None, Some(due));
     }
 }
 
@@ -66,7 +77,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_stopped_again_and_again_is_resumed_ever_later() {
-        let mut resumption = Resumption::default();
+        let mut resumption = Resumption::new();
         assert!(timeout(CALM * 9, resumption.due()).await.is_err());
         let mut pauses = Vec::new();
         for n in 0..10 {

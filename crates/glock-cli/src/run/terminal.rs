@@ -2,10 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use nix::{
-    sys::signal::{SigSet, Signal},
-    unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp},
-};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
 /// The terminal, where glock had it and gave it to the command: a process group that has not got it is
 /// stopped when it reads.
@@ -32,13 +29,8 @@ impl Terminal {
 
     /// Gives the terminal to this process again, if the group still has it.
     pub(crate) fn reclaim(&mut self) {
-        if !std::mem::take(&mut self.given) {
-            return;
-        }
-        // Who asks for the terminal from the background is stopped, unless it blocks that signal.
-        let mut stop = SigSet::empty();
-        stop.add(Signal::SIGTTOU);
-        if stop.thread_block().is_ok() {
+        if std::mem::take(&mut self.given) {
+            // From the background: no stop signal is heeded by then.
             let _ = tcsetpgrp(io::stdin(), getpgrp());
         }
     }

@@ -90,7 +90,7 @@ fn a_signal_that_glock_was_told_to_ignore_is_ignored_by_the_command() {
     assert_eq!((run.status, &*run.stdout), (0, "alive\n"), "{run:?}");
 }
 
-/// The process that is to become the command goes with a glock that waits, and is in nobody's way before.
+/// A glock that waits ends the process that is to become the command when it ends itself.
 #[test]
 fn a_glock_that_is_killed_while_it_waits_starts_no_command() {
     let place = Place::new();
