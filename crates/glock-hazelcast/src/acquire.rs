@@ -14,7 +14,7 @@ use crate::{
     error::{before, during},
     queue::Parked,
     schema::{Owner, Record, key, lease_millis, random_number},
-    wire::{HazelcastError, Message, map},
+    wire::{HazelcastError, Message, PendingReply, map},
 };
 
 /// An attempt to lock a key, as an owner of its own.
@@ -107,30 +107,35 @@ impl AcquireAttempt {
     }
 
     /// Requests the lock. Two round trips: the lock beside the read of its record, and the record's change.
-    async fn request(&self, link: &Link, until: CallDeadline) -> Result<Lease, LockError> {
-        let term = self.term();
-        let read = self.lock(link, until).await??;
-        let record = link.reply(until, self.put_on_record(link, read)).await;
+    async fn request(&self, until: CallDeadline) -> Result<Lease, LockError> {
+        let (reference, times) = (random_number()?, (lease_millis(self.ttl), 0));
+        let lock_over = |link: &Link| {
+            let term = self.term();
+            Ok((term, self.over(link).send_try_lock(self.owner.thread, reference, times)?))
+        };
+        let sent = self.client.session().send(until, lock_over).await;
+        let (link, (term, locked)) = sent.map_err(|err| before(err, Action::Acquire))?;
+        let read = self.locked(&link, locked, until).await??;
+        let record = link.reply(until, self.put_on_record(&link, read)).await;
         match record {
             Ok(record) => Ok(self.lease(term, &record)),
             Err(err) => self.fail(during(err, Action::Acquire), until).await,
         }
     }
 
-    /// Sends the request, and waits until a member has granted or refused it. Returns what is on record
-    /// as well, if it was granted.
-    async fn lock(
+    /// Waits until a member has granted or refused the request. Returns what is on record as well, if it was
+    /// granted.
+    async fn locked(
         &self,
         link: &Link,
+        locked: PendingReply,
         until: CallDeadline,
     ) -> Result<Result<Message, LockError>, LockError> {
-        let (lock, thread) = (self.over(link), self.owner.thread);
         let lost = |err| during(err, Action::Acquire);
-        let locked = lock.send_try_lock(thread, random_number()?, (lease_millis(self.ttl), 0));
-        let locked = locked.map_err(|err| before(err, Action::Acquire))?;
         let replies = async {
             // A connection that ends here may have brought the first request to the member.
-            let read = lock.send_read(thread).map_err(HazelcastError::after_the_first)?;
+            let read = self.over(link).send_read(self.owner.thread);
+            let read = read.map_err(HazelcastError::after_the_first)?;
             let clock = self.client.clock.send_read(link);
             let clock = clock.map_err(HazelcastError::after_the_first)?;
             let (locked, read, ()) = try_join!(locked, read, self.client.clock.read(clock))?;
@@ -203,16 +208,12 @@ impl AcquireAttempt {
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let link = async {
-            let link = self.client.session().link(until).await;
-            link.map_err(|err| before(err, Action::Acquire))
-        };
         let begin = std::mem::replace(&mut *self.begin.lock(), Begin::Request);
         match begin {
-            Begin::Request => self.request(&link.await?, until).await,
-            Begin::Granted => match link.await {
+            Begin::Request => self.request(until).await,
+            Begin::Granted => match self.client.session().link(until).await {
                 Ok(link) => self.complete(&link, until).await,
-                Err(err) => Err(unknown(err)),
+                Err(err) => Err(unknown(before(err, Action::Acquire))),
             },
             Begin::Abandoned => {
                 self.undo(until).await.map_err(unknown)?;

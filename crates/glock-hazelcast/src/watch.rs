@@ -62,11 +62,10 @@ impl Watch {
 async fn parked(
     session: &ClientSession,
     until: CallDeadline,
-    request: impl Fn(&Link) -> Request,
+    request: impl Fn(&Link) -> Request + Sync,
 ) -> Result<(), HazelcastError> {
-    let link = session.link(until).await?;
-    let reply = link.send(request(&link))?.await?;
-    reply.reply_to(crate::wire::map::REMOVE_IF_SAME).map(drop)
+    let (_link, reply) = session.send(until, |link| link.send(request(link))).await?;
+    reply.await?.reply_to(crate::wire::map::REMOVE_IF_SAME).map(drop)
 }
 
 /// A request that is parked would keep its connection open.

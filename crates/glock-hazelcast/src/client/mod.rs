@@ -7,6 +7,7 @@ mod connector;
 mod hazelcast_client;
 mod link;
 mod links;
+mod send;
 mod session;
 mod shared;
 mod threads;

@@ -207,6 +207,12 @@ impl ClientSession {
         drop(closed);
     }
 
+    /// Takes a connection that a test has opened.
+    #[cfg(test)]
+    pub(crate) fn adopt(&self, link: Link) {
+        self.state.lock().open.push(link);
+    }
+
     /// A connection is closed.
     fn lost(&self, number: u64) {
         let mut state = self.state.lock();

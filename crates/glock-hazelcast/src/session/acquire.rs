@@ -9,6 +9,7 @@ use glock_core::{
 use tokio::time::{self, Instant};
 
 use crate::{
+    client::Link,
     error::{before, during, is_group_gone, is_session_over},
     schema::{millis, random_number},
     session::{
@@ -89,18 +90,18 @@ impl CpAttempt {
         until: CallDeadline,
     ) -> Result<Option<(u64, Instant)>, HazelcastError> {
         let invocation = random_uuid()?;
-        let link = self.sessions.client().link(until).await?;
-        let sent_at = session.sending();
-        let reply = link.send(session.group.try_lock(&self.lock, owner, invocation, 0))?;
+        let try_lock =
+            |link: &Link| link.send(session.group.try_lock(&self.lock, owner, invocation, 0));
+        let client = self.sessions.client();
+        let sent = client.send(until, |link| Ok((session.sending(), try_lock(link)?))).await;
+        let (link, (sent_at, reply)) = sent?;
         let first = link.reply(until, async { cp::fence(reply.await?) }).await;
         let fence = match first {
             Err(HazelcastError::ReplyLost(lost)) => {
                 // A copy that comes late would take the lock again after its release.
                 session.doubt();
-                let link = self.sessions.client().link(until).await;
-                let link = link.map_err(|_| HazelcastError::ReplyLost(lost))?;
-                let reply = link.send(session.group.try_lock(&self.lock, owner, invocation, 0));
-                let reply = reply.map_err(|err| HazelcastError::ReplyLost(err.into()))?;
+                let again = client.send(until, try_lock).await;
+                let (link, reply) = again.map_err(|_| HazelcastError::ReplyLost(lost))?;
                 link.reply(until, async { cp::fence(reply.await?) }).await?
             }
             first => first?,

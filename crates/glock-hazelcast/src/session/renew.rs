@@ -158,9 +158,10 @@ impl CpClient {
     ) -> Result<(), LockError> {
         let (lock, invocation) = (self.names.lock(&lease.id), Uuid::random()?);
         let client = self.sessions.client();
-        let link = client.link(until).await.map_err(|err| before(err, Action::Renew))?;
-        let reply = link.send(session.group.try_lock(&lock, owner.endpoint, invocation, 0));
-        let reply = reply.map_err(|err| before(err, Action::Renew))?;
+        let try_lock =
+            |link: &Link| link.send(session.group.try_lock(&lock, owner.endpoint, invocation, 0));
+        let sent = client.send(until, try_lock).await;
+        let (link, reply) = sent.map_err(|err| before(err, Action::Renew))?;
         match link.reply(until, async { cp::fence(reply.await?) }).await {
             Ok(Some(fence)) if fence == lease.fence.get() => Ok(()),
             Ok(Some(_)) => {

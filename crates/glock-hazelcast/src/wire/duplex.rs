@@ -30,7 +30,7 @@ const LATE: Duration = Duration::from_mins(1);
 
 /// What a connection has reported.
 #[derive(Clone, Default)]
-struct Reports {
+pub(crate) struct Reports {
     replied: Arc<AtomicU32>,
     closed: Arc<AtomicU32>,
 }
@@ -46,7 +46,7 @@ impl Liveness for Reports {
 }
 
 /// The member's side: reads requests, and writes whatever the test wants.
-struct Peer {
+pub(crate) struct Peer {
     reader: ReadHalf<DuplexStream>,
     writer: WriteHalf<DuplexStream>,
     assembler: Assembler,
@@ -97,15 +97,16 @@ fn connect(
     (peer, opening)
 }
 
-/// A connection that is logged in.
-async fn open(reports: &Reports) -> (Peer, Connection) {
+/// A connection that is logged in, and the reply to its login.
+pub(crate) async fn open(reports: &Reports) -> (Peer, Connection, Welcome) {
     let (mut peer, opening) = connect(reports);
     let login = async {
         peer.request().await;
         peer.write(&bytes(SAMPLES[0])).await;
     };
     let (opened, ()) = tokio::join!(opening, login);
-    (peer, opened.unwrap().0)
+    let (connection, welcome) = opened.unwrap();
+    (peer, connection, welcome)
 }
 
 /// A reply to a ping, under this correlation id: the shortest that there is.
@@ -123,7 +124,7 @@ fn header(length: usize) -> Vec<u8> {
 #[tokio::test(start_paused = true)]
 async fn replies_find_their_requests_in_any_order_and_in_any_pieces() {
     let reports = Reports::default();
-    let (mut peer, connection) = open(&reports).await;
+    let (mut peer, connection, _) = open(&reports).await;
     let [one, other] = [(); 2].map(|()| connection.send(ping()).unwrap());
     let given_up = connection.send(ping()).unwrap();
     drop(given_up);
@@ -182,7 +183,7 @@ async fn a_refused_login_says_so_and_a_closed_stream_is_a_lost_reply() {
 async fn garbage_ends_a_connection_and_everything_in_flight_on_it() {
     for garbage in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0; 6], &header(MESSAGE_MAX + 1)] {
         let reports = Reports::default();
-        let (mut peer, connection) = open(&reports).await;
+        let (mut peer, connection, _) = open(&reports).await;
         let pending = connection.send(ping()).unwrap();
         peer.write(garbage).await;
         let reply = timeout(SECOND, pending).await.expect("at once");
@@ -198,7 +199,7 @@ async fn garbage_ends_a_connection_and_everything_in_flight_on_it() {
 async fn half_a_frame_keeps_no_connection_open() {
     for drips in [false, true] {
         let reports = Reports::default();
-        let (mut peer, connection) = open(&reports).await;
+        let (mut peer, connection, _) = open(&reports).await;
         let pending = connection.send(ping()).unwrap();
         peer.write(&header(4_000)).await;
         peer.write(&[0; 100]).await;
@@ -224,7 +225,7 @@ async fn half_a_frame_keeps_no_connection_open() {
 #[tokio::test(start_paused = true)]
 async fn a_ping_proves_that_a_member_replies() {
     let reports = Reports::default();
-    let (mut peer, connection) = open(&reports).await;
+    let (mut peer, connection, _) = open(&reports).await;
     connection.mark_silent();
     let replying = async {
         loop {
@@ -252,7 +253,7 @@ async fn no_more_is_read_than_a_message_may_have() {
     let endless: [&dyn Fn(u64) -> Vec<u8>; 2] = [&|_| frame.clone(), &fragment];
     for piece in endless {
         let reports = Reports::default();
-        let (mut peer, connection) = open(&reports).await;
+        let (mut peer, connection, _) = open(&reports).await;
         let mut written = 0;
         for n in 0.. {
             let piece = piece(n);
@@ -272,7 +273,7 @@ async fn no_more_is_read_than_a_message_may_have() {
 #[tokio::test(start_paused = true)]
 async fn a_member_that_reads_nothing_ends_no_caller_s_time() {
     let reports = Reports::default();
-    let (_peer, connection) = open(&reports).await;
+    let (_peer, connection, _) = open(&reports).await;
     let pending: Vec<_> = (0..STREAM).map(|_| connection.send(ping()).unwrap()).collect();
     for reply in pending {
         let reply = timeout(LATE, reply).await.expect("the connection is closed");
@@ -284,7 +285,7 @@ async fn a_member_that_reads_nothing_ends_no_caller_s_time() {
 #[tokio::test(start_paused = true)]
 async fn the_last_user_closes_the_stream() {
     let reports = Reports::default();
-    let (mut peer, connection) = open(&reports).await;
+    let (mut peer, connection, _) = open(&reports).await;
     let other = connection.clone();
     drop(connection);
     sleep(SECOND).await;

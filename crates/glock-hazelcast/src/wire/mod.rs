@@ -9,7 +9,7 @@ mod cluster;
 mod connection;
 pub(crate) mod cp;
 #[cfg(test)]
-mod duplex;
+pub(crate) mod duplex;
 mod error;
 mod frame;
 #[cfg(test)]
