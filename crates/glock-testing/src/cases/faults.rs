@@ -108,16 +108,17 @@ async fn timed<T>(clock: &impl Lock, limit: Duration, call: impl Future<Output =
 pub async fn a_connection_cut_while_idle_is_not_noticed<F: Networked>(fixture: &F) {
     let proxy = Proxy::start(fixture.upstream()).await.unwrap();
     let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
-    for round in 0..5 {
+    // From before the client may have noticed until long after.
+    for pause in [0, 20, 50, 100, 200, 400, 50_000].map(Duration::from_micros) {
         let lease = take(&lock, &id("x")).await;
         proxy.cut();
-        sleep(Duration::from_millis(50 * (round % 2))).await;
+        sleep(pause).await;
         let lease = lock.renew(&lease, ttl(&lock, LONG)).await.unwrap();
         proxy.cut();
-        sleep(Duration::from_millis(50 * (round % 2))).await;
+        sleep(pause).await;
         lock.release(&lease).await.unwrap();
         proxy.cut();
-        sleep(Duration::from_millis(50 * (round % 2))).await;
+        sleep(pause).await;
     }
 }
 
