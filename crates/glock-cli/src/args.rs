@@ -83,6 +83,27 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+impl Command {
+    /// Whether nothing is left of it but what it prints on standard output.
+    pub(crate) const fn only_prints(&self) -> bool {
+        match self {
+            Self::Ls(_)
+            | Self::Inspect(_)
+            | Self::Watch(_)
+            | Self::Bench(_)
+            | Self::Completions(_) => true,
+            Self::Man(args) => args.directory.is_none(),
+            // `acquire` may write into a file; of `doctor` the status is left.
+            Self::Run(_)
+            | Self::Acquire(_)
+            | Self::Renew(_)
+            | Self::Release(_)
+            | Self::ForceRelease(_)
+            | Self::Doctor => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The lock's name.

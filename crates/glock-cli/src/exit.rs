@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use glock_core::LockError;
 use glock_url::UrlError;
 
+use crate::names::presentable;
+
 /// How the program ends. `run` ends with its command's status where that ran and the lock was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -55,7 +57,7 @@ Exit codes:
   64   a bad argument, name, URL, duration or setting
   66   a file that cannot be read or written
   69   the store cannot be reached, or refuses
-  74   standard output is closed or full
+  74   standard output is full; or it is closed, and the command would only print
   75   another owner has the lock (not acquired)
   76   the lock was lost, or the lease is over
   126  `run`: the command cannot be started
@@ -71,7 +73,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into() }
+        Self { exit, text: presentable(&text.into()) }
     }
 }
 
@@ -114,12 +116,24 @@ fn chain(err: &dyn std::error::Error) -> String {
         }
         cause = err.source();
     }
-    said.replace(['\n', '\r'], " ")
+    said
 }
 
 #[cfg(test)]
 mod tests {
+    use glock_core::{FencingToken, Holder, LockId};
+
     use super::*;
+
+    /// A label is another client's choice.
+    #[test]
+    fn a_holder_s_label_gives_a_terminal_no_orders() {
+        let holder = Holder::new("web\u{1b}[2J\nx", FencingToken::new(7));
+        let held =
+            LockError::Held { id: LockId::new("x").unwrap(), holder: Some(Box::new(holder)) };
+        let text = Failure::from(held).to_string();
+        assert!(text.contains("web") && !text.contains(char::is_control), "{text}");
+    }
 
     #[test]
     fn a_store_that_was_left_out_says_how_to_have_it() {

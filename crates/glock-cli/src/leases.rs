@@ -8,6 +8,7 @@ use crate::{
     exit::{Exit, Failure},
     files,
     output::{GOOD, NAME, Output, check_stdout, painted},
+    signals::Signals,
     store::Store,
     waiting,
 };
@@ -29,7 +30,8 @@ pub(crate) async fn acquire(
     if args.lease_file.is_none() {
         check_stdout()?;
     }
-    let lease = waiting::acquire(&store, &args.name, &args.hold, output).await?;
+    let mut signals = Signals::new()?;
+    let lease = waiting::acquire(&store, (&args.name, &args.hold), &mut signals, output).await?;
     let told = show(&lease, args, output);
     if told.is_err() {
         // The caller did not learn of it.

@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod output;
 mod runtime;
+mod signals;
 mod store;
 
 mod bench;
@@ -27,8 +28,8 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use crate::{
     args::{Cli, Command},
     exit::{Exit, Failure},
-    names::shortened,
-    output::Output,
+    names::{presentable, shortened},
+    output::{Color, Output, check_stdout},
     runtime::block_on,
 };
 
@@ -43,6 +44,9 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
+    if cli.command.only_prints() {
+        check_stdout()?;
+    }
     match &cli.command {
         Command::Run(args) => run::run(cli, args, output),
         Command::Acquire(args) => block_on(leases::acquire(cli, args, output)),
@@ -62,26 +66,28 @@ fn dispatch(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
 /// Prints help and version as they are, and of an error the first line and what to do.
 fn bad_arguments(err: &clap::Error) -> ExitCode {
     let asked = matches!(err.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let output = Output::new(std::env::args_os().any(|word| word == "--json"), Color::Auto);
     if asked || err.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        if let Err(err) = err.print() {
-            output::complain(&format!("cannot write to standard output: {err}"));
-            return Exit::Output.code();
-        }
-        return if asked { Exit::Done.code() } else { Exit::Usage.code() };
+        let exit = if asked { Exit::Done } else { Exit::Usage };
+        let unwritable =
+            |err| Failure::new(Exit::Output, format!("cannot write to standard output: {err}"));
+        let stdout = if asked { check_stdout() } else { Ok(()) };
+        let printed = stdout.and_then(|()| err.print().map_err(unwritable));
+        return printed.map_or_else(|failure| output.failed(&failure), |()| exit).code();
     }
     let text = err.to_string();
     let lines: Vec<_> =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
     let line = lines.join(" ");
     let line = line.trim().trim_start_matches("error: ").trim_end_matches('.');
-    let line = shortened(line.split("  ").next().unwrap_or(line));
+    let line = shortened(&presentable(line.split("  ").next().unwrap_or(line)));
     let hint = if err.kind() == ErrorKind::UnknownArgument && is_run_without_dashes() {
         "write `--` before the command that runs under the lock, and "
     } else {
         ""
     };
-    output::complain(&format!("{line}; {hint}see `glock --help`"));
-    Exit::Usage.code()
+    let text = format!("{line}; {hint}see `glock --help`");
+    output.failed(&Failure::new(Exit::Usage, text)).code()
 }
 
 /// Whether this is `glock run NAME CMD..`.

@@ -1,5 +1,9 @@
 //! Names as a terminal may show them.
 
+use std::borrow::Cow;
+
+/// What a lease's text begins with.
+const LEASE: &str = "glock1:";
 /// So much of a text's beginning and end is shown.
 const SHOWN: usize = 150;
 
@@ -14,7 +18,54 @@ pub(crate) fn shortened(text: &str) -> String {
     format!("{beginning} .. {end}")
 }
 
+/// A line that quotes what others wrote: without line ends, without what a terminal would obey, and without a
+/// lease or the password of a URL, which an argument in the wrong place may be.
+pub(crate) fn presentable(text: &str) -> String {
+    let line = printable(&text.replace(['\n', '\r'], " "));
+    line.split_inclusive(is_quote_or_blank).map(without_secret).collect()
+}
+
+fn is_quote_or_blank(char: char) -> bool {
+    char.is_whitespace() || matches!(char, '`' | '\'' | '"')
+}
+
+fn without_secret(word: &str) -> Cow<'_, str> {
+    let end = word.trim_end_matches(is_quote_or_blank).len();
+    let (bare, rest) = word.split_at(end);
+    if bare.contains(LEASE) {
+        return format!("(a lease){rest}").into();
+    }
+    match (bare.find("://"), bare.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://..{}{rest}", &bare[..scheme], &bare[at..]).into()
+        }
+        _ => word.into(),
+    }
+}
+
 /// Text without what a terminal would obey: labels are chosen by other clients.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_no_secret_that_was_given_in_the_wrong_place() {
+        for (text, shown) in [
+            ("not of `glock1:x:CANARY`", "not of `(a lease)`"),
+            ("--lease-file=glock1:CANARY is", "(a lease) is"),
+            (
+                "unexpected argument 'redis://u:CANARY@h/1' found",
+                "unexpected argument 'redis://..@h/1' found",
+            ),
+            ("redis://:CA@NARY@h", "redis://..@h"),
+            ("one\ntwo\u{1b}[2J", "one two\u{fffd}[2J"),
+            ("write to a@b or https://c", "write to a@b or https://c"),
+        ] {
+            assert_eq!(presentable(text), shown);
+        }
+    }
 }

@@ -109,8 +109,10 @@ impl Output {
     }
 }
 
-/// Refuses a standard output that was closed, before something is made that must reach it. The runtime opens
-/// the null device in its place, to read and write; a shell's `> /dev/null` is for writing alone, and was meant.
+/// Refuses a standard output that was closed, before something is made that is of no use unless it is printed.
+/// The runtime opens the null device in its place, to read and write; a shell's `> /dev/null` is for writing
+/// alone, and was meant. Some programs give the null device to read and write to what they start and do not
+/// listen to, so what has a use besides is not refused.
 pub(crate) fn check_stdout() -> Result<(), Failure> {
     let stdout = io::stdout();
     let is_null = || {

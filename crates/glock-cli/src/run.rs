@@ -3,7 +3,6 @@
 mod child;
 mod ending;
 mod exec;
-mod signals;
 mod standby;
 mod stops;
 mod terminal;
@@ -18,7 +17,6 @@ use self::{
     child::{Child, State},
     ending::{Ending, KILL_LEAD, end},
     exec::exec,
-    signals::Signals,
     standby::{Side, Standby},
     stops::Resumption,
 };
@@ -27,6 +25,7 @@ use crate::{
     exit::{Exit, Failure},
     output::Output,
     runtime::block_on,
+    signals::Signals,
     store::Store,
     waiting,
 };
@@ -55,7 +54,7 @@ async fn run_locked(
     let grace = grace(args, ttl)?;
     // Before the lock is held, so that no signal is missed.
     let mut signals = Signals::new()?;
-    let lease = waiting::acquire(&store, &args.name, &args.hold, output).await?;
+    let lease = waiting::acquire(&store, (&args.name, &args.hold), &mut signals, output).await?;
     stops::ignore()?;
     let environment = [
         ("GLOCK_NAME", args.name.to_string()),

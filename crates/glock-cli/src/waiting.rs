@@ -1,20 +1,18 @@
 //! Waiting for a lock, with a line that says who has it.
 
-use std::{convert::Infallible, fmt, io, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use glock_core::{Holder, Lease, Lock as _, LockExt as _, LockId};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{self, Instant, MissedTickBehavior},
-};
+use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::{
     args::HoldArgs,
     exit::{Exit, Failure},
     names::printable,
     output::{NAME, Output, WARN, painted},
+    signals::Signals,
     store::Store,
 };
 
@@ -26,8 +24,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Takes the lock as the arguments say. A signal ends the wait, and leaves nothing behind.
 pub(crate) async fn acquire(
     store: &Store,
-    id: &LockId,
-    hold: &HoldArgs,
+    (id, hold): (&LockId, &HoldArgs),
+    signals: &mut Signals,
     output: &Output,
 ) -> Result<Lease, Failure> {
     let ttl = store.ttl(hold)?;
@@ -39,9 +37,9 @@ pub(crate) async fn acquire(
             }
         } => acquired,
         never = show_holder(store, id, output) => match never {},
-        signal = interrupted() => {
+        signal = signals.next_fatal() => {
             store.close().await;
-            return Err(ended_by(signal?, id));
+            return Err(ended_by(signal, id));
         }
     };
     Ok(acquired?)
@@ -50,19 +48,6 @@ pub(crate) async fn acquire(
 fn ended_by(signal: Signal, id: &LockId) -> Failure {
     let status = u8::try_from(128 + signal as i32).unwrap_or(u8::MAX);
     Failure::new(Exit::Status(status), format!("{signal} ended the wait for `{id}`"))
-}
-
-/// The first signal that asks the program to end.
-async fn interrupted() -> Result<Signal, Failure> {
-    let failed = |err: io::Error| Failure::new(Exit::Store, format!("cannot watch signals: {err}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => Signal::SIGINT,
-        _ = terminate.recv() => Signal::SIGTERM,
-        _ = hangup.recv() => Signal::SIGHUP,
-    })
 }
 
 /// Shows who has the lock, or that the store is out of reach: on a terminal in one line that changes, else

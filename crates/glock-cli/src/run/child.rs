@@ -39,8 +39,10 @@ impl Child {
         environment: &[(&str, String); N],
     ) -> Result<Self, Failure> {
         // First, so that what is typed does not go to glock, and the command is not stopped when it reads.
-        let terminal = standby.pid().filter(|_| has_terminal());
-        let terminal = terminal.map_or_else(Terminal::none, Terminal::give_to);
+        let mut terminal = Terminal::new();
+        if let Some(group) = standby.pid().filter(|_| has_terminal()) {
+            terminal.give_to(group);
+        }
         let pid = standby.start(environment)?;
         Ok(Self { pid, terminal, ended: None })
     }
@@ -71,9 +73,10 @@ impl Child {
         Ok(State::Ended(exit))
     }
 
-    /// Sends a signal to all of the group. Returns whether there was a process in it.
+    /// Sends a signal to all of the group. Returns whether there was a process in it, also where that is
+    /// another user's by now.
     pub(crate) fn signal(&self, signal: Option<Signal>) -> bool {
-        killpg(self.pid, signal).is_ok()
+        killpg(self.pid, signal) != Err(Errno::ESRCH)
     }
 
     pub(crate) fn pass_on(&self, signal: Option<Signal>) {
@@ -82,7 +85,11 @@ impl Child {
         }
     }
 
-    pub(crate) fn resume(&self) {
+    /// Lets it go on, with the terminal if glock was given that since: `fg` gives it to glock's own group.
+    pub(crate) fn resume(&mut self) {
+        if has_terminal() {
+            self.terminal.give_to(self.pid);
+        }
         self.signal(Some(Signal::SIGCONT));
     }
 

@@ -61,7 +61,12 @@ pub(crate) async fn end(
     );
     if !gone(&mut child, kill_at).await? {
         child.signal(Some(Signal::SIGKILL));
-        gone(&mut child, Instant::now() + GONE_MAX).await?;
+        if !gone(&mut child, Instant::now() + GONE_MAX).await? {
+            output.event(
+                || painted(BAD, "some of what the command started could not be ended"),
+                || json!({"event": "not_ended"}),
+            );
+        }
     }
     child.give_terminal_back();
     Ok(Exit::Lost)

@@ -17,14 +17,14 @@ pub(crate) fn has_terminal() -> bool {
 }
 
 impl Terminal {
-    /// None is given.
-    pub(crate) fn none() -> Self {
+    /// Not given away.
+    pub(crate) fn new() -> Self {
         Self { given: false }
     }
 
     /// Gives the terminal, which this process has, to the process group `group`.
-    pub(crate) fn give_to(group: Pid) -> Self {
-        Self { given: tcsetpgrp(io::stdin(), group).is_ok() }
+    pub(crate) fn give_to(&mut self, group: Pid) {
+        self.given |= tcsetpgrp(io::stdin(), group).is_ok();
     }
 
     /// Gives the terminal to this process again, if the group still has it.

@@ -35,6 +35,34 @@ fn bad_arguments_are_refused() {
     }
 }
 
+/// What a person does who has the lease's text at hand, or forgets `--url`.
+#[test]
+fn a_secret_in_the_wrong_argument_is_not_said() {
+    let place = Place::new();
+    let lease = place.output(&["acquire", "CANARY"]).stdout.trim().to_owned();
+    assert!(lease.contains("CANARY"), "a lease names its lock: {lease}");
+    let file = place.path("lease").display().to_string();
+    assert_eq!(place.output(&["acquire", "y", "--lease-file", &file]).status, 0);
+    let url = "redis://user:CANARY@host/1";
+    for (arguments, status, words) in [
+        (&["release", &lease, "--lease-file", &file][..], 64, "(a lease)"),
+        (&["release", "--lease-file", &lease], 66, "(a lease)"),
+        (&["release", "y", &lease], 64, "unexpected argument"),
+        (&["ls", "a", url], 64, "unexpected argument"),
+    ] {
+        assert_refused(&place.output(arguments), status, words);
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused_in_json_where_that_was_asked_for() {
+    let place = Place::new();
+    let refused = place.output(&["run", "x", "--ttl", "30", "--json", "--", "true"]);
+    let json: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!((refused.status, &json["exit"]), (64, &64.into()), "{json}");
+    assert!(json["error"].as_str().unwrap().contains("unit"), "{json}");
+}
+
 /// The lock of a file of this machine would be another one.
 #[test]
 fn a_url_in_the_environment_that_is_no_text_is_refused() {
@@ -145,6 +173,30 @@ fn a_lease_is_not_acquired_for_a_standard_output_that_is_closed() {
     // A caller who writes that does not want the lease.
     let unwanted = place.shell("exec \"$0\" acquire x > /dev/null").output().unwrap();
     assert_eq!(Ended::of(unwanted).status, 0);
+}
+
+/// What only prints is of no use then; what has an effect, or a status, has that.
+#[test]
+fn nothing_is_printed_to_a_standard_output_that_is_closed() {
+    let place = Place::new();
+    let closed = |arguments: &str| {
+        Ended::of(place.shell(&format!("exec \"$0\" {arguments} >&-")).output().unwrap())
+    };
+    for arguments in [
+        "ls",
+        "inspect x",
+        "watch",
+        "bench --count 1",
+        "completions bash",
+        "man",
+        "--help",
+        "ls --help",
+    ] {
+        assert_refused(&closed(arguments), 74, "standard output is closed");
+    }
+    for arguments in ["run x -- true", "doctor"] {
+        assert_eq!(closed(arguments).status, 0);
+    }
 }
 
 #[test]

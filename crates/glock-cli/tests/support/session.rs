@@ -14,7 +14,7 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use crate::support::{PATIENCE, Place};
+use crate::support::{PATIENCE, Place, until};
 
 /// How often it is looked what is new on the screen.
 const LOOK: Duration = Duration::from_millis(5);
@@ -43,6 +43,15 @@ enum News {
 
 impl Session {
     pub(crate) fn start(place: &Place, arguments: &[&str]) -> Self {
+        Self::lead(&place.glock(arguments))
+    }
+
+    /// A shell, whose script has the command as `$0`.
+    pub(crate) fn script(place: &Place, script: &str) -> Self {
+        Self::lead(&place.shell(script))
+    }
+
+    fn lead(glock: &Command) -> Self {
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let screen = posix_openpt(flags).unwrap();
         grantpt(&screen).unwrap();
@@ -50,9 +59,8 @@ impl Session {
         let terminal = ptsname_r(&screen).unwrap();
         let terminal = OpenOptions::new().read(true).write(true).open(terminal).unwrap();
         let end = || Stdio::from(terminal.try_clone().unwrap());
-        let glock = place.glock(arguments);
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(glock.get_program()).args(arguments);
+        command.arg("--ctty").arg(glock.get_program()).args(glock.get_args());
         for (name, value) in glock.get_envs().filter_map(|(name, value)| Some((name, value?))) {
             command.env(name, value);
         }
@@ -95,7 +103,7 @@ impl Session {
     pub(crate) fn hang_up(self) {
         let Self { screen, mut glock, .. } = self;
         drop(screen);
-        glock.wait().unwrap();
+        until("it ends without its terminal", || glock.try_wait().unwrap().is_some());
     }
 
     fn look(&mut self) -> News {

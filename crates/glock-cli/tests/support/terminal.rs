@@ -17,6 +17,7 @@ macro_rules! on_a_terminal {
             the_next_of_two_runs_starts_when_the_first_ends
             ctrl_c_reaches_the_command_and_frees_the_lock
             a_command_reads_from_the_terminal_and_is_not_suspended
+            a_command_in_the_background_reads_once_it_is_in_the_foreground
             a_lock_that_is_taken_away_ends_the_command
             a_terminal_that_goes_away_ends_the_command_and_frees_the_lock
             a_watch_shows_what_changes
@@ -82,6 +83,19 @@ pub(crate) fn a_command_reads_from_the_terminal_and_is_not_suspended(place: &Pla
     run.send("hello\n");
     run.expect("got hello");
     assert_eq!(run.status(), 0);
+}
+
+pub(crate) fn a_command_in_the_background_reads_once_it_is_in_the_foreground(place: &Place) {
+    let script = "set -m; \"$0\" run x -- sh -c 'read line; echo \"got $line\"' & \
+                  read line; fg; echo \"status $?\"";
+    let mut shell = Session::script(place, script);
+    shell.expect("not suspended");
+    // The first line is the shell's.
+    shell.send("go\n");
+    shell.send("hello\n");
+    shell.expect("got hello");
+    shell.expect("status 0");
+    assert_eq!(shell.status(), 0);
 }
 
 pub(crate) fn a_lock_that_is_taken_away_ends_the_command(place: &Place) {
