@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     str::FromStr,
+    thread,
     time::Duration,
 };
 
@@ -61,6 +62,31 @@ impl Drop for Java {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Keeps all cores awake, by loops that run only while no other program does. A core that sleeps takes as long to
+/// wake as a member to reply, and a client with more threads lets it sleep less.
+struct AwakeCores(Vec<Child>);
+
+impl AwakeCores {
+    fn keep() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let start = |_| {
+            let mut looping = Command::new("chrt");
+            looping.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
+            looping.spawn().expect("chrt, of util-linux")
+        };
+        Self((0..cores).map(start).collect())
+    }
+}
+
+impl Drop for AwakeCores {
+    fn drop(&mut self) {
+        for looping in &mut self.0 {
+            let _ = looping.kill();
+            let _ = looping.wait();
+        }
     }
 }
 
@@ -143,15 +169,22 @@ async fn run(url: &str, jar: &str) -> bool {
     let fenced = fenced.and_then(HazelcastFencedLock::with_unsafe_mode).expect("settings");
     let (lock, second) = (lock(), lock());
 
+    let awake = AwakeCores::keep();
     let with_fence = pairs(&mut java, "map", &lock).await;
     // For the record: without a fence, the Java client has half of the requests.
     let bare = pairs(&mut java, "bare", &lock).await;
     let cp = pairs(&mut java, "cp", &fenced).await;
+    drop(awake);
+    // For the record as well: this also measures who lets the cores sleep.
+    let with_fence_idle = pairs(&mut java, "map", &lock).await;
+    let cp_idle = pairs(&mut java, "cp", &fenced).await;
     let handed_over = hand_overs(&mut java, &lock, &second).await;
     let measures = [
         times("map: pair with a fence", with_fence, 1.05),
         times("map: pair, the Java client's without a fence", bare, f64::INFINITY),
         times("fenced lock: pair", cp, 1.05),
+        times("map: pair with a fence, idle cores", with_fence_idle, f64::INFINITY),
+        times("fenced lock: pair, idle cores", cp_idle, f64::INFINITY),
         times("map: hand-over, median", handed_over, 1.3),
         throughput(&mut java, &lock).await,
     ];
