@@ -99,6 +99,10 @@ impl Hold {
     /// Only the first of them takes a lock back, and the others find the owner only if it is still there:
     /// if the key was free, the first has freed it again. A renewal that is still in flight could lock
     /// it once more in between, so there is one unlock more for each of those.
+    ///
+    /// All renewals of a hold take back by the same reference, whichever attempt and client sends them.
+    /// Members ignore an unlock whose reference is that of the last request, so each lock is taken back once
+    /// at most: unlocks of two attempts that arrive in turns never free the hold itself.
     async fn renew(&self, link: Link, ttl: Duration) -> Result<Renewed, LockError> {
         let session = self.session.deadline();
         // An older lease of this hold that lasts longer stays good.
@@ -126,7 +130,8 @@ impl Hold {
         let (lock, thread, threads) = (self.over(link), self.owner.thread, &self.client.threads);
         let during = |err| during(err, Action::Renew);
         loop {
-            let (again, back) = (random_number()?, random_number()?);
+            // No other request has a negative one.
+            let (again, back) = (random_number()?, -thread);
             let (in_flight, number) = threads.begin(thread, ttl);
             let locked = lock.send_try_lock(thread, again, (lease_millis(ttl), 0));
             let locked = locked.map_err(|err| {

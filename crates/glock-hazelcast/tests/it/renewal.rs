@@ -77,11 +77,16 @@ async fn no_lease_ends_early_beside_others() {
             let mut lease = lock.acquire(&id, ttl).await.unwrap();
             if n % 2 == 0 {
                 sleep(Duration::from_millis(n % 10 * 70)).await;
+                let asked = Instant::now();
                 lease = match lock.renew(&lease, ttl).await {
                     Ok(renewed) => renewed,
                     // The machine stood still.
                     Err(_) if lease.is_expired() => return,
-                    Err(err) => panic!("{name} ended early: {err:?}"),
+                    Err(err) => {
+                        let (took, left) = (asked.elapsed(), lease.remaining());
+                        let holder = lock.inspect(&id).await;
+                        panic!("{name}, after {took:?}, {left:?} early: {err:?}; now {holder:?}");
+                    }
                 };
             }
             sleep_until(lease.deadline()).await;
