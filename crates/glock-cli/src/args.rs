@@ -149,7 +149,7 @@ pub(crate) struct AcquireArgs {
 pub(crate) struct RenewArgs {
     #[command(flatten)]
     pub(crate) lease: LeaseArgs,
-    /// How long the lock is held from now on. Default: as long as before.
+    /// How long the lock is held from now on. Default: as long as it was acquired for, as the lease says.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) ttl: Option<Duration>,
 }

@@ -44,6 +44,11 @@ impl Exit {
         }
     }
 
+    /// What a shell says of a process that a signal has ended.
+    pub(crate) fn of_signal(signal: i32) -> Self {
+        Self::Status(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+    }
+
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(self.number())
     }
@@ -52,7 +57,7 @@ impl Exit {
 /// What `--help` says of it.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; `run`: the command's own status, or 128 + N if signal N ended it
+  0    done; `run`: the command's own status
   1    `doctor` has found something
   64   a bad argument, name, URL, duration or setting
   66   a file that cannot be read or written
@@ -61,7 +66,8 @@ Exit codes:
   75   another owner has the lock (not acquired)
   76   the lock was lost, or the lease is over
   126  `run`: the command cannot be started
-  127  `run`: there is no such command";
+  127  `run`: there is no such command
+  128+N  signal N ended the command, or the wait";
 
 /// Why the program ends, in one line.
 #[derive(Debug, thiserror::Error)]

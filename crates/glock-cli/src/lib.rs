@@ -9,6 +9,7 @@ mod files;
 mod output;
 mod runtime;
 mod signals;
+mod stderr_writer;
 mod store;
 
 mod bench;
@@ -40,7 +41,9 @@ pub fn main() -> ExitCode {
         Err(err) => return bad_arguments(&err),
     };
     let output = Output::new(cli.json, cli.color);
-    dispatch(&cli, &output).unwrap_or_else(|failure| output.failed(&failure)).code()
+    let exit = dispatch(&cli, &output).unwrap_or_else(|failure| output.failed(&failure));
+    output.flush();
+    exit.code()
 }
 
 fn dispatch(cli: &Cli, output: &Output) -> Result<Exit, Failure> {

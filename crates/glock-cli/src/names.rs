@@ -19,28 +19,25 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// A line that quotes what others wrote: without line ends, without what a terminal would obey, and without a
-/// lease or the password of a URL, which an argument in the wrong place may be.
+/// lease or the password of a URL, which an argument in the wrong place may be. A password may have any signs, so
+/// all is left out from the scheme to the last `@`.
 pub(crate) fn presentable(text: &str) -> String {
-    let line = printable(&text.replace(['\n', '\r'], " "));
-    line.split_inclusive(is_quote_or_blank).map(without_secret).collect()
+    let mut line = printable(&text.replace(['\n', '\r'], " "));
+    if let (Some(scheme), Some(at)) = (line.find("://"), line.rfind('@'))
+        && scheme < at
+    {
+        line.replace_range(scheme + "://".len()..at, "..");
+    }
+    line.split_inclusive(is_quote_or_blank).map(without_lease).collect()
 }
 
 fn is_quote_or_blank(char: char) -> bool {
     char.is_whitespace() || matches!(char, '`' | '\'' | '"')
 }
 
-fn without_secret(word: &str) -> Cow<'_, str> {
-    let end = word.trim_end_matches(is_quote_or_blank).len();
-    let (bare, rest) = word.split_at(end);
-    if bare.contains(LEASE) {
-        return format!("(a lease){rest}").into();
-    }
-    match (bare.find("://"), bare.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}://..{}{rest}", &bare[..scheme], &bare[at..]).into()
-        }
-        _ => word.into(),
-    }
+fn without_lease(word: &str) -> Cow<'_, str> {
+    let (bare, rest) = word.split_at(word.trim_end_matches(is_quote_or_blank).len());
+    if bare.contains(LEASE) { format!("(a lease){rest}").into() } else { word.into() }
 }
 
 /// Text without what a terminal would obey: labels are chosen by other clients.
@@ -62,6 +59,7 @@ mod tests {
                 "unexpected argument 'redis://..@h/1' found",
             ),
             ("redis://:CA@NARY@h", "redis://..@h"),
+            ("'redis://:CA'N A`RY@h'", "'redis://..@h'"),
             ("one\ntwo\u{1b}[2J", "one two\u{fffd}[2J"),
             ("write to a@b or https://c", "write to a@b or https://c"),
         ] {

@@ -2,17 +2,21 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal, Write as _},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    sync::OnceLock,
 };
 
-use anstream::{AutoStream, ColorChoice};
+use anstream::{AutoStream, ColorChoice, adapter::strip_str, stream::RawStream};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    stderr_writer::StderrWriter,
+};
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,6 +37,8 @@ enum Reader {
 pub(crate) struct Output {
     reader: Reader,
     color: ColorChoice,
+    /// Writes to standard error, where no write may hold this thread up.
+    writer: OnceLock<StderrWriter>,
 }
 
 pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
@@ -54,7 +60,7 @@ impl Output {
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
         };
-        Self { reader, color }
+        Self { reader, color, writer: OnceLock::new() }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -75,28 +81,58 @@ impl Output {
     pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = AutoStream::new(io::stdout(), self.color);
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        printed.map_err(|err| {
-            Failure::new(Exit::Output, format!("cannot write to standard output: {err}"))
-        })
+        printed.map_err(|err| unwritable(&err))
+    }
+
+    /// From now on, a reader of standard error that reads nothing holds nothing up: lines that it does not take
+    /// are lost.
+    pub(crate) fn write_aside(&self) {
+        self.writer.get_or_init(StderrWriter::start);
+    }
+
+    /// Waits, for a little, until standard error has what was said.
+    pub(crate) fn flush(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.flush();
+        }
     }
 
     /// Says what happens meanwhile, on standard error.
     pub(crate) fn event(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
         let line = if self.is_json() { json().to_string() } else { format!("glock: {}", text()) };
-        let mut stderr = AutoStream::new(io::stderr(), self.color);
-        // A terminal that is gone is no reason to end the command.
-        let _ = writeln!(stderr, "{line}");
+        self.write_error(format!("{}\n", self.styled(&line, &io::stderr())));
     }
 
     /// Replaces the last line of the terminal, on standard error.
     pub(crate) fn status_line(&self, text: &str) {
-        let mut stderr = AutoStream::new(io::stderr(), self.color);
-        let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
+        self.write_error(format!("\r\x1b[2K{}", self.styled(text, &io::stderr())));
+    }
+
+    fn write_error(&self, text: String) {
+        match self.writer.get() {
+            Some(writer) => writer.write(text),
+            // A terminal that is gone is no reason to end.
+            None => drop(io::stderr().write_all(text.as_bytes())),
+        }
+    }
+
+    /// The text in colour, if that is for this stream.
+    pub(crate) fn styled(&self, text: &str, stream: &impl RawStream) -> String {
+        let choice = match self.color {
+            ColorChoice::Auto => AutoStream::choice(stream),
+            choice => choice,
+        };
+        if choice == ColorChoice::Never { strip_str(text).to_string() } else { text.to_owned() }
     }
 
     /// Whether a status line can be shown.
     pub(crate) fn has_status_line(&self) -> bool {
-        !self.is_json() && io::stderr().is_terminal()
+        !self.is_json() && moves_cursor(&io::stderr())
+    }
+
+    /// Whether a screen can be drawn on standard output.
+    pub(crate) fn has_screen(&self) -> bool {
+        !self.is_json() && moves_cursor(&io::stdout())
     }
 
     /// Says why the program ends.
@@ -127,7 +163,17 @@ pub(crate) fn check_stdout() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says what is wrong before there is an [`Output`].
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(anstream::stderr(), "glock: {}", painted(BAD, text));
+/// Prints what moves the cursor on a terminal.
+pub(crate) fn draw(text: &str) -> Result<(), Failure> {
+    let printed = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
+    printed.map_err(|err| unwritable(&err))
+}
+
+fn unwritable(err: &io::Error) -> Failure {
+    Failure::new(Exit::Output, format!("cannot write to standard output: {err}"))
+}
+
+/// Whether this is a terminal that knows of a cursor.
+fn moves_cursor(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

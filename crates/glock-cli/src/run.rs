@@ -7,9 +7,13 @@ mod standby;
 mod stops;
 mod terminal;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use glock_core::{Guard, LockError};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::getpgrp,
+};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -30,7 +34,7 @@ use crate::{
     waiting,
 };
 
-/// How long a release is waited for after the lock was lost.
+/// How long a release is waited for after the lock was lost, or after a signal.
 const LOST_RELEASE_MAX: Duration = Duration::from_millis(500);
 /// The longest default grace.
 const GRACE_MAX: Duration = Duration::from_secs(10);
@@ -38,7 +42,7 @@ const GRACE_MAX: Duration = Duration::from_secs(10);
 pub(crate) fn run(cli: &Cli, args: &RunArgs, output: &Output) -> Result<Exit, Failure> {
     match Standby::fork()? {
         Side::Glock(standby) => block_on(run_locked(cli, args, standby, output)),
-        Side::Command(order) => Ok(exec(&args.command, order)),
+        Side::Command(order) => Err(exec(&args.command, order)),
     }
 }
 
@@ -54,6 +58,7 @@ async fn run_locked(
     let grace = grace(args, ttl)?;
     // Before the lock is held, so that no signal is missed.
     let mut signals = Signals::new()?;
+    output.write_aside();
     let lease = waiting::acquire(&store, (&args.name, &args.hold), &mut signals, output).await?;
     stops::ignore()?;
     let environment = [
@@ -66,11 +71,27 @@ async fn run_locked(
         Ok(child) => attend(child, &guard, &mut signals, grace, output).await,
         Err(failure) => Err(failure),
     };
-    let exit = release(guard, ended, output).await;
+    let mut key = None;
+    let ended = ended.map(|ended| {
+        key = ended.key;
+        ended.exit
+    });
+    let exit = release(guard, ended, &mut signals, output).await;
     if exit.as_ref().is_ok_and(|exit| *exit != Exit::Lost) {
-        store.close().await;
+        hurried(store.close(), &mut signals).await;
+    }
+    if let (Some(key), Ok(_)) = (key, &exit) {
+        output.flush();
+        end_by(key);
     }
     exit
+}
+
+/// Ends this process group by the key that has ended the command. The script that has called glock belongs to it,
+/// and would go on with its next line: the key's signal went to the command's group alone.
+fn end_by(key: Signal) {
+    let _ = killpg(getpgrp(), key);
+    let _ = signal_hook::low_level::emulate_default_handler(key as i32);
 }
 
 /// The grace, which must leave room for renewals: those begin when a third of the TTL has passed.
@@ -88,6 +109,13 @@ fn grace(args: &RunArgs, ttl: Duration) -> Result<Duration, Failure> {
     }
 }
 
+/// How a command has ended.
+struct Ended {
+    exit: Exit,
+    /// The signal of a key, Ctrl-C or Ctrl-\, that has ended it.
+    key: Option<Signal>,
+}
+
 /// Waits for the end of the command; ends it if the lock is lost.
 async fn attend(
     mut child: Child,
@@ -95,14 +123,14 @@ async fn attend(
     signals: &mut Signals,
     grace: Duration,
     output: &Output,
-) -> Result<Exit, Failure> {
+) -> Result<Ended, Failure> {
     let mut deadline = Instant::now() + guard.remaining();
     let mut resumption = Resumption::new();
     loop {
         match child.state()? {
             State::Ended(exit) => {
-                child.give_terminal_back();
-                return Ok(exit);
+                let key = child.give_terminal_back();
+                return Ok(Ended { exit, key });
             }
             State::Stopped => {
                 // A lock that is held by a command which stands still would keep all others waiting.
@@ -123,12 +151,14 @@ async fn attend(
         tokio::select! {
             biased;
             reason = guard.lost() => {
-                return end(child, Ending::lost(reason, deadline, grace), output).await;
+                let exit = end(child, Ending::lost(reason, deadline, grace), output).await?;
+                return Ok(Ended { exit, key: None });
             }
             // The lease may have been renewed by then.
             () = tokio::time::sleep_until(deadline - lead) => {
                 if guard.remaining() <= grace + KILL_LEAD {
-                    return end(child, Ending::not_renewed(deadline, grace), output).await;
+                    let exit = end(child, Ending::not_renewed(deadline, grace), output).await?;
+                    return Ok(Ended { exit, key: None });
                 }
             }
             () = resumption.due() => child.resume(),
@@ -146,12 +176,13 @@ fn remaining_limit(deadline: Instant) -> Duration {
 async fn release(
     guard: Guard,
     ended: Result<Exit, Failure>,
+    signals: &mut Signals,
     output: &Output,
 ) -> Result<Exit, Failure> {
     let exit = match ended {
         Ok(exit) => exit,
         Err(failure) => {
-            let _ = guard.release().await;
+            let _ = hurried(guard.release(), signals).await;
             return Err(failure);
         }
     };
@@ -160,20 +191,39 @@ async fn release(
         let _ = tokio::time::timeout(LOST_RELEASE_MAX, guard.release()).await;
         return Ok(exit);
     }
-    match guard.release().await {
-        Ok(()) => Ok(exit),
-        Err(LockError::NotHeld { id }) => {
+    let left = guard.remaining();
+    let deadline = Instant::now() + left;
+    let left_to_ttl = |why: String| {
+        output.event(
+            || format!("the lock is free when its TTL has run out: {why}"),
+            || json!({"event": "not_released"}),
+        );
+        Ok(exit)
+    };
+    match hurried(guard.release(), signals).await {
+        Some(Ok(())) => Ok(exit),
+        // The command had ended in time.
+        Some(Err(LockError::NotHeld { .. })) if !left.is_zero() && Instant::now() >= deadline => {
+            Ok(exit)
+        }
+        Some(Err(LockError::NotHeld { id })) => {
             let text = format!(
                 "the lock `{id}` was lost before the command had ended; another may have held it"
             );
             Err(Failure::new(Exit::Lost, text))
         }
-        Err(err) => {
-            output.event(
-                || format!("the lock is free when its TTL has run out: {}", Failure::from(err)),
-                || json!({"event": "not_released"}),
-            );
-            Ok(exit)
-        }
+        Some(Err(err)) => left_to_ttl(Failure::from(err).to_string()),
+        None => left_to_ttl("a signal ended its release".into()),
     }
+}
+
+/// The outcome of `work`; after a signal that would end a process, only if it comes soon.
+async fn hurried<T>(work: impl Future<Output = T>, signals: &mut Signals) -> Option<T> {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        outcome = &mut work => return Some(outcome),
+        _ = signals.next_fatal() => {}
+    }
+    tokio::time::timeout(LOST_RELEASE_MAX, work).await.ok()
 }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure};
@@ -32,11 +32,18 @@ impl Signals {
         let watched = WATCHED
             .into_iter()
             .filter(|signal| *signal == Signal::SIGCHLD || ignored & bit(*signal) == 0);
-        let watch =
-            |signal: Signal| Ok((signal, unix::signal(SignalKind::from_raw(signal as i32))?));
+        let mut blocked = SigSet::empty();
+        let watch = |signal: Signal| {
+            blocked.add(signal);
+            Ok((signal, unix::signal(SignalKind::from_raw(signal as i32))?))
+        };
         let signals = watched.map(watch).collect::<io::Result<_>>();
-        let failed = |err| Failure::new(Exit::Store, format!("cannot watch signals: {err}"));
-        signals.map(Self).map_err(failed)
+        let failed =
+            |err: io::Error| Failure::new(Exit::Store, format!("cannot watch signals: {err}"));
+        let signals = signals.map(Self).map_err(failed)?;
+        // The program that started this one may have blocked them, and none would come.
+        blocked.thread_unblock().map_err(|err| failed(err.into()))?;
+        Ok(signals)
     }
 
     /// The next one. `None`: a child has ended or stopped.

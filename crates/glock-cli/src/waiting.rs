@@ -46,8 +46,7 @@ pub(crate) async fn acquire(
 }
 
 fn ended_by(signal: Signal, id: &LockId) -> Failure {
-    let status = u8::try_from(128 + signal as i32).unwrap_or(u8::MAX);
-    Failure::new(Exit::Status(status), format!("{signal} ended the wait for `{id}`"))
+    Failure::new(Exit::of_signal(signal as i32), format!("{signal} ended the wait for `{id}`"))
 }
 
 /// Shows who has the lock, or that the store is out of reach: on a terminal in one line that changes, else

@@ -1,6 +1,6 @@
 //! `watch`: who holds what, live.
 
-use std::{collections::BTreeMap, io::IsTerminal as _};
+use std::{collections::BTreeMap, io::stdout};
 
 use glock_core::{HeldLock, LockAdminExt as _, LockId};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::{
     exit::{Exit, Failure},
     list::{as_json, line},
     names::printable,
-    output::{BAD, FAINT, GOOD, NAME, Output, painted},
+    output::{BAD, FAINT, GOOD, NAME, Output, draw, painted},
     store::Store,
     waiting::label,
 };
@@ -30,7 +30,7 @@ pub(crate) async fn watch(cli: &Cli, args: &WatchArgs, output: &Output) -> Resul
             "an interval of zero would only ask the store all the time",
         ));
     }
-    let screen = !output.is_json() && std::io::stdout().is_terminal();
+    let screen = output.has_screen();
     let mut ticks = time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Holds::new();
@@ -47,7 +47,7 @@ pub(crate) async fn watch(cli: &Cli, args: &WatchArgs, output: &Output) -> Resul
             Err(failure) => return Err(failure),
         };
         if screen {
-            output.raw(&drawn(&now))?;
+            draw(&drawn(&now, output))?;
         } else {
             changes(&before, &now, output)?;
         }
@@ -69,11 +69,11 @@ async fn look(store: &Store, prefix: &str) -> Result<Holds, Failure> {
 }
 
 /// The screen: from its first line on, and nothing below the last.
-fn drawn(holds: &Holds) -> String {
+fn drawn(holds: &Holds, output: &Output) -> String {
     let mut screen = String::from("\x1b[H");
     let count = format!("{} held", holds.len());
     for text in std::iter::once(painted(FAINT, count)).chain(holds.values().map(line)) {
-        screen.push_str(&text);
+        screen.push_str(&output.styled(&text, &stdout()));
         screen.push_str("\x1b[K\n");
     }
     screen + "\x1b[J"

@@ -2,12 +2,10 @@
 
 use nix::{
     errno::Errno,
-    sys::{
-        signal::{Signal, killpg},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use rustix::process::{WaitOptions, waitpid};
 
 use crate::{
     exit::{Exit, Failure},
@@ -23,6 +21,8 @@ pub(crate) struct Child {
     terminal: Terminal,
     /// How the command has ended. Others of its group may live on.
     ended: Option<Exit>,
+    /// The signal that has ended it.
+    ended_by: Option<i32>,
 }
 
 pub(crate) enum State {
@@ -44,29 +44,32 @@ impl Child {
             terminal.give_to(group);
         }
         let pid = standby.start(environment)?;
-        Ok(Self { pid, terminal, ended: None })
+        Ok(Self { pid, terminal, ended: None, ended_by: None })
     }
 
     pub(crate) fn state(&mut self) -> Result<State, Failure> {
         if let Some(exit) = self.ended {
             return Ok(State::Ended(exit));
         }
-        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-        let exit = match waitpid(self.pid, Some(flags)) {
-            Ok(WaitStatus::Exited(_, status)) => {
-                Exit::Status(u8::try_from(status).unwrap_or(u8::MAX))
-            }
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                Exit::Status(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX))
-            }
-            Ok(WaitStatus::Stopped(..)) => return Ok(State::Stopped),
-            Ok(_) | Err(Errno::EINTR) => return Ok(State::Running),
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
+        let status = match waitpid(pid, options) {
+            Ok(Some((_, status))) => status,
+            Ok(None) | Err(rustix::io::Errno::INTR) => return Ok(State::Running),
             Err(err) => {
-                return Err(Failure::new(
-                    Exit::Store,
-                    format!("cannot wait for the command: {err}"),
-                ));
+                let text = format!("cannot wait for the command: {err}");
+                return Err(Failure::new(Exit::Store, text));
             }
+        };
+        if status.stopped() {
+            return Ok(State::Stopped);
+        }
+        // nix knows no real-time signals, and would lose the status.
+        self.ended_by = status.terminating_signal();
+        let exit = match (status.exit_status(), self.ended_by) {
+            (Some(status), _) => Exit::Status(u8::try_from(status).unwrap_or(u8::MAX)),
+            (None, Some(signal)) => Exit::of_signal(signal),
+            (None, None) => return Ok(State::Running),
         };
         let exit = if exit == Exit::Status(0) { Exit::Done } else { exit };
         self.ended = Some(exit);
@@ -93,8 +96,11 @@ impl Child {
         self.signal(Some(Signal::SIGCONT));
     }
 
-    /// Takes the terminal back from the command.
-    pub(crate) fn give_terminal_back(&mut self) {
-        self.terminal.reclaim();
+    /// Takes the terminal back from the command that has ended. Returns the signal of the key, Ctrl-C or Ctrl-\,
+    /// that has ended it.
+    pub(crate) fn give_terminal_back(&mut self) -> Option<Signal> {
+        let had_terminal = self.terminal.reclaim();
+        let key = |key: &Signal| had_terminal && self.ended_by == Some(*key as i32);
+        [Signal::SIGINT, Signal::SIGQUIT].into_iter().find(key)
     }
 }

@@ -4,12 +4,13 @@ use std::{
     ffi::OsString,
     io::{self, PipeReader, Read as _},
     os::unix::process::CommandExt as _,
+    path::Path,
     process::Command,
 };
 
 use nix::unistd::getppid;
 
-use crate::{exit::Exit, output::complain};
+use crate::exit::{Exit, Failure};
 
 /// The shell's: there is no such command, or it cannot be started.
 const NOT_FOUND: u8 = 127;
@@ -41,26 +42,29 @@ impl Order {
 }
 
 /// Waits for the order and becomes the command. If glock is killed, so is the command: the lock ends at its
-/// TTL, and the command would go on without it.
-pub(crate) fn exec(command: &[OsString], order: Order) -> Exit {
+/// TTL, and the command would go on without it. Returns why there is no command.
+pub(crate) fn exec(command: &[OsString], order: Order) -> Failure {
+    let failed = |status, text: String| Failure::new(Exit::Status(status), text);
     let glock = order.glock;
-    let Some(environment) = order.environment() else { return Exit::Status(NOT_STARTED) };
+    let gone = || failed(NOT_STARTED, "glock has ended before the command began".into());
+    let Some(environment) = order.environment() else { return gone() };
     #[cfg(target_os = "linux")]
     if let Err(err) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL) {
-        complain(&format!("cannot tie the command to glock: {err}"));
-        return Exit::Status(NOT_STARTED);
+        return failed(NOT_STARTED, format!("cannot tie the command to glock: {err}"));
     }
     // It may have been killed before that.
     if u32::try_from(getppid().as_raw()) != Ok(glock) {
-        return Exit::Status(NOT_STARTED);
+        return gone();
     }
-    let Some((program, arguments)) = command.split_first() else { return Exit::Usage };
+    let Some((program, arguments)) = command.split_first() else { return gone() };
     let err = Command::new(program).args(arguments).envs(environment).exec();
-    let program = program.to_string_lossy();
-    if err.kind() == io::ErrorKind::NotFound {
-        complain(&format!("there is no command `{program}`"));
-        return Exit::Status(NOT_FOUND);
+    let (shown, path) = (program.to_string_lossy(), Path::new(program));
+    let is_missing = err.kind() == io::ErrorKind::NotFound;
+    if is_missing && path.components().count() > 1 && path.exists() {
+        return failed(NOT_STARTED, format!("cannot start `{shown}`: its interpreter is missing"));
     }
-    complain(&format!("cannot start `{program}`: {err}"));
-    Exit::Status(NOT_STARTED)
+    if is_missing {
+        return failed(NOT_FOUND, format!("there is no command `{shown}`"));
+    }
+    failed(NOT_STARTED, format!("cannot start `{shown}`: {err}"))
 }

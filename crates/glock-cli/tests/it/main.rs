@@ -9,5 +9,6 @@ mod help;
 mod leases;
 mod listing;
 mod run;
+mod signals;
 mod storm;
 mod terminal;

@@ -1,6 +1,6 @@
 //! `run`: the command's environment, status, signals and end.
 
-use std::{fs, os::unix::process::CommandExt as _, path::Path, thread, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,7 +8,7 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use crate::support::{Ended, PATIENCE, Place, ended, is_alive, lines_of, number_in, until};
+use crate::support::{Place, ended, is_alive, number_in, until};
 
 /// How many commands may end between the time by which something was promised and its coming: a constant time
 /// would be too short on a busy machine.
@@ -21,11 +21,11 @@ fn child_of(parent: &std::process::Child) -> i32 {
 }
 
 /// A script that ends once a file is there.
-fn until_there(file: &Path) -> String {
+pub(crate) fn until_there(file: &Path) -> String {
     format!("while [ ! -e '{}' ]; do sleep 0.05; done", file.display())
 }
 
-fn pid_of(child: &std::process::Child) -> Pid {
+pub(crate) fn pid_of(child: &std::process::Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap())
 }
 
@@ -75,67 +75,6 @@ fn a_waiter_starts_when_the_holder_ends() {
     assert_eq!(fs::read_to_string(&log).unwrap(), "first\nsecond\n");
 }
 
-#[test]
-fn signals_reach_the_command_which_decides() {
-    let place = Place::new();
-    let script = "trap 'echo got; exit 9' TERM; while :; do sleep 0.05; done";
-    let holder = place.hold("x", "30s", script);
-    kill(pid_of(&holder), Signal::SIGTERM).unwrap();
-    let holder = ended(holder);
-    assert_eq!((holder.status, &*holder.stdout), (9, "got\n"), "{holder:?}");
-}
-
-/// A `nohup` before glock holds for the command too.
-#[test]
-fn a_signal_that_glock_was_told_to_ignore_is_ignored_by_the_command() {
-    let place = Place::new();
-    let script = "trap '' HUP; exec \"$0\" run x -- sh -c 'kill -HUP $$; echo alive'";
-    let run = Ended::of(place.shell(script).output().unwrap());
-    assert_eq!((run.status, &*run.stdout), (0, "alive\n"), "{run:?}");
-}
-
-#[test]
-fn a_signal_that_glock_was_told_to_ignore_does_not_end_its_wait() {
-    let place = Place::new();
-    let end = place.path("end");
-    let holder = place.hold("x", "30s", &until_there(&end));
-    let script = "trap '' HUP QUIT; exec \"$0\" run x -- echo ran";
-    let mut waiter = place.shell(script).spawn().unwrap();
-    let said = lines_of(waiter.stderr.take().unwrap());
-    let line = said.recv_timeout(PATIENCE).unwrap();
-    assert!(line.contains("waiting for `x`"), "{line}");
-    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
-        kill(pid_of(&waiter), signal).unwrap();
-    }
-    fs::write(&end, "").unwrap();
-    let waiter = ended(waiter);
-    assert_eq!((waiter.status, &*waiter.stdout), (0, "ran\n"), "{waiter:?}");
-    assert_eq!(ended(holder).status, 0);
-}
-
-/// It would be passed on to the command later, and end that.
-#[test]
-fn a_signal_that_would_end_a_process_ends_a_wait() {
-    let place = Place::new();
-    let holder = place.hold("x", "30s", "sleep 300");
-    let signals =
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1];
-    for signal in signals {
-        for arguments in [&["run", "x", "--", "echo", "ran"][..], &["acquire", "x"]] {
-            let mut waiter = place.glock(arguments).spawn().unwrap();
-            let said = lines_of(waiter.stderr.take().unwrap());
-            said.recv_timeout(PATIENCE).expect("it says who has the lock");
-            kill(pid_of(&waiter), signal).unwrap();
-            let line = said.recv_timeout(PATIENCE).unwrap();
-            assert!(line.contains("ended the wait"), "{line}");
-            let waiter = ended(waiter);
-            assert_eq!((waiter.status, &*waiter.stdout), (128 + signal as i32, ""), "{waiter:?}");
-        }
-    }
-    kill(pid_of(&holder), Signal::SIGTERM).unwrap();
-    assert_eq!(ended(holder).status, 128 + 15);
-}
-
 /// A glock that waits ends the process that is to become the command when it ends itself.
 #[test]
 fn a_glock_that_is_killed_while_it_waits_starts_no_command() {
@@ -167,6 +106,28 @@ fn a_command_whose_process_was_killed_before_it_was_started_leaves_the_lock_free
     assert!(waiter.stderr.contains("cannot start the command"), "{waiter:?}");
     assert_eq!(ended(holder).status, 0);
     assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
+}
+
+/// As a pipe is that nobody reads, and a terminal that Ctrl-S has stopped.
+#[test]
+fn a_standard_error_that_takes_nothing_holds_nothing_up() {
+    let place = Place::new();
+    let (pid, full) = (place.path("pid"), place.path("full"));
+    let script = format!(
+        "trap '' TERM; echo $$ > '{}'; head -c 65536 /dev/zero >&2; echo > '{}'; \
+         kill -STOP $$; exec sleep 300 2> /dev/null",
+        pid.display(),
+        full.display()
+    );
+    let mut run = place.glock(&["run", "x", "--ttl", "3s", "--", "sh", "-c", &script]);
+    let mut glock = run.stdout(Stdio::null()).spawn().unwrap();
+    let pid = number_in(&pid);
+    until("nothing more fits into the pipe", || full.exists());
+    let token = place.token("x").to_string();
+    assert_eq!(place.output(&["force-release", "x", "--token", &token]).status, 0);
+    until("the command is gone", || !is_alive(pid));
+    until("glock ends", || glock.try_wait().unwrap().is_some());
+    assert_eq!(glock.wait().unwrap().code(), Some(76));
 }
 
 /// With what it has started, a process that ignores SIGTERM among that. They have other outputs than glock, which the
@@ -226,48 +187,16 @@ fn a_command_that_cannot_be_started_leaves_the_lock_free() {
     let missing = place.output(&["run", "x", "--", "no-such-command-anywhere"]);
     assert_eq!(missing.status, 127, "{missing:?}");
     assert!(missing.stderr.contains("no-such-command-anywhere"), "{missing:?}");
+    assert_eq!(missing.stderr.lines().count(), 1, "{missing:?}");
+    let json = place.output(&["--json", "run", "x", "--", "redis://u:CANARY@host"]).stderr;
+    assert!(json.contains("\"exit\":127") && !json.contains("CANARY"), "{json}");
+    let script = place.path("script");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    let script = place.output(&["run", "x", "--", &script.display().to_string()]);
+    assert_eq!(script.status, 126, "{script:?}");
+    assert!(script.stderr.contains("interpreter"), "{script:?}");
     let directory = place.path("").display().to_string();
     assert_eq!(place.output(&["run", "x", "--", &directory]).status, 126);
     assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
-}
-
-/// As by Ctrl-Z where the command does not have the terminal. Stopped, glock would not renew, and the command would
-/// go on beside the next holder.
-#[test]
-fn no_stop_signal_suspends_glock_while_the_command_runs() {
-    const TTL: Duration = Duration::from_secs(2);
-    let place = Place::new();
-    let (started, end) = (place.path("started"), place.path("end"));
-    let script = format!(
-        "echo > '{}'; while [ ! -e '{}' ]; do sleep 0.05; done",
-        started.display(),
-        end.display()
-    );
-    // In a group of its own: a group without a parent in the same session is never stopped.
-    let mut glock = place.glock(&["run", "x", "--ttl", "2s", "--", "sh", "-c", &script]);
-    let glock = glock.process_group(0).spawn().unwrap();
-    until("the command runs", || started.exists());
-    let (token, pid) = (place.token("x"), Pid::from_raw(glock.id().try_into().unwrap()));
-    for signal in [Signal::SIGTSTP, Signal::SIGTTIN] {
-        kill(pid, signal).unwrap();
-    }
-    thread::sleep(TTL * 2);
-    let is_stopped = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
-    // So that it ends in any case.
-    kill(pid, Signal::SIGCONT).unwrap();
-    assert!(!is_stopped, "glock was stopped");
-    assert_eq!(place.token("x"), token);
-    fs::write(&end, "").unwrap();
-    let ended = Ended::of(glock.wait_with_output().unwrap());
-    assert_eq!(ended.status, 0, "{ended:?}");
-}
-
-/// As one is that reads from a terminal which it has not got.
-#[test]
-fn a_command_that_stops_again_and_again_is_resumed_and_said_to_be_once() {
-    let place = Place::new();
-    let script = "for n in 1 2 3 4 5 6; do kill -STOP $$; done; echo done";
-    let ended = place.output(&["run", "x", "--", "sh", "-c", script]);
-    assert_eq!((ended.status, ended.stdout.trim()), (0, "done"), "{ended:?}");
-    assert_eq!(ended.stderr.matches("not suspended").count(), 1, "{ended:?}");
 }

@@ -16,6 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
+const GLOCK: &str = env!("CARGO_BIN_EXE_glock");
 /// Far longer than anything takes, on a busy machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -51,9 +52,16 @@ impl Place {
 
     /// The command, with nothing of the machine's own settings.
     pub(crate) fn glock(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glock"));
+        self.program(&[&[GLOCK], arguments].concat())
+    }
+
+    /// A program that finds the test's store. It ignores no signal: a shell has what it starts in the background
+    /// ignore some.
+    fn program(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("env");
         command
-            .args(arguments)
+            .arg("--default-signal")
+            .args(words)
             .env_remove("GLOCK_CONFIG")
             .env("GLOCK_URL", &self.url)
             .env("XDG_CONFIG_HOME", &self.directory)
@@ -66,17 +74,7 @@ impl Place {
 
     /// A shell's script, whose `$0` is the command.
     pub(crate) fn shell(&self, script: &str) -> Command {
-        let glock = self.glock(&[]);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script]).arg(glock.get_program());
-        for (name, value) in glock.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        shell
+        self.program(&["sh", "-c", script, GLOCK])
     }
 
     pub(crate) fn output(&self, arguments: &[&str]) -> Ended {

@@ -3,6 +3,7 @@
 use std::{
     fs::OpenOptions,
     io::{ErrorKind, Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -96,7 +97,20 @@ impl Session {
             assert!(since.elapsed() < PATIENCE, "it goes on: {:?}", self.shown);
             thread::sleep(LOOK);
         }
-        self.glock.wait().unwrap().code().unwrap_or_else(|| panic!("{:?}", self.shown))
+        let status = self.glock.wait().unwrap();
+        let signal = || 128 + status.signal().unwrap_or_default();
+        status.code().unwrap_or_else(signal)
+    }
+
+    /// Waits until the command has ended without another word of `text`. Returns its status.
+    pub(crate) fn status_without(mut self, text: &str) -> i32 {
+        let since = Instant::now();
+        while self.look() != News::End {
+            assert!(since.elapsed() < PATIENCE, "it goes on: {:?}", self.shown);
+            thread::sleep(LOOK);
+        }
+        assert!(!self.shown.contains(text), "{text:?} in {:?}", self.shown);
+        self.status()
     }
 
     /// Takes the terminal away, and waits until the command has ended.

@@ -16,6 +16,7 @@ macro_rules! on_a_terminal {
             a_waiter_says_who_has_the_lock_and_ctrl_c_ends_it
             the_next_of_two_runs_starts_when_the_first_ends
             ctrl_c_reaches_the_command_and_frees_the_lock
+            ctrl_c_ends_the_script_that_calls_glock
             a_command_reads_from_the_terminal_and_is_not_suspended
             a_command_in_the_background_reads_once_it_is_in_the_foreground
             a_lock_that_is_taken_away_ends_the_command
@@ -71,6 +72,16 @@ pub(crate) fn ctrl_c_reaches_the_command_and_frees_the_lock(place: &Place) {
     run.send(CTRL_C);
     run.expect("stopped");
     assert_eq!(run.status(), 3);
+    assert!(!is_held(place, "x"));
+}
+
+/// Its signal goes to the command's process group, to which the script does not belong.
+pub(crate) fn ctrl_c_ends_the_script_that_calls_glock(place: &Place) {
+    let script = "\"$0\" run x -- sh -c 'echo ready; exec sleep 300'; echo went on";
+    let mut shell = Session::script(place, script);
+    shell.expect("ready");
+    shell.send(CTRL_C);
+    assert_eq!(shell.status_without("went on"), 128 + 2);
     assert!(!is_held(place, "x"));
 }
 
