@@ -24,9 +24,10 @@ use crate::{
 
 pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
-/// The pauses between SQLite's own waits for another process that writes.
+/// The pauses between SQLite's own waits for another process that writes, which look every few milliseconds. So many
+/// processes that look often would leave no time to the one that writes.
 const PAUSE: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(150);
 /// For how many runtimes connections are kept.
 const RUNTIMES_MAX: usize = 4;
 

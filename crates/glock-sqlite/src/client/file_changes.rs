@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use glock_core::toolkit::CallDeadline;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::client::{connections::Connections, file_watch::FileWatch};
 
-/// How often SQLite is asked for changes where the system does not notify of them.
+/// How often SQLite is asked for changes where the system does not notify of them. Less often where a reply takes its
+/// time: there are so many that ask that the machine has little left for the one that writes.
 const POLL: Duration = Duration::from_millis(8);
+const POLL_MAX: Duration = Duration::from_millis(500);
+/// So much longer than for a reply, nothing is asked.
+const POLL_PAUSE: u32 = 20;
 
 /// Changes of the file: the system notifies of them, or SQLite is asked.
 #[derive(Debug)]
@@ -56,14 +60,15 @@ impl FileChanges {
         let Self::Polled(seen) = self else { return };
         loop {
             // Where this is dropped half-way, the connection is too, and the next one counts from its beginning.
-            let before = seen.take();
+            let (before, asked_at) = (seen.take(), Instant::now());
             let version = connections.version(until).await.ok();
             *seen = version;
+            // Also before a look, which takes longer than the question.
+            time::sleep((asked_at.elapsed() * POLL_PAUSE).clamp(POLL, POLL_MAX)).await;
             // One that cannot be read is a reason to look, which says why.
             if version.is_none() || version != before {
                 return;
             }
-            time::sleep(POLL).await;
         }
     }
 }

@@ -25,8 +25,6 @@ fn client_of(waiter: &str) -> String {
 fn is_alive(waiter: &str, seen: &str, now: &str) -> String {
     let (client, reserved, alive) = (client_of(waiter), client_of("l.reserved"), micros(ALIVE_FOR));
     let reserved_for = micros(RESERVED_FOR);
-    // A name that begins with a digit would be an index.
-    let seen = format!("json_extract({seen}, '$.c' || {client})");
     format!(
         "({now} - {seen} <= {alive} \
           AND (l.reserved IS NULL OR l.reserved_until > {now} OR {reserved} <> {client} \
@@ -55,7 +53,9 @@ pub(crate) fn pass_on() -> String {
 /// is held or reserved; whether the waiter is the first in the queue; the waiter that the lock is reserved for,
 /// or an empty text; whether that was done by this request. No row: the file is used on another machine.
 pub(super) fn enter() -> SqlStr {
-    let is_alive = is_alive("w.value", "b.seen", "?3");
+    // A name that begins with a digit would be an index.
+    let seen = format!("json_extract(b.seen, '$.c' || {})", client_of("w.value"));
+    let is_alive = is_alive("w.value", &seen, "?3");
     let (alive, reserved_for) = (micros(ALIVE_FOR), micros(RESERVED_FOR));
     sql(format!(
         "INSERT INTO distributed_lock AS l (lock_id, owner, fence, expires, holder, waited_until) \
@@ -76,8 +76,7 @@ pub(super) fn enter() -> SqlStr {
                FROM (SELECT c.*, CASE WHEN c.taken THEN NOT c.held AND l.reserved = ?8 \
                    ELSE (c.waiters ->> c.first) = ?8 END AS granted \
                  FROM (SELECT b.*, \
-                     (SELECT w.key FROM json_each(b.waiters) w WHERE {is_alive} \
-                       ORDER BY w.key LIMIT 1) AS first \
+                     (SELECT w.key FROM json_each(b.waiters) w WHERE {is_alive} LIMIT 1) AS first \
                    FROM (SELECT l.owner IS NOT NULL AND l.expires > ?3 AS held, \
                        l.owner IS NOT NULL AND l.expires > ?3 OR l.reserved_until > ?3 AS taken, \
                        CASE WHEN EXISTS (SELECT 1 FROM json_each(l.waiters) w WHERE w.value = ?8) \
@@ -119,12 +118,19 @@ pub(super) fn forgo() -> SqlStr {
 /// that the lock is reserved for; the first in the queue; for how long the lock is held or reserved; the queue.
 pub(super) fn heartbeat(keys: &str) -> SqlStr {
     let (seen, alive) = ("json_set(l.seen, '$.c' || ?1, ?2)", micros(ALIVE_FOR));
-    let (is_alive, forgotten) = (is_alive("w.value", seen, "?2"), micros(FORGOTTEN));
+    let forgotten = micros(FORGOTTEN);
+    // Made once, and not for each waiter: two hundred of them would keep the file busy for good.
+    let seen_at = format!("json_extract(s.seen, '$.c' || {})", client_of("w.value"));
+    let is_alive = is_alive("w.value", &seen_at, "?2");
+    let alive_waiters = format!(
+        "(WITH s AS MATERIALIZED (SELECT {seen} AS seen) \
+           SELECT nullif(json_group_array(a.value), '[]') FROM (SELECT w.value \
+             FROM s CROSS JOIN json_each(l.waiters) w WHERE {is_alive} ORDER BY w.key) a)"
+    );
     let is_in = "coalesce(json_extract(l.seen, '$.c' || ?1), 0) > 0";
     sql(format!(
         "UPDATE distributed_lock AS l SET \
-           waiters = CASE WHEN {is_in} THEN nullif((SELECT json_group_array(w.value) \
-             FROM json_each(l.waiters) w WHERE {is_alive}), '[]') ELSE l.waiters END, \
+           waiters = CASE WHEN {is_in} THEN {alive_waiters} ELSE l.waiters END, \
            seen = CASE WHEN {is_in} THEN (SELECT json_group_object(w.key, w.value) \
              FROM json_each({seen}) w WHERE ?2 - w.value <= {forgotten}) ELSE l.seen END, \
            awaited_until = CASE WHEN {is_in} THEN ?2 + {alive} ELSE l.awaited_until END \
