@@ -7,27 +7,35 @@ use tokio::time::{self, Instant};
 
 use crate::client::{connections::Connections, file_watch::FileWatch};
 
-/// How often SQLite is asked for changes where the system does not notify of them. Less often where a reply takes its
-/// time: there are so many that ask that the machine has little left for the one that writes.
+/// The pause before SQLite is asked for changes, where the system does not notify of them.
 const POLL: Duration = Duration::from_millis(8);
-const POLL_MAX: Duration = Duration::from_millis(500);
-/// So much longer than for a reply, nothing is asked.
+/// It is so many times as long as the last reply took: where that is slow, so many ask that the machine has little left
+/// for the one that writes.
 const POLL_PAUSE: u32 = 20;
+const POLL_MAX: Duration = Duration::from_millis(500);
 
 /// Changes of the file: the system notifies of them, or SQLite is asked.
 #[derive(Debug)]
 pub(crate) enum FileChanges {
     /// A release touches the file if its lock is marked as waited for.
     Notified(FileWatch),
-    /// Every commit counts: the number that SQLite had for the last one that was seen.
-    Polled(Option<i64>),
+    /// Every commit counts.
+    Polled(Polled),
+}
+
+/// What SQLite has replied last.
+#[derive(Debug, Default)]
+pub(crate) struct Polled {
+    /// The number that it had for the last commit.
+    seen: Option<i64>,
+    took: Duration,
 }
 
 impl FileChanges {
     /// Notices what changes from now on.
     pub(crate) fn new(connections: &Connections) -> Self {
         let path = connections.database().file.path();
-        FileWatch::new(path).map_or(Self::Polled(None), Self::Notified)
+        FileWatch::new(path).map_or_else(|_| Self::Polled(Polled::default()), Self::Notified)
     }
 
     /// Whether a lock must be marked for its release to be noticed.
@@ -44,7 +52,7 @@ impl FileChanges {
         if let Self::Notified(watch) = self {
             if watch.touched().await.is_err() {
                 // The file is not the one at its path any more.
-                *self = Self::Polled(None);
+                *self = Self::Polled(Polled::default());
             }
             return;
         }
@@ -57,14 +65,15 @@ impl FileChanges {
     }
 
     async fn poll(&mut self, connections: &Connections, until: CallDeadline) {
-        let Self::Polled(seen) = self else { return };
+        let Self::Polled(Polled { seen, took }) = self else { return };
         loop {
+            if seen.is_some() {
+                time::sleep((*took * POLL_PAUSE).clamp(POLL, POLL_MAX)).await;
+            }
             // Where this is dropped half-way, the connection is too, and the next one counts from its beginning.
             let (before, asked_at) = (seen.take(), Instant::now());
             let version = connections.version(until).await.ok();
-            *seen = version;
-            // Also before a look, which takes longer than the question.
-            time::sleep((asked_at.elapsed() * POLL_PAUSE).clamp(POLL, POLL_MAX)).await;
+            (*seen, *took) = (version, asked_at.elapsed());
             // One that cannot be read is a reason to look, which says why.
             if version.is_none() || version != before {
                 return;
@@ -92,7 +101,7 @@ mod tests {
         let (ours, theirs) = (client(), client());
         let until = CallDeadline::after(SOON);
         theirs.connections().connect(until).await.unwrap();
-        let mut changes = FileChanges::Polled(None);
+        let mut changes = FileChanges::Polled(Polled::default());
         changes.poll(ours.connections(), until).await;
         for n in 0..3 {
             let quiet = time::timeout(POLL * 5, changes.poll(ours.connections(), until));

@@ -25,6 +25,8 @@ fn client_of(waiter: &str) -> String {
 fn is_alive(waiter: &str, seen: &str, now: &str) -> String {
     let (client, reserved, alive) = (client_of(waiter), client_of("l.reserved"), micros(ALIVE_FOR));
     let reserved_for = micros(RESERVED_FOR);
+    // A name that begins with a digit would be an index.
+    let seen = format!("json_extract({seen}, '$.c' || {client})");
     format!(
         "({now} - {seen} <= {alive} \
           AND (l.reserved IS NULL OR l.reserved_until > {now} OR {reserved} <> {client} \
@@ -53,9 +55,7 @@ pub(crate) fn pass_on() -> String {
 /// is held or reserved; whether the waiter is the first in the queue; the waiter that the lock is reserved for,
 /// or an empty text; whether that was done by this request. No row: the file is used on another machine.
 pub(super) fn enter() -> SqlStr {
-    // A name that begins with a digit would be an index.
-    let seen = format!("json_extract(b.seen, '$.c' || {})", client_of("w.value"));
-    let is_alive = is_alive("w.value", &seen, "?3");
+    let is_alive = is_alive("w.value", "b.seen", "?3");
     let (alive, reserved_for) = (micros(ALIVE_FOR), micros(RESERVED_FOR));
     sql(format!(
         "INSERT INTO distributed_lock AS l (lock_id, owner, fence, expires, holder, waited_until) \
@@ -118,10 +118,8 @@ pub(super) fn forgo() -> SqlStr {
 /// that the lock is reserved for; the first in the queue; for how long the lock is held or reserved; the queue.
 pub(super) fn heartbeat(keys: &str) -> SqlStr {
     let (seen, alive) = ("json_set(l.seen, '$.c' || ?1, ?2)", micros(ALIVE_FOR));
-    let forgotten = micros(FORGOTTEN);
-    // Made once, and not for each waiter: two hundred of them would keep the file busy for good.
-    let seen_at = format!("json_extract(s.seen, '$.c' || {})", client_of("w.value"));
-    let is_alive = is_alive("w.value", &seen_at, "?2");
+    let (is_alive, forgotten) = (is_alive("w.value", "s.seen", "?2"), micros(FORGOTTEN));
+    // `s` is made once, and not for each waiter: two hundred of them would keep the file busy for good.
     let alive_waiters = format!(
         "(WITH s AS MATERIALIZED (SELECT {seen} AS seen) \
            SELECT nullif(json_group_array(a.value), '[]') FROM (SELECT w.value \
