@@ -30,7 +30,7 @@ use crate::{
     args::{Cli, Command},
     exit::{Exit, Failure},
     names::{presentable, shortened},
-    output::{Color, Output, check_stdout},
+    output::{Color, Output, check_stdout, unwritable},
     runtime::block_on,
 };
 
@@ -72,10 +72,8 @@ fn bad_arguments(err: &clap::Error) -> ExitCode {
     let output = Output::new(std::env::args_os().any(|word| word == "--json"), Color::Auto);
     if asked || err.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let exit = if asked { Exit::Done } else { Exit::Usage };
-        let unwritable =
-            |err| Failure::new(Exit::Output, format!("cannot write to standard output: {err}"));
         let stdout = if asked { check_stdout() } else { Ok(()) };
-        let printed = stdout.and_then(|()| err.print().map_err(unwritable));
+        let printed = stdout.and_then(|()| err.print().map_err(|err| unwritable(&err)));
         return printed.map_or_else(|failure| output.failed(&failure), |()| exit).code();
     }
     let text = err.to_string();

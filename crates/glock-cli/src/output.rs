@@ -79,9 +79,7 @@ impl Output {
 
     /// Prints text on standard output as it is.
     pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = AutoStream::new(io::stdout(), self.color);
-        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        printed.map_err(|err| unwritable(&err))
+        draw(&self.styled(text, &io::stdout()))
     }
 
     /// From now on, a reader of standard error that reads nothing holds nothing up: lines that it does not take
@@ -163,13 +161,13 @@ pub(crate) fn check_stdout() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what moves the cursor on a terminal.
+/// Prints text on standard output with all that a terminal obeys.
 pub(crate) fn draw(text: &str) -> Result<(), Failure> {
     let printed = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
     printed.map_err(|err| unwritable(&err))
 }
 
-fn unwritable(err: &io::Error) -> Failure {
+pub(crate) fn unwritable(err: &io::Error) -> Failure {
     Failure::new(Exit::Output, format!("cannot write to standard output: {err}"))
 }
 

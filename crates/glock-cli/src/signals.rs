@@ -37,12 +37,10 @@ impl Signals {
             blocked.add(signal);
             Ok((signal, unix::signal(SignalKind::from_raw(signal as i32))?))
         };
-        let signals = watched.map(watch).collect::<io::Result<_>>();
-        let failed =
-            |err: io::Error| Failure::new(Exit::Store, format!("cannot watch signals: {err}"));
-        let signals = signals.map(Self).map_err(failed)?;
+        let signals: io::Result<_> = watched.map(watch).collect();
+        let signals = signals.map(Self).map_err(unwatchable)?;
         // The program that started this one may have blocked them, and none would come.
-        blocked.thread_unblock().map_err(|err| failed(err.into()))?;
+        blocked.thread_unblock().map_err(unwatchable)?;
         Ok(signals)
     }
 
@@ -69,6 +67,19 @@ impl Signals {
         }
         Poll::Pending
     }
+}
+
+pub(crate) fn unwatchable(err: impl Into<io::Error>) -> Failure {
+    let err = err.into();
+    Failure::new(Exit::Store, format!("cannot watch signals: {err}"))
+}
+
+/// From now on the terminal does not stop this process when this thread writes to it, or takes it back, from the
+/// background.
+pub(crate) fn use_terminal_from_background() -> nix::Result<()> {
+    let mut background = SigSet::empty();
+    background.add(Signal::SIGTTOU);
+    background.thread_block()
 }
 
 /// The signals that this process was started to ignore. None where the system does not say.

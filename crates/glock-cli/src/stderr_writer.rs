@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::{SigSet, Signal};
+use crate::signals::use_terminal_from_background;
 
-/// A thread that writes to standard error. A pipe that nobody reads, or a terminal that Ctrl-S has stopped, holds
-/// up that thread alone: the lock is renewed meanwhile, and a command that has lost it is ended.
+/// A thread that writes to standard error. It alone waits while nobody reads the pipe, or while Ctrl-S stops the
+/// terminal: glock renews the lock meanwhile, and ends a command that has lost it.
 pub(crate) struct StderrWriter(SyncSender<Order>);
 
 enum Order {
@@ -45,10 +45,7 @@ impl StderrWriter {
 }
 
 fn write(orders: &Receiver<Order>) {
-    // A terminal would stop the whole process for a write from the background.
-    let mut background = SigSet::empty();
-    background.add(Signal::SIGTTOU);
-    let _ = background.thread_block();
+    let _ = use_terminal_from_background();
     for order in orders {
         match order {
             // A terminal that is gone is no reason to end.

@@ -1,15 +1,18 @@
 //! Stop signals: glock is never stopped while the command runs, and the command never for long.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use glock_core::toolkit::Backoff;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use tokio::{
     signal::unix::{self, SignalKind},
     time::{Instant, sleep_until},
 };
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::Failure,
+    signals::{unwatchable, use_terminal_from_background},
+};
 
 /// A command that has run for so long since it was stopped is resumed at once the next time.
 const CALM: Duration = Duration::from_secs(5);
@@ -20,16 +23,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 ///
 /// A terminal stops a whole group: glock's own if the command reads from elsewhere.
 pub(crate) fn ignore() -> Result<(), Failure> {
-    let failed = |err: io::Error| Failure::new(Exit::Store, format!("cannot watch signals: {err}"));
     for signal in [Signal::SIGTSTP, Signal::SIGTTIN] {
         // Once it is watched, it has no other effect for as long as this process lives.
-        drop(unix::signal(SignalKind::from_raw(signal as i32)).map_err(failed)?);
+        drop(unix::signal(SignalKind::from_raw(signal as i32)).map_err(unwatchable)?);
     }
-    // Who writes to a terminal from the background, or takes it back, is stopped by this one, unless its thread
-    // blocks it.
-    let mut background = SigSet::empty();
-    background.add(Signal::SIGTTOU);
-    background.thread_block().map_err(|err| failed(err.into()))
+    use_terminal_from_background().map_err(unwatchable)
 }
 
 /// When a command that was stopped is resumed: at once, but ever later if it is stopped again and again, as one is

@@ -108,7 +108,7 @@ fn a_command_whose_process_was_killed_before_it_was_started_leaves_the_lock_free
     assert_eq!(place.output(&["inspect", "x", "--json"]).json()["held"], false);
 }
 
-/// As a pipe is that nobody reads, and a terminal that Ctrl-S has stopped.
+/// Here nobody reads the pipe; a terminal that Ctrl-S stops takes nothing either.
 #[test]
 fn a_standard_error_that_takes_nothing_holds_nothing_up() {
     let place = Place::new();

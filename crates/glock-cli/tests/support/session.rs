@@ -92,11 +92,7 @@ impl Session {
 
     /// Waits until the command has ended, and returns its status.
     pub(crate) fn status(mut self) -> i32 {
-        let since = Instant::now();
-        while self.look() != News::End {
-            assert!(since.elapsed() < PATIENCE, "it goes on: {:?}", self.shown);
-            thread::sleep(LOOK);
-        }
+        self.until_end();
         let status = self.glock.wait().unwrap();
         let signal = || 128 + status.signal().unwrap_or_default();
         status.code().unwrap_or_else(signal)
@@ -104,11 +100,7 @@ impl Session {
 
     /// Waits until the command has ended without another word of `text`. Returns its status.
     pub(crate) fn status_without(mut self, text: &str) -> i32 {
-        let since = Instant::now();
-        while self.look() != News::End {
-            assert!(since.elapsed() < PATIENCE, "it goes on: {:?}", self.shown);
-            thread::sleep(LOOK);
-        }
+        self.until_end();
         assert!(!self.shown.contains(text), "{text:?} in {:?}", self.shown);
         self.status()
     }
@@ -118,6 +110,14 @@ impl Session {
         let Self { screen, mut glock, .. } = self;
         drop(screen);
         until("it ends without its terminal", || glock.try_wait().unwrap().is_some());
+    }
+
+    fn until_end(&mut self) {
+        let since = Instant::now();
+        while self.look() != News::End {
+            assert!(since.elapsed() < PATIENCE, "it goes on: {:?}", self.shown);
+            thread::sleep(LOOK);
+        }
     }
 
     fn look(&mut self) -> News {
