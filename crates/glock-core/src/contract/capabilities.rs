@@ -81,9 +81,9 @@ pub enum Fencing {
 }
 
 impl Capabilities {
-    /// TTLs from `ttl_min` to a year in whole milliseconds, no lag, the store's clock, holds
-    /// that outlive their client, polled waiting, served in the client's order, tokens that only a restored copy sets back. Change
-    /// what differs.
+    /// TTLs from `ttl_min` to a year in whole milliseconds, no lag, the store's clock, holds that outlive
+    /// their client, polled waiting, served in the client's order, tokens that only a restored copy sets
+    /// back. Change what differs.
     pub const fn new(ttl_min: Duration) -> Self {
         Self {
             ttl_min,

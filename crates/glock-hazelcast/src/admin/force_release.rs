@@ -17,8 +17,8 @@ impl MapClient {
     /// Ends the hold with the token `expected`. Returns whether it was there, or may have been ended by an
     /// earlier request whose reply was lost.
     ///
-    /// It sends an unlock in the name of the owner on record, over a connection under that client's id, and not
-    /// the members' request that frees a key whoever has locked it. An owner's thread number is new
+    /// It sends an unlock in the name of the owner on record, over a connection under that client's id.
+    /// `ForceUnlock` would free the key of any owner. An owner's thread number is new
     /// with each grant, so a hold that began after the record was read stays. If that client is dead, its other
     /// locks are freed up to ten seconds later for it, at the members' next look.
     pub(super) async fn force_release(
