@@ -107,10 +107,13 @@ impl Queue<'_> {
             let (began, mut pauses, mut sent) = (Instant::now(), PAUSES, false);
             loop {
                 let parked = async {
-                    let link = session.link(CallDeadline::after(limit)).await?;
-                    let lock = LockKey { link: &link, names: &names, key: &key };
                     let times = (millis(PARKED_LEASE), millis(PARK_MAX));
-                    let reply = lock.send_try_lock(owner.thread, reference, times)?;
+                    let try_lock = |link: &Link| {
+                        let lock = LockKey { link, names: &names, key: &key };
+                        lock.send_try_lock(owner.thread, reference, times)
+                    };
+                    let sent = session.send(CallDeadline::after(limit), try_lock).await;
+                    let (_link, reply) = sent?;
                     map::answer(reply.await?, map::TRY_LOCK)
                 };
                 match parked.await {

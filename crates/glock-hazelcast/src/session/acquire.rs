@@ -122,10 +122,12 @@ impl CpAttempt {
             let until = self.sessions.call(Action::Acquire).deadline();
             let left = self.park_max.saturating_sub(began.elapsed());
             let asked = async {
-                let link = self.sessions.client().link(until).await?;
-                let request =
-                    session.group.try_lock(&self.lock, owner, invocation, millis(left).max(1));
-                cp::fence(link.send(request)?.await?)
+                let try_lock = |link: &Link| {
+                    let park_max = millis(left).max(1);
+                    link.send(session.group.try_lock(&self.lock, owner, invocation, park_max))
+                };
+                let (_link, reply) = self.sessions.client().send(until, try_lock).await?;
+                cp::fence(reply.await?)
             };
             match asked.await {
                 // The TTL begins now: the session holds the lock until this client ends it.
