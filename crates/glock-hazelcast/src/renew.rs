@@ -47,7 +47,7 @@ impl MapClient {
         let renew = |link| hold.renew(link, ttl);
         let renewed = hold.session.hedged((Action::Renew, until), renew).await.result;
         let is_over = matches!(renewed, Err(LockError::NotHeld { .. }));
-        if is_over && self.threads.is_in_flight(hold.owner.thread) {
+        if is_over && self.threads.is_in_doubt(hold.owner.thread) {
             // It would lock a key that is free, and no release follows.
             hold.look_for_late_renewals();
         }
@@ -61,8 +61,9 @@ impl MapClient {
         until: CallDeadline,
     ) -> Result<(), LockError> {
         let hold = Hold::find(self, lease, self.config.call_timeout)?;
-        // A single unlock is enough for a hold that this client alone has renewed, with all replies.
-        let in_doubt = self.threads.is_in_flight(hold.owner.thread)
+        // A single unlock is enough for a hold that this client alone has renewed, one renewal after the other
+        // and with all replies.
+        let in_doubt = self.threads.is_in_doubt(hold.owner.thread)
             || hold.owner.client != self.session().client();
         let reference = random_number()?;
         let release = |link: Link| hold.release(link, reference, in_doubt);

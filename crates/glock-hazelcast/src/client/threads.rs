@@ -1,14 +1,16 @@
-//! `Threads`: which holds may have a renewal of theirs still in flight.
+//! `Threads`: which holds may have a lock too many, by a renewal of theirs.
 
 use std::{collections::HashMap, time::Duration};
 
 use glock_core::toolkit::Mutex;
 use tokio::time::Instant;
 
-/// Which holds may have a renewal of theirs still in flight, and how many.
+/// Which holds may have a lock too many, and how many renewals of theirs are in flight.
 ///
 /// A renewal locks the key once more and takes that back. One that got no reply may have done half of
-/// it, or may do it later. So the next one checks more closely, and a release frees until nothing is left.
+/// it, or may do it later. So the next one checks more closely, and a release frees until nothing is left. So it
+/// does where two renewals were in flight at the same time: all take back by the same reference, and a member
+/// that has locked for both before either took back ignores the second.
 #[derive(Debug, Default)]
 pub(crate) struct Threads(Mutex<HashMap<i64, Entry>>);
 
@@ -16,6 +18,8 @@ pub(crate) struct Threads(Mutex<HashMap<i64, Entry>>);
 struct Entry {
     in_flight: u32,
     begun: u64,
+    /// Two were in flight at the same time.
+    overlapped: bool,
     /// Until when the hold may matter.
     until: Instant,
 }
@@ -32,7 +36,9 @@ impl Threads {
             threads.retain(|_, entry| entry.until > now);
         }
         let until = now.checked_add(ttl).unwrap_or(now);
-        let entry = threads.entry(thread).or_insert(Entry { in_flight: 0, begun: 0, until });
+        let new = Entry { in_flight: 0, begun: 0, overlapped: false, until };
+        let entry = threads.entry(thread).or_insert(new);
+        entry.overlapped |= entry.in_flight > 0;
         entry.in_flight += 1;
         entry.begun += 1;
         entry.until = until.max(entry.until);
@@ -45,14 +51,14 @@ impl Threads {
         let Some(entry) = threads.get_mut(&thread) else { return false };
         let others = entry.begun != number;
         entry.in_flight -= 1;
-        if entry.in_flight == 0 {
+        if entry.in_flight == 0 && !entry.overlapped {
             threads.remove(&thread);
         }
         others
     }
 
-    /// Whether one may be in flight.
-    pub(crate) fn is_in_flight(&self, thread: i64) -> bool {
+    /// Whether the hold may have a lock too many, now or later.
+    pub(crate) fn is_in_doubt(&self, thread: i64) -> bool {
         self.0.lock().contains_key(&thread)
     }
 
@@ -75,13 +81,25 @@ mod tests {
         let threads = Threads::default();
         assert_eq!((threads.begin(1, TTL), threads.begin(2, TTL)), ((1, 1), (1, 1)));
         assert!(!threads.end(1, 1));
-        assert!(!threads.is_in_flight(1) && threads.is_in_flight(2));
+        assert!(!threads.is_in_doubt(1) && threads.is_in_doubt(2));
         assert_eq!(threads.begin(2, TTL), (2, 2));
         assert!(threads.end(2, 1), "another one has begun since");
-        assert!(threads.is_in_flight(2));
+        assert!(threads.is_in_doubt(2));
         threads.forget(2);
         assert!(!threads.end(2, 2));
-        assert!(!threads.is_in_flight(2));
+        assert!(!threads.is_in_doubt(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_stays_in_doubt_once_two_renewals_have_overlapped() {
+        let threads = Threads::default();
+        assert_eq!((threads.begin(1, TTL), threads.begin(1, TTL)), ((1, 1), (2, 2)));
+        assert!(threads.end(1, 1) && !threads.end(1, 2));
+        assert!(threads.is_in_doubt(1));
+        assert_eq!(threads.begin(1, TTL), (1, 3));
+        assert!(!threads.end(1, 3) && threads.is_in_doubt(1));
+        threads.forget(1);
+        assert!(!threads.is_in_doubt(1));
     }
 
     #[tokio::test(start_paused = true)]
