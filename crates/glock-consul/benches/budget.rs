@@ -1,15 +1,16 @@
 //! A lock on Consul beside hyper's pooled client sending the same transactions, on the agent that
-//! `GLOCK_CONSUL_URL` names.
+//! `GLOCK_CONSUL_URL` names. With `--crowd`: how it passes on between many processes.
 
 use std::{
+    net::ToSocketAddrs,
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use glock_consul::{ConsulClient, ConsulLock, LockConfig};
-use glock_harness::bench::Raw;
-use glock_testing::{fresh_namespace, url_from_env};
+use glock_harness::bench::{Raw, crowd};
+use glock_testing::{Proxy, fresh_namespace, url_from_env};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, body::Bytes};
 use hyper_util::{
@@ -128,19 +129,36 @@ impl Raw for ByHand {
     }
 }
 
+/// Counts the requests of all processes at a proxy, because Consul does not.
+async fn crowd(url: &str, token: &str) -> bool {
+    let upstream = url.trim_start_matches("http://").to_socket_addrs();
+    let upstream = upstream.expect("http://HOST:PORT").next().expect("an address");
+    let proxy = Proxy::start(upstream).await.expect("a port");
+    let url = format!("http://{}?token={token}", proxy.addr());
+    let variable = Some(("GLOCK_CONSUL_URL", &*url));
+    crowd::run_with("consul", variable, async || proxy.requests()).await.is_ok()
+}
+
 /// The lock's sessions are gone after the bench; those of the raw driver after two minutes.
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_CONSUL_URL", "consul");
     let (url, token) = url.split_once("?token=").unwrap_or((&url, ""));
     let url = url.trim_end_matches('/');
-    let config = LockConfig::default().with_namespace(fresh_namespace());
-    let lock = || {
-        let client = ConsulClient::builder(url).token(token).build()?;
-        ConsulLock::new(client).with_config(config.clone())
+    let lock = |namespace: &str| {
+        let config = LockConfig::default().with_namespace(namespace);
+        let client = ConsulClient::builder(url).token(token).build().expect("a URL");
+        ConsulLock::new(client).with_config(config).expect("settings")
     };
+    if crowd::contended(lock) {
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
+        if crowd::is_asked_for() {
+            return crowd(url, token).await;
+        }
+        let namespace = fresh_namespace();
+        let (lock, second) = (lock(&namespace), lock(&namespace));
         let holds =
             glock_harness::bench::run("consul", lock, second, ByHand::new(url, token)).await;
         // The spare sessions are destroyed.

@@ -4,12 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Fault, FencingToken, Lease, LockError, LockId, backend,
-    toolkit::{Attempt, CallDeadline, Mutex},
+    toolkit::{Attempt, CallDeadline, Joining, Mutex},
 };
 use tokio::time;
 
 use crate::{
-    client::Client, commands::AcquireReply, error::ConsulError, schema::Record,
+    client::Client,
+    commands::AcquireReply,
+    error::ConsulError,
+    queue::{
+        claim::Claim,
+        place::{LockQueue, Place},
+    },
+    schema::{Entry, Record},
     session::SessionGuard,
 };
 
@@ -18,42 +25,48 @@ struct AcquireAttempt {
     client: Arc<Client>,
     id: LockId,
     ttl: Duration,
+    /// `None`: the caller does not wait.
+    joining: Option<Joining>,
     /// The session whose acquire was sent last.
     session: Mutex<Option<String>>,
 }
 
+/// What came of a claim.
+enum Claimed {
+    Granted(Lease),
+    /// Another owner has the lock.
+    Held,
+    /// Others have to go first, or the right is gone: look again. Why, in Consul's words.
+    Queued(String),
+}
+
 /// How many sessions are tried: a spare whose connection broke, a spare that is over, and a new one.
 const SESSIONS_MAX: usize = 3;
+/// How often a caller looks again because the queue has changed since it looked.
+const LOOKS_MAX: usize = 4;
 /// During the delay that another program's session asked for, callers that try in a loop are slowed down.
 const DELAYED_PAUSE: Duration = Duration::from_millis(100);
 
 impl Client {
-    /// Tries once to take the lock.
+    /// Tries once to take the lock. A waiter that is refused is then in the queue.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         id: &LockId,
         ttl: Duration,
+        joining: Option<&Joining>,
     ) -> Result<Lease, LockError> {
-        let (client, id) = (Arc::clone(self), id.clone());
-        let attempt = AcquireAttempt { client, id, ttl, session: Mutex::default() };
+        let (client, id, joining) = (Arc::clone(self), id.clone(), joining.cloned());
+        let attempt = AcquireAttempt { client, id, ttl, joining, session: Mutex::default() };
         self.call(Action::Acquire).acquire(ttl, attempt).await
     }
 }
 
 impl Attempt for AcquireAttempt {
-    /// One round trip where there is a spare session.
     async fn run(&self, _until: CallDeadline) -> Result<Lease, LockError> {
-        let (sessions, before) =
-            (&self.client.sessions, |err: ConsulError| err.before(Action::Acquire));
-        let mut session = sessions.take(self.ttl).await.map_err(before)?;
-        for _ in 1..SESSIONS_MAX {
-            if let Some(lease) = self.try_with(session).await? {
-                return Ok(lease);
-            }
-            session = sessions.create(self.ttl).await.map_err(before)?;
+        match &self.joining {
+            None => self.try_once().await,
+            Some(joining) => self.enter(joining).await,
         }
-        let granted = self.try_with(session).await?;
-        granted.ok_or_else(|| before(ConsulError::NotSent("each of its sessions was over".into())))
     }
 
     /// Without its session an acquire has no effect, even if it is still in flight.
@@ -68,16 +81,102 @@ impl Attempt for AcquireAttempt {
 }
 
 impl AcquireAttempt {
+    /// One round trip where there is a spare session, and nobody waits.
+    async fn try_once(&self) -> Result<Lease, LockError> {
+        let (mut claim, mut refused) = (Claim::Try, String::new());
+        for _ in 0..LOOKS_MAX {
+            refused = match self.claim(&claim).await? {
+                Claimed::Granted(lease) => return Ok(lease),
+                Claimed::Held => return Err(self.held()),
+                Claimed::Queued(why) => why,
+            };
+            let queue = self.client.look(&self.id).await.map_err(before)?;
+            let next = self.client.settle(&self.id, &queue, None).await.map_err(before)?;
+            claim = next.ok_or_else(|| self.held())?;
+        }
+        Err(before(ConsulError::status(409, refused.as_bytes())))
+    }
+
+    /// Takes the lock by the right that this waiter has, or joins the queue.
+    async fn enter(&self, joining: &Joining) -> Result<Lease, LockError> {
+        let Self { client, id, .. } = self;
+        let (number, waiter) = (joining.waiter().number, joining.waiter().to_string());
+        let registry = &client.waiters.registry;
+        let has_joined = registry.has_joined(id, number);
+        let mut claim = client.waiters.take_claim(number);
+        // A try would be refused if others of this client wait.
+        if claim.is_none() && !has_joined && !registry.has_waiters(id) {
+            claim = Some(Claim::Try);
+        }
+        for _ in 0..LOOKS_MAX {
+            if let Some(claim) = claim.take()
+                && let Claimed::Granted(lease) = self.claim(&claim).await?
+            {
+                client.waiters.gone(&client.keys.key(id), number);
+                return Ok(lease);
+            }
+            let mut queue = LockQueue::default();
+            if has_joined {
+                queue = client.look(id).await.map_err(before)?;
+                claim = client.settle(id, &queue, Some(number)).await.map_err(before)?;
+                if claim.is_some() {
+                    continue;
+                }
+            }
+            let queue = match queue.place(&waiter) {
+                Some(_) => queue,
+                // Or it has lost its place.
+                None => client
+                    .join(id, &waiter, self.ttl)
+                    .await
+                    .map_err(|err| err.during(Action::Acquire))?,
+            };
+            // Its caller may have left meanwhile, before it had a place to leave.
+            if !registry.has_waiter(number) {
+                client.leave(id, joining.waiter()).await.map_err(before)?;
+                break;
+            }
+            client.wait_in(id, &queue, &waiter).await.map_err(before)?;
+            break;
+        }
+        if let Some(claim) = claim {
+            // The queue has changed each time. The waiter tries again at once.
+            client.waiters.turn(number, claim);
+        }
+        joining.note(None, None);
+        Err(self.held())
+    }
+
+    /// Takes the lock by this right, if the caller still has it.
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, LockError> {
+        let sessions = &self.client.sessions;
+        let mut session = sessions.take(self.ttl).await.map_err(before)?;
+        for _ in 1..SESSIONS_MAX {
+            if let Some(claimed) = self.claim_with(session, claim).await? {
+                return Ok(claimed);
+            }
+            session = sessions.create(self.ttl).await.map_err(before)?;
+        }
+        let claimed = self.claim_with(session, claim).await?;
+        claimed.ok_or_else(|| before(ConsulError::NotSent("each of its sessions was over".into())))
+    }
+
     /// Returns `None` if the session is over: another one should try.
-    async fn try_with(&self, mut session: SessionGuard) -> Result<Option<Lease>, LockError> {
+    async fn claim_with(
+        &self,
+        mut session: SessionGuard,
+        claim: &Claim,
+    ) -> Result<Option<Claimed>, LockError> {
         let Self { client, id, ttl, .. } = self;
-        let (key, name) = (client.keys.key(id), session.session().id.clone());
+        let (key, queue, mark) = (client.keys.key(id), client.keys.queue(id), client.keys.mark(id));
+        let name = session.session().id.clone();
         *self.session.lock() = Some(name.clone());
         let record = Record::new(&client.config.holder, *ttl);
-        let acquire = client.consul.acquire(&key, &name, &record);
+        let operations = claim.operations(&key, &queue, &mark);
+        let acquire = client.consul.acquire(&key, &name, &record, operations);
         let (renewed, reply) = tokio::join!(session.renew_if_old(), acquire);
         match reply {
-            Ok(AcquireReply::Granted(index)) => {
+            Ok(AcquireReply::Granted(index, entries)) => {
                 // On an error the guard ends the hold, but it is not known when.
                 let unknown =
                     |err| LockError::backend(backend::CONSUL, Action::Acquire, Fault::Unknown, err);
@@ -86,20 +185,27 @@ impl AcquireAttempt {
                 }
                 // The TTL counts from the session's last renewal, which may be a while ago.
                 let since = session.session().renewed_at;
-                let token = session.granted(&key, index)?;
+                let next = self.behind(claim, &entries);
+                let token = session.granted(&key, index, next)?;
                 let fence = FencingToken::new(index);
-                Ok(Some(Lease::granted(id.clone(), token, fence, since, *ttl)))
+                let lease = Lease::granted(id.clone(), token, fence, since, *ttl);
+                Ok(Some(Claimed::Granted(lease)))
             }
-            Ok(refused @ (AcquireReply::Held | AcquireReply::Delayed)) => {
+            Ok(AcquireReply::SessionOver) => Ok(None),
+            Ok(refused) => {
                 if matches!(refused, AcquireReply::Delayed) {
                     // No event marks the end of a delay, and the key looks free.
                     time::sleep(DELAYED_PAUSE).await;
                 }
-                // After the last await: an attempt that is dropped before it destroys its session.
+                // After the last await: an attempt that is dropped before it destroys its session. What
+                // comes later is not to undo the hold of another call that uses it.
+                *self.session.lock() = None;
                 session.give_back();
-                Err(LockError::Held { id: id.clone(), holder: None })
+                Ok(Some(match refused {
+                    AcquireReply::Queued(why) => Claimed::Queued(why),
+                    _ => Claimed::Held,
+                }))
             }
-            Ok(AcquireReply::SessionOver) => Ok(None),
             // The request may have taken the lock, or may yet, but not once its session has ended.
             Err(err @ ConsulError::ReplyLost(_)) => {
                 let destroyed = client.sessions.destroy(&name).await;
@@ -109,10 +215,34 @@ impl AcquireAttempt {
             }
             Err(err) => {
                 if !err.is_unknown() {
+                    *self.session.lock() = None;
                     session.give_back();
                 }
                 Err(err.during(Action::Acquire))
             }
         }
     }
+
+    /// The waiters behind the one that took the lock, or the first few of them, where `entries` are what
+    /// its transaction read. Without waiters, the mark is to go.
+    fn behind(&self, claim: &Claim, entries: &[Entry]) -> Vec<Place> {
+        let Self { client, id, .. } = self;
+        match claim {
+            Claim::Try | Claim::StaleMark(_) => Vec::new(),
+            Claim::Reserved { next, .. } if !next.is_empty() => next.clone(),
+            Claim::First(_) | Claim::Reserved { .. } => {
+                let queue = LockQueue::read("", &client.keys.queue(id), entries);
+                client.unmark(id, &queue);
+                queue.next()
+            }
+        }
+    }
+
+    fn held(&self) -> LockError {
+        LockError::Held { id: self.id.clone(), holder: None }
+    }
+}
+
+fn before(err: ConsulError) -> LockError {
+    err.before(Action::Acquire)
 }

@@ -1,6 +1,6 @@
 //! `BlockingQuery`: the task that sends a client's blocking queries, and wakes who sleeps on their keys.
 
-use std::{collections::HashMap, pin::pin, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use glock_core::{
     OwnerToken,
@@ -15,7 +15,8 @@ use tokio::{
 use crate::{
     client::{Connections, ConsulClient},
     commands::{Snapshot, common_prefix},
-    schema::Owner,
+    queue::waiters::QueuedWaiters,
+    session::Owner,
 };
 
 /// Sends one blocking query after the other, while any key is awaited.
@@ -25,6 +26,8 @@ pub(crate) struct BlockingQuery {
     connection: Connections,
     block_max: Duration,
     pub(crate) waiters: Wakeups,
+    /// Waiters that are the first in the queues of their locks.
+    pub(crate) queued: Arc<QueuedWaiters>,
     /// Holders that await the end of their hold, as `{token} {key}`.
     pub(crate) holders: Wakeups,
     state: Mutex<State>,
@@ -111,18 +114,21 @@ impl Worker for BlockingQuery {
                 End::TooNarrow => is_quiet = false,
             }
         }
+        // Nothing is awaited over it any more.
+        self.connection.close_idle();
         None
     }
 }
 
 impl BlockingQuery {
     /// A query that blocks for as long as it may, where no TTL is shorter than `ttl_min`.
-    pub(crate) fn new(client: ConsulClient, ttl_min: Duration) -> Self {
+    pub(crate) fn new(client: ConsulClient, ttl_min: Duration, queued: Arc<QueuedWaiters>) -> Self {
         Self {
             connection: client.connection_for_queries(),
             client,
             block_max: (ttl_min / 2).clamp(BLOCK_MIN, BLOCK_MAX),
             waiters: Wakeups::new(),
+            queued,
             holders: Wakeups::new(),
             state: Mutex::default(),
             changed: Notify::new(),
@@ -224,10 +230,15 @@ impl BlockingQuery {
         let entries = snapshot.entries.iter().map(|entry| (&*entry.key, entry));
         let (entries, mut woken) = (entries.collect::<HashMap<_, _>>(), false);
         for key in self.waiters.awaited() {
-            let held = entries.get(&*key).is_some_and(|entry| entry.is_held());
+            let held = entries.get(&*key).is_some_and(|entry| entry.is_locked());
             if !held && key.starts_with(prefix) {
                 self.waiters.wake(&key);
                 woken = true;
+            }
+        }
+        for key in self.queued.awaited() {
+            if key.starts_with(prefix) {
+                woken |= self.queued.see(&key, entries.get(&*key).copied());
             }
         }
         for hold in self.holders.awaited() {
@@ -247,7 +258,7 @@ impl BlockingQuery {
     async fn pause(&self, keys: usize, least: Duration) {
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
         let mut pause = PAUSE_PER_KEY.saturating_mul(keys).min(PAUSE_MAX).max(least);
-        let holders_only = self.waiters.is_empty();
+        let holders_only = self.waiters.is_empty() && self.queued.awaited().is_empty();
         self.state.lock().holders_only = holders_only;
         if holders_only {
             pause = pause.max(HOLDERS_PAUSE);
@@ -261,7 +272,7 @@ impl BlockingQuery {
     fn awaited(&self) -> Vec<String> {
         let holds = self.holders.awaited();
         let held = holds.iter().filter_map(|hold| Some(hold.split_once(' ')?.1.to_owned()));
-        self.waiters.awaited().into_iter().chain(held).collect()
+        self.waiters.awaited().into_iter().chain(self.queued.awaited()).chain(held).collect()
     }
 }
 

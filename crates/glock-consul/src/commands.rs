@@ -1,24 +1,30 @@
 //! Each request to Consul's HTTP API and its reply: transactions on a key, sessions, queries.
 
+mod transaction;
+
 use std::{collections::HashMap, time::Duration};
 
 use hyper::{Method, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub(crate) use self::transaction::{Refusal, checks, delete_cas, lock, unlock};
 use crate::{
     client::{Connections, ConsulClient, Reply},
     error::ConsulError,
-    schema::{Entry, Owner, Record, in_path, is_session_id},
+    schema::{Entry, Record, in_path},
+    session::{Owner, is_session_id},
 };
 
 /// The reply to an acquire.
 #[derive(Debug)]
 pub(crate) enum AcquireReply {
-    /// The session has the key, since this Raft index.
-    Granted(u64),
+    /// The session has the key, since this Raft index. With what the operations after it have read.
+    Granted(u64, Vec<Entry>),
     /// Another session has it.
     Held,
+    /// Others have to go first, or the caller's right is gone. Why, in Consul's words.
+    Queued(String),
     /// Another program's session had it and asked for a delay, which is not over.
     Delayed,
     /// The session is over.
@@ -35,25 +41,6 @@ pub(crate) struct Snapshot {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Txn {
-    results: Option<Vec<TxnResult>>,
-    errors: Option<Vec<TxnError>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-struct TxnResult {
-    kv: Option<Entry>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct TxnError {
-    what: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
 struct SessionInfo {
     #[serde(rename = "ID")]
     id: String,
@@ -62,26 +49,42 @@ struct SessionInfo {
 }
 
 impl ConsulClient {
-    /// Locks `key` by `session`. The request is sent once: one whose reply was lost may arrive after the
-    /// lock was released.
+    /// Locks `key` by `session`, between operations that check what the caller's right is. The request is
+    /// sent once: one whose reply was lost may arrive after the lock was released.
     pub(crate) async fn acquire(
         &self,
         key: &str,
         session: &str,
         record: &Record,
+        (before, after): (Vec<Value>, Vec<Value>),
     ) -> Result<AcquireReply, ConsulError> {
-        let lock =
-            json!({"Verb": "lock", "Key": key, "Value": encoded(record)?, "Session": session});
-        match self.txn(vec![lock]).await? {
-            Ok(index) => Ok(AcquireReply::Granted(index)),
-            Err(errors) if errors.contains("invalid session") => Ok(AcquireReply::SessionOver),
-            Err(errors) if errors.contains("already held") => Ok(AcquireReply::Held),
-            Err(errors) if errors.contains("lock delay") => Ok(AcquireReply::Delayed),
+        // Each operation before has one result.
+        let at = before.len();
+        let mut operations = before;
+        operations.push(lock(key, session, record)?);
+        operations.extend(after);
+        let refusal = match self.transaction(operations).await? {
+            Ok(mut entries) => {
+                let index = entries.get(at).map(|locked| locked.modify_index);
+                let index = index.ok_or_else(|| self.unexpected("no result of the lock"))?;
+                return Ok(AcquireReply::Granted(index, entries.split_off(at + 1)));
+            }
+            Err(refusal) => refusal.text(),
+        };
+        if refusal.contains("invalid session") {
+            Ok(AcquireReply::SessionOver)
+        } else if refusal.contains("lock delay") {
+            Ok(AcquireReply::Delayed)
+        } else if ["\" exists", "index is stale"].iter().any(|known| refusal.contains(known)) {
+            Ok(AcquireReply::Queued(refusal))
+        } else if refusal.contains("already held") {
+            Ok(AcquireReply::Held)
+        } else {
             // Another version's wording: the key itself shows why it was refused.
-            Err(errors) => match self.entry(key).await? {
-                Some(entry) if entry.is_held() => Ok(AcquireReply::Held),
-                _ => Err(ConsulError::status(409, errors.as_bytes())),
-            },
+            match self.entry(key).await? {
+                Some(entry) if entry.is_locked() => Ok(AcquireReply::Held),
+                _ => Ok(AcquireReply::Queued(refusal)),
+            }
         }
     }
 
@@ -102,11 +105,9 @@ impl ConsulClient {
         record: &Record,
     ) -> Result<Option<u64>, ConsulError> {
         let (check, index) = checks(key, owner);
-        let value = encoded(record)?;
-        let unlock =
-            json!({"Verb": "unlock", "Key": key, "Value": &value, "Session": &owner.session});
-        let lock = json!({"Verb": "lock", "Key": key, "Value": &value, "Session": session});
-        Ok(self.txn(vec![check, index, unlock, lock]).await?.ok())
+        let operations =
+            vec![check, index, unlock(key, &owner.session), lock(key, session, record)?];
+        Ok(self.txn(operations).await?.ok())
     }
 
     /// Reads `key`, as the leader and a majority confirm it.
@@ -190,26 +191,6 @@ impl ConsulClient {
         Ok(known.map(|session| (session.name, session.id)).collect())
     }
 
-    /// Sends a transaction on one key. Returns the index of its write, or why an operation failed.
-    async fn txn(&self, operations: Vec<Value>) -> Result<Result<u64, String>, ConsulError> {
-        let operations: Vec<_> = operations.into_iter().map(|kv| json!({"KV": kv})).collect();
-        let body = Value::Array(operations).to_string();
-        let reply = self.send(self.request(Method::PUT, "txn", "", body)?).await?;
-        if reply.status == 409 {
-            let txn: Txn = self.parse(&reply.body)?;
-            let errors = txn.errors.unwrap_or_default();
-            let errors: Vec<_> = errors.into_iter().map(|error| error.what).collect();
-            if errors.iter().any(|what| what.contains("Permission denied")) {
-                return Err(ConsulError::status(403, errors.join("; ").as_bytes()));
-            }
-            return Ok(Err(errors.join("; ")));
-        }
-        let txn: Txn = self.parse(&self.expect_ok(reply)?.body)?;
-        let last = txn.results.and_then(|mut results| results.pop()).and_then(|last| last.kv);
-        last.map(|kv| Ok(kv.modify_index))
-            .ok_or_else(|| self.unexpected("a transaction without results"))
-    }
-
     pub(crate) fn expect_ok(&self, reply: Reply) -> Result<Reply, ConsulError> {
         match reply.status {
             200 => Ok(reply),
@@ -241,7 +222,7 @@ impl ConsulClient {
         parsed.map_err(|err| self.unexpected(format!("line {}", err.line())))
     }
 
-    fn unexpected(&self, why: impl Into<String>) -> ConsulError {
+    pub(crate) fn unexpected(&self, why: impl Into<String>) -> ConsulError {
         let why = why.into();
         if self.is_consul() {
             ConsulError::UnexpectedReply(why)
@@ -249,18 +230,6 @@ impl ConsulClient {
             ConsulError::NotConsul(why)
         }
     }
-}
-
-/// Operations that check that the session has the key, and by the same grant.
-fn checks(key: &str, owner: &Owner) -> (Value, Value) {
-    (
-        json!({"Verb": "check-session", "Key": key, "Session": owner.session}),
-        json!({"Verb": "check-index", "Key": key, "Index": owner.index}),
-    )
-}
-
-fn encoded(record: &Record) -> Result<String, ConsulError> {
-    record.encoded().map_err(|err| ConsulError::NotSent(err.into()))
 }
 
 /// The longest prefix that all keys have in common, for a query that covers them; empty for none.

@@ -66,6 +66,11 @@ impl ConsulError {
         self.fault() == Fault::Unknown
     }
 
+    /// Whether the servers refuse sessions with such a TTL.
+    pub(crate) fn is_ttl_refused(&self) -> bool {
+        matches!(self, Self::Status { text, .. } if text.contains("Invalid Session TTL"))
+    }
+
     pub(crate) fn during(self, action: Action) -> LockError {
         let looks =
             matches!(action, Action::Inspect | Action::Wait | Action::List | Action::Preflight);

@@ -15,6 +15,7 @@ mod watch;
 mod client;
 mod commands;
 mod error;
+mod queue;
 mod schema;
 mod session;
 

@@ -4,18 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Capabilities, Clock, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
-    LockId, Waiting, async_trait, backend,
-    toolkit::{LockHooks, PendingWork, WaitQueue},
+    LockId, Retry, Waiting, async_trait, backend,
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
 };
 
-use crate::client::{Client, ConsulClient};
+use crate::{
+    client::{Client, ConsulClient},
+    queue::store::ConsulQueue,
+};
 
-/// Locks on Consul. Clones share connections, spare sessions and the queue of waiters.
+/// Locks on Consul. Clones share connections, spare sessions and the waiters.
 ///
 /// See the [crate's documentation](crate) for what it promises and what breaks it.
 #[derive(Debug, Clone)]
 pub struct ConsulLock {
     pub(crate) client: Arc<Client>,
+    queue: Arc<RecordQueue<ConsulQueue>>,
 }
 
 /// Consul's limits of a session's TTL, unless `session_ttl_min` of the servers says otherwise.
@@ -29,7 +33,10 @@ impl ConsulLock {
     }
 
     fn from_parts(client: ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
-        Self { client: Arc::new(Client::new(client, config, ttl_min)) }
+        let client = Arc::new(Client::new(client, config, ttl_min));
+        let (waiters, pending) = (client.waiters.registry.clone(), &client.pending);
+        let queue = RecordQueue::new(ConsulQueue(Arc::clone(&client)), waiters, pending);
+        Self { client, queue }
     }
 
     /// Takes over the namespace, call time limit and holder label.
@@ -70,13 +77,13 @@ impl Lock for ConsulLock {
         capabilities.expiry_lag_percent = 100;
         capabilities.clock = Clock::Store;
         capabilities.waiting = Waiting::Pushed;
-        capabilities.fairness = Fairness::Client;
+        capabilities.fairness = Fairness::Store;
         capabilities.fencing = Fencing::Restore;
         capabilities
     }
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
-        self.client.acquire(id, self.capabilities().ttl(ttl)?).await
+        self.client.acquire(id, self.capabilities().ttl(ttl)?, None).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -103,8 +110,13 @@ impl LockHooks for ConsulLock {
         &self.client.pending
     }
 
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.client.queue)
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(self.queue.acquire(id, ttl, retry)))
     }
 
     async fn ended(&self, lease: &Lease) {

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use glock_core::{Action, Lease, LockError, OwnerToken};
+use glock_core::{Action, Lease, LockError, LockId, OwnerToken};
 
-use crate::{client::Client, error::ConsulError, renew::TRANSFERS_MAX, schema::Owner};
+use crate::{
+    client::Client,
+    error::ConsulError,
+    renew::TRANSFERS_MAX,
+    session::{Owner, Reclaimed},
+};
 
 impl Client {
     /// Releases the lock.
     pub(crate) async fn release(self: &Arc<Self>, lease: &Lease) -> Result<(), LockError> {
         let (client, id) = (Arc::clone(self), lease.id().clone());
-        let (key, token) = (self.keys.key(&id), lease.owner().clone());
+        let token = lease.owner().clone();
         let release = async move {
-            match client.release_hold(&key, &token).await {
+            match client.release_hold(&id, &token).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(LockError::NotHeld { id }),
                 Err(err) => Err(err.during(Action::Release)),
@@ -22,14 +27,26 @@ impl Client {
     }
 
     /// Ends a hold. Returns `false` if there was none.
-    async fn release_hold(&self, key: &str, token: &OwnerToken) -> Result<bool, ConsulError> {
+    async fn release_hold(&self, id: &LockId, token: &OwnerToken) -> Result<bool, ConsulError> {
         let Some(granted) = Owner::parse(token) else { return Ok(false) };
+        let key = &*self.keys.key(id);
         // Until it is given back, every failure destroys the session, which ends the hold.
-        let (mut owner, session) = self.sessions.reclaim(token, key).unwrap_or((granted, None));
+        let reclaimed = self.sessions.reclaim(token, key);
+        let Reclaimed { mut owner, session, mut next } =
+            reclaimed.unwrap_or(Reclaimed { owner: granted, session: None, next: Vec::new() });
         let (mut consul, mut reply_lost) = (self.consul.clone(), None);
         for _ in 0..=TRANSFERS_MAX {
-            match consul.release(key, &owner).await {
+            let released = if next.is_empty() {
+                consul.release(key, &owner).await
+            } else {
+                self.hand_over(&consul, id, &owner, &next).await
+            };
+            match released {
                 Ok(true) => {
+                    // Otherwise the first waiter sees that the key is gone.
+                    if next.is_empty() {
+                        self.waiters.see(key, None);
+                    }
                     match session.filter(|session| session.session().id == owner.session) {
                         Some(session) => session.give_back(),
                         None => self.end_session(owner.session).await,
@@ -43,7 +60,14 @@ impl Client {
                 }
                 Err(err) => return Err(err),
             }
-            let entry = self.consul.entry(key).await?;
+            let entry = if next.is_empty() {
+                self.consul.entry(key).await?
+            } else {
+                // The waiter that was the first may have left.
+                let queue = self.look(id).await?;
+                next = queue.next();
+                queue.entry
+            };
             match entry.and_then(|entry| entry.held_by(token)) {
                 // A renewal has transferred the hold, or writes its key to resolve a transfer.
                 Some(now) => owner = now,

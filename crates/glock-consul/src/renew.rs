@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::{
     client::{Client, ConsulClient},
     error::ConsulError,
-    schema::{Entry, Owner, Record},
+    schema::{Entry, Record},
+    session::Owner,
     session::{Hold, Session, Transfer},
 };
 
@@ -147,7 +148,7 @@ impl Renewal {
                 session.give_back();
                 if let Some(own) = own {
                     let (key, index) = (key.clone(), from.index);
-                    let hold = Hold { key, index, session: own, is_own: true };
+                    let hold = Hold { key, index, session: own, is_own: true, next: Vec::new() };
                     client.sessions.holds().confirm(token, &hold);
                 }
                 refused.map(|_| None)

@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use glock_core::{FencingToken, Holder, LockConfig, LockError, LockId, OwnerToken};
+use glock_core::{FencingToken, Holder, LockConfig, LockId, OwnerToken};
 use percent_encoding::{
     AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 use serde::{Deserialize, Serialize};
 
-/// The keys of one namespace: `{namespace}/{id}`.
+use crate::session::Owner;
+
+/// The keys of one namespace: `{namespace}/{id}`. Those of queues are in `queue/keys.rs`.
 ///
 /// In the id, every byte but letters, digits and `-_.:~@` is written as `%` and two digits, because
 /// agents resolve paths and refuse characters that cannot be printed. Decoding gives the id back, so two
 /// ids never share a key; and as no encoded id has a `/`, no key lies below another.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
-    prefix: String,
+    /// What all keys begin with.
+    pub(crate) prefix: String,
 }
 
 /// A key, as Consul describes it.
@@ -25,6 +28,8 @@ pub(crate) struct Keys {
 pub(crate) struct Entry {
     pub(crate) key: String,
     session: Option<String>,
+    #[serde(default)]
+    pub(crate) create_index: u64,
     pub(crate) modify_index: u64,
     value: Option<String>,
 }
@@ -44,17 +49,9 @@ pub(crate) struct Record {
     /// The owner token of the grant, if the hold was transferred since.
     #[serde(rename = "was", skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
-}
-
-/// Who has a key: a session, and the Raft index at which it locked the key. Its text is the owner token
-/// of the grant.
-///
-/// A session is used for one hold after another and an index never comes twice, so together they are new
-/// with each grant. The session's id is 128 random bits, made by the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) session: String,
-    pub(crate) index: u64,
+    /// The waiter that the lock is reserved for: nobody holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) turn: Option<String>,
 }
 
 /// The bytes of an id that stay as they are in a key.
@@ -86,6 +83,11 @@ impl Keys {
         format!("{}{dot}{}", self.prefix, utf8_percent_encode(rest, IN_KEYS))
     }
 
+    /// The part of a key that stands for the id.
+    pub(crate) fn encoded(&self, id: &LockId) -> String {
+        self.key(id).split_off(self.prefix.len())
+    }
+
     /// The lock of a key, if it is one of this namespace.
     pub(crate) fn id(&self, key: &str) -> Option<LockId> {
         let id = percent_decode_str(key.strip_prefix(&self.prefix)?).decode_utf8().ok()?;
@@ -93,6 +95,11 @@ impl Keys {
         // Only the form that `key` writes.
         (self.key(&id) == key).then_some(id)
     }
+}
+
+/// A value as transactions carry it.
+pub(crate) fn encoded(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(STANDARD.encode(serde_json::to_vec(value)?))
 }
 
 /// The key as it is written in a path.
@@ -107,7 +114,8 @@ impl Entry {
         Some(Owner { session, index: self.modify_index })
     }
 
-    pub(crate) fn is_held(&self) -> bool {
+    /// Whether a session has the key, to hold the lock or to keep it for a waiter.
+    pub(crate) fn is_locked(&self) -> bool {
         self.session.as_ref().is_some_and(|session| !session.is_empty())
     }
 
@@ -119,9 +127,10 @@ impl Entry {
         (same || self.record().token.as_deref() == Some(token.reveal())).then_some(owner)
     }
 
+    /// `None` if nobody holds the lock; it may be reserved.
     pub(crate) fn holder(&self) -> Option<Holder> {
-        self.is_held().then(|| {
-            let record = self.record();
+        let record = self.record();
+        (self.is_locked() && record.turn.is_none()).then(|| {
             let fence = record.fence.unwrap_or(self.modify_index);
             Holder::new(record.holder, FencingToken::new(fence))
         })
@@ -129,8 +138,13 @@ impl Entry {
 
     /// The value; an empty record if another program wrote it.
     pub(crate) fn record(&self) -> Record {
-        let value = self.value.as_deref().and_then(|value| STANDARD.decode(value).ok());
-        value.and_then(|value| serde_json::from_slice(&value).ok()).unwrap_or_default()
+        self.parsed().unwrap_or_default()
+    }
+
+    /// The value as JSON.
+    pub(crate) fn parsed<T: for<'a> Deserialize<'a>>(&self) -> Option<T> {
+        let value = STANDARD.decode(self.value.as_deref()?).ok()?;
+        serde_json::from_slice(&value).ok()
     }
 }
 
@@ -143,36 +157,6 @@ impl Record {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         Self { ttl, ..self.clone() }
     }
-
-    pub(crate) fn encoded(&self) -> Result<String, serde_json::Error> {
-        Ok(STANDARD.encode(serde_json::to_vec(self)?))
-    }
-}
-
-impl Owner {
-    /// `None` for a forged token, and for one that another store made.
-    pub(crate) fn parse(token: &OwnerToken) -> Option<Self> {
-        let (session, index) = token.reveal().split_once('.')?;
-        let owner = Self { session: session.into(), index: index.parse().ok()? };
-        (is_session_id(session) && owner.text() == token.reveal()).then_some(owner)
-    }
-
-    pub(crate) fn text(&self) -> String {
-        format!("{}.{}", self.session, self.index)
-    }
-
-    pub(crate) fn token(&self) -> Result<OwnerToken, LockError> {
-        OwnerToken::new(self.text())
-    }
-}
-
-/// Whether `id` has the form of Consul's session ids. Only these are written into paths.
-pub(crate) fn is_session_id(id: &str) -> bool {
-    id.len() == 36
-        && id.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        })
 }
 
 #[cfg(test)]
@@ -239,11 +223,11 @@ mod tests {
     #[test]
     fn a_holder_is_read_and_a_stranger_s_value_is_no_error() {
         let mut record = Record::new("web \u{1f512} \"3\"", Duration::from_secs(10));
-        let seen = entry(SESSION, &format!("\"{}\"", record.encoded().unwrap()));
+        let seen = entry(SESSION, &format!("\"{}\"", encoded(&record).unwrap()));
         assert_eq!(seen.record(), record);
         assert_eq!(seen.holder().unwrap().fence.get(), 24);
         record.fence = Some(7);
-        let seen = entry(SESSION, &format!("\"{}\"", record.encoded().unwrap()));
+        let seen = entry(SESSION, &format!("\"{}\"", encoded(&record).unwrap()));
         assert_eq!(seen.holder().unwrap().fence.get(), 7);
         for stranger in ["null", "\"eA==\"", "\"%%%\"", "\"\""] {
             assert_eq!(entry(SESSION, stranger).holder().unwrap().label, "");
@@ -254,8 +238,8 @@ mod tests {
     fn a_key_without_a_session_is_free() {
         let value = r#"{"Key":"ns/a","ModifyIndex":1,"Value":null}"#;
         let free: Entry = serde_json::from_str(value).unwrap();
-        assert!(!free.is_held() && free.owner().is_none() && free.holder().is_none());
-        assert!(!entry("", "null").is_held());
+        assert!(!free.is_locked() && free.owner().is_none() && free.holder().is_none());
+        assert!(!entry("", "null").is_locked());
     }
 
     #[test]
@@ -265,35 +249,11 @@ mod tests {
         let record = Record { token: Some(before.reveal().into()), ..Record::default() };
         let seen = entry(
             "11111111-2ece-1234-76e4-744f25601f0a",
-            &format!("\"{}\"", record.encoded().unwrap()),
+            &format!("\"{}\"", encoded(&record).unwrap()),
         );
         let now = seen.owner().unwrap();
         assert_eq!(seen.held_by(&before), Some(now.clone()));
         assert_eq!(seen.held_by(&now.token().unwrap()), Some(now));
         assert_eq!(seen.held_by(&stranger), None);
-    }
-
-    #[test]
-    fn a_token_is_read_back() {
-        let owner = Owner { session: SESSION.into(), index: 42 };
-        assert_eq!(Owner::parse(&owner.token().unwrap()), Some(owner));
-    }
-
-    #[test]
-    fn a_token_that_is_not_exactly_ours_is_refused() {
-        for bad in [
-            OwnerToken::random().unwrap().reveal().to_owned(),
-            SESSION.to_owned(),
-            format!("{SESSION}."),
-            format!("{SESSION}.042"),
-            format!("{SESSION}.1.1"),
-            format!("{SESSION}.-1"),
-            format!("{}.42", SESSION.to_uppercase()),
-            format!("{}.42", SESSION.replace('-', "_")),
-            format!("{SESSION}0.42"),
-            format!("{SESSION}.99999999999999999999"),
-        ] {
-            assert_eq!(Owner::parse(&OwnerToken::new(bad.clone()).unwrap()), None, "{bad}");
-        }
     }
 }

@@ -3,11 +3,20 @@
 mod cleanup;
 mod guard;
 mod holds;
+mod jobs;
 mod lifetime;
 mod lost;
+mod marks;
+mod owner;
+mod places;
 mod sessions;
 mod transfer;
 
 pub(crate) use self::{
-    guard::SessionGuard, holds::Hold, lifetime::Session, sessions::Sessions, transfer::Transfer,
+    guard::SessionGuard,
+    holds::Hold,
+    lifetime::Session,
+    owner::{Owner, is_session_id},
+    sessions::{Reclaimed, Sessions},
+    transfer::Transfer,
 };

@@ -17,7 +17,7 @@ impl Client {
         let waiting = async {
             // Not together with the wake-up: the query may fail where this look tells why.
             let entry = self.read(Action::Wait, id).await?;
-            if entry.is_some_and(|entry| entry.is_held()) {
+            if entry.is_some_and(|entry| entry.is_locked()) {
                 self.watch.woken(&mut release).await;
             }
             Ok(())

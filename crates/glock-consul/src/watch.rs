@@ -8,7 +8,11 @@ use glock_core::{
 };
 use tokio::time;
 
-use crate::{blocking_query::BlockingQuery, client::ConsulClient};
+use crate::{
+    blocking_query::BlockingQuery,
+    client::ConsulClient,
+    queue::{place::Place, waiters::QueuedWaiters},
+};
 
 /// One blocking query a client, on the longest common prefix of all awaited keys: for one key that is
 /// the key itself. A release deletes the key, and so does the end of a session, so a key that is not in
@@ -22,8 +26,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(client: ConsulClient, ttl_min: Duration) -> Self {
-        let query = Arc::new(BlockingQuery::new(client, ttl_min));
+    pub(crate) fn new(client: ConsulClient, ttl_min: Duration, queued: Arc<QueuedWaiters>) -> Self {
+        let query = Arc::new(BlockingQuery::new(client, ttl_min, queued));
         Self { query, task: BackgroundTask::new() }
     }
 
@@ -33,6 +37,25 @@ impl Watch {
         self.cover(key);
         self.query.hurry();
         subscription
+    }
+
+    /// Has the waiter with this place woken when the hold at `key` ends: it is the first in the queue.
+    pub(crate) fn is_first(&self, key: &str, place: &Place) {
+        self.query.queued.is_first(key, place);
+        self.cover(key);
+        self.query.hurry();
+    }
+
+    /// Makes sure that a query runs, also if its task is on a runtime that does not get to it, where a
+    /// waiter is the first in its queue.
+    pub(crate) fn keep(&self) {
+        if !self.query.queued.awaited().is_empty() {
+            if self.query.is_overdue() {
+                self.task.restart(&self.query);
+            } else {
+                self.task.start(&self.query);
+            }
+        }
     }
 
     /// Is woken when `key` is no longer held under `token`, as the query sees it.
@@ -87,7 +110,7 @@ mod tests {
     #[test]
     fn a_runtime_that_is_shut_down_does_not_block_a_subscription() {
         let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
-        let watch = Watch::new(client, Duration::from_secs(10));
+        let watch = Watch::new(client, Duration::from_secs(10), Arc::new(QueuedWaiters::new()));
         let runtime = Runtime::new().unwrap();
         let handle = runtime.handle().clone();
         runtime.shutdown_background();

@@ -70,7 +70,7 @@ impl ConsulClientBuilder {
         self
     }
 
-    /// The most connections for commands; each lock has one more, to wait for changes. Default: 64.
+    /// The most connections for commands; each lock has up to two more, to wait for changes. Default: 64.
     /// They are opened when they are needed, and closed when they are not. An agent allows 200 from one
     /// address by default.
     pub fn connections(mut self, max: usize) -> Self {

@@ -1,14 +1,18 @@
 //! `Client`: what the clones of a lock share.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, CallDeadline, PendingWork, WaitQueue},
+    toolkit::{Call, CallDeadline, PendingWork},
 };
 
 use crate::{
     client::ConsulClient,
+    queue::{reservations::Reservations, turns::Turns, waiters::QueuedWaiters},
     schema::{Entry, Keys},
     session::Sessions,
     watch::Watch,
@@ -24,7 +28,12 @@ pub(crate) struct Client {
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
     pub(crate) watch: Watch,
-    pub(crate) queue: WaitQueue,
+    /// This client's waiters in the queues.
+    pub(crate) waiters: Arc<QueuedWaiters>,
+    pub(crate) turns: Turns,
+    /// How often a waiter joined a queue.
+    pub(crate) joins: AtomicU64,
+    pub(crate) reservations: Reservations,
     pub(crate) pending: PendingWork,
 }
 
@@ -32,12 +41,17 @@ impl Client {
     pub(crate) fn new(consul: ConsulClient, config: LockConfig, ttl_min: Duration) -> Self {
         let attempt_max = CallDeadline::after(config.call_timeout).attempt_max();
         let consul = consul.with_reply_max(attempt_max);
-        let pending = PendingWork::new();
+        let (pending, keys) = (PendingWork::new(), Keys::new(&config));
+        let waiters = Arc::new(QueuedWaiters::new());
+        let (registry, turns) = (&waiters.registry, keys.turns(&waiters.client));
         Self {
-            keys: Keys::new(&config),
-            sessions: Sessions::new(consul.clone(), &config, &pending),
-            watch: Watch::new(consul.clone(), ttl_min),
-            queue: WaitQueue::new(),
+            sessions: Sessions::new(consul.clone(), &config, ttl_min, &pending, (registry, &turns)),
+            watch: Watch::new(consul.clone(), ttl_min, Arc::clone(&waiters)),
+            turns: Turns::new(consul.clone(), turns, Arc::clone(&waiters)),
+            reservations: Reservations::default(),
+            joins: AtomicU64::new(0),
+            waiters,
+            keys,
             pending,
             consul,
             config,
@@ -46,7 +60,11 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::CONSUL, action, self.config.call_timeout)
+        self.call_within(action, self.config.call_timeout)
+    }
+
+    pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Call {
+        Call::new(&self.pending, backend::CONSUL, action, limit)
     }
 
     /// Reads who has the lock.

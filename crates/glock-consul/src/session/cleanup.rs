@@ -10,14 +10,21 @@ use std::{
 };
 
 use glock_core::toolkit::{
-    BackgroundTask, Backoff, Mutex, PendingEntry, PendingWork, SpareLimits, SparePool, Worker,
+    BackgroundTask, Backoff, Mutex, PendingWork, SpareLimits, SparePool, WaiterRegistry, Worker,
 };
 use tokio::time;
 
 use crate::{
     client::ConsulClient,
     error::ConsulError,
-    session::{holds::HoldTable, lifetime::Session, lost::LostSessions, transfer::Transfer},
+    session::{
+        holds::HoldTable,
+        jobs::{Job, Jobs, Queued, TakenJob},
+        lifetime::Session,
+        lost::LostSessions,
+        marks::Marks,
+        places::PlacesSession,
+    },
 };
 
 /// The sessions that one client has created and not ended, and the task that ends them. A hold that is
@@ -28,6 +35,10 @@ pub(crate) struct Cleanup {
     /// The time limit of a job.
     limit: Duration,
     spares: SparePool<Session>,
+    /// The session of this client's places in queues.
+    pub(crate) places: PlacesSession,
+    registry: WaiterRegistry,
+    marks: Marks,
     jobs: Mutex<Jobs>,
     /// Counts the jobs that may end a hold.
     pending: PendingWork,
@@ -36,27 +47,6 @@ pub(crate) struct Cleanup {
     task: BackgroundTask,
     lost: Arc<LostSessions>,
     lost_task: BackgroundTask,
-}
-
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Destroy this session.
-    Destroy(String),
-    /// Find out which session a hold is on, and destroy the other.
-    Resolve(Box<Transfer>),
-}
-
-struct Queued {
-    job: Job,
-    failures: u32,
-    /// `None`: its session holds nothing.
-    _pending: Option<PendingEntry>,
-}
-
-struct Jobs {
-    queue: VecDeque<Queued>,
-    /// The pauses while jobs fail.
-    pauses: Backoff,
 }
 
 /// How often to look for spares that are unused for too long.
@@ -72,11 +62,19 @@ const LIMITS: SpareLimits = SpareLimits {
 
 impl Cleanup {
     /// `limit` is the time limit of a job, and how long a request may be in flight.
-    pub(crate) fn new(client: ConsulClient, limit: Duration, pending: &PendingWork) -> Arc<Self> {
+    pub(crate) fn new(
+        client: ConsulClient,
+        limit: Duration,
+        pending: &PendingWork,
+        registry: &WaiterRegistry,
+    ) -> Arc<Self> {
         Arc::new(Self {
             holds: HoldTable::default(),
             limit,
             spares: SparePool::new(LIMITS),
+            places: PlacesSession::default(),
+            registry: registry.clone(),
+            marks: Marks::default(),
             jobs: Mutex::new(Jobs { queue: VecDeque::new(), pauses: PAUSES }),
             pending: pending.clone(),
             closed: AtomicBool::new(false),
@@ -102,8 +100,21 @@ impl Cleanup {
         }
     }
 
+    /// Keeps a session for places, instead of the one before, which it returns.
+    pub(crate) fn keep_places(self: &Arc<Self>, session: Session) -> Option<Session> {
+        let before = self.places.replace(session);
+        self.task.start_until_done(self);
+        before
+    }
+
+    pub(crate) fn delete_mark_later(self: &Arc<Self>, mark: String, index: u64) {
+        self.marks.add(mark, index);
+        self.task.start_until_done(self);
+    }
+
     /// Forgets a session that is ended, whatever it was used for.
     pub(crate) fn forget_session(&self, session: &str) {
+        self.places.forget(session);
         self.holds.forget_session(session);
         self.spares.forget(|spare| spare.id == session);
     }
@@ -139,7 +150,7 @@ impl Cleanup {
     /// Ends the spares, now and from now on.
     pub(crate) fn close(self: &Arc<Self>) {
         self.closed.store(true, Relaxed);
-        if !self.spares.is_empty() {
+        if !self.spares.is_empty() || !self.places.is_none() || !self.marks.is_empty() {
             self.task.start_until_done(self);
             self.task.wake();
         }
@@ -149,7 +160,8 @@ impl Cleanup {
     fn end_spares(&self) {
         let closed = self.closed.load(Relaxed);
         let ended = if closed { self.spares.drain() } else { self.spares.sweep().surplus };
-        self.jobs.lock().queue.extend(ended.into_iter().map(Queued::spare));
+        let places = self.places.take_unused(!self.registry.is_empty(), closed);
+        self.jobs.lock().queue.extend(ended.into_iter().chain(places).map(Queued::spare));
     }
 
     /// Runs one job after the other, until none is left or one `failed`: the reason is most likely the
@@ -184,24 +196,6 @@ impl Cleanup {
     }
 }
 
-impl Queued {
-    fn spare(session: Session) -> Self {
-        Self { job: Job::Destroy(session.id), failures: 0, _pending: None }
-    }
-}
-
-/// A job that is not done when this is dropped, with its runtime or after a failure, is queued again.
-struct TakenJob<'a> {
-    job: Option<Queued>,
-    jobs: &'a Mutex<Jobs>,
-}
-
-impl Drop for TakenJob<'_> {
-    fn drop(&mut self) {
-        self.jobs.lock().queue.extend(self.job.take());
-    }
-}
-
 impl Worker for Cleanup {
     async fn round(&self) -> Option<Duration> {
         self.end_spares();
@@ -209,12 +203,22 @@ impl Worker for Cleanup {
         let run = || self.run_jobs(&failed);
         // Four at a time.
         tokio::join!(run(), run(), run(), run());
+        let closed = self.closed.load(Relaxed);
+        let mut failed = failed.into_inner();
+        if !failed && !self.marks.delete(&self.client, self.limit, closed).await {
+            failed = true;
+            if closed {
+                self.marks.clear();
+            }
+        }
         let mut jobs = self.jobs.lock();
-        if failed.into_inner() {
+        if failed {
             return Some(jobs.pauses.next_pause());
         }
         jobs.pauses.reset();
-        (!self.spares.is_empty()).then_some(ROUND)
+        drop(jobs);
+        let is_done = self.spares.is_empty() && self.places.is_none() && self.marks.is_empty();
+        (!is_done).then_some(ROUND)
     }
 }
 
@@ -226,7 +230,8 @@ mod tests {
 
     fn cleanup() -> Arc<Cleanup> {
         let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
-        Cleanup::new(client, Duration::from_secs(1), &PendingWork::new())
+        let registry = WaiterRegistry::new();
+        Cleanup::new(client, Duration::from_secs(1), &PendingWork::new(), &registry)
     }
 
     fn session(id: &str) -> Session {

@@ -7,11 +7,9 @@ use tokio::time::Instant;
 
 use crate::{
     error::ConsulError,
-    schema::Owner,
+    queue::place::Place,
     session::{
-        cleanup::{Cleanup, Job},
-        holds::Hold,
-        lifetime::Session,
+        cleanup::Cleanup, holds::Hold, jobs::Job, lifetime::Session, owner::Owner,
         transfer::Transfer,
     },
 };
@@ -62,19 +60,28 @@ impl SessionGuard {
         self.cleanup.keep_spare(self.session.clone());
     }
 
-    /// The session was granted `key` at `index`. Returns the owner token.
-    pub(crate) fn granted(self, key: &str, index: u64) -> Result<OwnerToken, LockError> {
+    /// The session was granted `key` at `index`, with these waiters behind it. Returns the owner token.
+    pub(crate) fn granted(
+        self,
+        key: &str,
+        index: u64,
+        next: Vec<Place>,
+    ) -> Result<OwnerToken, LockError> {
         let token = Owner { session: self.session.id.clone(), index }.token()?;
-        self.holds(&token, key, index);
+        self.has(&token, key, index, next);
         Ok(token)
     }
 
-    /// The session has `key` since `index`, by the token of a grant that may have been another
-    /// session's.
-    pub(crate) fn holds(mut self, token: &OwnerToken, key: &str, index: u64) {
+    /// The session has `key` since `index`, by the token of a grant that was another session's.
+    pub(crate) fn holds(self, token: &OwnerToken, key: &str, index: u64) {
+        self.has(token, key, index, Vec::new());
+    }
+
+    fn has(mut self, token: &OwnerToken, key: &str, index: u64, next: Vec<Place>) {
         self.on_drop = None;
         let session = self.session.clone();
-        self.cleanup.holds.insert(token, Hold { key: key.into(), index, session, is_own: true });
+        let hold = Hold { key: key.into(), index, session, is_own: true, next };
+        self.cleanup.holds.insert(token, hold);
     }
 
     /// The session is over.

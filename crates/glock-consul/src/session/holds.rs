@@ -8,7 +8,10 @@ use glock_core::{
 };
 use tokio::time::Instant;
 
-use crate::{schema::Owner, session::lifetime::Session};
+use crate::{
+    queue::place::Place,
+    session::{lifetime::Session, owner::Owner},
+};
 
 /// Which session each hold is on, by owner token: the holds of this client, and those of other clients
 /// that it has renewed.
@@ -34,6 +37,8 @@ pub(crate) struct Hold {
     /// Whether this client created the session. Another client may use its own for another hold, once
     /// this one is over.
     pub(crate) is_own: bool,
+    /// The first few waiters, as of the grant.
+    pub(crate) next: Vec<Place>,
 }
 
 const SWEEP_MIN: usize = 64;
@@ -124,7 +129,13 @@ impl HoldTable {
                 known.session.renewed_at = session.renewed_at;
             }
             None if owner.text() != token.reveal() => {
-                let hold = Hold { key: key.into(), index: owner.index, session, is_own: false };
+                let hold = Hold {
+                    key: key.into(),
+                    index: owner.index,
+                    session,
+                    is_own: false,
+                    next: Vec::new(),
+                };
                 table.holds.insert(token.reveal().into(), hold);
             }
             _ => {}
@@ -160,7 +171,7 @@ mod tests {
 
     fn hold() -> Hold {
         let session = Session { id: "a".into(), ttl: TTL, renewed_at: Instant::now() };
-        Hold { key: "k".into(), index: 7, session, is_own: true }
+        Hold { key: "k".into(), index: 7, session, is_own: true, next: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,18 +9,24 @@ use std::{
     time::Duration,
 };
 
-use glock_core::{LockConfig, OwnerToken, toolkit::PendingWork};
-use tokio::time::Instant;
+use glock_core::{
+    LockConfig, OwnerToken,
+    toolkit::{PendingWork, WaiterRegistry},
+};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use crate::{
     client::ConsulClient,
+    commands::{Refusal, lock},
     error::ConsulError,
-    schema::Owner,
+    queue::{keys::ROOT, place::Place},
     session::{
-        cleanup::{Cleanup, Job},
+        cleanup::Cleanup,
         guard::{PendingSession, SessionGuard},
         holds::HoldTable,
+        jobs::Job,
         lifetime::Session,
+        owner::Owner,
     },
 };
 
@@ -32,21 +38,47 @@ pub(crate) struct Sessions {
     /// How the names of its sessions begin; no other client's do.
     name: String,
     created: AtomicU64,
+    /// The TTL of the session that places in queues belong to.
+    places_ttl: Duration,
+    /// What the keys of this client's turns begin with.
+    turns: String,
+    /// One at a time creates that session, or renews it.
+    places: AsyncMutex<()>,
 }
 
+/// A hold that ends here.
+pub(crate) struct Reclaimed {
+    pub(crate) owner: Owner,
+    /// Its session, if this client created it.
+    pub(crate) session: Option<SessionGuard>,
+    /// The first few waiters, as of the grant.
+    pub(crate) next: Vec<Place>,
+}
+
+/// The shortest TTL of the session for places: a heartbeat renews it.
+const PLACES_TTL_MIN: Duration = Duration::from_secs(10);
 /// The label in a name is for people who read the list of sessions: a part of a long one is enough.
 const LABEL_MAX: usize = 128;
 
 impl Sessions {
-    pub(crate) fn new(client: ConsulClient, config: &LockConfig, pending: &PendingWork) -> Self {
+    pub(crate) fn new(
+        client: ConsulClient,
+        config: &LockConfig,
+        ttl_min: Duration,
+        pending: &PendingWork,
+        (registry, turns): (&WaiterRegistry, &str),
+    ) -> Self {
         // Without random numbers names may repeat, but then Consul grants nothing either.
         let random = OwnerToken::random().map_or(String::new(), |token| token.reveal().into());
         let label: String = config.holder.chars().take(LABEL_MAX).collect();
         let name = format!("{} {label} {random}", config.namespace);
         Self {
-            cleanup: Cleanup::new(client, config.call_timeout, pending),
+            cleanup: Cleanup::new(client, config.call_timeout, pending, registry),
             name,
             created: AtomicU64::new(0),
+            places_ttl: ttl_min.max(PLACES_TTL_MIN),
+            turns: turns.trim_end_matches('/').into(),
+            places: AsyncMutex::new(()),
         }
     }
 
@@ -71,15 +103,62 @@ impl Sessions {
         }
     }
 
-    /// Takes back the session of a hold, which ends here. It comes with a guard if this client created
-    /// it.
-    pub(crate) fn reclaim(
-        &self,
-        token: &OwnerToken,
-        key: &str,
-    ) -> Option<(Owner, Option<SessionGuard>)> {
+    /// Takes back the session of a hold, which ends here.
+    pub(crate) fn reclaim(&self, token: &OwnerToken, key: &str) -> Option<Reclaimed> {
         let hold = self.holds().take(token, key)?;
-        Some((hold.owner(), hold.is_own.then(|| self.guard(hold.session))))
+        let owner = hold.owner();
+        let session = hold.is_own.then(|| self.guard(hold.session));
+        Some(Reclaimed { owner, session, next: hold.next })
+    }
+
+    /// The session that this client's places in queues belong to. It is not used for holds. `ttl` is that of a
+    /// waiter's lease.
+    pub(crate) async fn of_places(&self, ttl: Duration) -> Result<String, ConsulError> {
+        if let Some(session) = self.cleanup.places.usable() {
+            return Ok(session);
+        }
+        let _one = self.places.lock().await;
+        if let Some(session) = self.cleanup.places.usable() {
+            return Ok(session);
+        }
+        self.cleanup.places.renew(&self.cleanup.client).await?;
+        if let Some(session) = self.cleanup.places.usable() {
+            return Ok(session);
+        }
+        let guard = match self.create(self.places_ttl).await {
+            // The servers' shortest is longer than this lock was told; that of the waiter's lease is not.
+            Err(err) if err.is_ttl_refused() => self.create(ttl).await?,
+            created => created?,
+        };
+        let session = guard.session().clone();
+        let id = session.id.clone();
+        // A query for the turns would return at each change of any key, if there were none.
+        let root = vec![lock(&format!("{}{ROOT}{id}", self.turns), &id, &())?];
+        let refused = |refusal: Refusal| ConsulError::status(409, refusal.text().as_bytes());
+        self.cleanup.client.transaction(root).await?.map_err(refused)?;
+        if let Some(before) = self.cleanup.keep_places(session) {
+            self.destroy_later(before.id);
+        }
+        guard.ended();
+        Ok(id)
+    }
+
+    /// Renews that session if it is due. A failure is tried again with the next heartbeat.
+    pub(crate) async fn keep_places(&self) {
+        if self.cleanup.places.usable().is_none() {
+            let _one = self.places.lock().await;
+            let _ = self.cleanup.places.renew(&self.cleanup.client).await;
+        }
+    }
+
+    /// That session, which had this id, is over.
+    pub(crate) fn places_lost(&self, session: &str) {
+        self.cleanup.places.forget(session);
+    }
+
+    /// Deletes a mark in a while, if no waiter has joined since it had this index.
+    pub(crate) fn delete_mark_later(&self, mark: String, index: u64) {
+        self.cleanup.delete_mark_later(mark, index);
     }
 
     /// Destroys a session, and the hold that it may have.

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use crate::{
     client::ConsulClient,
     error::ConsulError,
-    schema::{Owner, Record},
+    schema::Record,
+    session::Owner,
     session::{holds::Hold, lifetime::Session},
 };
 
@@ -54,7 +55,13 @@ impl Transfer {
         if now.session != from.session {
             client.destroy_session(&from.session).await?;
         }
-        let hold = |session| Hold { key: key.clone(), index: now.index, session, is_own: true };
+        let hold = |session| Hold {
+            key: key.clone(),
+            index: now.index,
+            session,
+            is_own: true,
+            next: Vec::new(),
+        };
         Ok(on.map(hold))
     }
 }

@@ -18,8 +18,9 @@ const GONE: Duration = Duration::from_secs(30);
 async fn nothing_is_left(store: &Store) {
     eventually("no session is left", GONE, async || store.sessions().await.is_empty()).await;
     assert_eq!(store.held().await, 0);
-    let keys = store.admin.json("GET", &format!("kv/{}/?keys", store.namespace), "").await;
-    assert_eq!(keys.as_array().map(Vec::len), Some(0), "{keys}");
+    let path = format!("kv/{}/?keys", store.namespace);
+    let keys = async || store.admin.json("GET", &path, "").await.as_array().map(Vec::len);
+    eventually("no key is left", GONE, async || keys().await == Some(0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,11 +84,17 @@ impl Admin {
         keys.into_iter().filter(|key| key["Session"].is_string()).collect()
     }
 
+    /// The keys of locks below `prefix` that somebody holds.
+    pub(crate) async fn holds(&self, prefix: &str) -> Vec<Value> {
+        let is_lock = |entry: &Value| !entry["Key"].as_str().unwrap().contains("/.");
+        let is_hold = |entry: &Value| is_lock(entry) && record(entry)["turn"].is_null();
+        self.held(prefix).await.into_iter().filter(is_hold).collect()
+    }
+
     /// The owner token of the hold on `key`: if it was transferred since its grant, its value has it.
     pub(crate) async fn owner(&self, key: &str) -> Option<String> {
         let found = self.entry(key).await?;
-        let value = STANDARD.decode(found["Value"].as_str()?).unwrap();
-        let record: Value = serde_json::from_slice(&value).unwrap();
+        let record = record(&found);
         let granted = record["was"].as_str().map(ToOwned::to_owned);
         granted.or_else(|| Some(format!("{}.{}", found["Session"].as_str()?, found["ModifyIndex"])))
     }
@@ -99,7 +105,7 @@ impl Admin {
     }
 
     async fn entry(&self, key: &str) -> Option<Value> {
-        self.held(key).await.into_iter().find(|entry| entry["Key"] == key)
+        self.holds(key).await.into_iter().find(|entry| entry["Key"] == key)
     }
 
     /// The sessions whose name begins with `start`.
@@ -130,9 +136,22 @@ impl Admin {
     }
 
     pub(crate) async fn delete(&self, key: &str) {
-        let (status, text) = self.ask("DELETE", &format!("kv/{}", escaped(key)), "").await;
+        let (key, query) = key.split_once('?').unwrap_or((key, ""));
+        let (status, text) = self.ask("DELETE", &format!("kv/{}?{query}", escaped(key)), "").await;
         assert_eq!(status, 200, "{text}");
     }
+}
+
+/// What the value of a key says.
+fn record(entry: &Value) -> Value {
+    let value = entry["Value"].as_str().map(|value| STANDARD.decode(value).unwrap());
+    value.map_or(Value::Null, |value| serde_json::from_slice(&value).unwrap_or_default())
+}
+
+/// What the keys of a lock's waiters begin with.
+pub(crate) fn queue(namespace: &str, id: &LockId) -> String {
+    let key = key(namespace, id);
+    format!("{namespace}/.queue/{}/", &key[namespace.len() + 1..])
 }
 
 /// The key of a lock, computed in another way than the crate does.

@@ -109,9 +109,8 @@ impl<S> Drop for RecordQueue<S> {
 impl<S: QueueStore> Worker for RecordQueue<S> {
     async fn round(&self) -> Option<Duration> {
         self.note_round();
-        let pause = self.store.heartbeat_pause();
         // Half a pause, so that all locks come to be due in the same round.
-        let due = self.registry.due(pause / 2);
+        let due = self.registry.due(self.store.heartbeat_pause() / 2);
         if !due.is_empty() {
             match self.store.heartbeat(&due).await {
                 Ok(found) => found.iter().for_each(|status| self.registry.apply(status)),
@@ -119,7 +118,8 @@ impl<S: QueueStore> Worker for RecordQueue<S> {
             }
             self.note_round();
         }
-        (!self.registry.is_empty()).then_some(pause)
+        // As it is by now: the store may want to be asked again soon.
+        (!self.registry.is_empty()).then(|| self.store.heartbeat_pause())
     }
 }
 

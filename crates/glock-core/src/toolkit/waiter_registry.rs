@@ -117,6 +117,17 @@ impl WaiterRegistry {
         self.waiters().by_lock.contains_key(id)
     }
 
+    /// Whether this client has a waiter with this number.
+    pub fn has_waiter(&self, number: u64) -> bool {
+        self.waiters().by_number.contains_key(&number)
+    }
+
+    /// Whether the store has put the waiter with this number into the queue of `id`.
+    pub fn has_joined(&self, id: &LockId, number: u64) -> bool {
+        let waiters = self.waiters();
+        waiters.by_lock.get(id).is_some_and(|lock| lock.waiters.contains_key(&number))
+    }
+
     /// How many waiters this client has.
     pub fn len(&self) -> usize {
         self.waiters().by_number.len()

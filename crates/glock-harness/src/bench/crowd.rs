@@ -82,6 +82,19 @@ async fn contend<L: Lock + Clone>(lock: L, tasks: usize) {
 ///
 /// When a process cannot be started, or fails.
 pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()> {
+    run_with(store, None, requests).await
+}
+
+/// [`run`], in processes with one more variable in their environment: where they are to find the server.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with(
+    store: &str,
+    variable: Option<(&str, &str)>,
+    requests: impl AsyncFn() -> u64,
+) -> io::Result<()> {
     let columns = ["processes x tasks", "hand-overs /s", "requests each", "p50", "p99", "grants"];
     let [crowd, rate, each, middle, late, grants] = columns;
     let mut table = format!(
@@ -90,7 +103,7 @@ pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()>
     for (processes, tasks) in CROWDS {
         let namespace = glock_testing::fresh_namespace();
         let member = format!("{tasks} {namespace}");
-        let crowd: io::Result<Vec<_>> = (0..processes).map(|_| start(&member)).collect();
+        let crowd: io::Result<Vec<_>> = (0..processes).map(|_| start(&member, variable)).collect();
         sleep(BEFORE).await;
         let before = requests().await;
         sleep(RUN).await;
@@ -123,9 +136,10 @@ pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()>
     Ok(())
 }
 
-fn start(member: &str) -> io::Result<Child> {
+fn start(member: &str, variable: Option<(&str, &str)>) -> io::Result<Child> {
     Command::new(env::current_exe()?)
         .env(MEMBER, member)
+        .envs(variable)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

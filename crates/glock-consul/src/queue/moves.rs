@@ -1,0 +1,234 @@
+//! How a queue moves on: a lock is handed over, reserved, passed on, or left.
+
+use glock_core::{LockId, toolkit::WaiterId};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, ConsulClient},
+    commands::{checks, delete_cas, lock, unlock},
+    error::ConsulError,
+    queue::{
+        claim::Claim,
+        place::{LockQueue, NEXT_MAX, Place, Turn, client_of},
+    },
+    schema::Record,
+    session::Owner,
+};
+
+/// How often a waiter looks again because the queue has changed since it looked.
+const LOOKS_MAX: usize = 8;
+/// How many places of a client that is gone are deleted at once; Consul allows 64 operations.
+const DELETED_MAX: usize = 40;
+
+impl Client {
+    /// Moves the queue on, where the lock is free or was reserved for too long. Returns by which right the
+    /// caller may take the lock now: the waiter `caller` of this client, or somebody who does not wait.
+    pub(crate) async fn settle(
+        &self,
+        id: &LockId,
+        queue: &LockQueue,
+        caller: Option<u64>,
+    ) -> Result<Option<Claim>, ConsulError> {
+        let key = self.keys.key(id);
+        if let Some((waiter, by)) = queue.reservation() {
+            let claim = Claim::Reserved { by: by.clone(), next: queue.next() };
+            match self.waiters.own(&waiter) {
+                own @ Some(_) if own == caller => return Ok(Some(claim)),
+                // It left before it had a place to leave.
+                Some(own) if !self.waiters.turn(own, claim) => {
+                    self.free(id, queue, &by).await?;
+                    return Ok(None);
+                }
+                _ => {}
+            }
+            if self.reservations.is_over(&key, by.index) {
+                return self.pass_on(id, queue, (&waiter, &by), caller).await;
+            }
+            return Ok(None);
+        }
+        self.reservations.none(&key);
+        if queue.is_locked() {
+            return Ok(None);
+        }
+        let Some(first) = queue.places.first() else {
+            let claim = queue.mark.map_or(Claim::Try, Claim::StaleMark);
+            return Ok(caller.is_none().then_some(claim));
+        };
+        let claim = Claim::First(first.clone());
+        match self.waiters.own(&first.waiter) {
+            own @ Some(_) if own == caller => return Ok(Some(claim)),
+            Some(own) if self.waiters.turn(own, claim) => return Ok(None),
+            _ => {}
+        }
+        let free = json!({"Verb": "check-not-exists", "Key": key});
+        if let Some(index) = self.reserve(&self.consul, id, vec![free], &queue.next()).await? {
+            self.reservations.is_over(&key, index);
+        }
+        Ok(None)
+    }
+
+    /// Reserves the lock of `owner` for the first of these places. Returns `false` if that was refused.
+    pub(crate) async fn hand_over(
+        &self,
+        consul: &ConsulClient,
+        id: &LockId,
+        owner: &Owner,
+        places: &[Place],
+    ) -> Result<bool, ConsulError> {
+        let key = self.keys.key(id);
+        let (session, index) = checks(&key, owner);
+        let operations = vec![session, index, unlock(&key, &owner.session)];
+        Ok(self.reserve(consul, id, operations, places).await?.is_some())
+    }
+
+    /// Takes a waiter out of the queue. A lock that is reserved for it passes on.
+    pub(crate) async fn leave(&self, id: &LockId, waiter: WaiterId) -> Result<(), ConsulError> {
+        let (key, name) = (self.keys.key(id), waiter.to_string());
+        self.waiters.gone(&key, waiter.number);
+        for _ in 0..LOOKS_MAX {
+            let queue = self.look(id).await?;
+            let left = match queue.reservation() {
+                Some((reserved, by)) if reserved == name => self.free(id, &queue, &by).await?,
+                _ => {
+                    if let Some(place) = queue.place(&name) {
+                        self.delete_place(id, &queue, place).await?
+                    } else {
+                        self.unmark(id, &queue);
+                        true
+                    }
+                }
+            };
+            if left {
+                return Ok(());
+            }
+        }
+        Err(ConsulError::NotSent("the queue changes again and again".into()))
+    }
+
+    /// Passes a lock on that was reserved for a waiter that did not claim it. All places of its client go:
+    /// most likely it is gone, and it joins again if it is not.
+    async fn pass_on(
+        &self,
+        id: &LockId,
+        queue: &LockQueue,
+        (waiter, by): (&str, &Owner),
+        caller: Option<u64>,
+    ) -> Result<Option<Claim>, ConsulError> {
+        let key = self.keys.key(id);
+        let client = client_of(waiter);
+        let is_gone = client != self.waiters.client;
+        let (gone, others): (Vec<_>, Vec<_>) =
+            queue.places.iter().cloned().partition(|place| is_gone && place.client() == client);
+        let prefix = self.keys.queue(id);
+        let gone = gone.iter().take(DELETED_MAX);
+        let gone =
+            gone.map(|place| json!({"Verb": "delete", "Key": format!("{prefix}{}", place.waiter)}));
+        if others.is_empty() && caller.is_none() {
+            let gone: Vec<_> = gone.collect();
+            if !gone.is_empty() {
+                let _ = self.consul.transaction(gone).await?;
+            }
+            return Ok(Some(Claim::Reserved { by: by.clone(), next: Vec::new() }));
+        }
+        let mut operations = vec![
+            json!({"Verb": "check-index", "Key": key, "Index": by.index}),
+            unlock(&key, &by.session),
+        ];
+        operations.extend(gone);
+        if others.is_empty() {
+            operations.push(json!({"Verb": "delete", "Key": key}));
+            // Refused, it was passed on by another client.
+            let _ = self.consul.transaction(operations).await?;
+        } else {
+            let others = others.get(..NEXT_MAX).unwrap_or(&others);
+            let index = self.reserve(&self.consul, id, operations, others).await?;
+            index.map(|index| self.reservations.is_over(&key, index));
+        }
+        Ok(None)
+    }
+
+    /// Has the mark deleted of a queue without waiters.
+    pub(crate) fn unmark(&self, id: &LockId, queue: &LockQueue) {
+        if let (true, Some(index)) = (queue.places.is_empty(), queue.mark) {
+            self.sessions.delete_mark_later(self.keys.mark(id), index);
+        }
+    }
+
+    /// Ends the reservation of `by`: for the first place, or for good.
+    async fn free(&self, id: &LockId, queue: &LockQueue, by: &Owner) -> Result<bool, ConsulError> {
+        let key = self.keys.key(id);
+        let mut operations = vec![
+            json!({"Verb": "check-index", "Key": key, "Index": by.index}),
+            unlock(&key, &by.session),
+        ];
+        if !queue.places.is_empty() {
+            let reserved = self.reserve(&self.consul, id, operations, &queue.next()).await?;
+            return Ok(reserved.is_some());
+        }
+        operations.push(json!({"Verb": "delete", "Key": key}));
+        operations.extend(queue.mark.map(|mark| delete_cas(&self.keys.mark(id), mark)));
+        Ok(self.consul.transaction(operations).await?.is_ok())
+    }
+
+    /// Deletes a place. The waiter behind the first learns that it is the first.
+    async fn delete_place(
+        &self,
+        id: &LockId,
+        queue: &LockQueue,
+        place: &Place,
+    ) -> Result<bool, ConsulError> {
+        let prefix = self.keys.queue(id);
+        let mut operations = Vec::from(place.deleted(&prefix));
+        let second = queue.places.get(1).filter(|_| queue.is_first(&place.waiter));
+        let own = second.and_then(|second| self.waiters.own(&second.waiter));
+        if let Some(second) = second.filter(|_| own.is_none()) {
+            let turn = self.keys.turn(second.client(), id);
+            operations.push(lock(&turn, &second.session, &place.waiter)?);
+        }
+        if queue.places.len() == 1 {
+            operations.extend(queue.mark.map(|mark| delete_cas(&self.keys.mark(id), mark)));
+        }
+        // Others may leave at the same time.
+        operations.push(json!({"Verb": "get-tree", "Key": prefix}));
+        let done = self.consul.transaction(operations).await?.ok();
+        let is_done = done.is_some();
+        // After the place, as it was.
+        let left = done.iter().flatten().skip(1);
+        if is_done {
+            self.unmark(id, &LockQueue::read("", &prefix, left));
+        }
+        if let Some(second) = second.filter(|_| is_done && own.is_some()) {
+            self.watch.is_first(&self.keys.key(id), second);
+        }
+        Ok(is_done)
+    }
+
+    /// Reserves the lock for the first of these places, after operations that leave it free, and notifies
+    /// its client. Returns the index of the reservation; `None` if that was refused.
+    async fn reserve(
+        &self,
+        consul: &ConsulClient,
+        id: &LockId,
+        mut operations: Vec<Value>,
+        places: &[Place],
+    ) -> Result<Option<u64>, ConsulError> {
+        let Some((first, next)) = places.split_first() else { return Ok(None) };
+        let (key, next) = (self.keys.key(id), next.to_vec());
+        operations.push(lock(&key, &first.session, &Record::reserved(&first.waiter))?);
+        let own = self.waiters.own(&first.waiter);
+        if let Some(number) = first.number().filter(|_| own.is_none()) {
+            let turn = self.keys.turn(first.client(), id);
+            let value = Turn { number, place: first.index, next: next.clone() };
+            operations.push(lock(&turn, &first.session, &value)?);
+        }
+        operations.extend(first.deleted(&self.keys.queue(id)));
+        let Ok(entries) = consul.transaction(operations).await? else { return Ok(None) };
+        let locked = entries.iter().rev().find(|entry| entry.key == key);
+        let index = locked.map(|locked| locked.modify_index);
+        if let (Some(number), Some(index)) = (own, index) {
+            let by = Owner { session: first.session.clone(), index };
+            self.waiters.turn(number, Claim::Reserved { by, next });
+        }
+        Ok(index)
+    }
+}
