@@ -15,8 +15,11 @@ use crate::{
 #[test]
 fn signals_reach_the_command_which_decides() {
     let place = Place::new();
-    let script = "trap 'echo got; exit 9' TERM; while :; do sleep 0.05; done";
-    let holder = place.hold("x", "30s", script);
+    let ready = place.path("ready");
+    let script = "trap 'echo got; exit 9' TERM";
+    let script = format!("{script}; : > '{}'; while :; do sleep 0.05; done", ready.display());
+    let holder = place.hold("x", "30s", &script);
+    until("the command decides", || ready.exists());
     kill(pid_of(&holder), Signal::SIGTERM).unwrap();
     let holder = ended(holder);
     assert_eq!((holder.status, &*holder.stdout), (9, "got\n"), "{holder:?}");

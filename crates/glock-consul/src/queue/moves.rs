@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, ConsulClient},
-    commands::{checks, delete_cas, lock, unlock},
+    commands::{checks, lock, unlock},
     error::ConsulError,
     queue::{
         claim::Claim,
@@ -166,8 +166,11 @@ impl Client {
             return Ok(reserved.is_some());
         }
         operations.push(json!({"Verb": "delete", "Key": key}));
-        operations.extend(queue.mark.map(|mark| delete_cas(&self.keys.mark(id), mark)));
-        Ok(self.consul.transaction(operations).await?.is_ok())
+        let is_done = self.consul.transaction(operations).await?.is_ok();
+        if is_done {
+            self.unmark(id, queue);
+        }
+        Ok(is_done)
     }
 
     /// Deletes a place. The waiter behind the first learns that it is the first.
@@ -184,9 +187,6 @@ impl Client {
         if let Some(second) = second.filter(|_| own.is_none()) {
             let turn = self.keys.turn(second.client(), id);
             operations.push(lock(&turn, &second.session, &place.waiter)?);
-        }
-        if queue.places.len() == 1 {
-            operations.extend(queue.mark.map(|mark| delete_cas(&self.keys.mark(id), mark)));
         }
         // Others may leave at the same time.
         operations.push(json!({"Verb": "get-tree", "Key": prefix}));

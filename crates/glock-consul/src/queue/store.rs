@@ -48,7 +48,6 @@ impl QueueStore for ConsulQueue {
             client.sessions.keep_places().await;
             let queues = client.queues(&ids).await.map_err(|err| err.during(Action::Wait))?;
             client.watch.keep();
-            client.turns.keep_if_begun();
             let mut found = Vec::with_capacity(locks.len());
             for (lock, queue) in locks.iter().zip(&queues) {
                 found.push(client.status(lock, queue).await?);
@@ -80,7 +79,10 @@ impl Client {
                 self.watch.is_first(&self.keys.key(&lock.id), first);
             }
             Some(_) => {}
-            None => self.turns.keep(),
+            None if queue.places.iter().any(|place| own(&place.waiter).is_some()) => {
+                self.turns.keep();
+            }
+            None => {}
         }
         let reserved = queue.reservation().and_then(|(waiter, _)| own(&waiter));
         let places = queue.places.iter().filter_map(|place| own(&place.waiter));

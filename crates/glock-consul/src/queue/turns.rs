@@ -36,6 +36,8 @@ struct TurnsQuery {
 struct State {
     /// The Raft index of the last turn that a waiter was woken for.
     seen: u64,
+    /// When a waiter was last said to be not the first in its queue.
+    wanted: Option<Instant>,
     /// When the next query begins at the latest, if the task's runtime gets to it.
     due: Option<Instant>,
     closed: bool,
@@ -45,8 +47,9 @@ struct State {
 const BLOCK_MAX: Duration = Duration::from_secs(20);
 /// How much longer a query may take than it may block, with the sixteenth that servers add.
 const REPLY_MAX: Duration = Duration::from_secs(3);
-/// A query ends once nobody has waited for so long, or twice that.
-const UNUSED_MAX: Duration = Duration::from_secs(1);
+/// Longer than between two heartbeats, on a busy machine too.
+const UNUSED_MAX: Duration = Duration::from_secs(5);
+const UNUSED_PAUSE: Duration = Duration::from_secs(1);
 /// So many turns that are over are left, until the client's session for places ends.
 const OVER_MAX: usize = 32;
 /// How many are deleted at once; Consul allows 64 operations.
@@ -60,18 +63,13 @@ impl Turns {
         Self { query: Arc::new(query), task: BackgroundTask::new() }
     }
 
-    /// Makes sure that a query is sent, while there are waiters.
+    /// Makes sure that a query is sent: a waiter is not the first in its queue. Each heartbeat says so again.
     pub(crate) fn keep(&self) {
-        let now = Instant::now();
-        let is_late = self.query.state.lock().due.is_some_and(|due| due <= now);
+        let (now, mut state) = (Instant::now(), self.query.state.lock());
+        state.wanted = Some(now);
+        let is_late = state.due.is_some_and(|due| due <= now);
+        drop(state);
         if is_late { self.task.restart(&self.query) } else { self.task.start(&self.query) }
-    }
-
-    /// As [`keep`](Self::keep), if a query was sent before.
-    pub(crate) fn keep_if_begun(&self) {
-        if self.query.state.lock().due.is_some() {
-            self.keep();
-        }
     }
 }
 
@@ -113,24 +111,31 @@ impl Worker for TurnsQuery {
 }
 
 impl TurnsQuery {
-    /// Whether there are waiters.
     fn goes_on(&self) -> bool {
+        let is_wanted = self.is_wanted();
         let mut state = self.state.lock();
-        let goes_on = !state.closed && !self.waiters.registry.is_empty();
+        let goes_on = !state.closed && is_wanted;
         state.due = goes_on.then(|| Instant::now() + BLOCK_MAX + REPLY_MAX * 2);
         goes_on
     }
 
-    /// Returns once there have been no waiters for a while.
+    /// Whether there are waiters that are not the first in their queues, as far as is known.
+    fn is_wanted(&self) -> bool {
+        let wanted = self.state.lock().wanted;
+        let is_recent = wanted.is_some_and(|at| at.elapsed() < UNUSED_MAX);
+        is_recent && !self.waiters.registry.is_empty()
+    }
+
+    /// Returns once there have been no such waiters for a while.
     async fn unused(&self) {
-        let mut was_empty = false;
+        let mut was_wanted = true;
         loop {
-            time::sleep(UNUSED_MAX).await;
-            let is_empty = self.waiters.registry.is_empty();
-            if is_empty && was_empty {
+            time::sleep(UNUSED_PAUSE).await;
+            let is_wanted = self.is_wanted();
+            if !is_wanted && !was_wanted {
                 return;
             }
-            was_empty = is_empty;
+            was_wanted = is_wanted;
         }
     }
 
