@@ -7,7 +7,10 @@ use glock_core::{
     toolkit::{ALIVE_FOR, HEARTBEAT_MAX, Joining, LockStatus, LockWaiters, QueueStore, WaiterId},
 };
 
-use crate::{client::Client, queue::place::LockQueue};
+use crate::{
+    client::Client,
+    queue::place::{LockQueue, Place},
+};
 
 /// The queues of a client's locks.
 pub(crate) struct ConsulQueue(pub(crate) Arc<Client>);
@@ -73,16 +76,13 @@ impl Client {
                 self.leave(&lock.id, waiter).await.map_err(|err| err.during(Action::Wait))?;
             }
         }
-        let first = queue.places.first().filter(|first| own(&first.waiter).is_some());
-        match first {
-            Some(first) if queue.is_locked() => {
-                self.watch.is_first(&self.keys.key(&lock.id), first);
-            }
-            Some(_) => {}
-            None if queue.places.iter().any(|place| own(&place.waiter).is_some()) => {
-                self.turns.keep();
-            }
-            None => {}
+        let is_own = |place: &Place| own(&place.waiter).is_some();
+        if let Some(first) = queue.places.first().filter(|first| is_own(first) && queue.is_locked())
+        {
+            self.watch.is_first(&self.keys.key(&lock.id), first);
+        }
+        if queue.places.iter().skip(1).any(is_own) {
+            self.turns.keep();
         }
         let reserved = queue.reservation().and_then(|(waiter, _)| own(&waiter));
         let places = queue.places.iter().filter_map(|place| own(&place.waiter));
