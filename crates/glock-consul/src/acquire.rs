@@ -109,6 +109,10 @@ impl AcquireAttempt {
             claim = Some(Claim::Try);
         }
         for _ in 0..LOOKS_MAX {
+            // Its caller may have left meanwhile: no request is sent for it any more.
+            if !registry.has_waiter(number) {
+                return Err(self.held());
+            }
             if let Some(claim) = claim.take()
                 && let Claimed::Granted(lease) = self.claim(&claim).await?
             {
@@ -123,14 +127,15 @@ impl AcquireAttempt {
                     continue;
                 }
             }
-            let queue = match queue.place(&waiter) {
-                Some(_) => queue,
-                // Or it has lost its place.
-                None => client
-                    .join(id, &waiter, self.ttl)
-                    .await
-                    .map_err(|err| err.during(Action::Acquire))?,
-            };
+            // Or it has lost its place.
+            if queue.place(&waiter).is_none() {
+                if !registry.has_waiter(number) {
+                    return Err(self.held());
+                }
+                client.waiters.joins(number);
+                let joined = client.join(id, &waiter, self.ttl).await;
+                queue = joined.map_err(|err| err.during(Action::Acquire))?;
+            }
             // Its caller may have left meanwhile, before it had a place to leave.
             if !registry.has_waiter(number) {
                 client.leave(id, joining.waiter()).await.map_err(before)?;

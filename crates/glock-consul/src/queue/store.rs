@@ -36,6 +36,10 @@ impl QueueStore for ConsulQueue {
     }
 
     async fn leave(&self, id: &LockId, waiter: WaiterId) -> Result<(), LockError> {
+        // Most of those that leave soon have sent no request to join.
+        if !self.0.waiters.may_have_place(waiter.number) {
+            return Ok(());
+        }
         let (client, id) = (Arc::clone(&self.0), id.clone());
         let leave =
             async move { client.leave(&id, waiter).await.map_err(|err| err.during(Action::Wait)) };

@@ -25,6 +25,8 @@ pub(crate) struct QueuedWaiters {
 
 #[derive(Default)]
 struct State {
+    /// Those that may have a place, by their numbers.
+    placed: HashSet<u64>,
     /// By the waiters' numbers.
     claims: HashMap<u64, Claim>,
     /// Those that are the first in the queues of their locks, by the keys of the locks.
@@ -58,6 +60,16 @@ impl QueuedWaiters {
         self.state.lock().claims.remove(&number)
     }
 
+    /// The waiter is about to be put into its queue.
+    pub(crate) fn joins(&self, number: u64) {
+        self.state.lock().placed.insert(number);
+    }
+
+    /// Whether the waiter may have a place, or a lock may be reserved for it.
+    pub(crate) fn may_have_place(&self, number: u64) -> bool {
+        self.state.lock().placed.contains(&number)
+    }
+
     /// Waits for the end of the hold at `key`, for the waiter with this place.
     pub(crate) fn is_first(&self, key: &str, place: &Place) {
         let Some(number) = place.number() else { return };
@@ -69,6 +81,7 @@ impl QueuedWaiters {
     pub(crate) fn gone(&self, key: &str, number: u64) {
         let mut state = self.state.lock();
         state.claims.remove(&number);
+        state.placed.remove(&number);
         if state.firsts.get(key).is_some_and(|first| first.number == number) {
             state.firsts.remove(key);
         }

@@ -13,7 +13,10 @@ use glock_core::{
     LockConfig, OwnerToken,
     toolkit::{PendingWork, WaiterRegistry},
 };
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{self, Instant},
+};
 
 use crate::{
     client::ConsulClient,
@@ -55,6 +58,8 @@ pub(crate) struct Reclaimed {
     pub(crate) next: Vec<Place>,
 }
 
+/// How long a call waits for another one that creates or renews that session.
+const CREATION_MAX: Duration = Duration::from_secs(1);
 /// The shortest TTL of the session for places: a heartbeat renews it.
 const PLACES_TTL_MIN: Duration = Duration::from_secs(10);
 /// The label in a name is for people who read the list of sessions: a part of a long one is enough.
@@ -117,7 +122,8 @@ impl Sessions {
         if let Some(session) = self.cleanup.places.usable() {
             return Ok(session);
         }
-        let _one = self.places.lock().await;
+        // Not for longer: its holder may not be polled any more.
+        let _one = time::timeout(CREATION_MAX, self.places.lock()).await;
         if let Some(session) = self.cleanup.places.usable() {
             return Ok(session);
         }
@@ -146,7 +152,7 @@ impl Sessions {
     /// Renews that session if it is due. A failure is tried again with the next heartbeat.
     pub(crate) async fn keep_places(&self) {
         if self.cleanup.places.usable().is_none() {
-            let _one = self.places.lock().await;
+            let _one = time::timeout(CREATION_MAX, self.places.lock()).await;
             let _ = self.cleanup.places.renew(&self.cleanup.client).await;
         }
     }
