@@ -198,7 +198,10 @@ impl Client {
             self.unmark(id, &LockQueue::read("", &prefix, left));
         }
         if let Some(second) = second.filter(|_| is_done && own.is_some()) {
-            self.watch.is_first(&self.keys.key(id), second);
+            let key = self.keys.key(id);
+            self.watch.is_first(&key, second);
+            // The watch may have seen the end of the hold before.
+            self.waiters.see(&key, self.consul.entry(&key).await?.as_ref());
         }
         Ok(is_done)
     }
