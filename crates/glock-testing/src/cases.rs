@@ -47,6 +47,8 @@ pub(crate) const SHORT: Duration = Duration::from_millis(300);
 pub(crate) const LATE_MAX: u32 = 30;
 /// The pause before each of these requests.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+/// The pause of a caller that tries again and again.
+const TRY_PAUSE: Duration = Duration::from_millis(150);
 /// How long a case looks on, where nothing may happen any more.
 pub(crate) const WATCHED: Duration = Duration::from_millis(600);
 
@@ -113,6 +115,17 @@ pub(crate) async fn assert_free(lock: &impl Lock, id: &LockId) {
     let lease = lock.acquire(id, ttl(lock, LONG)).await;
     let lease = lease.unwrap_or_else(|err| panic!("`{id}` should be free: {err}"));
     lock.release(&lease).await.unwrap();
+}
+
+/// Takes the lock as soon as it is free for a caller that tries again and again.
+pub(crate) async fn until_free(lock: &impl Lock, id: &LockId) -> Lease {
+    loop {
+        match lock.acquire(id, ttl(lock, LONG)).await {
+            Ok(lease) => return lease,
+            Err(LockError::Held { .. }) => sleep(TRY_PAUSE).await,
+            Err(err) => panic!("{err:?}"),
+        }
+    }
 }
 
 /// Asserts that the store has no hold on the lock by `limit` from now, or [`LATE_MAX`] looks later:

@@ -136,8 +136,16 @@ impl Admin {
     }
 
     pub(crate) async fn delete(&self, key: &str) {
-        let (key, query) = key.split_once('?').unwrap_or((key, ""));
-        let (status, text) = self.ask("DELETE", &format!("kv/{}?{query}", escaped(key)), "").await;
+        self.delete_path(&format!("kv/{}", escaped(key))).await;
+    }
+
+    /// Deletes all keys that begin with `prefix`.
+    pub(crate) async fn delete_tree(&self, prefix: &str) {
+        self.delete_path(&format!("kv/{}?recurse", escaped(prefix))).await;
+    }
+
+    async fn delete_path(&self, path: &str) {
+        let (status, text) = self.ask("DELETE", path, "").await;
         assert_eq!(status, 200, "{text}");
     }
 }

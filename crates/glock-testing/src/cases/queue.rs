@@ -4,7 +4,6 @@
 use std::{
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
 };
 
 use glock_core::{Fairness, Lease, Lock, LockError, LockExt};
@@ -15,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::cases::{LONG, PATIENT, WATCHED, id, soon, take, within};
+use crate::cases::{LONG, PATIENT, WATCHED, id, soon, take, until_free, within};
 use crate::{
     Fixture,
     process::{eventually, settles},
@@ -26,9 +25,6 @@ use crate::{
 pub(crate) fn is_kept(lock: &impl Lock) -> bool {
     lock.capabilities().fairness == Fairness::Store
 }
-
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(150);
 
 /// Returns when the store has so many waiters in the queue of `x`.
 pub(super) async fn joined<F: Fixture>(fixture: &F, waiters: usize) {
@@ -167,15 +163,8 @@ pub async fn a_place_left_behind_is_gone<F: Fixture>(fixture: &F) {
         vanishes.join().unwrap();
     });
     theirs.release(&lease).await.unwrap();
-    let free = async {
-        loop {
-            match theirs.acquire(&id("x"), ttl(&theirs, LONG)).await {
-                Ok(lease) => return lease,
-                Err(LockError::Held { .. }) => sleep(PAUSE).await,
-                Err(err) => panic!("{err:?}"),
-            }
-        }
-    };
+    let x = id("x");
+    let free = until_free(&theirs, &x);
     let lease = within(&theirs, "the place is gone", F::PASSED_OVER_MAX, free).await;
     theirs.release(&lease).await.unwrap();
     let patience = fixture.patience() * 3;

@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::cases::{LONG, PATIENT, SHORT, assert_free, beside, id, soon, take, within};
-use crate::{Fixture, process::eventually, ttl};
+use crate::cases::{LONG, PATIENT, SHORT, assert_free, beside, id, soon, take, until_free, within};
+use crate::{Fixture, ttl};
 
 /// Waits in a task, and returns the lease.
 fn waiter<L: Lock + Clone>(lock: &L, name: &'static str) -> JoinHandle<Lease> {
@@ -184,11 +184,10 @@ pub async fn a_waiter_that_gives_up_leaves_no_place_behind<F: Fixture>(fixture: 
     ours.release(&lease).await.unwrap();
     assert!(ours.queue().is_none_or(WaitQueue::is_empty));
     // A place that the store keeps is given up in the background.
-    let is_free = async || match theirs.acquire(&id("x"), ttl(&theirs, LONG)).await {
-        Ok(lease) => theirs.release(&lease).await.is_ok(),
-        Err(err) => err.fault().is_some_and(|fault| panic!("{fault:?}: {err}")),
-    };
-    eventually("no place is left", fixture.patience(), is_free).await;
+    let x = id("x");
+    let free = until_free(&theirs, &x);
+    let lease = soon("no place is left", fixture.patience(), free).await;
+    theirs.release(&lease).await.unwrap();
 }
 
 /// Waiters of two clients hand the lock on until all were served.
