@@ -130,7 +130,7 @@ impl Raw for ByHand {
 }
 
 /// Counts the requests of all processes at a proxy, because Consul does not.
-async fn crowd(url: &str, token: &str) -> bool {
+async fn run_crowd(url: &str, token: &str) -> bool {
     let upstream = url.trim_start_matches("http://").to_socket_addrs();
     let upstream = upstream.expect("http://HOST:PORT").next().expect("an address");
     let proxy = Proxy::start(upstream).await.expect("a port");
@@ -155,7 +155,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
         if crowd::is_asked_for() {
-            return crowd(url, token).await;
+            return run_crowd(url, token).await;
         }
         let namespace = fresh_namespace();
         let (lock, second) = (lock(&namespace), lock(&namespace));

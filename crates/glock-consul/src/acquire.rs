@@ -119,37 +119,44 @@ impl AcquireAttempt {
                 client.waiters.gone(&client.keys.key(id), number);
                 return Ok(lease);
             }
-            let mut queue = LockQueue::default();
-            if has_joined {
-                queue = client.look(id).await.map_err(before)?;
-                claim = client.settle(id, &queue, Some(number)).await.map_err(before)?;
-                if claim.is_some() {
-                    continue;
-                }
+            if !has_joined {
+                return Err(self.join(joining).await?);
             }
-            // Or it has lost its place.
-            if queue.place(&waiter).is_none() {
-                if !registry.has_waiter(number) {
-                    return Err(self.held());
-                }
-                client.waiters.joins(number);
-                let joined = client.join(id, &waiter, self.ttl).await;
-                queue = joined.map_err(|err| err.during(Action::Acquire))?;
+            let queue = client.look(id).await.map_err(before)?;
+            claim = client.settle(id, &queue, Some(number)).await.map_err(before)?;
+            if claim.is_none() && queue.place(&waiter).is_none() {
+                // It has lost its place.
+                return Err(self.join(joining).await?);
             }
-            // Its caller may have left meanwhile, before it had a place to leave.
-            if !registry.has_waiter(number) {
-                client.leave(id, joining.waiter()).await.map_err(before)?;
-                break;
+            if claim.is_none() {
+                client.wait_in(id, &queue, &waiter).await.map_err(before)?;
+                return Err(self.waiting(joining));
             }
-            client.wait_in(id, &queue, &waiter).await.map_err(before)?;
-            break;
         }
         if let Some(claim) = claim {
             // The queue has changed each time. The waiter tries again at once.
             client.waiters.turn(number, claim);
         }
-        joining.note(None, None);
-        Err(self.held())
+        Err(self.waiting(joining))
+    }
+
+    /// Joins the queue. Returns that the lock is held.
+    async fn join(&self, joining: &Joining) -> Result<LockError, LockError> {
+        let Self { client, id, ttl, .. } = self;
+        let (number, waiter) = (joining.waiter().number, joining.waiter().to_string());
+        let is_there = || client.waiters.registry.has_waiter(number);
+        if is_there() {
+            client.waiters.joins(number);
+            let queue = client.join(id, &waiter, *ttl).await;
+            let queue = queue.map_err(|err| err.during(Action::Acquire))?;
+            if is_there() {
+                client.wait_in(id, &queue, &waiter).await.map_err(before)?;
+            } else {
+                // Its caller has left before it had a place to leave.
+                client.leave(id, joining.waiter()).await.map_err(before)?;
+            }
+        }
+        Ok(self.waiting(joining))
     }
 
     /// Takes the lock by this right, if the caller still has it.
@@ -173,11 +180,11 @@ impl AcquireAttempt {
         claim: &Claim,
     ) -> Result<Option<Claimed>, LockError> {
         let Self { client, id, ttl, .. } = self;
-        let (key, queue, mark) = (client.keys.key(id), client.keys.queue(id), client.keys.mark(id));
+        let (key, queue) = (client.keys.key(id), client.keys.queue(id));
         let name = session.session().id.clone();
         *self.session.lock() = Some(name.clone());
         let record = Record::new(&client.config.holder, *ttl);
-        let operations = claim.operations(&key, &queue, &mark);
+        let operations = claim.operations(&key, &queue);
         let acquire = client.consul.acquire(&key, &name, &record, operations);
         let (renewed, reply) = tokio::join!(session.renew_if_old(), acquire);
         match reply {
@@ -241,6 +248,12 @@ impl AcquireAttempt {
                 queue.next()
             }
         }
+    }
+
+    /// The lock is held, and the waiter is in its queue.
+    fn waiting(&self, joining: &Joining) -> LockError {
+        joining.note(None, None);
+        self.held()
     }
 
     fn held(&self) -> LockError {

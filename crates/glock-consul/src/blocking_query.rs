@@ -89,9 +89,7 @@ impl Worker for BlockingQuery {
                         failing = None;
                     }
                     is_quiet = index == Some(snapshot.index);
-                    // An index that goes back is that of a restored store: read everything again.
-                    let went_back = index.is_some_and(|last| snapshot.index < last);
-                    index = if went_back { None } else { Some(snapshot.index.max(1)) };
+                    index = snapshot.next_index(index);
                     if self.wake(&prefix, &snapshot) {
                         // Those that were woken send first: the next reply then shows their grant.
                         yield_now().await;
@@ -258,7 +256,7 @@ impl BlockingQuery {
     async fn pause(&self, keys: usize, least: Duration) {
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
         let mut pause = PAUSE_PER_KEY.saturating_mul(keys).min(PAUSE_MAX).max(least);
-        let holders_only = self.waiters.is_empty() && self.queued.awaited().is_empty();
+        let holders_only = self.waiters.is_empty() && !self.queued.has_first();
         self.state.lock().holders_only = holders_only;
         if holders_only {
             pause = pause.max(HOLDERS_PAUSE);

@@ -8,7 +8,9 @@ use hyper::{Method, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(crate) use self::transaction::{Refusal, checks, delete_cas, lock, unlock};
+pub(crate) use self::transaction::{
+    check_index, checks, delete, delete_cas, get_tree, lock, unlock,
+};
 use crate::{
     client::{Connections, ConsulClient, Reply},
     error::ConsulError,
@@ -37,6 +39,15 @@ pub(crate) struct Snapshot {
     /// The Raft index at which they were read.
     pub(crate) index: u64,
     pub(crate) entries: Vec<Entry>,
+}
+
+impl Snapshot {
+    /// The index for the query after this reply, where the one before had the index `last`. `None`: it has gone
+    /// back, as that of a restored store does, so the next query reads everything again.
+    pub(crate) fn next_index(&self, last: Option<u64>) -> Option<u64> {
+        let went_back = last.is_some_and(|last| self.index < last);
+        (!went_back).then_some(self.index.max(1))
+    }
 }
 
 #[derive(Deserialize)]
@@ -91,8 +102,7 @@ impl ConsulClient {
     /// Deletes `key` if `owner` still has it. Returns whether it had.
     pub(crate) async fn release(&self, key: &str, owner: &Owner) -> Result<bool, ConsulError> {
         let (check, _) = checks(key, owner);
-        let delete = json!({"Verb": "delete-cas", "Key": key, "Index": owner.index});
-        Ok(self.txn(vec![check, delete]).await?.is_ok())
+        Ok(self.txn(vec![check, delete_cas(key, owner.index)]).await?.is_ok())
     }
 
     /// Transfers the hold of `owner` to `session`. Returns the Raft index, or `None` if `owner` does not

@@ -49,7 +49,7 @@ impl Watch {
     /// Makes sure that a query runs, also if its task is on a runtime that does not get to it, where a
     /// waiter is the first in its queue.
     pub(crate) fn keep(&self) {
-        if !self.query.queued.awaited().is_empty() {
+        if self.query.queued.has_first() {
             if self.query.is_overdue() {
                 self.task.restart(&self.query);
             } else {

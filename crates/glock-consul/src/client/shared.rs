@@ -43,7 +43,8 @@ impl Client {
         let consul = consul.with_reply_max(attempt_max);
         let (pending, keys) = (PendingWork::new(), Keys::new(&config));
         let waiters = Arc::new(QueuedWaiters::new());
-        let (registry, turns) = (&waiters.registry, keys.turns(&waiters.client));
+        let (registry, turns) =
+            (&waiters.registry, keys.turns(&waiters.registry.client().to_string()));
         Self {
             sessions: Sessions::new(consul.clone(), &config, ttl_min, &pending, (registry, &turns)),
             watch: Watch::new(consul.clone(), ttl_min, Arc::clone(&waiters)),

@@ -98,12 +98,27 @@ impl Refusal {
     }
 }
 
+impl From<Refusal> for ConsulError {
+    /// A refusal that the caller does not expect.
+    fn from(refusal: Refusal) -> Self {
+        Self::status(409, refusal.text().as_bytes())
+    }
+}
+
 /// Operations that check that the session has the key, and by the same grant.
 pub(crate) fn checks(key: &str, owner: &Owner) -> (Value, Value) {
-    (
-        json!({"Verb": "check-session", "Key": key, "Session": owner.session}),
-        json!({"Verb": "check-index", "Key": key, "Index": owner.index}),
-    )
+    let check = json!({"Verb": "check-session", "Key": key, "Session": owner.session});
+    (check, check_index(key, owner.index))
+}
+
+/// An operation that checks that a key is there, and was not written since.
+pub(crate) fn check_index(key: &str, index: u64) -> Value {
+    json!({"Verb": "check-index", "Key": key, "Index": index})
+}
+
+/// An operation that reads all keys under a prefix.
+pub(crate) fn get_tree(prefix: &str) -> Value {
+    json!({"Verb": "get-tree", "Key": prefix})
 }
 
 /// An operation that locks a key.
@@ -112,12 +127,17 @@ pub(crate) fn lock(key: &str, session: &str, value: &impl Serialize) -> Result<V
     Ok(json!({"Verb": "lock", "Key": key, "Value": value, "Session": session}))
 }
 
-/// An operation after which nobody has the key.
+/// An operation by which the session gives up the key.
 pub(crate) fn unlock(key: &str, session: &str) -> Value {
     json!({"Verb": "unlock", "Key": key, "Value": "", "Session": session})
 }
 
-/// An operation that deletes a key that was not written since.
+/// An operation that deletes a key, whether it is there or not.
+pub(crate) fn delete(key: &str) -> Value {
+    json!({"Verb": "delete", "Key": key})
+}
+
+/// An operation that deletes a key unless it was written since. It succeeds if there is no such key.
 pub(crate) fn delete_cas(key: &str, index: u64) -> Value {
     json!({"Verb": "delete-cas", "Key": key, "Index": index})
 }

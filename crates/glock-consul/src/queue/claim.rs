@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    commands::{delete_cas, unlock},
-    queue::place::Place,
+    commands::{check_index, delete_cas, get_tree, unlock},
+    queue::{keys::MARK, place::Place},
     session::Owner,
 };
 
@@ -29,25 +29,26 @@ pub(crate) enum Claim {
 impl Claim {
     /// The operations that go before and after the lock at `key`, the keys of whose queue begin with
     /// `queue`.
-    pub(crate) fn operations(
-        &self,
-        key: &str,
-        queue: &str,
-        mark: &str,
-    ) -> (Vec<Value>, Vec<Value>) {
-        let read = json!({"Verb": "get-tree", "Key": queue});
+    pub(crate) fn operations(&self, key: &str, queue: &str) -> (Vec<Value>, Vec<Value>) {
+        let mark = || format!("{queue}{MARK}");
         match self {
-            Self::Try => (Vec::new(), vec![json!({"Verb": "check-not-exists", "Key": mark})]),
-            Self::StaleMark(index) => (Vec::new(), vec![delete_cas(mark, *index)]),
+            Self::Try => (Vec::new(), vec![json!({"Verb": "check-not-exists", "Key": mark()})]),
+            Self::StaleMark(index) => (Vec::new(), vec![delete_cas(&mark(), *index)]),
             Self::First(place) => {
                 let [check, delete] = place.deleted(queue);
-                (vec![check], vec![delete, read])
+                (vec![check], vec![delete, get_tree(queue)])
             }
             Self::Reserved { by, next } => {
-                let check = json!({"Verb": "check-index", "Key": key, "Index": by.index});
-                let after = if next.is_empty() { vec![read] } else { Vec::new() };
-                (vec![check, unlock(key, &by.session)], after)
+                let after = if next.is_empty() { vec![get_tree(queue)] } else { Vec::new() };
+                (by.ended(key), after)
             }
         }
+    }
+}
+
+impl Owner {
+    /// Operations that end the reservation of this owner, of the lock at `key`, if it is there still.
+    pub(crate) fn ended(&self, key: &str) -> Vec<Value> {
+        vec![check_index(key, self.index), unlock(key, &self.session)]
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use glock_core::LockId;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    client::Client, commands::common_prefix, error::ConsulError, queue::place::LockQueue,
+    client::Client,
+    commands::{common_prefix, get_tree},
+    error::ConsulError,
+    queue::place::LockQueue,
     schema::Entry,
 };
 
@@ -29,9 +32,7 @@ impl Client {
             self.read_each(&keys, &prefixes).await?
         } else {
             let trees = [&keys, &prefixes].map(|keys| common_prefix(keys.iter().map(|key| &**key)));
-            let read = trees.map(|prefix| json!({"Verb": "get-tree", "Key": prefix}));
-            let read = self.consul.read_transaction(read.into()).await?;
-            read.map_err(|refusal| ConsulError::status(409, refusal.text().as_bytes()))?
+            self.consul.read_transaction(trees.map(get_tree).into()).await??
         };
         // Trees may overlap. The first part of a key says in which queue it is.
         let entries: HashMap<&str, &Entry> =
@@ -59,19 +60,17 @@ impl Client {
         // A key may go while the others are read.
         for _ in 0..=keys.len() {
             let locked: Vec<_> = keys.iter().filter(|key| !free.contains(*key)).collect();
-            let read = |verb: &'static str| move |key: &String| json!({"Verb": verb, "Key": key});
-            let operations = locked.iter().copied().map(read("get"));
-            let operations = operations.chain(prefixes.iter().map(read("get-tree")));
-            let refusal =
-                match self.consul.read_transaction(operations.collect::<Vec<Value>>()).await? {
-                    Ok(entries) => return Ok(entries),
-                    Err(refusal) => refusal,
-                };
+            let operations = locked.iter().map(|key| json!({"Verb": "get", "Key": key}));
+            let operations = operations.chain(prefixes.iter().map(|prefix| get_tree(prefix)));
+            let refusal = match self.consul.read_transaction(operations.collect()).await? {
+                Ok(entries) => return Ok(entries),
+                Err(refusal) => refusal,
+            };
             let missing = refusal.0.iter().filter_map(|error| locked.get(error.op_index));
             let before = free.len();
             free.extend(missing.map(|key| (*key).clone()));
             if free.len() == before {
-                return Err(ConsulError::status(409, refusal.text().as_bytes()));
+                return Err(refusal.into());
             }
         }
         Err(ConsulError::NotSent("the locks change again and again".into()))

@@ -6,7 +6,11 @@ use glock_core::LockId;
 use serde_json::json;
 
 use crate::{
-    client::Client, commands::lock, error::ConsulError, queue::place::LockQueue, schema::encoded,
+    client::Client,
+    commands::{delete, get_tree, lock},
+    error::ConsulError,
+    queue::place::{LockQueue, Place},
+    schema::encoded,
 };
 
 /// A session that ended unnoticed is replaced, once.
@@ -25,28 +29,30 @@ impl Client {
         // A write that changes nothing would leave the mark's index as it is.
         let written = encoded(&format!("{waiter} {}", self.joins.fetch_add(1, Relaxed)));
         let written = written.map_err(|err| ConsulError::NotSent(err.into()))?;
-        let mut refused = String::new();
-        for _ in 0..SESSIONS_MAX {
+        let mut sessions_left = SESSIONS_MAX;
+        loop {
             let session = self.sessions.of_places(ttl).await?;
             let operations = vec![
                 lock(&place, &session, &())?,
                 json!({"Verb": "set", "Key": mark, "Value": written}),
-                json!({"Verb": "get-tree", "Key": prefix}),
+                get_tree(&prefix),
             ];
-            match self.consul.transaction(operations).await? {
+            let refusal = match self.consul.transaction(operations).await? {
                 // A key is in the reply as it was written, and as it was read.
                 Ok(entries) => return Ok(LockQueue::read("", &prefix, entries.iter().skip(2))),
-                Err(refusal) => refused = refusal.text(),
+                Err(refusal) => refusal,
+            };
+            sessions_left -= 1;
+            if sessions_left == 0 {
+                return Err(refusal.into());
             }
-            if refused.contains("invalid session") {
+            if refusal.text().contains("invalid session") {
                 self.sessions.places_lost(&session);
             } else {
                 // The place is that of a session before this one.
-                let delete = json!({"Verb": "delete", "Key": place});
-                let _ = self.consul.transaction(vec![delete]).await?;
+                let _ = self.consul.transaction(vec![delete(&place)]).await?;
             }
         }
-        Err(ConsulError::status(409, refused.as_bytes()))
     }
 
     /// Has the waiter woken: the first by the end of the hold, the others by who is before them.
@@ -57,14 +63,17 @@ impl Client {
         waiter: &str,
     ) -> Result<(), ConsulError> {
         match queue.places.first() {
-            Some(first) if first.waiter == waiter => {
-                let key = self.keys.key(id);
-                self.watch.is_first(&key, first);
-                // The watch may have seen the end of the hold before.
-                self.waiters.see(&key, self.consul.entry(&key).await?.as_ref());
-            }
+            Some(first) if first.waiter == waiter => self.wait_first(id, first).await?,
             _ => self.turns.keep(),
         }
+        Ok(())
+    }
+
+    /// Has the first waiter woken by the end of the hold, also if the watch has seen that before.
+    pub(crate) async fn wait_first(&self, id: &LockId, first: &Place) -> Result<(), ConsulError> {
+        let key = self.keys.key(id);
+        self.watch.is_first(&key, first);
+        self.waiters.see(&key, self.consul.entry(&key).await?.as_ref());
         Ok(())
     }
 }

@@ -13,8 +13,8 @@ use crate::{
 
 /// The last part of the key that marks a lock with waiters. No waiter's name is like it.
 pub(crate) const MARK: &str = "-";
-/// In the keys of a client's turns, there is always one with this: see `Sessions::of_places`. No id has it.
-pub(crate) const ROOT: &str = "/.root.";
+/// Below the key of a client's turns, there is always a key that begins so: see `Sessions::of_places`. No id does.
+pub(crate) const ROOT: &str = ".root.";
 
 impl Keys {
     /// What the keys in the queue of a lock begin with.

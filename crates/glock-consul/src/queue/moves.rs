@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, ConsulClient},
-    commands::{checks, lock, unlock},
+    commands::{checks, delete, get_tree, lock, unlock},
     error::ConsulError,
     queue::{
         claim::Claim,
         place::{LockQueue, NEXT_MAX, Place, Turn, client_of},
     },
-    schema::Record,
+    schema::{Entry, Record},
     session::Owner,
 };
 
@@ -61,9 +61,8 @@ impl Client {
             _ => {}
         }
         let free = json!({"Verb": "check-not-exists", "Key": key});
-        if let Some(index) = self.reserve(&self.consul, id, vec![free], &queue.next()).await? {
-            self.reservations.is_over(&key, index);
-        }
+        let reserved = self.reserve(&self.consul, id, vec![free], &queue.places).await?;
+        self.note_reservation(&key, reserved);
         Ok(None)
     }
 
@@ -115,36 +114,29 @@ impl Client {
         caller: Option<u64>,
     ) -> Result<Option<Claim>, ConsulError> {
         let key = self.keys.key(id);
-        let client = client_of(waiter);
-        let is_gone = client != self.waiters.client;
+        let (client, is_gone) = (client_of(waiter), self.waiters.own(waiter).is_none());
         let (gone, others): (Vec<_>, Vec<_>) =
             queue.places.iter().cloned().partition(|place| is_gone && place.client() == client);
         let prefix = self.keys.queue(id);
         let gone = gone.iter().take(DELETED_MAX);
-        let gone =
-            gone.map(|place| json!({"Verb": "delete", "Key": format!("{prefix}{}", place.waiter)}));
+        let gone: Vec<_> = gone.map(|place| delete(&format!("{prefix}{}", place.waiter))).collect();
         if others.is_empty() && caller.is_none() {
-            let gone: Vec<_> = gone.collect();
             if !gone.is_empty() {
                 let _ = self.consul.transaction(gone).await?;
             }
             return Ok(Some(Claim::Reserved { by: by.clone(), next: Vec::new() }));
         }
-        let mut operations = vec![
-            json!({"Verb": "check-index", "Key": key, "Index": by.index}),
-            unlock(&key, &by.session),
-        ];
-        operations.extend(gone);
-        if others.is_empty() {
-            operations.push(json!({"Verb": "delete", "Key": key}));
-            // Refused, it was passed on by another client.
-            let _ = self.consul.transaction(operations).await?;
-        } else {
-            let others = others.get(..NEXT_MAX).unwrap_or(&others);
-            let index = self.reserve(&self.consul, id, operations, others).await?;
-            index.map(|index| self.reservations.is_over(&key, index));
-        }
+        // Refused, it was passed on by another client.
+        let ended = self.end_reservation(id, by, gone, &others).await?;
+        self.note_reservation(&key, ended.filter(|_| !others.is_empty()));
         Ok(None)
+    }
+
+    /// Notes the index of a reservation that this client is to end if nobody claims it in time.
+    fn note_reservation(&self, key: &str, index: Option<u64>) {
+        if let Some(index) = index {
+            self.reservations.note(key, index);
+        }
     }
 
     /// Has the mark deleted of a queue without waiters.
@@ -154,23 +146,33 @@ impl Client {
         }
     }
 
-    /// Ends the reservation of `by`: for the first place, or for good.
+    /// Ends the reservation of `by` for a waiter that has left. Returns `false` if that was refused.
     async fn free(&self, id: &LockId, queue: &LockQueue, by: &Owner) -> Result<bool, ConsulError> {
-        let key = self.keys.key(id);
-        let mut operations = vec![
-            json!({"Verb": "check-index", "Key": key, "Index": by.index}),
-            unlock(&key, &by.session),
-        ];
-        if !queue.places.is_empty() {
-            let reserved = self.reserve(&self.consul, id, operations, &queue.next()).await?;
-            return Ok(reserved.is_some());
-        }
-        operations.push(json!({"Verb": "delete", "Key": key}));
-        let is_done = self.consul.transaction(operations).await?.is_ok();
+        let is_done = self.end_reservation(id, by, Vec::new(), &queue.places).await?.is_some();
         if is_done {
             self.unmark(id, queue);
         }
         Ok(is_done)
+    }
+
+    /// Ends the reservation of `by`, and does `more`: the lock is then reserved for the first of these places, or
+    /// free. Returns the index of that; `None` if it was refused.
+    async fn end_reservation(
+        &self,
+        id: &LockId,
+        by: &Owner,
+        more: Vec<Value>,
+        places: &[Place],
+    ) -> Result<Option<u64>, ConsulError> {
+        let key = self.keys.key(id);
+        let mut operations = by.ended(&key);
+        operations.extend(more);
+        if !places.is_empty() {
+            return self.reserve(&self.consul, id, operations, places).await;
+        }
+        operations.push(delete(&key));
+        let done = self.consul.transaction(operations).await?;
+        Ok(done.ok().and_then(|entries| last_index(&entries, &key)))
     }
 
     /// Deletes a place. The waiter behind the first learns that it is the first.
@@ -189,21 +191,14 @@ impl Client {
             operations.push(lock(&turn, &second.session, &place.waiter)?);
         }
         // Others may leave at the same time.
-        operations.push(json!({"Verb": "get-tree", "Key": prefix}));
-        let done = self.consul.transaction(operations).await?.ok();
-        let is_done = done.is_some();
+        operations.push(get_tree(&prefix));
+        let Ok(entries) = self.consul.transaction(operations).await? else { return Ok(false) };
         // After the place, as it was.
-        let left = done.iter().flatten().skip(1);
-        if is_done {
-            self.unmark(id, &LockQueue::read("", &prefix, left));
+        self.unmark(id, &LockQueue::read("", &prefix, entries.iter().skip(1)));
+        if let Some(second) = second.filter(|_| own.is_some()) {
+            self.wait_first(id, second).await?;
         }
-        if let Some(second) = second.filter(|_| is_done && own.is_some()) {
-            let key = self.keys.key(id);
-            self.watch.is_first(&key, second);
-            // The watch may have seen the end of the hold before.
-            self.waiters.see(&key, self.consul.entry(&key).await?.as_ref());
-        }
-        Ok(is_done)
+        Ok(true)
     }
 
     /// Reserves the lock for the first of these places, after operations that leave it free, and notifies
@@ -216,22 +211,25 @@ impl Client {
         places: &[Place],
     ) -> Result<Option<u64>, ConsulError> {
         let Some((first, next)) = places.split_first() else { return Ok(None) };
-        let (key, next) = (self.keys.key(id), next.to_vec());
+        let (key, next) = (self.keys.key(id), next.iter().take(NEXT_MAX).cloned().collect());
         operations.push(lock(&key, &first.session, &Record::reserved(&first.waiter))?);
         let own = self.waiters.own(&first.waiter);
-        if let Some(number) = first.number().filter(|_| own.is_none()) {
-            let turn = self.keys.turn(first.client(), id);
-            let value = Turn { number, place: first.index, next: next.clone() };
-            operations.push(lock(&turn, &first.session, &value)?);
+        let turn = Turn { waiter: first.waiter.clone(), place: first.index, next };
+        if own.is_none() {
+            operations.push(lock(&self.keys.turn(first.client(), id), &first.session, &turn)?);
         }
         operations.extend(first.deleted(&self.keys.queue(id)));
         let Ok(entries) = consul.transaction(operations).await? else { return Ok(None) };
-        let locked = entries.iter().rev().find(|entry| entry.key == key);
-        let index = locked.map(|locked| locked.modify_index);
+        let index = last_index(&entries, &key);
         if let (Some(number), Some(index)) = (own, index) {
             let by = Owner { session: first.session.clone(), index };
-            self.waiters.turn(number, Claim::Reserved { by, next });
+            self.waiters.turn(number, Claim::Reserved { by, next: turn.next });
         }
         Ok(index)
     }
+}
+
+/// The index that the last operation on `key` has given it.
+fn last_index(entries: &[Entry], key: &str) -> Option<u64> {
+    entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.modify_index)
 }

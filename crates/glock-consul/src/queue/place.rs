@@ -1,9 +1,14 @@
 //! `Place` and `LockQueue`: a waiter's place, and what Consul has about a lock and its waiters.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{queue::keys::MARK, schema::Entry, session::Owner};
+use crate::{
+    commands::{check_index, delete},
+    queue::keys::MARK,
+    schema::Entry,
+    session::Owner,
+};
 
 /// A waiter's place in the queue of a lock: a key that its client's session has locked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +27,11 @@ pub(crate) struct Place {
 /// What a client learns when it is the turn of one of its waiters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Turn {
-    /// The number of the waiter.
-    #[serde(rename = "n")]
-    pub(crate) number: u64,
-    /// The index of its place: so that no two turns are written alike, which would wake nobody.
+    /// The waiter's name.
+    #[serde(rename = "w")]
+    pub(crate) waiter: String,
+    /// The index of its place. It makes each turn differ from the one before: Consul replies to a query only
+    /// when a value has changed.
     #[serde(rename = "i")]
     pub(crate) place: u64,
     /// The places behind it, or the first few of them.
@@ -57,15 +63,7 @@ impl Place {
     /// (`delete-cas` of a key that is gone succeeds.)
     pub(crate) fn deleted(&self, queue: &str) -> [Value; 2] {
         let key = format!("{queue}{}", self.waiter);
-        [
-            json!({"Verb": "check-index", "Key": key, "Index": self.index}),
-            json!({"Verb": "delete", "Key": key}),
-        ]
-    }
-
-    /// The number of the waiter in its client.
-    pub(crate) fn number(&self) -> Option<u64> {
-        self.waiter.split_once(':')?.1.parse().ok()
+        [check_index(&key, self.index), delete(&key)]
     }
 }
 
@@ -156,7 +154,7 @@ mod tests {
         assert_eq!((queue.mark, queue.is_locked()), (Some(105), true));
         assert!(queue.is_first("0a:3") && !queue.is_first("0b:1"));
         let place = queue.place("0a:7").unwrap();
-        assert_eq!((place.client(), place.number(), place.index), ("0a", Some(7), 112));
+        assert_eq!((place.client(), place.index), ("0a", 112));
         assert!(queue.place("0c:1").is_none() && queue.reservation().is_none());
         let nothing = LockQueue::read("n/b", "n/.queue/b/", &entries);
         assert!(!nothing.is_locked() && nothing.mark.is_none() && nothing.places.is_empty());

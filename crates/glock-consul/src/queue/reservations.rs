@@ -21,8 +21,14 @@ struct Seen {
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
 impl Reservations {
-    /// Notes that the lock at `key` is reserved since the Raft index `index`. Returns whether that is over.
+    /// Notes that the lock at `key` is reserved since the Raft index `index`, and returns whether that is over.
     pub(crate) fn is_over(&self, key: &str, index: u64) -> bool {
+        self.note(key, index) >= RESERVED_FOR
+    }
+
+    /// Notes that the lock at `key` is reserved since the Raft index `index`. Returns for how long this client has
+    /// seen that.
+    pub(crate) fn note(&self, key: &str, index: u64) -> Duration {
         let (mut seen, now) = (self.0.lock(), Instant::now());
         seen.retain(|_, seen| now.duration_since(seen.last) < FORGOTTEN_AFTER);
         let new = Seen { index, since: now, last: now };
@@ -31,7 +37,7 @@ impl Reservations {
             *known = new;
         }
         known.last = now;
-        now.duration_since(known.since) >= RESERVED_FOR
+        now.duration_since(known.since)
     }
 
     /// The lock at `key` is not reserved.

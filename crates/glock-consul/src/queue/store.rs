@@ -52,7 +52,7 @@ impl QueueStore for ConsulQueue {
         let look = async move {
             let ids: Vec<_> = locks.iter().map(|lock| lock.id.clone()).collect();
             // One after the other: at the same time, they would take two connections.
-            client.sessions.keep_places().await;
+            client.sessions.renew_places().await;
             let queues = client.queues(&ids).await.map_err(|err| err.during(Action::Wait))?;
             client.watch.keep();
             let mut found = Vec::with_capacity(locks.len());

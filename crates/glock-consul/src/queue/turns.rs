@@ -93,9 +93,9 @@ impl Worker for TurnsQuery {
             };
             if let Ok(Ok(snapshot)) = reply {
                 failing.reset();
-                // An index that goes back is that of a restored store: read everything again.
-                let went_back = index.is_some_and(|last| snapshot.index < last);
-                index = if went_back { None } else { Some(snapshot.index.max(1)) };
+                let last = index;
+                index = snapshot.next_index(last);
+                let went_back = last.is_some() && index.is_none();
                 self.receive(&snapshot.entries, went_back).await;
             } else {
                 index = None;
@@ -142,15 +142,18 @@ impl TurnsQuery {
     /// Wakes those whose turn it is.
     async fn receive(&self, turns: &[Entry], went_back: bool) {
         let seen = if went_back { 0 } else { self.state.lock().seen };
-        let (new, mut over): (Vec<_>, Vec<_>) = turns
-            .iter()
-            .filter(|entry| !entry.key.contains(ROOT))
-            .partition(|turn| turn.modify_index > seen);
+        let is_turn = |entry: &&Entry| {
+            let below = entry.key.strip_prefix(&*self.prefix);
+            below.is_some_and(|key| !key.starts_with(ROOT))
+        };
+        let (new, mut over): (Vec<_>, Vec<_>) =
+            turns.iter().filter(is_turn).partition(|turn| turn.modify_index > seen);
         for entry in &new {
             // The lock was reserved by the same write.
             let turn = entry.parsed::<Turn>().zip(entry.owner());
-            let is_woken = turn.is_some_and(|(Turn { number, next, .. }, by)| {
-                self.waiters.turn(number, Claim::Reserved { by, next })
+            let is_woken = turn.is_some_and(|(Turn { waiter, next, .. }, by)| {
+                let own = self.waiters.own(&waiter);
+                own.is_some_and(|own| self.waiters.turn(own, Claim::Reserved { by, next }))
             });
             if !is_woken {
                 // A waiter has become the first, or it has left.

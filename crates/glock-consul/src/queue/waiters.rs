@@ -8,18 +8,13 @@ use std::{
 use glock_core::toolkit::{Mutex, WaiterRegistry};
 
 use crate::{
-    queue::{
-        claim::Claim,
-        place::{Place, client_of},
-    },
+    queue::{claim::Claim, place::Place},
     schema::Entry,
 };
 
 /// This client's waiters in the queues, and by which right each may take its lock.
 pub(crate) struct QueuedWaiters {
     pub(crate) registry: WaiterRegistry,
-    /// The client's name.
-    pub(crate) client: String,
     state: Mutex<State>,
 }
 
@@ -41,8 +36,7 @@ struct First {
 
 impl QueuedWaiters {
     pub(crate) fn new() -> Self {
-        let registry = WaiterRegistry::new();
-        Self { client: registry.client().to_string(), registry, state: Mutex::default() }
+        Self { registry: WaiterRegistry::new(), state: Mutex::default() }
     }
 
     /// Wakes a waiter, which may take its lock by this right. Returns `false` if it is gone.
@@ -72,7 +66,7 @@ impl QueuedWaiters {
 
     /// Waits for the end of the hold at `key`, for the waiter with this place.
     pub(crate) fn is_first(&self, key: &str, place: &Place) {
-        let Some(number) = place.number() else { return };
+        let Some(number) = self.own(&place.waiter) else { return };
         let first = First { number, place: place.clone() };
         self.state.lock().firsts.insert(key.into(), first);
     }
@@ -85,6 +79,11 @@ impl QueuedWaiters {
         if state.firsts.get(key).is_some_and(|first| first.number == number) {
             state.firsts.remove(key);
         }
+    }
+
+    /// Whether one of these waiters is the first in its queue.
+    pub(crate) fn has_first(&self) -> bool {
+        self.state.lock().firsts.values().any(|first| self.registry.has_waiter(first.number))
     }
 
     /// The keys of the locks that have one of these waiters first in their queues.
@@ -118,8 +117,7 @@ impl QueuedWaiters {
 
     /// The number of the waiter of this name, if it is this client's.
     pub(crate) fn own(&self, waiter: &str) -> Option<u64> {
-        let is_own = client_of(waiter) == self.client;
-        is_own.then(|| self.registry.client().number_of(waiter)).flatten()
+        self.registry.client().number_of(waiter)
     }
 }
 

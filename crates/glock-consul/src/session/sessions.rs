@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     client::ConsulClient,
-    commands::{Refusal, lock},
+    commands::lock,
     error::ConsulError,
     queue::{keys::ROOT, place::Place},
     session::{
@@ -82,7 +82,7 @@ impl Sessions {
             name,
             created: AtomicU64::new(0),
             places_ttl: ttl_min.max(PLACES_TTL_MIN),
-            turns: turns.trim_end_matches('/').into(),
+            turns: turns.into(),
             places: AsyncMutex::new(()),
         }
     }
@@ -124,11 +124,7 @@ impl Sessions {
         }
         // Not for longer: its holder may not be polled any more.
         let _one = time::timeout(CREATION_MAX, self.places.lock()).await;
-        if let Some(session) = self.cleanup.places.usable() {
-            return Ok(session);
-        }
-        self.cleanup.places.renew(&self.cleanup.client).await?;
-        if let Some(session) = self.cleanup.places.usable() {
+        if let Some(session) = self.renewed_places().await? {
             return Ok(session);
         }
         let guard = match self.create(self.places_ttl).await {
@@ -140,8 +136,7 @@ impl Sessions {
         let id = session.id.clone();
         // A query for the turns would return at each change of any key, if there were none.
         let root = vec![lock(&format!("{}{ROOT}{id}", self.turns), &id, &())?];
-        let refused = |refusal: Refusal| ConsulError::status(409, refusal.text().as_bytes());
-        self.cleanup.client.transaction(root).await?.map_err(refused)?;
+        self.cleanup.client.transaction(root).await??;
         if let Some(before) = self.cleanup.keep_places(session) {
             self.destroy_later(before.id);
         }
@@ -150,11 +145,19 @@ impl Sessions {
     }
 
     /// Renews that session if it is due. A failure is tried again with the next heartbeat.
-    pub(crate) async fn keep_places(&self) {
+    pub(crate) async fn renew_places(&self) {
         if self.cleanup.places.usable().is_none() {
             let _one = time::timeout(CREATION_MAX, self.places.lock()).await;
-            let _ = self.cleanup.places.renew(&self.cleanup.client).await;
+            let _ = self.renewed_places().await;
         }
+    }
+
+    /// That session, renewed unless another call has done so meanwhile. `None` if there is none.
+    async fn renewed_places(&self) -> Result<Option<String>, ConsulError> {
+        if self.cleanup.places.usable().is_none() {
+            self.cleanup.places.renew(&self.cleanup.client).await?;
+        }
+        Ok(self.cleanup.places.usable())
     }
 
     /// That session, which had this id, is over.
