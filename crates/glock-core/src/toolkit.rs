@@ -43,6 +43,7 @@ mod record_queue;
 mod spurious_wakeups;
 mod wait_queue;
 mod waiter_registry;
+mod waiter_signal;
 mod waiters;
 mod wakeups;
 

@@ -15,7 +15,8 @@ use super::{
     pending_work::PendingWork,
     queue_store::{Listening, QueueStore},
     wait_queue::WaitQueue,
-    waiter_registry::{RegisteredWaiter, WaiterRegistry, Woken},
+    waiter_registry::{RegisteredWaiter, WaiterRegistry},
+    waiter_signal::Woken,
 };
 use crate::{Fault, Lease, LockError, LockId, Retry};
 
@@ -37,6 +38,9 @@ pub struct RecordQueue<S> {
 
 /// When no round of heartbeats has begun or ended for so long, its runtime computes.
 const LATE: Duration = Duration::from_secs(3);
+/// After so many pauses, a heartbeat is due for a lock although other requests were sent for it: they do not show
+/// whether all waiters have their places.
+const UNLOOKED_PAUSES: u32 = 3;
 /// What is added to the remaining time of a hold, so that the lock is free when the claim arrives.
 const EXPIRY_SLACK: Duration = Duration::from_millis(2);
 
@@ -110,7 +114,8 @@ impl<S: QueueStore> Worker for RecordQueue<S> {
     async fn round(&self) -> Option<Duration> {
         self.note_round();
         // Half a pause, so that all locks come to be due in the same round.
-        let due = self.registry.due(self.store.heartbeat_pause() / 2);
+        let pause = self.store.heartbeat_pause();
+        let due = self.registry.due(pause / 2, pause * UNLOOKED_PAUSES);
         if !due.is_empty() {
             match self.store.heartbeat(&due).await {
                 Ok(found) => found.iter().for_each(|status| self.registry.apply(status)),

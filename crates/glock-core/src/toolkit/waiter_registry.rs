@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     background_task::BackgroundTask,
     mutex::Mutex,
+    waiter_signal::{Failed, Signal},
     waiters::{ClientId, LockStatus, LockWaiters, WaiterId},
 };
-use crate::{Action, BoxError, Fault, LockError, LockId};
+use crate::{LockError, LockId};
 
 /// This client's waiters in the queues that the store keeps. Clones share it.
 ///
@@ -45,41 +46,9 @@ struct Waiters {
 struct OfLock {
     /// When the last request for the lock was sent that keeps the client alive in its queue.
     seen: Instant,
+    /// When a heartbeat last looked whether all of its waiters have their places.
+    looked: Instant,
     waiters: BTreeMap<u64, Arc<Signal>>,
-}
-
-/// What one waiter is to do.
-#[derive(Default)]
-pub(super) struct Signal {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    /// Whether to send a claim now.
-    claim: bool,
-    /// When to send one if nothing happens before.
-    free_at: Option<Instant>,
-    failed: Option<Failed>,
-}
-
-/// A heartbeat that failed, as each waiter reports it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the heartbeat of this client's waiters failed: {text}")]
-struct Failed {
-    backend: &'static str,
-    action: Action,
-    fault: Fault,
-    text: Arc<str>,
-}
-
-/// What wakes a waiter.
-pub(super) enum Woken {
-    /// It may be its turn, or it has lost its place.
-    Claim,
-    /// The store failed.
-    Failed(LockError),
 }
 
 impl WaiterRegistry {
@@ -101,6 +70,13 @@ impl WaiterRegistry {
         let signal = self.waiters().by_number.get(&number).cloned();
         if let Some(signal) = signal {
             signal.claim();
+        }
+    }
+
+    /// The waiter with this number sends its next request after so long, unless it is notified before.
+    pub fn wake_in(&self, number: u64, pause: Duration) {
+        if let Some(signal) = self.waiters().by_number.get(&number) {
+            signal.free_in(Some(pause));
         }
     }
 
@@ -154,16 +130,18 @@ impl WaiterRegistry {
         RegisteredWaiter { registry: self.clone(), id: id.clone(), waiter, signal }
     }
 
-    /// The locks for which no request was sent for so long; all of them if notifications may have been
-    /// missed.
-    pub(super) fn due(&self, unseen: Duration) -> Vec<LockWaiters> {
+    /// The locks for which no request was sent for so long, or no heartbeat for so long; all of them if
+    /// notifications may have been missed.
+    pub(super) fn due(&self, unseen: Duration, unlooked: Duration) -> Vec<LockWaiters> {
         let (client, now) = (self.shared.client, Instant::now());
         let mut waiters = self.waiters();
         let missed = std::mem::take(&mut waiters.missed);
-        let due = waiters.by_lock.iter_mut();
-        let due = due.filter(|(_, lock)| missed || now.duration_since(lock.seen) >= unseen);
+        let is_due = |lock: &OfLock| {
+            now.duration_since(lock.seen) >= unseen || now.duration_since(lock.looked) >= unlooked
+        };
+        let due = waiters.by_lock.iter_mut().filter(|(_, lock)| missed || is_due(lock));
         due.map(|(id, lock)| {
-            lock.seen = now;
+            (lock.seen, lock.looked) = (now, now);
             LockWaiters { id: id.clone(), client, numbers: lock.waiters.keys().copied().collect() }
         })
         .collect()
@@ -177,23 +155,19 @@ impl WaiterRegistry {
                 signal.claim();
             }
         }
-        if let Some((number, free_in)) = status.first
-            && let Some(signal) = waiters.by_number.get(&number)
-        {
-            signal.free_in(Some(free_in));
+        drop(waiters);
+        if let Some((number, free_in)) = status.first {
+            self.wake_in(number, free_in);
         }
     }
 
     /// Notifies the waiters that a heartbeat failed.
     pub(super) fn failed(&self, locks: &[LockWaiters], err: &LockError) {
-        let LockError::Backend { backend, action, fault, source } = err else { return };
-        let (backend, action, fault) = (*backend, *action, *fault);
-        let failed = Failed { backend, action, fault, text: source.to_string().into() };
+        let Some(failed) = Failed::of(err) else { return };
         let waiters = self.waiters();
         for number in locks.iter().flat_map(|lock| &lock.numbers) {
             if let Some(signal) = waiters.by_number.get(number) {
-                signal.state.lock().failed = Some(failed.clone());
-                signal.changed.notify_one();
+                signal.fail(failed.clone());
             }
         }
     }
@@ -215,46 +189,6 @@ impl fmt::Debug for WaiterRegistry {
     }
 }
 
-impl Signal {
-    /// Has the waiter send a claim.
-    pub(super) fn claim(&self) {
-        self.state.lock().claim = true;
-        self.changed.notify_one();
-    }
-
-    /// Has it send one after this time, if nothing happens before. `None`: it is notified.
-    pub(super) fn free_in(&self, free_in: Option<Duration>) {
-        self.state.lock().free_at = free_in.and_then(|left| Instant::now().checked_add(left));
-        self.changed.notify_one();
-    }
-
-    /// Returns what there is to do, or until when there is nothing to do.
-    pub(super) fn take(&self) -> Result<Woken, Option<Instant>> {
-        let mut state = self.state.lock();
-        if std::mem::take(&mut state.claim) || state.free_at.is_some_and(|at| at <= Instant::now())
-        {
-            state.free_at = None;
-            return Ok(Woken::Claim);
-        }
-        match state.failed.take() {
-            Some(failed) => Ok(Woken::Failed(failed.into())),
-            None => Err(state.free_at),
-        }
-    }
-
-    /// Returns once there may be something to do.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-}
-
-impl From<Failed> for LockError {
-    fn from(failed: Failed) -> Self {
-        let Failed { backend, action, fault, .. } = failed;
-        Self::Backend { backend, action, fault, source: BoxError::from(failed) }
-    }
-}
-
 /// A waiter of this client, until it is dropped.
 pub(super) struct RegisteredWaiter {
     registry: WaiterRegistry,
@@ -269,7 +203,8 @@ impl RegisteredWaiter {
     pub(super) fn joined(&self, sent_at: Instant) {
         let mut waiters = self.registry.waiters();
         let of_lock = waiters.by_lock.entry(self.id.clone());
-        let of_lock = of_lock.or_insert_with(|| OfLock { seen: sent_at, waiters: BTreeMap::new() });
+        let new = || OfLock { seen: sent_at, looked: sent_at, waiters: BTreeMap::new() };
+        let of_lock = of_lock.or_insert_with(new);
         of_lock.seen = sent_at;
         of_lock.waiters.insert(self.waiter.number, Arc::clone(&self.signal));
     }

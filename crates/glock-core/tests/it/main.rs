@@ -6,6 +6,8 @@ mod call;
 mod drain;
 mod ext;
 mod fn_attempt;
+mod heartbeats;
+mod queued_lock;
 mod record_queue;
 mod releasing;
 mod renewal;

@@ -1,135 +1,11 @@
 //! A waiter in a queue that the store keeps beside the lock: what it sends, and when.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
-use glock_core::{
-    Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, Retry, backend,
-    toolkit::{
-        Joining, Listening, LockStatus, LockWaiters, Mutex, PendingWork, QueueStore, RESERVED_FOR,
-        RecordQueue, WaiterId, WaiterRegistry,
-    },
-};
-use tokio::time::{Instant, sleep, timeout};
+use glock_core::{Fault, LockError, Retry};
+use tokio::time::{sleep, timeout};
 
-const TTL: Duration = Duration::from_secs(10);
-const SECOND: Duration = Duration::from_secs(1);
-
-/// One lock with its queue. Another owner holds it until a test says otherwise.
-#[derive(Clone, Default)]
-struct Store(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    is_free: bool,
-    queue: VecDeque<u64>,
-    reserved: Option<u64>,
-    /// What the store replies to the first waiter.
-    free_in: Option<Duration>,
-    listening: bool,
-    down: Option<Fault>,
-    /// The requests, one letter each: enter, leave, heartbeat.
-    sent: String,
-    beats: Vec<LockWaiters>,
-}
-
-impl Store {
-    fn queue(&self) -> (Arc<RecordQueue<Self>>, WaiterRegistry, PendingWork) {
-        let (registry, pending) = (WaiterRegistry::new(), PendingWork::new());
-        (RecordQueue::new(self.clone(), registry.clone(), &pending), registry, pending)
-    }
-
-    fn sent(&self) -> String {
-        self.0.lock().sent.clone()
-    }
-
-    /// Reserves the lock for the first waiter, without notifying it.
-    fn release(&self) -> Option<u64> {
-        let mut state = self.0.lock();
-        state.reserved = state.queue.pop_front();
-        state.is_free = state.reserved.is_none();
-        state.reserved
-    }
-
-    fn request(&self, letter: char) -> Result<(), LockError> {
-        let mut state = self.0.lock();
-        state.sent.push(letter);
-        match state.down {
-            Some(fault) => Err(LockError::backend(backend::MEMORY, Action::Wait, fault, "down")),
-            None => Ok(()),
-        }
-    }
-}
-
-impl QueueStore for Store {
-    async fn enter(
-        &self,
-        id: &LockId,
-        ttl: Duration,
-        joining: &Joining,
-    ) -> Result<Lease, LockError> {
-        self.request('e')?;
-        let waiter = joining.waiter();
-        let mut state = self.0.lock();
-        if state.is_free || state.reserved == Some(waiter.number) {
-            (state.is_free, state.reserved) = (false, None);
-            let (owner, fence) = (OwnerToken::random()?, FencingToken::new(1));
-            return Ok(Lease::granted(id.clone(), owner, fence, Instant::now(), ttl));
-        }
-        if !state.queue.contains(&waiter.number) {
-            state.queue.push_back(waiter.number);
-        }
-        let is_first = state.queue.front() == Some(&waiter.number);
-        joining.note(state.free_in.filter(|_| is_first), None);
-        Err(LockError::Held { id: id.clone(), holder: None })
-    }
-
-    async fn listen(&self, _id: &LockId) -> Result<Listening, LockError> {
-        let before = std::mem::replace(&mut self.0.lock().listening, true);
-        Ok(if before { Listening::Already } else { Listening::Began })
-    }
-
-    async fn leave(&self, _id: &LockId, waiter: WaiterId) -> Result<(), LockError> {
-        self.request('l')?;
-        self.0.lock().queue.retain(|number| *number != waiter.number);
-        Ok(())
-    }
-
-    async fn heartbeat(&self, locks: &[LockWaiters]) -> Result<Vec<LockStatus>, LockError> {
-        self.request('h')?;
-        let mut state = self.0.lock();
-        state.beats.extend(locks.iter().cloned());
-        let found = locks.iter().map(|lock| {
-            let turn = state.reserved.filter(|number| lock.numbers.contains(number));
-            lock.status(turn, None, state.queue.iter().copied())
-        });
-        Ok(found.collect())
-    }
-}
-
-fn id() -> LockId {
-    LockId::new("x").unwrap()
-}
-
-type Waiting = tokio::task::JoinHandle<Result<Lease, LockError>>;
-
-fn wait(queue: &Arc<RecordQueue<Store>>, retry: Retry) -> Waiting {
-    let queue = Arc::clone(queue);
-    tokio::spawn(async move { queue.acquire(&id(), TTL, &retry).await })
-}
-
-/// A store whose client listens, and a waiter in its queue.
-async fn waiting() -> (Store, Arc<RecordQueue<Store>>, WaiterRegistry, Waiting) {
-    let store = Store::default();
-    store.0.lock().listening = true;
-    let (queue, registry, _) = store.queue();
-    let waiter = wait(&queue, Retry::FOREVER);
-    sleep(SECOND / 10).await;
-    (store, queue, registry, waiter)
-}
+use crate::queued_lock::{SECOND, Store, TTL, id, wait, waiting};
 
 #[tokio::test(start_paused = true)]
 async fn a_free_lock_takes_one_request_and_no_heartbeat() {
@@ -151,36 +27,6 @@ async fn a_waiter_sends_one_request_to_join_and_one_to_claim() {
     assert_eq!(store.sent(), "ee");
     sleep(SECOND * 10).await;
     assert_eq!(store.sent(), "ee", "no heartbeat without waiters");
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_heartbeat_a_second_is_for_all_waiters_of_a_client() {
-    let store = Store::default();
-    store.0.lock().listening = true;
-    let (queue, _, _) = store.queue();
-    let waiters: Vec<_> = (0..100).map(|_| wait(&queue, Retry::FOREVER)).collect();
-    sleep(SECOND * 30).await;
-    let beats = store.sent().matches('h').count();
-    assert!((25..=31).contains(&beats), "{beats}");
-    assert_eq!(store.sent().matches('e').count(), waiters.len(), "no request of its own");
-    let last = store.0.lock().beats.last().cloned().unwrap();
-    assert_eq!(BTreeSet::from_iter(last.numbers).len(), waiters.len());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_turn_whose_notification_was_lost_is_found_by_the_next_heartbeat() {
-    let (store, _queue, _, waiter) = waiting().await;
-    store.release();
-    assert!(timeout(RESERVED_FOR, waiter).await.unwrap().unwrap().is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_interruption_of_notifications_is_looked_into_at_once() {
-    let (store, _queue, registry, waiter) = waiting().await;
-    store.release();
-    registry.missed();
-    assert!(timeout(SECOND / 10, waiter).await.unwrap().unwrap().is_ok());
-    assert_eq!(store.sent(), "ehe");
 }
 
 /// What was notified before is missed.
@@ -232,16 +78,6 @@ async fn a_waiter_that_leaves_is_pending_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_whose_place_is_lost_joins_again() {
-    let (store, _queue, registry, waiter) = waiting().await;
-    store.0.lock().queue.clear();
-    sleep(SECOND * 2).await;
-    let number = store.release().expect("it has joined again");
-    registry.turn(number);
-    assert!(timeout(SECOND, waiter).await.unwrap().unwrap().is_ok());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_ends_no_wait_and_is_what_the_time_limit_reports() {
     let (store, queue, _, waiter) = waiting().await;
     let limited = wait(&queue, Retry::within(SECOND * 20));
@@ -263,37 +99,4 @@ async fn what_the_store_will_not_do_ends_a_wait() {
     store.0.lock().down = Some(Fault::Rejected);
     let err = timeout(SECOND * 5, waiter).await.unwrap().unwrap().unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
-}
-
-/// The runtime that sends the heartbeats computes, and does not get to it.
-#[tokio::test]
-async fn heartbeats_go_on_where_another_waiter_is_awake() {
-    let store = Store::default();
-    store.0.lock().listening = true;
-    let (queue, ..) = store.queue();
-    let (end, until) = std::sync::mpsc::channel::<()>();
-    let computes = std::thread::spawn({
-        let queue = Arc::clone(&queue);
-        move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async {
-                let _waiter = wait(&queue, Retry::FOREVER);
-                sleep(SECOND / 10).await;
-                // It blocks the thread.
-                let _ = until.recv();
-            });
-        }
-    });
-    while store.sent().is_empty() {
-        sleep(SECOND / 100).await;
-    }
-    let _waiter = wait(&queue, Retry::FOREVER);
-    let two = async {
-        while store.sent().matches('h').count() < 2 {
-            sleep(SECOND / 10).await;
-        }
-    };
-    timeout(SECOND * 30, two).await.expect("no heartbeat");
-    drop(end);
-    computes.join().unwrap();
 }
