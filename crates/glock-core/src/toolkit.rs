@@ -11,6 +11,7 @@
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
 //! | [`RecordQueue`], [`QueueStore`], [`WaiterRegistry`] | a queue that the store keeps beside the lock: one heartbeat for all waiters of a client |
 //! | [`Notified`], [`Joining`], [`AcquireRequest`] | those of a client that such a store notifies; what takes a lock, or joins |
+//! | [`ObservedReservations`] | whether a reservation is over, where the store has no clock |
 //! | [`LocalWaiters`] | a predecessor in the store's queue that belongs to this client |
 //! | [`SessionDeadline`] | until when the session that leases depend on is known to live |
 //! | [`SparePool`] | sessions or leases made ahead, by TTL |
@@ -38,6 +39,7 @@ mod acquire_waiting;
 mod joining;
 mod local_waiters;
 mod notified;
+mod observed_reservations;
 mod queue_store;
 mod record_queue;
 mod spurious_wakeups;
@@ -75,6 +77,7 @@ pub use self::{
     local_waiters::{LocalPredecessor, LocalWaiter, LocalWaiters},
     mutex::Mutex,
     notified::Notified,
+    observed_reservations::ObservedReservations,
     pending_work::{PendingEntry, PendingWork},
     queue_store::{ALIVE_FOR, HEARTBEAT_MAX, Listening, QueueStore, RESERVED_FOR},
     record_queue::RecordQueue,

@@ -7,12 +7,12 @@ use std::{
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, CallDeadline, PendingWork},
+    toolkit::{Call, CallDeadline, ObservedReservations, PendingWork, RESERVED_FOR},
 };
 
 use crate::{
     client::ConsulClient,
-    queue::{reservations::Reservations, turns::Turns, waiters::QueuedWaiters},
+    queue::{turns::Turns, waiters::QueuedWaiters},
     schema::{Entry, Keys},
     session::Sessions,
     watch::Watch,
@@ -33,7 +33,8 @@ pub(crate) struct Client {
     pub(crate) turns: Turns,
     /// How often a waiter joined a queue.
     pub(crate) joins: AtomicU64,
-    pub(crate) reservations: Reservations,
+    /// Each by the Raft index since which the lock is reserved.
+    pub(crate) reservations: ObservedReservations<u64>,
     pub(crate) pending: PendingWork,
 }
 
@@ -49,7 +50,7 @@ impl Client {
             sessions: Sessions::new(consul.clone(), &config, ttl_min, &pending, (registry, &turns)),
             watch: Watch::new(consul.clone(), ttl_min, Arc::clone(&waiters)),
             turns: Turns::new(consul.clone(), turns, Arc::clone(&waiters)),
-            reservations: Reservations::default(),
+            reservations: ObservedReservations::new(RESERVED_FOR),
             joins: AtomicU64::new(0),
             waiters,
             keys,

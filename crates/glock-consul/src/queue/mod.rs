@@ -6,7 +6,6 @@ pub(crate) mod join;
 pub(crate) mod keys;
 pub(crate) mod moves;
 pub(crate) mod place;
-pub(crate) mod reservations;
 pub(crate) mod store;
 pub(crate) mod turns;
 pub(crate) mod waiters;
