@@ -1,7 +1,8 @@
 //! A lock on DynamoDB beside the bare SDK doing the same writes, on the server that
-//! `GLOCK_DYNAMODB_URL` names.
+//! `GLOCK_DYNAMODB_URL` names. With `--crowd`: how it passes on between many processes.
 
 use std::{
+    net::ToSocketAddrs,
     process::ExitCode,
     sync::{
         Arc,
@@ -19,8 +20,8 @@ use glock_dynamodb::{
         types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
     },
 };
-use glock_harness::bench::Raw;
-use glock_testing::{fresh_namespace, url_from_env};
+use glock_harness::bench::{Raw, crowd};
+use glock_testing::{Proxy, fresh_namespace, url_from_env};
 
 /// What an engineer would type, on a client of the same settings.
 #[derive(Clone)]
@@ -120,16 +121,36 @@ fn sdk(url: &str) -> Client {
     Client::from_conf(conf.build())
 }
 
+/// Counts the requests of all processes at a proxy, because DynamoDB does not.
+async fn run_crowd(url: &str) -> bool {
+    let upstream = url.trim_start_matches("http://").to_socket_addrs();
+    let upstream = upstream.expect("http://HOST:PORT").next().expect("an address");
+    let proxy = Proxy::start(upstream).await.expect("a port");
+    let url = format!("http://{}", proxy.addr());
+    let variable = Some(("GLOCK_DYNAMODB_URL", &*url));
+    crowd::run_with("dynamodb", variable, async || proxy.requests()).await.is_ok()
+}
+
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_DYNAMODB_URL", "dynamodb");
-    let config = LockConfig::default().with_namespace(fresh_namespace());
+    let url = url.trim_end_matches('/');
+    let lock = |namespace: &str| {
+        let config = LockConfig::default().with_namespace(namespace);
+        DynamoDbLock::new(sdk(url)).with_config(config).expect("settings")
+    };
+    if crowd::contended(lock) {
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
-        let lock = || DynamoDbLock::new(sdk(&url)).with_config(config.clone());
-        let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
+        let namespace = fresh_namespace();
+        let (lock, second) = (lock(&namespace), lock(&namespace));
         lock.create_table().await.expect("the server that GLOCK_DYNAMODB_URL names");
+        if crowd::is_asked_for() {
+            return run_crowd(url).await;
+        }
         let raw =
-            ByHand { sdk: sdk(&url), namespace: fresh_namespace().into(), owners: Arc::default() };
+            ByHand { sdk: sdk(url), namespace: fresh_namespace().into(), owners: Arc::default() };
         glock_harness::bench::run("dynamodb", lock, second, raw).await
     });
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }

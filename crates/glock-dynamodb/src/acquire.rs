@@ -11,25 +11,33 @@ use glock_core::{
 };
 
 use crate::{
-    client::{Client, holder},
+    client::{Client, Reply, holder},
     commands::{AcquireReply, Wanted},
     error::Failure,
+    queue::shown::Shown,
     schema::Version,
 };
 
-/// Tries once to take the lock; again, under a fresh owner token, where no reply came.
+/// Tries once to take the lock; again, under a fresh owner token, where no reply came. Where a waiter is named,
+/// takes it if that is the first in the queue.
 pub(crate) async fn acquire(
     client: &Arc<Client>,
     id: &LockId,
     ttl: Duration,
+    waiter: Option<&str>,
 ) -> Result<Lease, LockError> {
     // Dropped with this future: an attempt that was not sent by then is not sent any more.
     let caller = Arc::new(());
     let attempt = |_| {
         let (client, id, owner) = (Arc::clone(client), id.clone(), OwnerToken::random()?);
-        Ok(AcquireAttempt { client, caller: Arc::downgrade(&caller), id, owner, ttl })
+        let (caller, waiter) = (Arc::downgrade(&caller), waiter.map(str::to_owned));
+        Ok(AcquireAttempt { client, caller, id, owner, ttl, waiter })
     };
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
+}
+
+fn is_free(shown: Option<&Shown>) -> bool {
+    shown.is_none_or(Shown::is_free)
 }
 
 struct AcquireAttempt {
@@ -38,18 +46,66 @@ struct AcquireAttempt {
     id: LockId,
     owner: OwnerToken,
     ttl: Duration,
+    /// The waiter's name in the queue.
+    waiter: Option<String>,
 }
 
 impl Attempt for AcquireAttempt {
     async fn run(&self, until: CallDeadline) -> Result<Lease, LockError> {
-        let Self { client, caller, id, owner, ttl } = self;
+        let Self { client, id, owner, ttl, waiter, .. } = self;
         let key = client.key(id);
+        let mut is_first_try = true;
+        loop {
+            let reply = self.send(&key, until).await?;
+            let granted =
+                |fence| Lease::granted(id.clone(), owner.clone(), fence, reply.sent_at, *ttl);
+            let record = match reply.of {
+                AcquireReply::Granted { fence, number, waiters } => {
+                    let version = Version { owner: owner.clone(), number };
+                    let known = client.observations.note_version(&key, &version, *ttl);
+                    if waiter.is_some() {
+                        client.tell_next(&Shown::held(known, fence, waiters));
+                    }
+                    return Ok(granted(fence));
+                }
+                AcquireReply::Refused(record) => record,
+            };
+            // A copy of the request came first, which the network or a proxy has made.
+            if record.is_of(owner) {
+                let fence = record.fence;
+                client.note(&key, Some(&record));
+                return Ok(granted(fence));
+            }
+            // It was refused, whatever comes of the queue.
+            let settled = client.settle(&key, Some(record), Action::Acquire, until).await;
+            let holder = match settled {
+                // All who were before the caller were gone, and now their places are.
+                Ok(shown) if waiter.is_none() && is_first_try && is_free(shown.as_ref()) => {
+                    is_first_try = false;
+                    continue;
+                }
+                Ok(Some(Shown { record, known: Some(known), .. })) => holder((record, known)),
+                _ => None,
+            };
+            return Err(LockError::Held { id: id.clone(), holder: holder.map(Box::new) });
+        }
+    }
+
+    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
+        self.client.release(&self.id, &self.owner, None).await
+    }
+}
+
+impl AcquireAttempt {
+    async fn send(&self, key: &str, until: CallDeadline) -> Result<Reply<AcquireReply>, LockError> {
+        let Self { client, caller, owner, ttl, waiter, .. } = self;
         let wanted = Wanted {
-            key: &key,
+            key,
             owner,
             ttl: *ttl,
             label: &client.config.holder,
-            over: client.observations.over(&key),
+            over: client.observations.over(key),
+            waiter: waiter.as_deref(),
         };
         let request = async || match caller.upgrade() {
             Some(_) => client.commands.acquire(&wanted).await,
@@ -57,27 +113,6 @@ impl Attempt for AcquireAttempt {
         };
         // A copy that arrives late would take the lock for an owner that has given it back.
         let reply = client.requests.send_attempt(until, request).await;
-        let reply = reply.map_err(|failure| failure.during(Action::Acquire))?;
-        match reply.of {
-            AcquireReply::Granted { fence, number } => {
-                let version = Version { owner: owner.clone(), number };
-                client.observations.note_version(&key, &version, *ttl);
-                Ok(Lease::granted(id.clone(), owner.clone(), fence, reply.sent_at, *ttl))
-            }
-            // A copy of the request came first, which the network or a proxy has made.
-            AcquireReply::Refused(record) if record.is_of(owner) => {
-                let fence = record.fence;
-                client.noted(&key, Some(record));
-                Ok(Lease::granted(id.clone(), owner.clone(), fence, reply.sent_at, *ttl))
-            }
-            AcquireReply::Refused(record) => {
-                let holder = client.noted(&key, Some(record)).and_then(holder);
-                Err(LockError::Held { id: id.clone(), holder: holder.map(Box::new) })
-            }
-        }
-    }
-
-    async fn undo(&self, _until: CallDeadline) -> Result<(), LockError> {
-        self.client.release(&self.id, &self.owner, None).await
+        reply.map_err(|failure| failure.during(Action::Acquire))
     }
 }

@@ -13,10 +13,10 @@ use glock_core::{
 
 use crate::{
     client::{Client, holder},
-    commands::{Commands, FREE_ITEM_STAYS, RELEASE, Update, sent},
+    commands::{Commands, Update, digits, sent},
     error::Failure,
     lock::DynamoDbLock,
-    schema::{FENCE, HOLDER, Item, LEASE, OWNER, Record, text},
+    schema::{FENCE, Item, OWNER, Record, text},
 };
 
 /// How many items a page reads: `Scan` is paid by what it reads, and most items may be of free locks.
@@ -52,7 +52,7 @@ impl LockAdmin for DynamoDbLock {
             let is_repeated = sent.attempts > 1;
             let ended = sent.result?.of || is_repeated;
             client.observations.forget(&key);
-            client.wakeups.wake(&key);
+            client.notified.sleepers.wake(&key);
             Ok(ended)
         };
         call.run(work).await
@@ -127,17 +127,11 @@ impl Commands {
 
     /// Ends the hold with the token `expected`. Returns whether it was there.
     async fn force_release(&self, key: &str, expected: FencingToken) -> Result<bool, Failure> {
-        let number = |number: u64| AttributeValue::N(number.to_string());
-        let expiry = self.now().saturating_add(FREE_ITEM_STAYS).as_secs();
         let request = self
-            .update(key, RELEASE)
+            .end(key)
             .condition_expression(HELD_WITH)
-            .expression_attribute_names("#lease", LEASE)
-            .expression_attribute_names("#holder", HOLDER)
-            .expression_attribute_names("#expiry", &self.table.expiry)
             .expression_attribute_names("#fence", FENCE)
-            .expression_attribute_values(":fence", number(expected.get()))
-            .expression_attribute_values(":expiry", number(expiry));
+            .expression_attribute_values(":fence", digits(expected.get()));
         Ok(matches!(sent(request).await?, Update::Done(_)))
     }
 }

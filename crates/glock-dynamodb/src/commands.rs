@@ -1,20 +1,22 @@
 //! The requests: each is one `UpdateItem` or `GetItem`, and its reply.
 
+mod replies;
+
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
-    operation::update_item::{
-        UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder,
-    },
+    operation::update_item::builders::UpdateItemFluentBuilder,
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use glock_core::{FencingToken, OwnerToken};
 
+pub(crate) use self::replies::{
+    AcquireReply, KnownVersion, ReleaseReply, RenewReply, Renewal, Update, Wanted, sent,
+};
 use crate::{
     error::Failure,
-    schema::{FENCE, HOLDER, Item, LEASE, OWNER, Record, Table, VERSION, Version, number},
+    schema::{FENCE, HOLDER, Item, LEASE, OWNER, Record, Table, VERSION, WAITERS, names, number},
 };
 
 /// Sends glock's requests. Every name is a placeholder, so that a reserved word is a name like others.
@@ -24,72 +26,25 @@ pub(crate) struct Commands {
     pub(crate) table: Table,
 }
 
-/// The conditions under which an acquire is granted: there is no item, or glock's without an owner, or
-/// the one of a lease that has run out.
-const FREE: &str = "attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
-    AND attribute_type(#fence, :number) AND attribute_type(#version, :number))";
-const FREE_OR_OVER: &str = "attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
+/// The lock is free: there is no item, or glock's without an owner; or the lease of this version has run out.
+const FREE: &str = "(attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
+    AND attribute_type(#fence, :number) AND attribute_type(#version, :number)))";
+const FREE_OR_OVER: &str = "(attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
     AND attribute_type(#fence, :number) AND attribute_type(#version, :number)) \
-    OR (#owner = :over_owner AND #version = :over_version)";
+    OR (#owner = :over_owner AND #version = :over_version))";
+/// The caller is next: it is the first in the queue, or has no place and nobody waits.
+const IS_FIRST: &str = "#waiters[0] = :waiter";
+const NOBODY_WAITS: &str = "attribute_not_exists(#waiters[0])";
 const ACQUIRE: &str = "SET #owner = :owner, #lease = :lease, #holder = :holder, \
-    #fence = if_not_exists(#fence, :first) + :one REMOVE #expiry ADD #version :one";
+    #fence = if_not_exists(#fence, :first) + :one ADD #version :one REMOVE #expiry";
 const RENEW: &str = "SET #lease = :lease ADD #version :one";
-pub(crate) const RELEASE: &str = "SET #expiry = :expiry REMOVE #owner, #lease, #holder";
+const RELEASE: &str = "SET #expiry = :expiry REMOVE #owner, #lease, #holder";
 const OWNED: &str = "#owner = :owner";
 const OWNED_AND_FENCED: &str = "#owner = :owner AND #fence = :fence";
 
 /// How long a free item stays before DynamoDB's time to live may delete it, where that is turned on. The
 /// next item's tokens begin at the time of its making, so a token falls only where clocks differ by more.
-pub(crate) const FREE_ITEM_STAYS: Duration = Duration::from_hours(24);
-
-/// What an acquire asks for.
-#[derive(Debug)]
-pub(crate) struct Wanted<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) owner: &'a OwnerToken,
-    pub(crate) ttl: Duration,
-    pub(crate) label: &'a str,
-    /// The version whose lease has run out.
-    pub(crate) over: Option<Version>,
-}
-
-pub(crate) enum AcquireReply {
-    Granted { fence: FencingToken, number: u64 },
-    Refused(Record),
-}
-
-pub(crate) enum RenewReply {
-    Renewed { number: u64 },
-    Refused(Option<Record>),
-}
-
-pub(crate) enum ReleaseReply {
-    Released,
-    /// The hold that was released had run out.
-    ReleasedLate,
-    Refused(Option<Record>),
-}
-
-/// What a renewal asks for.
-#[derive(Debug)]
-pub(crate) struct Renewal<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) owner: &'a OwnerToken,
-    pub(crate) fence: FencingToken,
-    pub(crate) lease: Duration,
-    /// The version that the client knows.
-    pub(crate) known: KnownVersion,
-}
-
-/// What a client knows of the hold that it renews.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum KnownVersion {
-    /// The renewal may shorten its lease.
-    Current(u64),
-    /// It has run out, and is not brought back to life.
-    Over(u64),
-    Unknown,
-}
+const FREE_ITEM_STAYS: Duration = Duration::from_hours(24);
 
 impl Commands {
     pub(crate) fn new(sdk: Client, table: Table) -> Self {
@@ -101,32 +56,46 @@ impl Commands {
     }
 
     pub(crate) async fn acquire(&self, wanted: &Wanted<'_>) -> Result<AcquireReply, Failure> {
+        // A list whose last waiter has left is empty.
+        let queue = if wanted.waiter.is_some() { "#waiters[0]" } else { "#waiters" };
         let request = self
-            .update(wanted.key, ACQUIRE)
+            .update(wanted.key, &format!("{ACQUIRE}, {queue}"))
             .expression_attribute_names("#key", &self.table.key)
             .expression_attribute_names("#lease", LEASE)
             .expression_attribute_names("#holder", HOLDER)
             .expression_attribute_names("#expiry", &self.table.expiry)
             .expression_attribute_names("#version", VERSION)
             .expression_attribute_names("#fence", FENCE)
+            .expression_attribute_names("#waiters", WAITERS)
             .expression_attribute_values(":owner", text(wanted.owner.reveal()))
             .expression_attribute_values(":lease", digits(millis(wanted.ttl)))
             .expression_attribute_values(":holder", text(wanted.label))
             .expression_attribute_values(":first", digits(self.first_token()))
             .expression_attribute_values(":one", digits(1))
-            .expression_attribute_values(":number", text("N"))
-            .return_values(ReturnValue::UpdatedNew);
-        let request = match &wanted.over {
-            None => request.condition_expression(FREE),
-            Some(over) => request
-                .condition_expression(FREE_OR_OVER)
-                .expression_attribute_values(":over_owner", text(over.owner.reveal()))
-                .expression_attribute_values(":over_version", digits(over.number)),
+            .expression_attribute_values(":number", text("N"));
+        let (free, request) = match &wanted.over {
+            None => (FREE, request),
+            Some(over) => (
+                FREE_OR_OVER,
+                request
+                    .expression_attribute_values(":over_owner", text(over.owner.reveal()))
+                    .expression_attribute_values(":over_version", digits(over.number)),
+            ),
+        };
+        let request = match wanted.waiter {
+            None => request
+                .condition_expression(format!("{free} AND {NOBODY_WAITS}"))
+                .return_values(ReturnValue::UpdatedNew),
+            Some(waiter) => request
+                .condition_expression(format!("{free} AND {IS_FIRST}"))
+                .expression_attribute_values(":waiter", text(waiter))
+                .return_values(ReturnValue::AllNew),
         };
         match sent(request).await? {
             Update::Done(item) => Ok(AcquireReply::Granted {
                 fence: FencingToken::new(stated(&item, FENCE)?),
                 number: stated(&item, VERSION)?,
+                waiters: names(&item, WAITERS).map_err(Failure::unexpected_reply)?,
             }),
             Update::Refused(item) => {
                 let record = Record::read(&item).map_err(|why| Failure::foreign_item(&why))?;
@@ -165,27 +134,17 @@ impl Commands {
         })
     }
 
-    /// Releases the hold of `owner`; of the grant with that token, where it is given. `over` is the number of
-    /// the version that has run out.
+    /// Releases the hold of `owner`; of the grant with that token, where it is given. Says what was on record
+    /// before if `is_shown`.
     pub(crate) async fn release(
         &self,
         key: &str,
         owner: &OwnerToken,
         fence: Option<FencingToken>,
-        over: Option<u64>,
+        is_shown: bool,
     ) -> Result<ReleaseReply, Failure> {
-        let expiry = self.now().saturating_add(FREE_ITEM_STAYS).as_secs();
-        let request = self
-            .update(key, RELEASE)
-            .expression_attribute_names("#lease", LEASE)
-            .expression_attribute_names("#holder", HOLDER)
-            .expression_attribute_names("#expiry", &self.table.expiry)
-            .expression_attribute_values(":owner", text(owner.reveal()))
-            .expression_attribute_values(":expiry", digits(expiry));
-        let request = match over {
-            None => request,
-            Some(_) => request.return_values(ReturnValue::AllOld),
-        };
+        let request = self.end(key).expression_attribute_values(":owner", text(owner.reveal()));
+        let request = if is_shown { request.return_values(ReturnValue::AllOld) } else { request };
         let request = match fence {
             None => request.condition_expression(OWNED),
             Some(fence) => request
@@ -194,12 +153,19 @@ impl Commands {
                 .expression_attribute_values(":fence", digits(fence.get())),
         };
         Ok(match sent(request).await? {
-            Update::Done(item) => match over {
-                Some(over) if stated(&item, VERSION)? == over => ReleaseReply::ReleasedLate,
-                _ => ReleaseReply::Released,
-            },
+            Update::Done(item) => ReleaseReply::Released(Record::read(&item).ok()),
             Update::Refused(item) => ReleaseReply::Refused(Record::read(&item).ok()),
         })
+    }
+
+    /// An update that ends a hold; what it needs of the hold is the caller's condition.
+    pub(crate) fn end(&self, key: &str) -> UpdateItemFluentBuilder {
+        let expiry = self.now().saturating_add(FREE_ITEM_STAYS).as_secs();
+        self.update(key, RELEASE)
+            .expression_attribute_names("#lease", LEASE)
+            .expression_attribute_names("#holder", HOLDER)
+            .expression_attribute_names("#expiry", &self.table.expiry)
+            .expression_attribute_values(":expiry", digits(expiry))
     }
 
     /// The record of a lock, if there is one.
@@ -217,13 +183,18 @@ impl Commands {
         }
     }
 
+    /// An update whose expressions name the owner.
     pub(crate) fn update(&self, key: &str, update: &str) -> UpdateItemFluentBuilder {
+        self.update_unowned(key, update).expression_attribute_names("#owner", OWNER)
+    }
+
+    /// An update whose expressions do not: a name that none of them uses is refused.
+    pub(crate) fn update_unowned(&self, key: &str, update: &str) -> UpdateItemFluentBuilder {
         self.sdk
             .update_item()
             .table_name(&self.table.name)
             .key(&self.table.key, text(key))
             .update_expression(update)
-            .expression_attribute_names("#owner", OWNER)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
@@ -240,38 +211,16 @@ impl Commands {
     }
 }
 
-pub(crate) enum Update {
-    /// The attributes that were asked for.
-    Done(Item),
-    /// The item that did not meet the condition.
-    Refused(Item),
-}
-
-pub(crate) async fn sent(request: UpdateItemFluentBuilder) -> Result<Update, Failure> {
-    match request.send().await {
-        Ok(UpdateItemOutput { attributes, .. }) => Ok(Update::Done(attributes.unwrap_or_default())),
-        Err(SdkError::ServiceError(err)) if err.err().is_conditional_check_failed_exception() => {
-            match err.into_err() {
-                UpdateItemError::ConditionalCheckFailedException(refused) => {
-                    Ok(Update::Refused(refused.item.unwrap_or_default()))
-                }
-                err => Err(Failure::unexpected_reply(err)),
-            }
-        }
-        Err(err) => Err(Failure::of(err)),
-    }
-}
-
 /// A number in the reply to a request that was carried out.
 fn stated(item: &Item, name: &str) -> Result<u64, Failure> {
     number(item, name).map_err(Failure::unexpected_reply)
 }
 
-fn text(text: &str) -> AttributeValue {
+pub(crate) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-fn digits(number: u64) -> AttributeValue {
+pub(crate) fn digits(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 

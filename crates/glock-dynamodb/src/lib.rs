@@ -6,6 +6,7 @@ mod admin;
 mod lock;
 
 mod acquire;
+mod queue;
 mod renew;
 mod wait;
 

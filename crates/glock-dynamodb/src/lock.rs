@@ -5,28 +5,33 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client as SdkClient;
 use glock_core::{
-    Action, Capabilities, Clock, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
-    backend,
-    toolkit::{Call, LockHooks, PendingWork, WaitQueue},
+    Action, Capabilities, Clock, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
+    LockId, Retry, backend,
+    toolkit::{BoxFuture, Call, LockHooks, PendingWork, RecordQueue},
 };
 
 use crate::{
     acquire,
     client::{CREATION_MAX, Client, LeaseEnd, create_table},
+    queue::{
+        pauses::{POLL_MAX, POLL_MIN},
+        store::DynamoDbQueue,
+    },
     renew,
     schema::Table,
-    wait::{self, POLL_MAX, POLL_MIN},
+    wait,
 };
 
 /// Locks in a DynamoDB table: an item each, and one request an operation.
 ///
-/// Cloning is cheap. Clones share the SDK's client, what they have seen of the holders' leases, and the
-/// queue of waiters.
+/// Cloning is cheap. Clones share the SDK's client, what they have seen of the holders' leases, and their
+/// waiters.
 ///
 /// See the [crate's page](crate) for what it promises, and for the table that it needs.
 #[derive(Clone)]
 pub struct DynamoDbLock {
     pub(crate) client: Arc<Client>,
+    queue: Arc<RecordQueue<DynamoDbQueue>>,
 }
 
 /// A request to a region takes milliseconds, and to another continent tens of them.
@@ -44,7 +49,14 @@ impl DynamoDbLock {
     pub fn new(client: SdkClient) -> Self {
         let config = LockConfig::default();
         let table = Table::unchecked(&config);
-        Self { client: Arc::new(Client::new(&client, config, table, POLL_MAX)) }
+        Self::from_client(Client::new(&client, config, table, POLL_MAX))
+    }
+
+    fn from_client(client: Client) -> Self {
+        let client = Arc::new(client);
+        let (waiters, pending) = (client.notified.waiters.clone(), &client.pending);
+        let queue = RecordQueue::new(DynamoDbQueue(Arc::clone(&client)), waiters, pending);
+        Self { client, queue }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout`, `holder`, `table`,
@@ -60,11 +72,12 @@ impl DynamoDbLock {
     }
 
     /// Sets the longest pause between two reads of a waiter, by default 1 s: how late it may notice a
-    /// release, and what it costs. It is at least 4 ms.
+    /// release, and what it costs. It is between 4 ms and 1 s: other clients pass over a waiter that does not
+    /// take a free lock for 2 s.
     #[must_use]
     pub fn with_poll_max(self, poll_max: Duration) -> Self {
         let (config, table) = (self.client.config.clone(), self.client.commands.table.clone());
-        self.rebuild(config, table, poll_max.max(POLL_MIN))
+        self.rebuild(config, table, poll_max.clamp(POLL_MIN, POLL_MAX))
     }
 
     /// Creates the table, with on-demand capacity, unless it exists; waits until it can be used, for up
@@ -94,7 +107,7 @@ impl DynamoDbLock {
 
     fn rebuild(&self, config: LockConfig, table: Table, poll_max: Duration) -> Self {
         let sdk = self.client.commands.sdk();
-        Self { client: Arc::new(Client::new(sdk, config, table, poll_max)) }
+        Self::from_client(Client::new(sdk, config, table, poll_max))
     }
 }
 
@@ -108,6 +121,7 @@ impl Lock for DynamoDbLock {
         let mut capabilities = Capabilities::new(TTL_MIN);
         capabilities.clock = Clock::Observer;
         capabilities.expiry_lag_percent = EXPIRY_LAG_PERCENT;
+        capabilities.fairness = Fairness::Store;
         // A new item's tokens begin at the clock, so that losing the item alone does not set them back.
         capabilities.fencing = Fencing::LostWritesAndClock;
         capabilities
@@ -115,7 +129,7 @@ impl Lock for DynamoDbLock {
 
     async fn acquire(&self, id: &LockId, ttl: Duration) -> Result<Lease, LockError> {
         let ttl = self.capabilities().ttl(ttl)?;
-        acquire::acquire(&self.client, id, ttl).await
+        acquire::acquire(&self.client, id, ttl, None).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
@@ -148,8 +162,13 @@ impl LockHooks for DynamoDbLock {
         &self.client.pending
     }
 
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.client.queue)
+    fn acquire_queued<'a>(
+        &'a self,
+        id: &'a LockId,
+        ttl: Duration,
+        retry: &'a Retry,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        Some(Box::pin(self.queue.acquire(id, ttl, retry)))
     }
 }
 

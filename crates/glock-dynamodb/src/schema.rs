@@ -11,7 +11,8 @@ pub(crate) const FENCE: &str = "fence";
 pub(crate) const VERSION: &str = "version";
 pub(crate) const LEASE: &str = "lease_ms";
 pub(crate) const HOLDER: &str = "holder";
-const OWN: [&str; 5] = [OWNER, FENCE, VERSION, LEASE, HOLDER];
+pub(crate) const WAITERS: &str = "waiters";
+const OWN: [&str; 6] = [OWNER, FENCE, VERSION, LEASE, HOLDER, WAITERS];
 
 /// The service's limits.
 const TABLE_NAME: std::ops::RangeInclusive<usize> = 3..=255;
@@ -120,8 +121,12 @@ fn json(text: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) fence: FencingToken,
+    /// Another one with each grant and renewal.
+    pub(crate) number: u64,
     /// `None`: the lock was released.
     pub(crate) hold: Option<Hold>,
+    /// The names of the waiters, in the order of arrival.
+    pub(crate) waiters: Vec<String>,
 }
 
 /// A hold on record. Whether its lease has run out, only a client knows that has watched it.
@@ -143,17 +148,18 @@ impl Record {
     /// What `item` says, or what is wrong with it: then another program has written it.
     pub(crate) fn read(item: &Item) -> Result<Self, String> {
         let fence = FencingToken::new(number(item, FENCE)?);
-        let version = number(item, VERSION)?;
+        let (number, waiters) = (number(item, VERSION)?, names(item, WAITERS)?);
         if !item.contains_key(OWNER) {
-            return Ok(Self { fence, hold: None });
+            return Ok(Self { fence, number, hold: None, waiters });
         }
         let owner = OwnerToken::new(text(item, OWNER)?);
         let owner = owner.map_err(|_| format!("its attribute `{OWNER}` is no owner token"))?;
-        let version = Version { owner, number: version };
-        let lease = Duration::from_millis(number(item, LEASE)?);
+        let version = Version { owner, number };
+        let lease = Duration::from_millis(self::number(item, LEASE)?);
         // A label is for people alone.
         let label = text(item, HOLDER).unwrap_or_default().to_owned();
-        Ok(Self { fence, hold: Some(Hold { version, lease, label }) })
+        let hold = Some(Hold { version, lease, label });
+        Ok(Self { fence, number, hold, waiters })
     }
 
     /// Whether `owner` has the lock.
@@ -165,6 +171,15 @@ impl Record {
 pub(crate) fn text<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {
     let text = item.get(name).and_then(|value| value.as_s().ok());
     text.map(String::as_str).ok_or_else(|| format!("its attribute `{name}` is no string"))
+}
+
+/// The strings of the list in the attribute `name`; none where there is no list.
+pub(crate) fn names(item: &Item, name: &str) -> Result<Vec<String>, String> {
+    let Some(value) = item.get(name) else { return Ok(Vec::new()) };
+    let names = value.as_l().ok().and_then(|list| {
+        list.iter().map(|value| value.as_s().ok().cloned()).collect::<Option<Vec<_>>>()
+    });
+    names.ok_or_else(|| format!("its attribute `{name}` is no list of strings"))
 }
 
 /// The whole number in the attribute `name`.
@@ -234,9 +249,13 @@ mod tests {
         assert_eq!(record.fence.get(), u64::MAX);
         let hold = record.hold.unwrap();
         assert_eq!((hold.version.number, hold.lease.as_millis(), &*hold.label), (3, 1500, "web-3"));
+        assert!(record.waiters.is_empty());
         assert!(!format!("{hold:?}").contains(owner));
-        let free = Record::read(&item(&[(FENCE, n("7")), (VERSION, n("3"))])).unwrap();
-        assert_eq!(free.hold, None);
+        let waiters = AttributeValue::L(vec![s("a:1"), s("b:7")]);
+        let free = [(FENCE, n("7")), (VERSION, n("3")), (WAITERS, waiters)];
+        let free = Record::read(&item(&free)).unwrap();
+        assert_eq!((free.hold, free.number), (None, 3));
+        assert_eq!(free.waiters, ["a:1", "b:7"]);
     }
 
     #[test]
@@ -251,6 +270,8 @@ mod tests {
             item(&[(FENCE, n("7")), (OWNER, s("short"))]),
             item(&[(FENCE, n("7")), (OWNER, owner.clone())]),
             item(&[(FENCE, n("7")), (OWNER, owner.clone()), (VERSION, n("1"))]),
+            item(&[(FENCE, n("7")), (VERSION, n("1")), (WAITERS, s("a"))]),
+            item(&[(FENCE, n("7")), (VERSION, n("1")), (WAITERS, AttributeValue::L(vec![n("1")]))]),
         ] {
             assert!(Record::read(&foreign).is_err(), "{foreign:?}");
         }

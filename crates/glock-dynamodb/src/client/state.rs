@@ -5,15 +5,18 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
 use glock_core::{
     Action, FencingToken, Holder, LockConfig, LockError, LockId, OwnerToken, backend,
-    toolkit::{Call, CallDeadline, Hedged, PendingWork, WaitQueue, Wakeups, hedged},
+    toolkit::{Call, CallDeadline, Hedged, Notified, ObservedReservations, PendingWork, hedged},
 };
-
 use tokio::time::Instant;
 
 use crate::{
     client::{Known, Observations, Reply, Requests},
     commands::{Commands, ReleaseReply},
     error::Failure,
+    queue::{
+        leaving::Leaving,
+        turns::{TURN_MAX, Turns},
+    },
     schema::{Record, Table},
 };
 
@@ -24,10 +27,13 @@ pub(crate) struct Client {
     pub(crate) commands: Commands,
     pub(crate) requests: Requests,
     pub(crate) observations: Observations,
-    pub(crate) queue: WaitQueue,
     pub(crate) pending: PendingWork,
-    /// The keys that this client's waiters sleep on: its own releases wake them.
-    pub(crate) wakeups: Wakeups,
+    /// Those of this client that its own requests wake: DynamoDB notifies of nothing.
+    pub(crate) notified: Notified,
+    pub(crate) turns: Turns,
+    pub(crate) leaving: Leaving,
+    /// Since when each lock has been free for its first waiter: by the number of its version and the waiter's client.
+    pub(crate) reservations: ObservedReservations<(u64, String)>,
     /// The longest pause between two reads of a waiter.
     pub(crate) poll_max: Duration,
 }
@@ -64,9 +70,11 @@ impl Client {
             requests: Requests::new(),
             commands: Commands::new(sdk, table),
             observations: Observations::new(),
-            queue: WaitQueue::new(),
             pending: PendingWork::new(),
-            wakeups: Wakeups::new(),
+            notified: Notified::default(),
+            turns: Turns::default(),
+            leaving: Leaving::default(),
+            reservations: ObservedReservations::new(TURN_MAX),
             poll_max,
             config,
         }
@@ -77,7 +85,12 @@ impl Client {
     }
 
     pub(crate) fn call(&self, action: Action) -> Call {
-        Call::new(&self.pending, backend::DYNAMODB, action, self.config.call_timeout)
+        self.call_within(action, self.config.call_timeout)
+    }
+
+    /// A call with another time limit.
+    pub(crate) fn call_within(&self, action: Action, limit: Duration) -> Call {
+        Call::new(&self.pending, backend::DYNAMODB, action, limit)
     }
 
     /// Sends a request that is safe to repeat; again, where no reply comes.
@@ -118,16 +131,17 @@ impl Client {
 
     /// Notes what a reply says of the lock. `None`: the lock is free.
     pub(crate) fn noted(&self, key: &str, record: Option<Record>) -> Option<(Record, Known)> {
-        let Some(record) = record else {
+        let known = self.note(key, record.as_ref())?;
+        Some((record?, known))
+    }
+
+    /// Does what [`noted`](Self::noted) does, and returns what is known of the hold alone.
+    pub(crate) fn note(&self, key: &str, record: Option<&Record>) -> Option<Known> {
+        let hold = record.and_then(|record| record.hold.as_ref());
+        if hold.is_none() {
             self.observations.forget(key);
-            return None;
-        };
-        let Some(hold) = &record.hold else {
-            self.observations.forget(key);
-            return None;
-        };
-        let known = self.observations.note(key, hold);
-        Some((record, known))
+        }
+        hold.map(|hold| self.observations.note(key, hold))
     }
 
     /// Releases the hold of `owner`. Given its lease, a hold that has run out counts as not held.
@@ -143,19 +157,18 @@ impl Client {
         let over = over.filter(|_| lease.is_some()).map(|over| over.number);
         let fence = lease.map(|lease| lease.fence);
         let until = self.call(Action::Release).deadline();
-        let request = || self.commands.release(&key, owner, fence, over);
+        let is_shown = over.is_some() || self.notified.waiters.has_waiters(id);
+        let request = || self.commands.release(&key, owner, fence, is_shown);
         let sent = self.repeated(Action::Release, until, request).await;
         let is_first = sent.attempts == 1;
         let not_held = || Err(LockError::NotHeld { id: id.clone() });
         let record = match sent.result?.of {
             ReleaseReply::Refused(record) => record,
-            released => {
+            ReleaseReply::Released(before) => {
                 self.observations.forget(&key);
-                self.wakeups.wake(&key);
-                return match released {
-                    ReleaseReply::ReleasedLate => not_held(),
-                    _ => Ok(()),
-                };
+                let number = before.as_ref().map(|before| before.number);
+                self.freed(&key, before.as_ref());
+                return if over.is_some() && number == over { not_held() } else { Ok(()) };
             }
         };
         let Some(lease) = lease.filter(|_| !is_first) else {
@@ -167,11 +180,21 @@ impl Client {
             record.as_ref().is_some_and(|it| it.hold.is_none() && it.fence == lease.fence);
         self.noted(&key, record);
         if is_free || Instant::now() < lease.deadline {
-            self.wakeups.wake(&key);
+            self.notified.sleepers.wake(&key);
             return Ok(());
         }
         let text = "the lock has another holder by now; it was released, or its lease ran out";
         Err(Failure::unexpected_reply(text).during(Action::Release))
+    }
+
+    /// This client has freed the lock, which was on record so before: those of its own whom it concerns need
+    /// not read that.
+    fn freed(&self, key: &str, before: Option<&Record>) {
+        self.notified.sleepers.wake(key);
+        let first = before.and_then(|before| before.waiters.first());
+        if let Some(number) = first.and_then(|first| self.own(first)) {
+            self.turn(number);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod expiry;
 mod items;
 mod leaks;
 mod lost_replies;
+mod queue;
 mod runtimes;
 mod secrets;
 mod telemetry;

@@ -17,7 +17,7 @@ async fn capabilities_say_that_it_polls_and_trusts_no_clock() {
     let capabilities = Admin::open().await.lock().capabilities();
     assert_eq!(capabilities.waiting, Waiting::Polled);
     assert_eq!(capabilities.clock, Clock::Observer);
-    assert_eq!(capabilities.fairness, Fairness::Client);
+    assert_eq!(capabilities.fairness, Fairness::Store);
     assert_eq!(capabilities.expiry_latest(BRIEF), 2 * BRIEF);
 }
 

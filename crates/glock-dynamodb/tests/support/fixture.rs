@@ -40,10 +40,18 @@ impl DynamoDb {
     }
 }
 
+/// How many waiters the queue of an item has.
+fn waiters(item: &Item) -> usize {
+    item.get("waiters").map_or(0, |waiters| waiters.as_l().unwrap().len())
+}
+
 impl Fixture for DynamoDb {
     type Lock = DynamoDbLock;
 
     const KEPT_IDLE: Duration = IDLE.saturating_mul(3);
+    /// Two seconds, by the clock of a client that reads once a second at least.
+    const PASSED_OVER_MAX: Duration = Duration::from_secs(4);
+    const RESERVES: bool = true;
 
     async fn open(namespace: String) -> Self {
         Self { namespace, admin: Admin::open().await, seen: Mutex::default() }
@@ -65,6 +73,16 @@ impl Fixture for DynamoDb {
     async fn live(&self) -> usize {
         let items = self.admin.items(&format!("{}/", self.namespace)).await;
         items.iter().filter(|item| self.live_owner(item).is_some()).count()
+    }
+
+    async fn residue(&self) -> usize {
+        let items = self.admin.items(&format!("{}/", self.namespace)).await;
+        let waiters: usize = items.iter().map(waiters).sum();
+        waiters + self.live().await
+    }
+
+    async fn waiters(&self, id: &LockId) -> usize {
+        self.admin.item(&self.key(id)).await.as_ref().map_or(0, waiters)
     }
 
     async fn evict(&self, id: &LockId) {

@@ -1,0 +1,259 @@
+//! What the item keeps of the queue, and what waiters cost.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use glock_dynamodb::{
+    DynamoDbLock, Lease, Lock, LockError, LockExt, LockId, Retry,
+    aws_sdk_dynamodb::types::AttributeValue,
+};
+use glock_testing::process::eventually;
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::support::{
+    BRIEF, LONG, SOON,
+    admin::{Admin, Item, Requests, conf, s},
+    pair, x,
+};
+
+const PATIENT: Retry = Retry::within(Duration::from_mins(2));
+/// What a queue has room for, as the README says.
+const PLACES_MAX: usize = 1_000;
+
+type Granted = JoinHandle<Result<Lease, LockError>>;
+
+/// The names of those who wait for `x`.
+async fn waiters(admin: &Admin) -> Vec<String> {
+    let item = admin.item("n/x").await.unwrap_or_default();
+    let list = item.get("waiters").map_or(&[][..], |waiters| waiters.as_l().unwrap());
+    list.iter().map(|waiter| waiter.as_s().unwrap().clone()).collect()
+}
+
+/// A waiter in the queue of `x`, behind `before` others.
+async fn queued(admin: &Admin, lock: &DynamoDbLock, before: usize) -> Granted {
+    let lock = lock.clone();
+    let granted = tokio::spawn(async move { lock.acquire_with_retry("x", LONG, PATIENT).await });
+    let is_there = async || waiters(admin).await.len() == before + 1;
+    eventually("it is in the queue", SOON, is_there).await;
+    granted
+}
+
+async fn served(granted: Granted) -> Lease {
+    timeout(LONG, granted).await.expect("the waiter was not served").unwrap().unwrap()
+}
+
+/// Names of waiters whose client never comes back.
+fn gone(numbers: RangeInclusive<usize>) -> Vec<AttributeValue> {
+    numbers.map(|number| s(&format!("00000000000000aa:{number}"))).collect()
+}
+
+/// Writes the item of `x`: free, or held by nobody who lives for this lease.
+async fn put(admin: &Admin, lease: Option<Duration>, waiters: Vec<AttributeValue>) {
+    let n = |number: u128| AttributeValue::N(number.to_string());
+    let mut item: Item = [("lock_id", s("n/x")), ("fence", n(7)), ("version", n(7))]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+    item.insert("waiters".into(), AttributeValue::L(waiters));
+    if let Some(lease) = lease {
+        item.insert("owner".into(), s("0123456789abcdef0123456789abcdef"));
+        item.insert("lease_ms".into(), n(lease.as_millis()));
+    }
+    admin.put(item).await;
+}
+
+async fn open() -> (Admin, DynamoDbLock, Requests) {
+    let (admin, requests) = (Admin::bare().await, Requests::default());
+    let ours = admin.lock_of(conf(admin.addr).interceptor(requests.clone()));
+    ours.create_table().await.unwrap();
+    (admin, ours, requests)
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn an_item_lists_those_who_wait_in_the_order_of_arrival() {
+    let (admin, first, requests) = open().await;
+    let (ours, second) = (admin.lock(), admin.lock());
+    let held = ours.acquire(&x(), LONG).await.unwrap();
+    assert!(!admin.item("n/x").await.unwrap().contains_key("waiters"));
+    requests.take();
+    let first = queued(&admin, &first, 0).await;
+    let names = waiters(&admin).await;
+    let second = queued(&admin, &second, 1).await;
+    assert_eq!(waiters(&admin).await[..1], names);
+    ours.release(&held).await.unwrap();
+    let lease = served(first).await;
+    let sent = requests.take();
+    let writes = sent.iter().filter(|request| *request == "UpdateItem").count();
+    assert_eq!(writes, 3, "a try, a join and a claim: {sent:?}");
+    assert_eq!(waiters(&admin).await.len(), 1);
+    ours.release_lease(&lease).await.unwrap();
+    let lease = served(second).await;
+    assert!(waiters(&admin).await.is_empty());
+    ours.release_lease(&lease).await.unwrap();
+    // Nothing of a queue that nobody is in.
+    pair(&ours).await;
+    assert!(!admin.item("n/x").await.unwrap().contains_key("waiters"));
+    admin.clean().await;
+}
+
+/// They would hold up the queue for two seconds each if they went one by one.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn the_places_of_a_client_that_is_gone_go_together() {
+    let (admin, ours, _) = open().await;
+    let other = s("00000000000000bb:1");
+    put(&admin, None, [gone(1..=250), vec![other], gone(251..=300)].concat()).await;
+    let lease = timeout(LONG, ours.acquire_with_retry("x", LONG, PATIENT)).await;
+    let lease = lease.expect("it was not served").unwrap();
+    assert_eq!(lease.fence().get(), 8);
+    assert!(waiters(&admin).await.is_empty());
+    ours.release(&lease).await.unwrap();
+    admin.clean().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn a_try_is_granted_once_those_before_it_are_gone() {
+    let (admin, ours, _) = open().await;
+    put(&admin, None, gone(1..=3)).await;
+    let refused = ours.acquire(&x(), LONG).await;
+    assert!(matches!(refused, Err(LockError::Held { holder: None, .. })), "{refused:?}");
+    // The first try sees that the lock is free for another, and one that is long enough after it that it still is.
+    let lease = timeout(LONG, ours.acquire_with_retry("x", LONG, Retry::times(1_000, BRIEF / 10)));
+    let lease = lease.await.expect("it was not granted").unwrap();
+    ours.release(&lease).await.unwrap();
+    admin.clean().await;
+}
+
+/// Only a client that has watched a lease knows that it has run out: whichever that is frees the lock for the
+/// first waiter, which may have come later.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn who_has_watched_a_lease_frees_the_lock_for_the_first_waiter() {
+    let (admin, ours, _) = open().await;
+    put(&admin, Some(BRIEF), gone(1..=1)).await;
+    let waiter = queued(&admin, &ours, 1).await;
+    let is_free = async || !admin.item("n/x").await.unwrap().contains_key("owner");
+    eventually("the lock is free", SOON, is_free).await;
+    ours.release_lease(&served(waiter).await).await.unwrap();
+    admin.clean().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn a_waiter_that_finds_no_room_in_the_queue_is_served_later() {
+    let (admin, ours, _) = open().await;
+    put(&admin, Some(LONG), gone(1..=PLACES_MAX)).await;
+    let lock = ours.clone();
+    let waiter = tokio::spawn(async move { lock.acquire_with_retry("x", LONG, PATIENT).await });
+    sleep(BRIEF).await;
+    assert_eq!(waiters(&admin).await.len(), PLACES_MAX);
+    assert!(!waiter.is_finished());
+    admin.evict("n/x").await;
+    ours.release_lease(&served(waiter).await).await.unwrap();
+    admin.clean().await;
+}
+
+/// A place is about 20 bytes, and a write is paid by the kilobyte.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn a_long_queue_makes_each_write_of_its_lock_dearer() {
+    let (admin, ours, requests) = open().await;
+    for (places, most) in [(30, 1.0), (60, 2.0), (PLACES_MAX, 25.0)] {
+        let lease = ours.acquire(&x(), LONG).await.unwrap();
+        let update = admin.sdk.update_item().table_name(&admin.table).key("lock_id", s("n/x"));
+        let update = update.update_expression("SET waiters = :waiters");
+        let list = AttributeValue::L(gone(1..=places));
+        update.expression_attribute_values(":waiters", list).send().await.unwrap();
+        requests.take_consumed();
+        let lease = ours.renew(&lease, LONG).await.unwrap();
+        let units = requests.take_consumed();
+        assert!(units[0] <= most && units[0] > most / 2.0, "{places} places: {units:?}");
+        ours.release(&lease).await.unwrap();
+        admin.delete("n/x").await;
+    }
+    admin.clean().await;
+}
+
+/// Each would be refused, and sent again, for each place before it that was removed meanwhile.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn waiters_that_leave_together_leave_in_few_requests() {
+    const WAITERS: usize = 200;
+    let (admin, ours, requests) = open().await;
+    let theirs = admin.lock();
+    let held = theirs.acquire(&x(), LONG).await.unwrap();
+    let mut waiting = JoinSet::new();
+    for _ in 0..WAITERS {
+        let ours = ours.clone();
+        waiting.spawn(async move { ours.acquire_with_retry("x", LONG, PATIENT).await });
+    }
+    eventually("all wait", SOON, async || waiters(&admin).await.len() == WAITERS).await;
+    requests.take();
+    waiting.shutdown().await;
+    eventually("all have left", SOON, async || waiters(&admin).await.is_empty()).await;
+    let sent = requests.take().len();
+    assert!(sent < WAITERS, "{sent} requests of {WAITERS} waiters that left");
+    theirs.release(&held).await.unwrap();
+    admin.clean().await;
+}
+
+/// Lets a thousand wait for locks that are held for long, until they read seldom; how many requests they then
+/// send in ten seconds.
+async fn requests_of_a_thousand(ids: usize) -> usize {
+    const WAITERS: usize = 1_000;
+    let (admin, ours, requests) = open().await;
+    let theirs = admin.lock();
+    for n in 0..ids {
+        let id = LockId::new(format!("x{n}")).unwrap();
+        drop(theirs.acquire(&id, 10 * LONG).await.unwrap());
+    }
+    let mut waiting = JoinSet::new();
+    for n in 0..WAITERS {
+        let ours = ours.clone();
+        let name = format!("x{}", n % ids);
+        waiting.spawn(
+            async move { ours.acquire_with_retry(name, LONG, Retry::within(5 * LONG)).await },
+        );
+    }
+    let all_wait = async || {
+        let items = admin.items("n/").await;
+        let lists = items.iter().filter_map(|item| item.get("waiters")?.as_l().ok());
+        lists.map(Vec::len).sum::<usize>() == WAITERS
+    };
+    eventually("all wait", LONG, all_wait).await;
+    let reads_seldom = async || {
+        requests.take();
+        let since = Instant::now();
+        sleep(Duration::from_secs(2)).await;
+        // Of a machine that is too busy to send more, this says nothing.
+        requests.take().len() < 100 && since.elapsed() < Duration::from_secs(3)
+    };
+    eventually("they read seldom", LONG, reads_seldom).await;
+    requests.take();
+    sleep(Duration::from_secs(10)).await;
+    let sent = requests.take();
+    assert!(sent.iter().all(|request| request.ends_with("GetItem")), "{sent:?}");
+    waiting.shutdown().await;
+    assert_eq!(ours.drain(SOON).await, 0);
+    admin.clean().await;
+    sent.len()
+}
+
+/// One read a second, with the jitter of its pauses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn a_thousand_waiters_for_one_lock_read_once_a_second() {
+    let sent = requests_of_a_thousand(1).await;
+    assert!(sent <= 25, "{sent} requests in ten seconds");
+}
+
+/// A request reads the items of a hundred locks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn a_thousand_waiters_for_a_thousand_locks_read_a_hundred_at_a_time() {
+    let sent = requests_of_a_thousand(1_000).await;
+    assert!(sent <= 250, "{sent} requests in ten seconds");
+}
