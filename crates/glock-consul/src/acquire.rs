@@ -147,6 +147,7 @@ impl AcquireAttempt {
         let is_there = || client.waiters.registry.has_waiter(number);
         if is_there() {
             client.waiters.joins(number);
+            joining.joins();
             let queue = client.join(id, &waiter, *ttl).await;
             let queue = queue.map_err(|err| err.during(Action::Acquire))?;
             if is_there() {

@@ -1,6 +1,13 @@
 //! `Joining`: a waiter's request to take a lock or to join its queue.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use super::{mutex::Mutex, waiter_registry::WaiterRegistry, waiters::WaiterId};
 use crate::{Lease, LockError};
@@ -12,6 +19,7 @@ pub struct Joining {
     waiter: WaiterId,
     registry: WaiterRegistry,
     waiting: Arc<Mutex<Option<Entered>>>,
+    joins: Arc<AtomicBool>,
 }
 
 /// What came of a request to take the lock or to join the queue.
@@ -25,12 +33,23 @@ pub(super) enum Entered {
 
 impl Joining {
     pub(super) fn new(waiter: WaiterId, registry: WaiterRegistry) -> Self {
-        Self { waiter, registry, waiting: Arc::default() }
+        Self { waiter, registry, waiting: Arc::default(), joins: Arc::default() }
     }
 
     /// The waiter.
     pub fn waiter(&self) -> WaiterId {
         self.waiter
+    }
+
+    /// Notes that a request is sent that may put the waiter into the queue, and that others may follow: if one of
+    /// those fails, the waiter may have a place all the same. Not needed where it is the only request.
+    pub fn joins(&self) {
+        self.joins.store(true, SeqCst);
+    }
+
+    /// Whether the waiter may be in the queue although a request has failed without any effect.
+    pub(super) fn may_have_joined(&self) -> bool {
+        self.joins.load(SeqCst)
     }
 
     /// Notes that the lock was refused, and that the waiter is in the queue. `free_in` says of the first

@@ -15,6 +15,7 @@ pub const RESERVED_FOR: Duration = Duration::from_millis(1_500);
 pub const ALIVE_FOR: Duration = Duration::from_secs(5);
 /// A heartbeat that takes longer is sent again.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
+const EXPIRY_SLACK: Duration = Duration::from_millis(2);
 /// How often a client with waiters sends a heartbeat.
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -33,12 +34,19 @@ const HEARTBEAT_PAUSE: Duration = Duration::from_secs(1);
 ///   the reservation lasts once one was made for it: a client that is gone holds up the queue once.
 /// - The queue decides who may try, and nothing else. Exclusion and fencing tokens must not depend on it.
 ///
-/// Each of these times is the store's.
+/// Each of these times is the store's. A store without a clock has its clients count for how long they have seen a lock
+/// reserved, with [`ObservedReservations`](super::ObservedReservations); a place may then last until its turn.
 pub trait QueueStore: Send + Sync + 'static {
     /// How often a client with waiters sends a heartbeat: once a second. A store that cannot notify its
     /// clients is asked more often.
     fn heartbeat_pause(&self) -> Duration {
         HEARTBEAT_PAUSE
+    }
+
+    /// What is added to the remaining time of a hold, so that the lock is free when the claim arrives: 2 ms. None
+    /// where a claim that comes too early looks again.
+    fn expiry_slack(&self) -> Duration {
+        EXPIRY_SLACK
     }
 
     /// Takes the lock, where it is free and no other waiter is before this one, or where it is reserved

@@ -24,7 +24,7 @@ use crate::{Fault, Lease, LockError, LockId, Retry};
 ///
 /// A waiter sends one request to join, which takes the lock if it is free. Then it sleeps until the store
 /// notifies it, and sends one more to claim what was reserved for it. The first in the queue also wakes
-/// when the holder's lease ends. A heartbeat keeps the places of all waiters, finds what a lost
+/// when the holder's lease ends, or when it is to look again at a store that notifies of nothing. A heartbeat keeps the places of all waiters, finds what a lost
 /// notification was about, and has a waiter whose place is gone join again.
 pub struct RecordQueue<S> {
     store: S,
@@ -41,8 +41,6 @@ const LATE: Duration = Duration::from_secs(3);
 /// After so many pauses, a heartbeat is due for a lock although other requests were sent for it: they do not show
 /// whether all waiters have their places.
 const UNLOOKED_PAUSES: u32 = 3;
-/// What is added to the remaining time of a hold, so that the lock is free when the claim arrives.
-const EXPIRY_SLACK: Duration = Duration::from_millis(2);
 
 impl<S: QueueStore> RecordQueue<S> {
     /// No waiters. The task that receives the store's notifications passes them to `registry`; `pending`
@@ -171,7 +169,7 @@ impl<S: QueueStore> QueueOfLock<'_, S> {
             }
             Ok(Entered::Waiting { free_in }) => {
                 entry.registered.joined(sent_at);
-                let free_in = free_in.map(|left| left.saturating_add(EXPIRY_SLACK));
+                let free_in = free_in.map(|left| left.saturating_add(queue.store.expiry_slack()));
                 entry.registered.signal.free_in(free_in);
                 queue.keep_alive();
                 // Without notifications, heartbeats find out whose turn it is.
@@ -181,7 +179,7 @@ impl<S: QueueStore> QueueOfLock<'_, S> {
                 Ok(None)
             }
             Err(err) => {
-                if err.fault() != Some(Fault::Unknown) {
+                if err.fault() != Some(Fault::Unknown) && !joining.may_have_joined() {
                     entry.place = before;
                 }
                 // To be sent again after a pause.

@@ -1,6 +1,6 @@
 //! `Store`: one lock and its queue.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Fault, FencingToken, Lease, LockError, LockId, OwnerToken, Retry, backend,
@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) free_in: Option<Duration>,
     pub(crate) listening: bool,
     pub(crate) down: Option<Fault>,
+    /// The request to join is followed by one that fails.
+    pub(crate) fails_once_joined: bool,
     /// The requests, one letter each: enter, leave, heartbeat.
     sent: String,
     pub(crate) beats: Vec<LockWaiters>,
@@ -78,13 +80,18 @@ impl QueueStore for Store {
         if !state.queue.contains(&waiter.number) {
             state.queue.push_back(waiter.number);
         }
+        if mem::take(&mut state.fails_once_joined) {
+            joining.joins();
+            let fault = Fault::Unavailable;
+            return Err(LockError::backend(backend::MEMORY, Action::Acquire, fault, "down"));
+        }
         let is_first = state.queue.front() == Some(&waiter.number);
         joining.note(state.free_in.filter(|_| is_first), None);
         Err(LockError::Held { id: id.clone(), holder: None })
     }
 
     async fn listen(&self, _id: &LockId) -> Result<Listening, LockError> {
-        let before = std::mem::replace(&mut self.0.lock().listening, true);
+        let before = mem::replace(&mut self.0.lock().listening, true);
         Ok(if before { Listening::Already } else { Listening::Began })
     }
 

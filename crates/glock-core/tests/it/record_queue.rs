@@ -100,3 +100,15 @@ async fn what_the_store_will_not_do_ends_a_wait() {
     let err = timeout(SECOND * 5, waiter).await.unwrap().unwrap().unwrap_err();
     assert_eq!(err.fault(), Some(Fault::Rejected), "{err:?}");
 }
+
+/// The store says of the second request that it had no effect: the first one had.
+#[tokio::test(start_paused = true)]
+async fn a_place_is_given_up_although_a_later_request_has_failed() {
+    let store = Store::default();
+    store.0.lock().fails_once_joined = true;
+    let (queue, _, pending) = store.queue();
+    let timed_out = wait(&queue, Retry::within(SECOND / 2)).await.unwrap();
+    assert!(timed_out.is_err());
+    assert_eq!(pending.drained(SECOND).await, 0);
+    assert!(store.0.lock().queue.is_empty(), "{}", store.sent());
+}
