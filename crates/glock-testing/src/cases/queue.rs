@@ -172,23 +172,29 @@ pub async fn a_place_left_behind_is_gone<F: Fixture>(fixture: &F) {
 }
 
 /// A waiter that its program does not poll any more is not awake for its turn, while its client lives on:
-/// the turn passes to the next waiter. Where the store reserves a lock.
+/// the turn passes to the next waiter, of another client and of its own. Where the store reserves a lock.
 pub async fn a_turn_that_is_not_used_passes_on<F: Fixture>(fixture: &F) {
     let (ours, theirs) = (fixture.client().await, fixture.client().await);
     if !is_kept(&theirs) || !F::RESERVES {
         return;
     }
-    let lease = take(&theirs, &id("x")).await;
-    let waiting = ours.acquire_with_retry("x", ttl(&ours, LONG), PATIENT);
+    for second in [&fixture.client().await, &ours] {
+        passes_on(fixture, &ours, &theirs, second).await;
+    }
+}
+
+async fn passes_on<F: Fixture>(fixture: &F, ours: &F::Lock, theirs: &F::Lock, second: &F::Lock) {
+    let lease = take(theirs, &id("x")).await;
+    let waiting = ours.acquire_with_retry("x", ttl(ours, LONG), PATIENT);
     let mut asleep = Box::pin(waiting);
     tokio::select! {
         granted = &mut asleep => panic!("a waiter was granted a lock that is held: {granted:?}"),
         () = joined(fixture, 1) => {}
     }
-    let mut second = Waiter::start(fixture, &fixture.client().await).await;
+    let mut second = Waiter::start(fixture, second).await;
     theirs.release(&lease).await.unwrap();
     let served = &mut second.granted;
-    within(&theirs, "the turn passes on", F::PASSED_OVER_MAX, served).await.unwrap();
+    within(theirs, "the turn passes on", F::PASSED_OVER_MAX, served).await.unwrap();
     // It joins again once it is polled.
     let (granted, ()) = tokio::join!(soon("the waiter is served", LONG, asleep), second.let_go());
     ours.release(&granted.unwrap()).await.unwrap();
