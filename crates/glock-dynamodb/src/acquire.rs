@@ -36,10 +36,6 @@ pub(crate) async fn acquire(
     client.call(Action::Acquire).acquire_retrying(ttl, attempt).await
 }
 
-fn is_free(shown: Option<&Shown>) -> bool {
-    shown.is_none_or(Shown::is_free)
-}
-
 struct AcquireAttempt {
     client: Arc<Client>,
     caller: Weak<()>,
@@ -71,22 +67,18 @@ impl Attempt for AcquireAttempt {
                 AcquireReply::Refused(record) => record,
             };
             // A copy of the request came first, which the network or a proxy has made.
-            if record.is_of(owner) {
-                let fence = record.fence;
-                client.note(&key, Some(&record));
-                return Ok(granted(fence));
+            if let Some(record) = record.as_ref().filter(|record| record.is_of(owner)) {
+                client.note(&key, Some(record));
+                return Ok(granted(record.fence));
             }
-            // It was refused, whatever comes of the queue.
-            let settled = client.settle(&key, Some(record), Action::Acquire, until).await;
-            let holder = match settled {
-                // All who were before the caller were gone, and now their places are.
-                Ok(shown) if waiter.is_none() && is_first_try && is_free(shown.as_ref()) => {
-                    is_first_try = false;
-                    continue;
-                }
-                Ok(Some(Shown { record, known: Some(known), .. })) => holder((record, known)),
-                _ => None,
-            };
+            let settled = client.settle(&key, record, Action::Acquire, until).await;
+            // All who were before the caller were gone, and now their places are.
+            let is_free = settled.as_ref().is_none_or(Shown::is_free);
+            if is_free && waiter.is_none() && is_first_try {
+                is_first_try = false;
+                continue;
+            }
+            let holder = settled.and_then(|shown| holder((shown.record, shown.known?)));
             return Err(LockError::Held { id: id.clone(), holder: holder.map(Box::new) });
         }
     }

@@ -97,10 +97,7 @@ impl Commands {
                 number: stated(&item, VERSION)?,
                 waiters: names(&item, WAITERS).map_err(Failure::unexpected_reply)?,
             }),
-            Update::Refused(item) => {
-                let record = Record::read(&item).map_err(|why| Failure::foreign_item(&why))?;
-                Ok(AcquireReply::Refused(record))
-            }
+            refused @ Update::Refused(_) => Ok(AcquireReply::Refused(refused.record()?)),
         }
     }
 

@@ -190,11 +190,8 @@ impl Client {
     /// This client has freed the lock, which was on record so before: those of its own whom it concerns need
     /// not read that.
     fn freed(&self, key: &str, before: Option<&Record>) {
-        self.notified.sleepers.wake(key);
-        let first = before.and_then(|before| before.waiters.first());
-        if let Some(number) = first.and_then(|first| self.own(first)) {
-            self.turn(number);
-        }
+        let turn = before.and_then(|before| self.turn_of_first(&before.waiters));
+        self.notified.freed(key, turn);
     }
 }
 

@@ -30,12 +30,9 @@ pub(crate) struct Wanted<'a> {
 
 pub(crate) enum AcquireReply {
     /// The lock is granted, and these wait for it.
-    Granted {
-        fence: FencingToken,
-        number: u64,
-        waiters: Vec<String>,
-    },
-    Refused(Record),
+    Granted { fence: FencingToken, number: u64, waiters: Vec<String> },
+    /// `None`: there is no item, and a waiter's claim needs its place in one.
+    Refused(Option<Record>),
 }
 
 pub(crate) enum RenewReply {

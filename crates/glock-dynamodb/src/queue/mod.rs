@@ -2,6 +2,7 @@
 
 pub(crate) mod commands;
 pub(crate) mod leaving;
+pub(crate) mod moves;
 pub(crate) mod pauses;
 pub(crate) mod places;
 pub(crate) mod shown;

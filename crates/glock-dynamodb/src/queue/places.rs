@@ -1,10 +1,10 @@
 //! Taking a place in the queue, taking the lock when it is its turn, and leaving.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Lease, LockError, LockId,
-    toolkit::{Backoff, CallDeadline, Joining, WaiterId},
+    toolkit::{ALIVE_FOR, Backoff, CallDeadline, Joining, WaiterId},
 };
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     queue::{
         commands::{PLACES_MAX, Place, REMOVED_MAX},
         shown::Shown,
-        turns::Next,
     },
 };
 
@@ -44,6 +43,9 @@ pub(crate) async fn enter(
     } else if client.notified.waiters.has_joined(id, waiter.number) {
         // A read costs less than a refused write.
         Step::Read
+    } else if client.notified.waiters.has_waiters(id) {
+        // A try would be refused while others of this client wait.
+        Step::Join
     } else {
         Step::Try
     };
@@ -59,36 +61,25 @@ pub(crate) async fn enter(
                 step = if place.is_some() { Step::Read } else { Step::Join };
                 continue;
             }
-            Step::Join => join(client, id, waiter).await?,
+            Step::Join => join(client, id, joining).await?,
             Step::Read => read(client, id).await?,
         };
         step = match &shown {
             // Its item was deleted.
             None => Step::Try,
-            Some(shown) if shown.has_place(&name) => match client.next_of(shown) {
-                Some((number, Next::Claim)) if number == waiter.number => Step::Claim,
-                _ => break,
-            },
+            Some(shown) if client.is_turn(shown, waiter.number) => Step::Claim,
+            Some(shown) if shown.has_place(&name) => break,
             Some(shown) if shown.is_free() => Step::Try,
             Some(shown) if shown.record.waiters.len() >= PLACES_MAX => break,
             Some(_) => Step::Join,
         };
     }
-    // The first of this client's waiters reads for all of them.
-    let next = shown.as_ref().and_then(|shown| client.next_of(shown));
-    let (pause, turn) = match next {
-        Some((number, Next::Read(pause))) if number == waiter.number => (Some(pause), None),
-        Some((number, Next::Read(pause))) => {
-            client.notified.waiters.wake_in(number, pause);
-            (None, None)
-        }
-        Some((number, Next::Claim)) => (None, Some(number)),
-        Some((_, Next::Heartbeat)) | None => (None, None),
-    };
-    if let Some(number) = turn {
-        client.turn(number);
+    let (turn, first) = shown.map_or((None, None), |shown| client.next(&shown));
+    let own = first.filter(|(number, _)| *number == waiter.number);
+    if let (Some((number, pause)), None) = (first, own) {
+        client.notified.waiters.wake_in(number, pause);
     }
-    joining.note(pause, turn);
+    joining.note(own.map(|(_, pause)| pause), turn);
     Err(LockError::Held { id: id.clone(), holder: None })
 }
 
@@ -102,11 +93,12 @@ async fn read(client: &Arc<Client>, id: &LockId) -> Result<Option<Shown>, LockEr
 async fn join(
     client: &Arc<Client>,
     id: &LockId,
-    waiter: WaiterId,
+    joining: &Joining,
 ) -> Result<Option<Shown>, LockError> {
     // Dropped with this future: a request that was not sent by then is not sent any more.
     let caller = Arc::new(());
-    let is_there = Arc::downgrade(&caller);
+    let (waiter, is_there) = (joining.waiter(), Arc::downgrade(&caller));
+    joining.joins();
     let call = client.call(Action::Acquire);
     let (client, id, until) = (Arc::clone(client), id.clone(), call.deadline());
     let work = async move {
@@ -115,13 +107,13 @@ async fn join(
             Some(_) => client.commands.join(&key, &name).await,
             None => Err(Failure::abandoned()),
         };
-        let joined = client.repeated(Action::Acquire, until, request).await.result?;
+        let joined = client.repeated(Action::Acquire, until, request).await.result;
         if is_there.strong_count() == 0 {
             // What the caller sent when it left may have come before. If this fails, the place is gone with its
             // turn.
-            let _ = client.leave(&id, waiter, until).await;
+            let _ = client.leave(&id, waiter).await;
         }
-        client.settle(&key, joined.of, Action::Acquire, until).await
+        Ok(client.settle(&key, joined?.of, Action::Acquire, until).await)
     };
     let joined = call.run(work).await;
     drop(caller);
@@ -130,24 +122,19 @@ async fn join(
 
 impl Client {
     /// Takes the waiter out of the queue.
-    pub(crate) async fn leave(
-        &self,
-        id: &LockId,
-        waiter: WaiterId,
-        until: CallDeadline,
-    ) -> Result<(), LockError> {
+    pub(crate) async fn leave(&self, id: &LockId, waiter: WaiterId) -> Result<(), LockError> {
         self.turns.take(waiter.number);
-        self.leaving.add(id, waiter);
+        let leaver = self.leaving.begin(id, waiter);
         // One request at a time: those of a client that leave together do so in one.
-        let _permit = self.leaving.permit(id).await;
-        let leaving = self.leaving.take(id);
-        let mut pauses = Backoff::STORE_FAILURE;
-        while !leaving.is_empty() {
+        let _permit = leaver.permit().await;
+        let (until, mut pauses) = (CallDeadline::after(ALIVE_FOR), Backoff::STORE_FAILURE);
+        while let Some(leaving) = leaver.all() {
             match self.remove_places(id, &leaving, until).await {
+                Ok(()) => leaver.left(&leaving),
                 Err(err) if err.is_retryable() && until.left() > pauses.peek() => {
                     pauses.sleep().await;
                 }
-                result => return result,
+                Err(err) => return Err(err),
             }
         }
         Ok(())
@@ -156,7 +143,7 @@ impl Client {
     async fn remove_places(
         &self,
         id: &LockId,
-        leaving: &[String],
+        leaving: &BTreeSet<String>,
         until: CallDeadline,
     ) -> Result<(), LockError> {
         let key = self.key(id);
@@ -165,10 +152,8 @@ impl Client {
         loop {
             let waiters = record.as_ref().map_or(&[][..], |record| &record.waiters);
             let places = waiters.iter().map(String::as_str).enumerate();
-            let places: Vec<Place<'_>> = places
-                .filter(|(_, waiter)| leaving.iter().any(|leaving| leaving == waiter))
-                .take(REMOVED_MAX)
-                .collect();
+            let places: Vec<Place<'_>> =
+                places.filter(|(_, waiter)| leaving.contains(*waiter)).take(REMOVED_MAX).collect();
             if places.is_empty() {
                 break;
             }
@@ -178,7 +163,7 @@ impl Client {
             record = removed;
         }
         // It may be the turn of another waiter of this client.
-        if let Some(shown) = self.settle(&key, record, Action::Wait, until).await? {
+        if let Some(shown) = self.settle(&key, record, Action::Wait, until).await {
             self.tell_next(&shown);
         }
         Ok(())

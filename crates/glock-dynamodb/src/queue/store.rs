@@ -9,11 +9,11 @@ use glock_core::{
         WaiterId,
     },
 };
+use tokio::task::JoinSet;
 
 use crate::{
     client::Client,
-    queue::{commands::READ_MAX, pauses, places, turns::Next},
-    schema::Record,
+    queue::{commands::READ_MAX, pauses, places, shown::Shown},
 };
 
 /// The queues of a client's locks.
@@ -22,6 +22,11 @@ pub(crate) struct DynamoDbQueue(pub(crate) Arc<Client>);
 impl QueueStore for DynamoDbQueue {
     fn heartbeat_pause(&self) -> Duration {
         pauses::jittered(self.0.poll_max)
+    }
+
+    /// A waiter reads before it claims.
+    fn expiry_slack(&self) -> Duration {
+        Duration::ZERO
     }
 
     async fn enter(
@@ -34,9 +39,9 @@ impl QueueStore for DynamoDbQueue {
     }
 
     async fn leave(&self, id: &LockId, waiter: WaiterId) -> Result<(), LockError> {
-        let call = self.0.call_within(Action::Wait, ALIVE_FOR);
-        let (client, id, until) = (Arc::clone(&self.0), id.clone(), call.deadline());
-        call.run(async move { client.leave(&id, waiter, until).await }).await
+        let (client, id) = (Arc::clone(&self.0), id.clone());
+        let leave = async move { client.leave(&id, waiter).await };
+        self.0.call_within(Action::Wait, ALIVE_FOR).run(leave).await
     }
 
     /// Reads the items of a hundred locks at a time. Nothing is written: a place lasts until its turn.
@@ -47,7 +52,7 @@ impl QueueStore for DynamoDbQueue {
         call.run(async move {
             let mut found = Vec::with_capacity(locks.len());
             for locks in locks.chunks(READ_MAX) {
-                client.statuses(locks, until, &mut found).await?;
+                found.extend(client.statuses(locks, until).await?);
             }
             Ok(found)
         })
@@ -56,47 +61,37 @@ impl QueueStore for DynamoDbQueue {
 }
 
 impl Client {
+    /// What the items of these locks say of this client's waiters. Queues are moved on at the same time: one that
+    /// cannot be now does not hold up the others.
     async fn statuses(
-        &self,
+        self: &Arc<Self>,
         locks: &[LockWaiters],
         until: CallDeadline,
-        found: &mut Vec<LockStatus>,
-    ) -> Result<(), LockError> {
+    ) -> Result<Vec<LockStatus>, LockError> {
         let keys: Vec<_> = locks.iter().map(|lock| self.key(&lock.id)).collect();
         let read = async || match &*keys {
             [key] => Ok([(key.clone(), self.commands.get(key).await?)].into()),
             keys => self.commands.get_all(keys).await,
         };
         let mut records = self.repeated(Action::Wait, until, read).await.result?.of;
-        for (lock, key) in locks.iter().zip(&keys) {
+        let mut settling = JoinSet::new();
+        for (lock, key) in locks.iter().cloned().zip(keys) {
             // Without one, the service had no room for it.
-            if let Some(record) = records.remove(key) {
-                found.push(self.status(lock, key, record, until).await?);
+            if let Some(record) = records.remove(&key) {
+                let client = Arc::clone(self);
+                settling.spawn(async move {
+                    let shown = client.settle(&key, record, Action::Wait, until).await;
+                    client.status(&lock, shown.as_ref())
+                });
             }
         }
-        Ok(())
+        Ok(settling.join_all().await)
     }
 
-    /// What a lock's record says of this client's waiters, after its queue was moved on.
-    async fn status(
-        &self,
-        lock: &LockWaiters,
-        key: &str,
-        record: Option<Record>,
-        until: CallDeadline,
-    ) -> Result<LockStatus, LockError> {
-        let Some(shown) = self.settle(key, record, Action::Wait, until).await? else {
-            return Ok(lock.status(None, None, []));
-        };
-        let (turn, first) = match self.next_of(&shown) {
-            Some((number, Next::Claim)) => (Some(number), None),
-            Some((number, Next::Read(pause))) => (None, Some((number, pause))),
-            Some((_, Next::Heartbeat)) | None => (None, None),
-        };
-        if let Some(number) = turn {
-            self.turn(number);
-        }
+    fn status(&self, lock: &LockWaiters, shown: Option<&Shown>) -> LockStatus {
+        let Some(shown) = shown else { return lock.status(None, None, []) };
+        let (turn, first) = self.next(shown);
         let places = shown.record.waiters.iter().filter_map(|waiter| self.own(waiter));
-        Ok(lock.status(turn, first, places))
+        lock.status(turn, first, places)
     }
 }

@@ -134,10 +134,27 @@ async fn a_try_is_granted_once_those_before_it_are_gone() {
 async fn who_has_watched_a_lease_frees_the_lock_for_the_first_waiter() {
     let (admin, ours, _) = open().await;
     put(&admin, Some(BRIEF), gone(1..=1)).await;
-    let waiter = queued(&admin, &ours, 1).await;
-    let is_free = async || !admin.item("n/x").await.unwrap().contains_key("owner");
-    eventually("the lock is free", SOON, is_free).await;
-    ours.release_lease(&served(waiter).await).await.unwrap();
+    let lock = ours.clone();
+    let waiter = tokio::spawn(async move { lock.acquire_with_retry("x", LONG, PATIENT).await });
+    // It is not the first one: so it has freed the lock for that one, and then removed it.
+    let lease = served(waiter).await;
+    assert_eq!(lease.fence().get(), 8);
+    ours.release_lease(&lease).await.unwrap();
+    admin.clean().await;
+}
+
+/// It has learned that it is its turn, and claims a place that is gone by then.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
+async fn a_turn_in_an_item_that_was_deleted_does_not_end_the_wait() {
+    let (admin, ours, _) = open().await;
+    let held = ours.acquire(&x(), LONG).await.unwrap();
+    let mut asleep = Box::pin(ours.acquire_with_retry("x", LONG, PATIENT));
+    while timeout(BRIEF / 10, &mut asleep).await.is_err() && waiters(&admin).await.is_empty() {}
+    ours.release(&held).await.unwrap();
+    admin.delete("n/x").await;
+    let lease = timeout(LONG, asleep).await.expect("it was not served").unwrap();
+    ours.release(&lease).await.unwrap();
     admin.clean().await;
 }
 
@@ -201,8 +218,8 @@ async fn waiters_that_leave_together_leave_in_few_requests() {
 }
 
 /// Lets a thousand wait for locks that are held for long, until they read seldom; how many requests they then
-/// send in ten seconds.
-async fn requests_of_a_thousand(ids: usize) -> usize {
+/// send in a second, over ten of them.
+async fn requests_of_a_thousand(ids: usize) -> f64 {
     const WAITERS: usize = 1_000;
     let (admin, ours, requests) = open().await;
     let theirs = admin.lock();
@@ -233,13 +250,14 @@ async fn requests_of_a_thousand(ids: usize) -> usize {
     };
     eventually("they read seldom", LONG, reads_seldom).await;
     requests.take();
+    let since = Instant::now();
     sleep(Duration::from_secs(10)).await;
-    let sent = requests.take();
+    let (sent, took) = (requests.take(), since.elapsed());
     assert!(sent.iter().all(|request| request.ends_with("GetItem")), "{sent:?}");
     waiting.shutdown().await;
     assert_eq!(ours.drain(SOON).await, 0);
     admin.clean().await;
-    sent.len()
+    f64::from(u32::try_from(sent.len()).unwrap()) / took.as_secs_f64()
 }
 
 /// One read a second, with the jitter of its pauses.
@@ -247,7 +265,7 @@ async fn requests_of_a_thousand(ids: usize) -> usize {
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_thousand_waiters_for_one_lock_read_once_a_second() {
     let sent = requests_of_a_thousand(1).await;
-    assert!(sent <= 25, "{sent} requests in ten seconds");
+    assert!(sent <= 2.5, "{sent} requests a second");
 }
 
 /// A request reads the items of a hundred locks.
@@ -255,5 +273,5 @@ async fn a_thousand_waiters_for_one_lock_read_once_a_second() {
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_thousand_waiters_for_a_thousand_locks_read_a_hundred_at_a_time() {
     let sent = requests_of_a_thousand(1_000).await;
-    assert!(sent <= 250, "{sent} requests in ten seconds");
+    assert!(sent <= 25.0, "{sent} requests a second");
 }
