@@ -89,6 +89,10 @@ impl QueueStep {
     }
 }
 
+/// For how long a waiter lets those before it join: longer than that takes. One whose program does not poll it
+/// while it joins would hold up all others of its client.
+const ARRIVAL_MAX: Duration = Duration::from_secs(10);
+
 /// Waits in a queue that the store keeps, until the lock is granted or the time of `retry` is up.
 ///
 /// `arrivals` is the client's own queue. A waiter keeps its permit until it has joined the store's
@@ -117,9 +121,9 @@ pub async fn acquire_queued<Q: ServerQueue>(
         failed: None,
         backoff: Backoff::STORE_FAILURE,
         spurious_wakeups: SpuriousWakeups::default(),
-        permit: None,
+        arrived: None,
     };
-    let granted = match in_time(deadline, arrivals.permit(id)).await {
+    let granted = match in_time(deadline, waiter.arrive()).await {
         Some(permit) => waiter.acquire(permit, deadline).await,
         None => None,
     };
@@ -140,17 +144,21 @@ struct Waiter<'a, Q> {
     backoff: Backoff,
     spurious_wakeups: SpuriousWakeups,
     /// Kept until the store's queue has this waiter.
-    permit: Option<QueuePermit>,
+    arrived: Option<Arrival>,
 }
+
+/// `None` where the waiter did not get it in time.
+type Arrival = Option<QueuePermit>;
 
 impl<Q: ServerQueue> Waiter<'_, Q> {
     /// `None` once the time is up.
     async fn acquire(
         &mut self,
-        permit: QueuePermit,
+        arrival: Arrival,
         deadline: Option<Instant>,
     ) -> Option<Result<Lease, LockError>> {
-        if !permit.waited() && !self.queue.has_local_waiters() {
+        let has_waited = arrival.as_ref().is_none_or(QueuePermit::waited);
+        if !has_waited && !self.queue.has_local_waiters() {
             match self.queue.try_acquire().await {
                 Err(LockError::Held { .. }) => {}
                 Err(err) if err.is_retryable() => self.failed = Some(err),
@@ -160,7 +168,7 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return None;
         }
-        self.permit = Some(permit);
+        self.arrived = Some(arrival);
         in_time(deadline, self.stay_in_queue()).await
     }
 
@@ -199,13 +207,17 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
     }
 
     async fn join(&mut self) -> Result<Q::Entry, LockError> {
-        let permit = match self.permit.take() {
-            Some(permit) => permit,
-            None => self.arrivals.permit(self.id).await,
+        let arrival = match self.arrived.take() {
+            Some(arrival) => arrival,
+            None => self.arrive().await,
         };
         let joined = self.queue.join().await;
-        drop(permit);
+        drop(arrival);
         joined
+    }
+
+    async fn arrive(&self) -> Arrival {
+        time::timeout(ARRIVAL_MAX, self.arrivals.permit(self.id)).await.ok()
     }
 
     fn answered(&mut self) {

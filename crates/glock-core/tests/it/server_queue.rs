@@ -177,9 +177,20 @@ async fn waiters_of_one_client_join_in_the_order_of_their_calls() {
     let queue = Scripted::new([Next::Grant]);
     let retry = Retry::FOREVER;
     let mut second = std::pin::pin!(acquire_queued(&queue, &arrivals, &id, &retry));
-    assert!(time::timeout(TTL, &mut second).await.is_err());
+    assert!(time::timeout(TTL / 2, &mut second).await.is_err());
     assert_eq!((queue.tries.load(SeqCst), queue.joins()), (0, 0), "the first has not joined");
     drop(first);
     assert!(second.await.is_ok());
     assert_eq!(queue.tries.load(SeqCst), 0, "the one before it has most likely the lock");
+}
+
+/// The first has a program that does not poll it any more.
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_get_to_join_holds_up_the_others_for_a_while_only() {
+    let (arrivals, id) = (WaitQueue::new(), id());
+    let _first = arrivals.permit(&id).await;
+    let queue = Scripted::new([Next::Grant]);
+    let retry = Retry::within(Duration::from_secs(30));
+    assert!(acquire_queued(&queue, &arrivals, &id, &retry).await.is_ok());
+    assert_eq!((queue.tries.load(SeqCst), queue.joins()), (0, 1));
 }

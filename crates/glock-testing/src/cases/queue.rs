@@ -187,11 +187,14 @@ async fn passes_on<F: Fixture>(fixture: &F, ours: &F::Lock, theirs: &F::Lock, se
     let lease = take(theirs, &id("x")).await;
     let waiting = ours.acquire_with_retry("x", ttl(ours, LONG), PATIENT);
     let mut asleep = Box::pin(waiting);
-    tokio::select! {
+    // Polled until the second one has joined behind it: then it has its reply as well.
+    let mut second = tokio::select! {
         granted = &mut asleep => panic!("a waiter was granted a lock that is held: {granted:?}"),
-        () = joined(fixture, 1) => {}
-    }
-    let mut second = Waiter::start(fixture, second).await;
+        second = async {
+            joined(fixture, 1).await;
+            Waiter::start(fixture, second).await
+        } => second,
+    };
     theirs.release(&lease).await.unwrap();
     let served = &mut second.granted;
     within(theirs, "the turn passes on", F::PASSED_OVER_MAX, served).await.unwrap();
