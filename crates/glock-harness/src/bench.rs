@@ -35,20 +35,32 @@ pub async fn run<L: Lock + Clone, R: Raw>(store: &str, lock: L, second: L, raw: 
     report(store, "raw driver", &measures)
 }
 
+/// Measures `lock` beside what an engineer would type who needs less of a lock than glock promises, and prints a
+/// table. There is no budget for that.
+pub async fn beside<L: Lock + Clone, R: Raw>(store: &str, lock: &L, by_hand: &R) {
+    let mut measures =
+        [pairs::measure(lock, by_hand).await, throughput::measure(lock, by_hand).await];
+    for measure in &mut measures {
+        measure.budget = Budget::None;
+    }
+    report(store, "by hand", &measures);
+}
+
 /// Prints a table of glock's measures and those of `other`. Returns whether every budget holds.
 pub fn report(store: &str, other: &str, measures: &[Measure]) -> bool {
     let mut table =
         format!("{store:<10} {:<44} {other:>12} {:>12} {:>7}  budget\n", "what", "glock", "ratio");
     for measure in measures {
-        let (bound, budget) = match measure.budget {
-            Budget::AtMost(max) => ("<=", max),
-            Budget::AtLeast(min) => (">=", min),
-        };
         let verdict = if measure.holds() { "holds" } else { "FAILS" };
+        let budget = match measure.budget {
+            Budget::AtMost(max) => format!("<= {max:.2} {verdict}"),
+            Budget::AtLeast(min) => format!(">= {min:.2} {verdict}"),
+            Budget::None => "-".to_owned(),
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
-            "{:<10} {:<44} {:>12} {:>12} {:>7.3}  {bound} {budget:.2} {verdict}",
+            "{:<10} {:<44} {:>12} {:>12} {:>7.3}  {budget}",
             store, measure.what, measure.raw, measure.glock, measure.ratio
         );
     }

@@ -1,5 +1,6 @@
 //! A lock on Redis beside the bare driver running the same scripts, on the server that
-//! `GLOCK_REDIS_URL` names. With `--crowd`: how it passes on between many processes.
+//! `GLOCK_REDIS_URL` names; and beside `SET NX PX` with compare-and-delete, which has neither tokens nor a
+//! queue. With `--crowd`: how it passes on between many processes.
 
 use std::{
     collections::HashSet,
@@ -33,7 +34,12 @@ struct ByHand {
     listened: Arc<Mutex<HashSet<String>>>,
     acquire: Script,
     release: Script,
+    /// Takes a lock by `SET NX PX`, and releases it by a script that compares and deletes.
+    is_bare: bool,
 }
+
+const COMPARE_AND_DELETE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+    return redis.call('DEL', KEYS[1]) else return 0 end";
 
 impl ByHand {
     async fn connect(client: &Client) -> Self {
@@ -53,7 +59,12 @@ impl ByHand {
             listened: Arc::default(),
             acquire: script(include_str!("../scripts/acquire.lua")),
             release: script(include_str!("../scripts/release.lua")),
+            is_bare: false,
         }
+    }
+
+    fn bare(self) -> Self {
+        Self { release: Script::new(COMPARE_AND_DELETE), is_bare: true, ..self }
     }
 
     fn key(&self, name: &str) -> String {
@@ -74,6 +85,12 @@ impl Raw for ByHand {
     async fn acquire(&self, name: &str) -> String {
         let owner = format!("{:032x}", self.owners.fetch_add(1, Relaxed));
         let key = self.key(name);
+        if self.is_bare {
+            let mut set = redis::cmd("SET");
+            set.arg(&key).arg(&owner).arg("NX").arg("PX").arg(60_000);
+            set.exec_async(&mut self.connection.clone()).await.expect("a lock that is free");
+            return owner;
+        }
         let _token: u64 = self
             .acquire
             .key(&key)
@@ -93,7 +110,12 @@ impl Raw for ByHand {
     async fn release(&self, name: &str, owner: String) {
         let (key, mut connection) = (self.key(name), self.connection.clone());
         let mut release = self.release.key(&key);
-        release.key(format!("{key}:fence")).key(format!("{key}:queue")).arg(owner).arg("channel:");
+        if self.is_bare {
+            release.arg(owner);
+        } else {
+            let (fence, queue) = (format!("{key}:fence"), format!("{key}:queue"));
+            release.key(fence).key(queue).arg(owner).arg("channel:");
+        }
         let held: i64 = release.invoke_async(&mut connection).await.expect("a lock that is held");
         assert_eq!(held, 1);
         let is_listened = self.listened.lock().expect("no panic").contains(&key);
@@ -154,7 +176,10 @@ fn main() -> ExitCode {
         }
         let namespace = fresh_namespace();
         let raw = ByHand::connect(&client).await;
-        glock_harness::bench::run("redis", lock(&namespace), lock(&namespace), raw).await
+        let (ours, second) = (lock(&namespace), lock(&namespace));
+        let holds = glock_harness::bench::run("redis", ours.clone(), second, raw.clone()).await;
+        glock_harness::bench::beside("redis", &ours, &raw.bare()).await;
+        holds
     });
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

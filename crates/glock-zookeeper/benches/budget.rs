@@ -2,15 +2,12 @@
 //! `GLOCK_ZOOKEEPER_URL` names.
 //!
 //! Both take a lock by four operations: two ephemeral nodes, and a queue created and deleted, so that
-//! no newcomer gets in before the waiters. What the latter two cost by hand is printed beneath: some
-//! 10 µs, or 3 % of a pair, on one server.
+//! no newcomer gets in before the waiters. The second table is beside two operations, without a look at the
+//! queue.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use glock_harness::bench::Raw;
@@ -19,7 +16,6 @@ use glock_zookeeper::{
     LockConfig, ZooKeeperLock,
     zookeeper_client::{Acls, Client, CreateMode, OneshotWatcher},
 };
-use tokio::time::Instant;
 
 /// The same by hand, for an engineer who wants no newcomer to overtake the waiters: the same
 /// transactions, and a watch.
@@ -29,7 +25,7 @@ struct ByHand {
     namespace: Arc<str>,
     owners: Arc<AtomicU64>,
     /// Without a look at the queue.
-    bare: bool,
+    is_bare: bool,
 }
 
 impl ByHand {
@@ -38,7 +34,7 @@ impl ByHand {
         let namespace: Arc<str> = format!("/{}", fresh_namespace()).into();
         let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
         client.create(&namespace, b"", &open).await.expect("a namespace");
-        Self { client, namespace, owners: Arc::default(), bare: false }
+        Self { client, namespace, owners: Arc::default(), is_bare: false }
     }
 
     fn lock(&self, name: &str) -> String {
@@ -58,7 +54,7 @@ impl Raw for ByHand {
             let mut writer = self.client.new_multi_writer();
             writer.add_create(&self.lock(name), b"0 bench", &ephemeral).expect("a path");
             writer.add_create(&own, b"", &ephemeral).expect("a path");
-            if !self.bare {
+            if !self.is_bare {
                 let queue = format!("{}/{name}@queue", self.namespace);
                 let persistent = CreateMode::Persistent.with_acls(Acls::anyone_all());
                 writer.add_create(&queue, b"", &persistent).expect("a path");
@@ -94,27 +90,6 @@ impl Raw for ByHand {
     }
 }
 
-const PAIRS: usize = 1_000;
-
-/// The medians of a pair with and without a look at the queue, both by hand.
-async fn queue_costs(raw: ByHand) -> [Duration; 2] {
-    let bare = ByHand { bare: true, ..raw.clone() };
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..PAIRS {
-        for (raw, times) in [&raw, &bare].into_iter().zip(&mut times) {
-            let since = Instant::now();
-            let own = raw.acquire("costs").await;
-            raw.release("costs", own).await;
-            times.push(since.elapsed());
-        }
-    }
-    times.map(|mut times| {
-        times.sort_unstable();
-        times[PAIRS / 2]
-    })
-}
-
-#[expect(clippy::print_stdout, reason = "a bench tells its result")]
 fn main() -> std::process::ExitCode {
     let cluster = url_from_env("GLOCK_ZOOKEEPER_URL", "zookeeper");
     let config = LockConfig::default().with_namespace(fresh_namespace());
@@ -123,9 +98,9 @@ fn main() -> std::process::ExitCode {
     let holds = runtime.block_on(async {
         let (lock, second) = (lock().expect("settings"), lock().expect("settings"));
         let raw = ByHand::connect(&cluster).await;
-        let holds = glock_harness::bench::run("zookeeper", lock, second, raw.clone()).await;
-        let [four, two] = queue_costs(raw).await;
-        println!("a pair by hand: {four:?} with a look at the queue, {two:?} without");
+        let holds = glock_harness::bench::run("zookeeper", lock.clone(), second, raw.clone()).await;
+        let bare = ByHand { is_bare: true, ..raw };
+        glock_harness::bench::beside("zookeeper", &lock, &bare).await;
         holds
     });
     if holds { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }

@@ -30,6 +30,8 @@ pub enum Budget {
     AtMost(f64),
     /// As with rates.
     AtLeast(f64),
+    /// Any: it is only to be known.
+    None,
 }
 
 impl Measure {
@@ -37,6 +39,7 @@ impl Measure {
         match self.budget {
             Budget::AtMost(max) => self.ratio <= max,
             Budget::AtLeast(min) => self.ratio >= min,
+            Budget::None => true,
         }
     }
 }
