@@ -6,6 +6,7 @@
 //! | [`Call`], [`Attempt`] | bound a call in time, carry it to its end, undo an acquire without a reply |
 //! | [`PendingWork`] | counts the releases and undos under way, for [`drain`](crate::LockExt::drain) |
 //! | [`CallDeadline`], [`hedged`] | how long each attempt waits for its reply; repeat it elsewhere |
+//! | [`RenewalBatches`], [`RenewStore`] | renew leases that are due together by one request |
 //! | [`LateRequestProbe`] | how long to keep checking for the effect of a request whose reply was lost |
 //! | [`WaitQueue`], [`Wakeups`] | this client's waiters: their order, and how the store wakes them |
 //! | [`ServerQueue`], [`acquire_queued`] | the loop of a waiter in a queue that the store keeps |
@@ -31,6 +32,8 @@ mod hedge;
 mod late_request_probe;
 mod pending_work;
 mod placed;
+mod renew_store;
+mod renewal_batches;
 mod tried;
 
 mod acquire_queued;
@@ -81,6 +84,8 @@ pub use self::{
     pending_work::{PendingEntry, PendingWork},
     queue_store::{ALIVE_FOR, HEARTBEAT_MAX, Listening, QueueStore, RESERVED_FOR},
     record_queue::RecordQueue,
+    renew_store::RenewStore,
+    renewal_batches::RenewalBatches,
     runtime_thread::RuntimeThread,
     session_deadline::SessionDeadline,
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},

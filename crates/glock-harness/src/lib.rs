@@ -8,6 +8,7 @@ mod failures;
 mod outage;
 mod ports;
 pub mod process;
+mod renewals;
 pub mod server;
 mod signal;
 #[cfg(feature = "telemetry")]
@@ -17,4 +18,5 @@ pub use crate::{
     contention::{Contention, Failure},
     failures::{assert_fault, chain},
     outage::Outage,
+    renewals::{guards_outlive_a_batch_without_reply, many_guards_are_renewed_together},
 };

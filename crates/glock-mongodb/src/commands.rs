@@ -121,6 +121,33 @@ impl Commands {
         self.outcome(command, until).await
     }
 
+    /// Renews the leases of these keys and owners by one command. Returns the instant just before it was sent, if all
+    /// of them are held.
+    pub(crate) async fn renew_all(
+        &self,
+        holds: &[(String, OwnerToken)],
+        ttl: Duration,
+        until: CallDeadline,
+    ) -> Result<Option<Instant>, LockError> {
+        let mut updates = RawArrayBuf::new();
+        for (key, owner) in holds {
+            let hold = self.held_by(key, owner);
+            updates.push(rawdoc! { "q": hold, "u": self.pipelines.renew.clone() });
+        }
+        let body = rawdoc! {
+            "update": self.collection.as_str(),
+            "updates": updates,
+            // One that is lost costs no other its renewal.
+            "ordered": false,
+            "let": { "ttl": millis(ttl) },
+            "writeConcern": { "w": "majority", "j": true },
+        };
+        let command = Command { action: Action::Renew, body, secret: "" };
+        let reply = self.sender.repeat(command, until).await?;
+        let are_held = reply.body.get_i32("n").is_ok_and(|n| usize::try_from(n) == Ok(holds.len()));
+        Ok(are_held.then_some(reply.sent_at))
+    }
+
     /// Frees the lock if `owner` has it, and passes it on.
     pub(crate) async fn release(
         &self,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue, RenewalBatches},
 };
 use mongodb::options::ClientOptions;
 
@@ -14,7 +14,7 @@ use crate::{
     acquire,
     client::{Client, Driver, Settings},
     queue::store::MongoQueue,
-    renew,
+    renew::{self, MongoRenewals},
     schema::Schema,
     wait,
     watch::Watching,
@@ -30,6 +30,7 @@ use crate::{
 pub struct MongoLock {
     pub(crate) client: Arc<Client>,
     queue: Arc<RecordQueue<MongoQueue>>,
+    renewals: Arc<RenewalBatches<MongoRenewals>>,
 }
 
 /// The shortest TTL: a grant waits for the disks of a majority, and must arrive while it lasts.
@@ -65,7 +66,8 @@ impl MongoLock {
     fn from_client(client: Arc<Client>) -> Self {
         let (waiters, pending) = (client.notified.waiters.clone(), &client.pending);
         let queue = RecordQueue::new(MongoQueue(Arc::clone(&client)), waiters, pending);
-        Self { client, queue }
+        let renewals = RenewalBatches::new(MongoRenewals(Arc::clone(&client)));
+        Self { client, queue, renewals }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout`, `holder`, `database`,
@@ -183,6 +185,15 @@ impl LockHooks for MongoLock {
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         Some(Box::pin(self.queue.acquire(id, ttl, retry)))
+    }
+
+    fn renew_together<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        let rounded = self.capabilities().ttl(ttl).ok()?;
+        self.renewals.renew(lease, rounded, self.renew(lease, ttl))
     }
 }
 

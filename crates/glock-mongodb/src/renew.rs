@@ -1,8 +1,9 @@
-//! Renewing a lease.
+//! Renewing a lease, and many together.
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError};
+use glock_core::{Action, Lease, LockError, toolkit::RenewStore};
+use tokio::time::Instant;
 
 use crate::client::Client;
 
@@ -19,4 +20,28 @@ pub(crate) async fn renew(
         Ok(reply.was_held.then_some(reply.sent_at))
     };
     call.renew(lease, ttl, renewed).await
+}
+
+/// Renews the leases of a client's guards together.
+#[derive(Clone)]
+pub(crate) struct MongoRenewals(pub(crate) Arc<Client>);
+
+impl RenewStore for MongoRenewals {
+    /// The server says how many are held, and not which: where one is not, each is renewed alone.
+    async fn renew_all(
+        &self,
+        leases: Vec<Lease>,
+        ttl: Duration,
+    ) -> Result<(Instant, Vec<bool>), LockError> {
+        let (call, client) = (self.0.call(Action::Renew)?, Arc::clone(&self.0));
+        let until = call.deadline().for_leases(&leases);
+        call.run(async move {
+            let hold = |lease: &Lease| (client.schema.key(lease.id()), lease.owner().clone());
+            let holds: Vec<_> = leases.iter().map(hold).collect();
+            let renewed = client.commands.renew_all(&holds, ttl, until).await?;
+            let sent_at = renewed.unwrap_or_else(Instant::now);
+            Ok((sent_at, vec![renewed.is_some(); leases.len()]))
+        })
+        .await
+    }
 }

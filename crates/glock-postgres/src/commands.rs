@@ -4,7 +4,7 @@ pub(crate) mod queue_sql;
 pub(crate) mod sql;
 pub(crate) mod statements;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{collections::HashSet, sync::OnceLock, time::Duration};
 
 use glock_core::{
     FencingToken, Holder, OwnerToken,
@@ -92,6 +92,23 @@ impl Commands {
         let bind = |query: Statement| query.bind(key).bind(secret).bind(millis(ttl));
         let reply = self.connections.fetch(&Hold, until, &sql.renew, bind, secret).await?;
         Ok(reply.row.map(|()| reply.sent_at))
+    }
+
+    /// Renews the leases of these keys, but for rows that are locked. Returns the instant just before the request was
+    /// sent, and the owners whose leases were renewed.
+    pub(crate) async fn renew_all(
+        &self,
+        keys: Vec<String>,
+        owners: Vec<String>,
+        ttl: Duration,
+        until: CallDeadline,
+    ) -> Result<(Instant, HashSet<String>), Failure> {
+        let sql = self.statements(until).await?;
+        let bind =
+            |query: Statement| query.bind(keys.clone()).bind(owners.clone()).bind(millis(ttl));
+        let reply = self.connections.fetch(&Hold, until, &sql.renew_all, bind, "").await?;
+        let (renewed,): (Vec<String>,) = reply.row.unwrap_or_default();
+        Ok((reply.sent_at, renewed.into_iter().collect()))
     }
 
     /// Frees the lock if `owner` has it. `has_expired` says whether its lease can have run out by now.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue, RenewalBatches},
 };
 use sqlx::{
     PgPool,
@@ -17,7 +17,7 @@ use crate::{
     acquire,
     client::{Client, ListenerSource},
     queue::store::PostgresQueue,
-    renew,
+    renew::{self, PostgresRenewals},
     schema::Schema,
     wait,
 };
@@ -32,6 +32,7 @@ use crate::{
 pub struct PostgresLock {
     pub(crate) client: Arc<Client>,
     queue: Arc<RecordQueue<PostgresQueue>>,
+    renewals: Arc<RenewalBatches<PostgresRenewals>>,
 }
 
 const CONNECTIONS_MAX: u32 = 10;
@@ -54,7 +55,8 @@ impl PostgresLock {
         let client = Arc::new(client);
         let waiters = client.notified.waiters.clone();
         let queue = RecordQueue::new(PostgresQueue(Arc::clone(&client)), waiters, &client.pending);
-        Self { client, queue }
+        let renewals = RenewalBatches::new(PostgresRenewals(Arc::clone(&client)));
+        Self { client, queue, renewals }
     }
 
     /// Connects to `url`.
@@ -230,6 +232,15 @@ impl LockHooks for PostgresLock {
                 acquired = self.queue.acquire(id, ttl, retry) => acquired,
             }
         }))
+    }
+
+    fn renew_together<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        let rounded = self.capabilities().ttl(ttl).ok()?;
+        self.renewals.renew(lease, rounded, self.renew(lease, ttl))
     }
 }
 

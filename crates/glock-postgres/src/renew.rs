@@ -1,8 +1,9 @@
-//! Renewing a lease.
+//! Renewing a lease, and many together.
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError};
+use glock_core::{Action, Lease, LockError, toolkit::RenewStore};
+use tokio::time::Instant;
 
 use crate::client::Client;
 
@@ -19,4 +20,28 @@ pub(crate) async fn renew(
         sent_at.map_err(|failure| failure.during(Action::Renew))
     };
     call.renew(lease, ttl, renewed).await
+}
+
+/// Renews the leases of a client's guards together.
+#[derive(Clone)]
+pub(crate) struct PostgresRenewals(pub(crate) Arc<Client>);
+
+impl RenewStore for PostgresRenewals {
+    async fn renew_all(
+        &self,
+        leases: Vec<Lease>,
+        ttl: Duration,
+    ) -> Result<(Instant, Vec<bool>), LockError> {
+        let (call, client) = (self.0.call(Action::Renew), Arc::clone(&self.0));
+        let until = call.deadline().for_leases(&leases);
+        call.run(async move {
+            let keys = leases.iter().map(|lease| client.key(lease.id())).collect();
+            let owners = leases.iter().map(|lease| lease.owner().reveal().to_owned()).collect();
+            let renewed = client.commands.renew_all(keys, owners, ttl, until).await;
+            let (sent_at, owners) = renewed.map_err(|failure| failure.during(Action::Renew))?;
+            let is_renewed = |lease: &Lease| owners.contains(lease.owner().reveal());
+            Ok((sent_at, leases.iter().map(is_renewed).collect()))
+        })
+        .await
+    }
 }

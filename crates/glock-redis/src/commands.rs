@@ -16,7 +16,6 @@ use crate::{
 };
 
 static ACQUIRE: Script = Script::new(include_str!("../scripts/acquire.lua"));
-static RENEW: Script = Script::new(include_str!("../scripts/renew.lua"));
 static RELEASE: Script = Script::new(include_str!("../scripts/release.lua"));
 static INSPECT: Script = Script::new(include_str!("../scripts/inspect.lua"));
 
@@ -76,22 +75,6 @@ impl Client {
         };
         let request = Request { target: Target { action: Action::Acquire, key: &key }, call };
         parsed(Action::Acquire, self.route.run_once(&request, until).await?, acquire_reply)
-    }
-
-    /// Renews the lease. Returns the instant just before the request was sent, or `None` if it is not held.
-    pub(crate) async fn renew(
-        self: Arc<Self>,
-        id: LockId,
-        owner: OwnerToken,
-        ttl: Duration,
-        until: CallDeadline,
-    ) -> Result<Option<Instant>, LockError> {
-        let key = self.schema.key(&id);
-        let call =
-            ScriptCall { script: &RENEW, keys: &[&key], args: &[owner.reveal(), &millis(ttl)] };
-        let request = Request { target: Target { action: Action::Renew, key: &key }, call };
-        let reply = parsed(Action::Renew, self.route.run(&request, until).await?, was_held)?;
-        Ok(reply.value.then_some(reply.sent_at))
     }
 
     /// Frees the lock. If the reply to an earlier request was lost, a lock that a later one finds not
@@ -198,8 +181,8 @@ pub(crate) fn remaining(left: &Value) -> Result<Duration, UnexpectedReply> {
     Ok(u64::try_from(*left).map_or(Duration::MAX, Duration::from_millis))
 }
 
-/// What `renew.lua` and `release.lua` reply: whether the lease was held.
-fn was_held(reply: &Value) -> Result<bool, UnexpectedReply> {
+/// What `renew.lua` and `release.lua` reply, and `renew_all.lua` of each lock: whether the lease was held.
+pub(crate) fn was_held(reply: &Value) -> Result<bool, UnexpectedReply> {
     match reply {
         Value::Int(1) => Ok(true),
         Value::Int(0) => Ok(false),

@@ -13,6 +13,7 @@ mod client;
 mod commands;
 mod error;
 mod queue;
+mod renew;
 mod schema;
 
 // The one glob: every store's crate re-exports the whole contract.

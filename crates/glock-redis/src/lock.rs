@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use glock_core::{
     Action, BoxError, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError,
     LockId, Retry, backend,
-    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue, RenewalBatches},
 };
 use redis::aio::ConnectionLike;
 
 use crate::{
     acquire,
-    client::{self, Client, Credentials, Origin, Server, Settings},
+    client::{self, Client, Credentials, Origin, Route, Server, Settings},
     queue::store::RedisQueue,
+    renew::RedisRenewals,
     wait,
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub struct RedisLock {
     pub(crate) client: Arc<Client>,
     queue: Arc<RecordQueue<RedisQueue>>,
+    /// `None` on a cluster, where each node has a part of the locks, or where that is not known.
+    renewals: Option<Arc<RenewalBatches<RedisRenewals>>>,
 }
 
 /// The shortest TTL: five times the least margin that a lease's deadline keeps.
@@ -120,7 +123,9 @@ impl RedisLock {
         let client = Client::new(settings);
         let waiters = client.notified.waiters.clone();
         let queue = RecordQueue::new(RedisQueue(Arc::clone(&client)), waiters, &client.pending);
-        Self { client, queue }
+        let is_one = matches!(client.route, Route::One(_)) && client.caller_s_server().is_none();
+        let renewals = is_one.then(|| RenewalBatches::new(RedisRenewals(Arc::clone(&client))));
+        Self { client, queue, renewals }
     }
 }
 
@@ -181,6 +186,15 @@ impl LockHooks for RedisLock {
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         Some(Box::pin(self.queue.acquire(id, ttl, retry)))
+    }
+
+    fn renew_together<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        let rounded = self.capabilities().ttl(ttl).ok()?;
+        self.renewals.as_ref()?.renew(lease, rounded, self.renew(lease, ttl))
     }
 }
 

@@ -90,6 +90,18 @@ impl<L: Lock> LockHooks for Instrumented<L> {
         self.get_ref().pending_work()
     }
 
+    /// It waits for others that are due, which is no latency of the store.
+    fn renew_together<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        let renewed = self.get_ref().renew_together(lease, ttl)?;
+        Some(Box::pin(
+            self.report(Action::Renew, Some(lease.id())).timed_by_request().around(renewed),
+        ))
+    }
+
     async fn ended(&self, lease: &Lease) {
         self.get_ref().ended(lease).await;
     }

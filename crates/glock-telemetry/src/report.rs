@@ -27,6 +27,8 @@ pub(crate) struct Report<'a> {
     metrics: &'a Metrics,
     span: CallSpan,
     started: Option<Instant>,
+    /// Whether the call waits for others before a request is sent.
+    waits: bool,
     outcome: Outcome,
 }
 
@@ -41,7 +43,13 @@ impl<'a> Report<'a> {
         let span = spans.start(action, backend, id);
         let started = Some(Instant::now());
         let outcome = Outcome::Cancelled;
-        Self { action, backend, id, metrics, span, started, outcome }
+        Self { action, backend, id, metrics, span, started, waits: false, outcome }
+    }
+
+    /// Leaves out of the latency how long the call waits before its request is sent.
+    pub(crate) fn timed_by_request(mut self) -> Self {
+        self.waits = true;
+        self
     }
 
     /// Leaves the latency out: the call sleeps, which says nothing about the store.
@@ -58,7 +66,13 @@ impl<'a> Report<'a> {
     fn ended<T: Grant>(&mut self, result: &Result<T, LockError>) {
         self.outcome = Outcome::of(result);
         match result {
-            Ok(done) => self.succeeded(done.lease()),
+            Ok(done) => {
+                let lease = done.lease();
+                if self.waits {
+                    self.started = lease.and_then(Lease::sent_at).or(self.started);
+                }
+                self.succeeded(lease);
+            }
             Err(err) => self.failed(err),
         }
     }

@@ -145,6 +145,13 @@ macro_rules! forward {
             ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
                 (**self).acquire_queued(id, ttl, retry)
             }
+            fn renew_together<'a>(
+                &'a self,
+                lease: &'a Lease,
+                ttl: Duration,
+            ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+                (**self).renew_together(lease, ttl)
+            }
             async fn ended(&self, lease: &Lease) {
                 (**self).ended(lease).await;
             }

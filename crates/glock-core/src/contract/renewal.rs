@@ -225,7 +225,14 @@ impl<L: Lock> Drop for Renewal<L> {
 /// whatever one of them waits for, it does not use up the lease. In a box, so that a held lock is small
 /// between its renewals.
 async fn send<L: Lock>(lock: &L, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
-    let attempt = |_| lock.renew(lease, ttl);
+    let attempt = |number| async move {
+        // A second attempt waits for nobody.
+        let together = if number == 0 { lock.renew_together(lease, ttl) } else { None };
+        match together {
+            Some(together) => together.await,
+            None => lock.renew(lease, ttl).await,
+        }
+    };
     hedged_with((1, pauses(ttl)), CallDeadline::of_lease(lease), attempt, |_| {}).await.result
 }
 

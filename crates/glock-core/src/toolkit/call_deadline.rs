@@ -51,6 +51,15 @@ impl CallDeadline {
         Self { call: self.call, ..lease }
     }
 
+    /// The same call, as a renewal of these leases by one request: what the first of them to end has left counts. One
+    /// that counts as expired has no say.
+    #[must_use]
+    pub fn for_leases<'a>(self, leases: impl IntoIterator<Item = &'a Lease>) -> Self {
+        let live = leases.into_iter().filter(|lease| !lease.is_expired());
+        let first = live.min_by_key(|lease| lease.deadline());
+        first.map_or(self, |first| self.for_lease(first))
+    }
+
     /// A renewal that lasts until the loss of the lease is reported.
     pub(crate) fn of_lease(lease: &Lease) -> Self {
         let deadline = lease.deadline();

@@ -58,6 +58,25 @@ pub trait LockHooks: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Renews the lease together with others that are due: what a guard's renewals call first. Default: `None`,
+    /// because the store renews each lease alone; core then calls [`Lock::renew`](crate::Lock::renew).
+    /// [`RenewalBatches`](super::RenewalBatches) is what to implement it with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::renew`](crate::Lock::renew).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: as [`Lock::renew`](crate::Lock::renew) is.
+    fn renew_together<'a>(
+        &'a self,
+        _lease: &'a Lease,
+        _ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        None
+    }
+
     /// Returns once the store has notified this client that the lease ended before its time: its
     /// session ended, or its record was deleted. Default: never; the next renewal or the lease's
     /// deadline then finds the loss.

@@ -11,6 +11,7 @@ mod fencing;
 mod leaks;
 mod processes;
 mod queue;
+mod renewals;
 mod runtimes;
 mod schema;
 mod secrets;

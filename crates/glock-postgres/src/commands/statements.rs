@@ -21,6 +21,7 @@ pub(crate) struct Statements {
     pub(crate) schema: Schema,
     pub(crate) acquire: SqlStr,
     pub(crate) renew: SqlStr,
+    pub(crate) renew_all: SqlStr,
     pub(crate) release: SqlStr,
     pub(crate) set_waited: SqlStr,
     pub(crate) inspect: SqlStr,
@@ -38,6 +39,7 @@ impl Statements {
         Self {
             acquire: sql(acquire_sql(schema, &bounded)),
             renew: sql(renew_sql(schema, &bounded)),
+            renew_all: sql(renew_all_sql(schema, &bounded)),
             release: sql(release_sql(schema, &bounded)),
             set_waited: sql(set_waited_sql(schema, &bounded)),
             inspect: sql(inspect_sql(schema)),
@@ -104,6 +106,25 @@ fn renew_sql(schema: &Schema, bounded: &str) -> String {
          WHERE l.{key} = $1 AND l.owner = $2 AND l.{expiry} > clock_timestamp() \
            AND {COMMIT_DURABLE} AND {bounded} \
          RETURNING true"
+    )
+}
+
+/// $1 keys, $2 their owners, $3 TTL in ms. One row: the owners of those that were renewed, as
+/// [`renew_sql`] does one. Rows that are locked are left out: a renewal that waits holds up no other.
+fn renew_all_sql(schema: &Schema, bounded: &str) -> String {
+    let Schema { table, key, expiry, .. } = schema;
+    format!(
+        "WITH due AS MATERIALIZED (\
+           SELECT l.{key} AS key FROM {table} l \
+           JOIN unnest($1::text[], $2::text[]) d(key, owner) \
+             ON l.{key} = d.key AND l.owner = d.owner \
+           WHERE l.{expiry} > clock_timestamp() AND {COMMIT_DURABLE} AND {bounded} \
+           FOR NO KEY UPDATE OF l SKIP LOCKED), \
+         renewed AS (\
+           UPDATE {table} l SET {expiry} = greatest(l.{expiry}, {UNTIL}) \
+           FROM due WHERE l.{key} = due.key AND l.{expiry} > clock_timestamp() \
+           RETURNING l.owner) \
+         SELECT coalesce(array_agg(owner), '{{}}') FROM renewed"
     )
 }
 

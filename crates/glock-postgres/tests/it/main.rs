@@ -15,6 +15,7 @@ mod leaks;
 mod limits;
 mod queue;
 mod races;
+mod renewals;
 mod runtimes;
 mod schema;
 mod secrets;

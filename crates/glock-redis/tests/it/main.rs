@@ -10,6 +10,7 @@ mod credentials;
 mod expiry;
 mod fencing;
 mod leaks;
+mod renewals;
 mod replies;
 mod runtimes;
 mod scripts;

@@ -102,6 +102,15 @@ impl LockHooks for Unsteady {
         self.inner.queue()
     }
 
+    /// Each renewal fails by itself.
+    fn renew_together<'a>(
+        &'a self,
+        _lease: &'a Lease,
+        _ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        None
+    }
+
     async fn ended(&self, lease: &Lease) {
         self.inner.ended(lease).await;
     }
