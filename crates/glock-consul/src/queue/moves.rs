@@ -46,18 +46,24 @@ impl Client {
             }
             return Ok(None);
         }
-        self.reservations.none(&key);
-        if queue.is_locked() {
-            return Ok(None);
-        }
-        let Some(first) = queue.places.first() else {
+        let Some(first) = queue.places.first().filter(|_| !queue.is_locked()) else {
+            self.reservations.none(&key);
+            if queue.is_locked() {
+                return Ok(None);
+            }
             let claim = queue.mark.map_or(Claim::Try, Claim::StaleMark);
             return Ok(caller.is_none().then_some(claim));
         };
         let claim = Claim::First(first.clone());
         match self.waiters.own(&first.waiter) {
             own @ Some(_) if own == caller => return Ok(Some(claim)),
-            Some(own) if self.waiters.turn(own, claim) => return Ok(None),
+            Some(own) if self.waiters.turn(own, claim) => {
+                // Its program may not poll it any more.
+                if self.reservations.is_over(&key, first.index) {
+                    self.delete_place(id, queue, first).await?;
+                }
+                return Ok(None);
+            }
             _ => {}
         }
         let free = json!({"Verb": "check-not-exists", "Key": key});

@@ -1,6 +1,6 @@
 //! `Leaving`: this client's waiters that leave their queues.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use glock_core::{
     LockId,
@@ -12,31 +12,44 @@ use glock_core::{
 #[derive(Debug, Default)]
 pub(crate) struct Leaving {
     order: WaitQueue,
-    names: Mutex<HashMap<LockId, BTreeSet<String>>>,
+    state: Mutex<State>,
 }
+
+/// Each that leaves has a number of its own: one waiter may leave twice, once before and once after it has joined.
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    leaving: HashMap<LockId, Names>,
+}
+
+/// The waiters' names, by the numbers of those that leave.
+pub(crate) type Names = BTreeMap<u64, String>;
 
 /// A waiter that leaves, until it has left or gives up.
 pub(crate) struct Leaver<'a> {
     leaving: &'a Leaving,
     id: &'a LockId,
-    name: String,
+    number: u64,
 }
 
 impl Leaving {
     pub(crate) fn begin<'a>(&'a self, id: &'a LockId, waiter: WaiterId) -> Leaver<'a> {
-        let name = waiter.to_string();
-        self.names.lock().entry(id.clone()).or_default().insert(name.clone());
-        Leaver { leaving: self, id, name }
+        let mut state = self.state.lock();
+        state.last += 1;
+        let number = state.last;
+        state.leaving.entry(id.clone()).or_default().insert(number, waiter.to_string());
+        drop(state);
+        Leaver { leaving: self, id, number }
     }
 
-    fn remove<'a>(&self, id: &LockId, names: impl IntoIterator<Item = &'a String>) {
-        let mut leaving = self.names.lock();
-        let Some(of_lock) = leaving.get_mut(id) else { return };
-        for name in names {
-            of_lock.remove(name);
+    fn remove<'a>(&self, id: &LockId, numbers: impl IntoIterator<Item = &'a u64>) {
+        let mut state = self.state.lock();
+        let Some(of_lock) = state.leaving.get_mut(id) else { return };
+        for number in numbers {
+            of_lock.remove(number);
         }
         if of_lock.is_empty() {
-            leaving.remove(id);
+            state.leaving.remove(id);
         }
     }
 }
@@ -48,20 +61,20 @@ impl Leaver<'_> {
     }
 
     /// All that leave this queue, unless another one has removed this one's place with its own.
-    pub(crate) fn all(&self) -> Option<BTreeSet<String>> {
-        let leaving = self.leaving.names.lock();
-        leaving.get(self.id).filter(|names| names.contains(&self.name)).cloned()
+    pub(crate) fn all(&self) -> Option<Names> {
+        let state = self.leaving.state.lock();
+        state.leaving.get(self.id).filter(|names| names.contains_key(&self.number)).cloned()
     }
 
     /// These have left.
-    pub(crate) fn left(&self, names: &BTreeSet<String>) {
-        self.leaving.remove(self.id, names);
+    pub(crate) fn left(&self, names: &Names) {
+        self.leaving.remove(self.id, names.keys());
     }
 }
 
 impl Drop for Leaver<'_> {
     fn drop(&mut self) {
-        self.leaving.remove(self.id, [&self.name]);
+        self.leaving.remove(self.id, [&self.number]);
     }
 }
 
@@ -83,8 +96,12 @@ mod tests {
         assert_eq!(leavers[0].all().unwrap().len(), 2);
         leavers[0].left(&names);
         assert!(leavers[1].all().is_none());
-        assert!(leaving.names.lock().is_empty());
-        drop(leavers);
+        // It had joined after the others were looked for.
+        let again = leaving.begin(&id, WaiterId { client, number: 2 });
+        leavers[0].left(&names);
+        assert_eq!(again.all().unwrap().len(), 1);
+        drop((leavers, again));
+        assert!(leaving.state.lock().leaving.is_empty());
         assert!(leaving.order.is_empty());
     }
 }

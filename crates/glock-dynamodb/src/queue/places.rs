@@ -13,6 +13,7 @@ use crate::{
     error::Failure,
     queue::{
         commands::{PLACES_MAX, Place, REMOVED_MAX},
+        leaving::Names,
         shown::Shown,
     },
 };
@@ -143,9 +144,10 @@ impl Client {
     async fn remove_places(
         &self,
         id: &LockId,
-        leaving: &BTreeSet<String>,
+        leaving: &Names,
         until: CallDeadline,
     ) -> Result<(), LockError> {
+        let leaving: BTreeSet<&str> = leaving.values().map(String::as_str).collect();
         let key = self.key(id);
         let read = self.repeated(Action::Wait, until, || self.commands.get(&key)).await;
         let mut record = read.result?.of;
