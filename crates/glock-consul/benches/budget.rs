@@ -2,7 +2,6 @@
 //! `GLOCK_CONSUL_URL` names. With `--crowd`: how it passes on between many processes.
 
 use std::{
-    net::ToSocketAddrs,
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use glock_consul::{ConsulClient, ConsulLock, LockConfig};
 use glock_harness::bench::{Raw, crowd};
-use glock_testing::{Proxy, fresh_namespace, url_from_env};
+use glock_testing::{fresh_namespace, url_from_env};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, body::Bytes};
 use hyper_util::{
@@ -129,16 +128,6 @@ impl Raw for ByHand {
     }
 }
 
-/// Counts the requests of all processes at a proxy, because Consul does not.
-async fn run_crowd(url: &str, token: &str) -> bool {
-    let upstream = url.trim_start_matches("http://").to_socket_addrs();
-    let upstream = upstream.expect("http://HOST:PORT").next().expect("an address");
-    let proxy = Proxy::start(upstream).await.expect("a port");
-    let url = format!("http://{}?token={token}", proxy.addr());
-    let variable = Some(("GLOCK_CONSUL_URL", &*url));
-    crowd::run_with("consul", variable, async || proxy.requests()).await.is_ok()
-}
-
 /// The lock's sessions are gone after the bench; those of the raw driver after two minutes.
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_CONSUL_URL", "consul");
@@ -155,7 +144,8 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holds = runtime.block_on(async {
         if crowd::is_asked_for() {
-            return run_crowd(url, token).await;
+            let through = |proxy| format!("http://{proxy}?token={token}");
+            return crowd::run_counted("consul", url, "GLOCK_CONSUL_URL", through).await.is_ok();
         }
         let namespace = fresh_namespace();
         let (lock, second) = (lock(&namespace), lock(&namespace));

@@ -91,7 +91,7 @@ pub use self::{
     spare_pool::{Reusable, SpareLimits, SparePool, Sweep},
     wait_queue::{QueuePermit, WaitQueue},
     waiter_registry::WaiterRegistry,
-    waiters::{ClientId, LockStatus, LockWaiters, WaiterId},
+    waiters::{ClientId, LockStatus, LockWaiters, WaiterId, client_of},
     wakeups::{Subscription, Wakeups},
 };
 pub(crate) use self::{

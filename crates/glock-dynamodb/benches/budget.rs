@@ -2,7 +2,6 @@
 //! `GLOCK_DYNAMODB_URL` names. With `--crowd`: how it passes on between many processes.
 
 use std::{
-    net::ToSocketAddrs,
     process::ExitCode,
     sync::{
         Arc,
@@ -21,7 +20,7 @@ use glock_dynamodb::{
     },
 };
 use glock_harness::bench::{Raw, crowd};
-use glock_testing::{Proxy, fresh_namespace, url_from_env};
+use glock_testing::{fresh_namespace, url_from_env};
 
 /// What an engineer would type, on a client of the same settings.
 #[derive(Clone)]
@@ -121,16 +120,6 @@ fn sdk(url: &str) -> Client {
     Client::from_conf(conf.build())
 }
 
-/// Counts the requests of all processes at a proxy, because DynamoDB does not.
-async fn run_crowd(url: &str) -> bool {
-    let upstream = url.trim_start_matches("http://").to_socket_addrs();
-    let upstream = upstream.expect("http://HOST:PORT").next().expect("an address");
-    let proxy = Proxy::start(upstream).await.expect("a port");
-    let url = format!("http://{}", proxy.addr());
-    let variable = Some(("GLOCK_DYNAMODB_URL", &*url));
-    crowd::run_with("dynamodb", variable, async || proxy.requests()).await.is_ok()
-}
-
 fn main() -> ExitCode {
     let url = url_from_env("GLOCK_DYNAMODB_URL", "dynamodb");
     let url = url.trim_end_matches('/');
@@ -147,7 +136,10 @@ fn main() -> ExitCode {
         let (lock, second) = (lock(&namespace), lock(&namespace));
         lock.create_table().await.expect("the server that GLOCK_DYNAMODB_URL names");
         if crowd::is_asked_for() {
-            return run_crowd(url).await;
+            let through = |proxy| format!("http://{proxy}");
+            return crowd::run_counted("dynamodb", url, "GLOCK_DYNAMODB_URL", through)
+                .await
+                .is_ok();
         }
         let raw =
             ByHand { sdk: sdk(url), namespace: fresh_namespace().into(), owners: Arc::default() };

@@ -12,11 +12,13 @@ use aws_sdk_dynamodb::{
 use glock_core::{FencingToken, OwnerToken};
 
 pub(crate) use self::replies::{
-    AcquireReply, KnownVersion, ReleaseReply, RenewReply, Renewal, Update, Wanted, sent,
+    AcquireReply, KnownVersion, ReleaseReply, RenewReply, Renewal, Update, Wanted, record_of, sent,
 };
 use crate::{
     error::Failure,
-    schema::{FENCE, HOLDER, Item, LEASE, OWNER, Record, Table, VERSION, WAITERS, names, number},
+    schema::{
+        FENCE, HOLDER, Item, LEASE, OWNER, Record, Table, VERSION, Version, WAITERS, names, number,
+    },
 };
 
 /// Sends glock's requests. Every name is a placeholder, so that a reserved word is a name like others.
@@ -26,15 +28,14 @@ pub(crate) struct Commands {
     pub(crate) table: Table,
 }
 
-/// The lock is free: there is no item, or glock's without an owner; or the lease of this version has run out.
-const FREE: &str = "(attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
-    AND attribute_type(#fence, :number) AND attribute_type(#version, :number)))";
-const FREE_OR_OVER: &str = "(attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
-    AND attribute_type(#fence, :number) AND attribute_type(#version, :number)) \
-    OR (#owner = :over_owner AND #version = :over_version))";
-/// The caller is next: it is the first in the queue, or has no place and nobody waits.
+/// The lock is free: there is no item, or glock's without an owner.
+const FREE: &str = "attribute_not_exists(#key) OR (attribute_not_exists(#owner) \
+    AND attribute_type(#fence, :number) AND attribute_type(#version, :number))";
+/// The hold has this version, whose lease has run out.
+pub(crate) const IS_OVER: &str = "#owner = :over_owner AND #version = :over_version";
+/// The caller is next: it is the first in the queue, or has no place and there are no waiters.
 const IS_FIRST: &str = "#waiters[0] = :waiter";
-const NOBODY_WAITS: &str = "attribute_not_exists(#waiters[0])";
+const NO_WAITERS: &str = "attribute_not_exists(#waiters[0])";
 const ACQUIRE: &str = "SET #owner = :owner, #lease = :lease, #holder = :holder, \
     #fence = if_not_exists(#fence, :first) + :one ADD #version :one REMOVE #expiry";
 const RENEW: &str = "SET #lease = :lease ADD #version :one";
@@ -74,20 +75,15 @@ impl Commands {
             .expression_attribute_values(":one", digits(1))
             .expression_attribute_values(":number", text("N"));
         let (free, request) = match &wanted.over {
-            None => (FREE, request),
-            Some(over) => (
-                FREE_OR_OVER,
-                request
-                    .expression_attribute_values(":over_owner", text(over.owner.reveal()))
-                    .expression_attribute_values(":over_version", digits(over.number)),
-            ),
+            None => (FREE.to_owned(), request),
+            Some(over) => (format!("{FREE} OR ({IS_OVER})"), with_over(request, over)),
         };
         let request = match wanted.waiter {
             None => request
-                .condition_expression(format!("{free} AND {NOBODY_WAITS}"))
+                .condition_expression(format!("({free}) AND {NO_WAITERS}"))
                 .return_values(ReturnValue::UpdatedNew),
             Some(waiter) => request
-                .condition_expression(format!("{free} AND {IS_FIRST}"))
+                .condition_expression(format!("({free}) AND {IS_FIRST}"))
                 .expression_attribute_values(":waiter", text(waiter))
                 .return_values(ReturnValue::AllNew),
         };
@@ -174,10 +170,7 @@ impl Commands {
             .key(&self.table.key, text(key))
             .consistent_read(true);
         let reply = request.send().await.map_err(Failure::of)?;
-        match reply.item {
-            None => Ok(None),
-            Some(item) => Record::read(&item).map(Some).map_err(|why| Failure::foreign_item(&why)),
-        }
+        record_of(&reply.item.unwrap_or_default())
     }
 
     /// An update whose expressions name the owner.
@@ -206,6 +199,16 @@ impl Commands {
         let now = self.sdk.config().time_source().map(|clock| clock.now());
         now.and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default()
     }
+}
+
+/// The version that [`IS_OVER`] names.
+pub(crate) fn with_over(
+    request: UpdateItemFluentBuilder,
+    over: &Version,
+) -> UpdateItemFluentBuilder {
+    request
+        .expression_attribute_values(":over_owner", text(over.owner.reveal()))
+        .expression_attribute_values(":over_version", digits(over.number))
 }
 
 /// A number in the reply to a request that was carried out.

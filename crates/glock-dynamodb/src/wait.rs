@@ -40,12 +40,7 @@ async fn until_free(
         {
             return Ok(());
         }
-        let call = client.call(Action::Wait);
-        let read = {
-            let (client, id, until) = (Arc::clone(client), id.clone(), call.deadline());
-            async move { client.read(&id, Action::Wait, until).await }
-        };
-        let taken = call.run(read).await?.filter(|shown| !may_be_free(shown));
+        let taken = client.read(id, Action::Wait).await?.filter(|shown| !may_be_free(shown));
         let Some(shown) = taken else { return Ok(()) };
         client.tell_next(&shown);
         let place = shown.record.waiters.len();

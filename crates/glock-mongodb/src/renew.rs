@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError, toolkit::RenewStore};
+use glock_core::{
+    Action, Lease, LockError,
+    toolkit::{Call, CallDeadline, RenewStore},
+};
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -27,21 +30,21 @@ pub(crate) async fn renew(
 pub(crate) struct MongoRenewals(pub(crate) Arc<Client>);
 
 impl RenewStore for MongoRenewals {
+    fn call(&self) -> Result<Call, LockError> {
+        self.0.call(Action::Renew)
+    }
+
     /// The server says how many are held, and not which: where one is not, each is renewed alone.
     async fn renew_all(
-        &self,
+        self,
         leases: Vec<Lease>,
         ttl: Duration,
+        until: CallDeadline,
     ) -> Result<(Instant, Vec<bool>), LockError> {
-        let (call, client) = (self.0.call(Action::Renew)?, Arc::clone(&self.0));
-        let until = call.deadline().for_leases(&leases);
-        call.run(async move {
-            let hold = |lease: &Lease| (client.schema.key(lease.id()), lease.owner().clone());
-            let holds: Vec<_> = leases.iter().map(hold).collect();
-            let renewed = client.commands.renew_all(&holds, ttl, until).await?;
-            let sent_at = renewed.unwrap_or_else(Instant::now);
-            Ok((sent_at, vec![renewed.is_some(); leases.len()]))
-        })
-        .await
+        let hold = |lease: &Lease| (self.0.schema.key(lease.id()), lease.owner().clone());
+        let holds: Vec<_> = leases.iter().map(hold).collect();
+        let renewed = self.0.commands.renew_all(&holds, ttl, until).await?;
+        let sent_at = renewed.unwrap_or_else(Instant::now);
+        Ok((sent_at, vec![renewed.is_some(); leases.len()]))
     }
 }

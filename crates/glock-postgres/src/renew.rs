@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, Lease, LockError, toolkit::RenewStore};
+use glock_core::{
+    Action, Lease, LockError,
+    toolkit::{Call, CallDeadline, RenewStore},
+};
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -27,21 +30,21 @@ pub(crate) async fn renew(
 pub(crate) struct PostgresRenewals(pub(crate) Arc<Client>);
 
 impl RenewStore for PostgresRenewals {
+    fn call(&self) -> Result<Call, LockError> {
+        Ok(self.0.call(Action::Renew))
+    }
+
     async fn renew_all(
-        &self,
+        self,
         leases: Vec<Lease>,
         ttl: Duration,
+        until: CallDeadline,
     ) -> Result<(Instant, Vec<bool>), LockError> {
-        let (call, client) = (self.0.call(Action::Renew), Arc::clone(&self.0));
-        let until = call.deadline().for_leases(&leases);
-        call.run(async move {
-            let keys = leases.iter().map(|lease| client.key(lease.id())).collect();
-            let owners = leases.iter().map(|lease| lease.owner().reveal().to_owned()).collect();
-            let renewed = client.commands.renew_all(keys, owners, ttl, until).await;
-            let (sent_at, owners) = renewed.map_err(|failure| failure.during(Action::Renew))?;
-            let is_renewed = |lease: &Lease| owners.contains(lease.owner().reveal());
-            Ok((sent_at, leases.iter().map(is_renewed).collect()))
-        })
-        .await
+        let keys = leases.iter().map(|lease| self.0.key(lease.id())).collect();
+        let owners = leases.iter().map(|lease| lease.owner().reveal().to_owned()).collect();
+        let renewed = self.0.commands.renew_all(keys, owners, ttl, until).await;
+        let (sent_at, owners) = renewed.map_err(|failure| failure.during(Action::Renew))?;
+        let is_renewed = |lease: &Lease| owners.contains(lease.owner().reveal());
+        Ok((sent_at, leases.iter().map(is_renewed).collect()))
     }
 }

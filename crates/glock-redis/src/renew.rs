@@ -4,7 +4,7 @@ use std::{iter, sync::Arc, time::Duration};
 
 use glock_core::{
     Action, Lease, LockError, LockId, OwnerToken,
-    toolkit::{CallDeadline, RenewStore},
+    toolkit::{Call, CallDeadline, RenewStore},
 };
 use redis::Value;
 use tokio::time::Instant;
@@ -22,14 +22,17 @@ static RENEW_ALL: Script = Script::new(include_str!("../scripts/renew_all.lua"))
 pub(crate) struct RedisRenewals(pub(crate) Arc<Client>);
 
 impl RenewStore for RedisRenewals {
+    fn call(&self) -> Result<Call, LockError> {
+        Ok(self.0.call(Action::Renew))
+    }
+
     async fn renew_all(
-        &self,
+        self,
         leases: Vec<Lease>,
         ttl: Duration,
+        until: CallDeadline,
     ) -> Result<(Instant, Vec<bool>), LockError> {
-        let (call, client) = (self.0.call(Action::Renew), Arc::clone(&self.0));
-        let until = call.deadline().for_leases(&leases);
-        call.run(async move { client.renew_all(&leases, ttl, until).await }).await
+        self.0.renew_all(&leases, ttl, until).await
     }
 }
 

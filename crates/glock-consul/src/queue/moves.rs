@@ -1,6 +1,9 @@
 //! How a queue moves on: a lock is handed over, reserved, passed on, or left.
 
-use glock_core::{LockId, toolkit::WaiterId};
+use glock_core::{
+    LockId,
+    toolkit::{WaiterId, client_of},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
     error::ConsulError,
     queue::{
         claim::Claim,
-        place::{LockQueue, NEXT_MAX, Place, Turn, client_of},
+        place::{LockQueue, NEXT_MAX, Place, Turn},
     },
     schema::{Entry, Record},
     session::Owner,
@@ -46,11 +49,12 @@ impl Client {
             }
             return Ok(None);
         }
-        let Some(first) = queue.places.first().filter(|_| !queue.is_locked()) else {
+        if queue.is_locked() {
             self.reservations.none(&key);
-            if queue.is_locked() {
-                return Ok(None);
-            }
+            return Ok(None);
+        }
+        let Some(first) = queue.places.first() else {
+            self.reservations.none(&key);
             let claim = queue.mark.map_or(Claim::Try, Claim::StaleMark);
             return Ok(caller.is_none().then_some(claim));
         };
@@ -138,7 +142,7 @@ impl Client {
         Ok(None)
     }
 
-    /// Notes the index of a reservation that this client is to end if nobody claims it in time.
+    /// Notes the index of a reservation that this client is to end if its waiter does not claim it in time.
     fn note_reservation(&self, key: &str, index: Option<u64>) {
         if let Some(index) = index {
             self.reservations.note(key, index);

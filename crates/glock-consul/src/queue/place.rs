@@ -1,5 +1,6 @@
 //! `Place` and `LockQueue`: a waiter's place, and what Consul has about a lock and its waiters.
 
+use glock_core::toolkit::client_of;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -65,11 +66,6 @@ impl Place {
         let key = format!("{queue}{}", self.waiter);
         [check_index(&key, self.index), delete(&key)]
     }
-}
-
-/// The client of a waiter of this name.
-pub(crate) fn client_of(waiter: &str) -> &str {
-    waiter.split_once(':').map_or(waiter, |(client, _)| client)
 }
 
 impl LockQueue {

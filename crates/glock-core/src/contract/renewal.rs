@@ -226,7 +226,7 @@ impl<L: Lock> Drop for Renewal<L> {
 /// between its renewals.
 async fn send<L: Lock>(lock: &L, lease: &Lease, ttl: Duration) -> Result<Lease, LockError> {
     let attempt = |number| async move {
-        // A second attempt waits for nobody.
+        // A second attempt does not wait for others.
         let together = if number == 0 { lock.renew_together(lease, ttl) } else { None };
         match together {
             Some(together) => together.await,

@@ -121,7 +121,6 @@ pub async fn acquire_queued<Q: ServerQueue>(
         failed: None,
         backoff: Backoff::STORE_FAILURE,
         spurious_wakeups: SpuriousWakeups::default(),
-        arrived: None,
     };
     let granted = match in_time(deadline, waiter.arrive()).await {
         Some(permit) => waiter.acquire(permit, deadline).await,
@@ -143,21 +142,16 @@ struct Waiter<'a, Q> {
     failed: Option<LockError>,
     backoff: Backoff,
     spurious_wakeups: SpuriousWakeups,
-    /// Kept until the store's queue has this waiter.
-    arrived: Option<Arrival>,
 }
-
-/// `None` where the waiter did not get it in time.
-type Arrival = Option<QueuePermit>;
 
 impl<Q: ServerQueue> Waiter<'_, Q> {
     /// `None` once the time is up.
     async fn acquire(
         &mut self,
-        arrival: Arrival,
+        permit: Option<QueuePermit>,
         deadline: Option<Instant>,
     ) -> Option<Result<Lease, LockError>> {
-        let has_waited = arrival.as_ref().is_none_or(QueuePermit::waited);
+        let has_waited = permit.as_ref().is_none_or(QueuePermit::waited);
         if !has_waited && !self.queue.has_local_waiters() {
             match self.queue.try_acquire().await {
                 Err(LockError::Held { .. }) => {}
@@ -168,55 +162,54 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return None;
         }
-        self.arrived = Some(arrival);
-        in_time(deadline, self.stay_in_queue()).await
+        in_time(deadline, self.stay_in_queue(permit)).await
     }
 
-    /// Joins the queue, again whenever its entry is lost, until it has the lock.
-    async fn stay_in_queue(&mut self) -> Result<Lease, LockError> {
+    /// Joins the queue, again whenever its entry is lost, until it has the lock. The permit is kept until the store's
+    /// queue has this waiter.
+    async fn stay_in_queue(&mut self, mut permit: Option<QueuePermit>) -> Result<Lease, LockError> {
         loop {
-            let mut entry = match self.join().await {
-                Ok(entry) => entry,
+            let joined = self.queue.join().await;
+            drop(permit);
+            match joined {
+                Ok(entry) => {
+                    self.answered();
+                    if let Some(lease) = self.stay_until_lost(entry).await? {
+                        return Ok(lease);
+                    }
+                }
+                Err(err) => self.back_off(err).await?,
+            }
+            permit = self.arrive().await;
+        }
+    }
+
+    /// `None` once the entry is lost.
+    async fn stay_until_lost(&mut self, mut entry: Q::Entry) -> Result<Option<Lease>, LockError> {
+        loop {
+            let asleep = Instant::now();
+            let step = match self.queue.next(&mut entry).await {
+                Ok(QueueStep::Granted(lease)) => return Ok(Some(lease)),
+                Ok(step) => step,
                 Err(err) => {
                     self.back_off(err).await?;
                     continue;
                 }
             };
-            self.answered();
-            loop {
-                let asleep = Instant::now();
-                let step = match self.queue.next(&mut entry).await {
-                    Ok(QueueStep::Granted(lease)) => return Ok(lease),
-                    Ok(step) => step,
-                    Err(err) => {
-                        self.back_off(err).await?;
-                        continue;
-                    }
-                };
-                let is_lost = matches!(step, QueueStep::Lost);
-                // It may be lost because the store failed, which the time limit then reports.
-                if !is_lost {
-                    self.answered();
-                }
-                self.spurious_wakeups.spread(asleep, Duration::MAX).await;
-                if is_lost {
-                    break;
-                }
+            let is_lost = matches!(step, QueueStep::Lost);
+            // It may be lost because the store failed, which the time limit then reports.
+            if !is_lost {
+                self.answered();
+            }
+            self.spurious_wakeups.spread(asleep, Duration::MAX).await;
+            if is_lost {
+                return Ok(None);
             }
         }
     }
 
-    async fn join(&mut self) -> Result<Q::Entry, LockError> {
-        let arrival = match self.arrived.take() {
-            Some(arrival) => arrival,
-            None => self.arrive().await,
-        };
-        let joined = self.queue.join().await;
-        drop(arrival);
-        joined
-    }
-
-    async fn arrive(&self) -> Arrival {
+    /// Waits for those before this one to join. `None`: they did not do so in time.
+    async fn arrive(&self) -> Option<QueuePermit> {
         time::timeout(ARRIVAL_MAX, self.arrivals.permit(self.id)).await.ok()
     }
 

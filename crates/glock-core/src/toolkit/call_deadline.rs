@@ -54,7 +54,7 @@ impl CallDeadline {
     /// The same call, as a renewal of these leases by one request: what the first of them to end has left counts. One
     /// that counts as expired has no say.
     #[must_use]
-    pub fn for_leases<'a>(self, leases: impl IntoIterator<Item = &'a Lease>) -> Self {
+    pub(crate) fn for_leases<'a>(self, leases: impl IntoIterator<Item = &'a Lease>) -> Self {
         let live = leases.into_iter().filter(|lease| !lease.is_expired());
         let first = live.min_by_key(|lease| lease.deadline());
         first.map_or(self, |first| self.for_lease(first))

@@ -53,7 +53,7 @@ const WINDOW_PART: u32 = 300;
 const WINDOW_MAX: Duration = Duration::from_millis(100);
 /// One that would wait for less is sent alone.
 const WINDOW_MIN: Duration = Duration::from_millis(10);
-/// One whose lease has less left waits for nobody: so many parts of the TTL.
+/// One whose lease has less left than this part of the TTL does not wait for others.
 const REMAINING_MIN_PART: u32 = 3;
 /// How many renewals one request has at most.
 const BATCH_MAX: usize = 100;
@@ -155,14 +155,13 @@ impl<S> fmt::Debug for RenewalBatches<S> {
 mod tests {
     use std::future::{Ready, ready};
 
-    use tokio::{
-        runtime::Builder,
-        task::JoinSet,
-        time::{sleep, timeout},
-    };
+    use tokio::{runtime::Builder, task::JoinSet, time::timeout};
 
     use super::*;
-    use crate::{Action, Fault, FencingToken, LockId, OwnerToken, backend};
+    use crate::{
+        Action, Fault, FencingToken, LockId, OwnerToken, backend,
+        toolkit::{Call, CallDeadline, PendingWork},
+    };
 
     const TTL: Duration = Duration::from_secs(30);
 
@@ -174,15 +173,20 @@ mod tests {
     }
 
     impl RenewStore for Store {
+        fn call(&self) -> Result<Call, LockError> {
+            Ok(Call::new(&PendingWork::new(), backend::MEMORY, Action::Renew, TTL))
+        }
+
         async fn renew_all(
-            &self,
+            self,
             leases: Vec<Lease>,
             ttl: Duration,
+            _until: CallDeadline,
         ) -> Result<(Instant, Vec<bool>), LockError> {
             assert!(leases.iter().all(|lease| lease.ttl() == ttl));
             self.requests.lock().push(leases.len());
             let sent_at = Instant::now();
-            sleep(Duration::from_millis(1)).await;
+            time::sleep(Duration::from_millis(1)).await;
             let held: Option<Vec<_>> = leases.iter().map(self.renews).collect();
             let failed =
                 || LockError::backend(backend::MEMORY, Action::Renew, Fault::Unknown, "down");
@@ -212,7 +216,7 @@ mod tests {
         for n in 0..250 {
             let (batches, lease) = (Arc::clone(&batches), lease(&format!("x{n}"), TTL));
             tasks.spawn(async move {
-                sleep(Duration::from_millis(n / 10)).await;
+                time::sleep(Duration::from_millis(n / 10)).await;
                 let began = Instant::now();
                 let renewed = batches.renew(&lease, TTL, alone()).unwrap().await.unwrap();
                 assert!(began.elapsed() <= WINDOW_MAX + Duration::from_millis(5));
@@ -264,7 +268,7 @@ mod tests {
         let batches = batches(|_| Some(true));
         assert!(batches.renew(&lease("x", TTL / 30), TTL / 30, alone()).is_none());
         let late = lease("x", TTL);
-        sleep(TTL * 3 / 4).await;
+        time::sleep(TTL * 3 / 4).await;
         assert!(batches.renew(&late, TTL, alone()).is_none());
     }
 

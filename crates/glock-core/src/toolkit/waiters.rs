@@ -68,6 +68,11 @@ impl LockWaiters {
     }
 }
 
+/// The client of a waiter of this name.
+pub fn client_of(waiter: &str) -> &str {
+    waiter.split_once(':').map_or(waiter, |(client, _)| client)
+}
+
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

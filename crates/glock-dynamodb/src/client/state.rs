@@ -112,20 +112,11 @@ impl Client {
         hedged(until, attempt, |_| {}).await
     }
 
-    /// Reads the record and notes what it says. `None`: the lock is free.
-    pub(crate) async fn look(
-        &self,
-        key: &str,
-        action: Action,
-    ) -> Result<Option<(Record, Known)>, LockError> {
-        let until = self.call(action).deadline();
-        let read = self.repeated(action, until, || self.commands.get(key)).await;
-        Ok(self.noted(key, read.result?.of))
-    }
-
     /// Who has the lock, as far as this client has seen.
     pub(crate) async fn holder(&self, key: &str) -> Result<Option<Holder>, LockError> {
-        let seen = self.look(key, Action::Inspect).await?;
+        let until = self.call(Action::Inspect).deadline();
+        let read = self.repeated(Action::Inspect, until, || self.commands.get(key)).await;
+        let seen = self.noted(key, read.result?.of);
         Ok(seen.filter(|(_, known)| !known.is_over()).and_then(holder))
     }
 

@@ -79,11 +79,16 @@ impl Update {
     /// The item as it is now, where the reply shows it whole. `None`: there is none.
     pub(crate) fn record(self) -> Result<Option<Record>, Failure> {
         let (Self::Done(item) | Self::Refused(item)) = self;
-        if item.is_empty() {
-            return Ok(None);
-        }
-        Record::read(&item).map(Some).map_err(|why| Failure::foreign_item(&why))
+        record_of(&item)
     }
+}
+
+/// What an item says. `None`: there is none, which has no attributes.
+pub(crate) fn record_of(item: &Item) -> Result<Option<Record>, Failure> {
+    if item.is_empty() {
+        return Ok(None);
+    }
+    Record::read(item).map(Some).map_err(|why| Failure::foreign_item(&why))
 }
 
 pub(crate) async fn sent(request: UpdateItemFluentBuilder) -> Result<Update, Failure> {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue};
 
 use crate::{
-    commands::{Commands, digits, sent, text},
+    commands::{Commands, IS_OVER, digits, sent, text, with_over},
     error::Failure,
     schema::{FENCE, Item, OWNER, Record, VERSION, Version, WAITERS},
 };
@@ -21,7 +21,6 @@ const JOIN: &str = "SET #waiters = list_append(if_not_exists(#waiters, :none), :
 const MAY_JOIN: &str = "attribute_type(#fence, :number) AND attribute_type(#version, :number) \
     AND (attribute_not_exists(#waiters) \
     OR (size(#waiters) < :max AND NOT contains(#waiters, :waiter)))";
-const IS_OVER: &str = "#owner = :over_owner AND #version = :over_version";
 const IS_STILL_FREE: &str = "attribute_not_exists(#owner) AND #version = :version";
 
 /// A waiter's name, and where it is in the queue.
@@ -87,10 +86,8 @@ impl Commands {
             .end(key)
             .condition_expression(IS_OVER)
             .expression_attribute_names("#version", VERSION)
-            .expression_attribute_values(":over_owner", text(over.owner.reveal()))
-            .expression_attribute_values(":over_version", digits(over.number))
             .return_values(ReturnValue::AllNew);
-        sent(request).await?.record()
+        sent(with_over(request, over)).await?.record()
     }
 
     /// The records of locks, by their keys, as far as the service has room for the request. `None`: there is no

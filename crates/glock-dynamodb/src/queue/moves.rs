@@ -1,8 +1,11 @@
 //! Whose turn it is, and moving a queue on whose first waiter is gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use glock_core::{Action, LockError, LockId, toolkit::CallDeadline};
+use glock_core::{
+    Action, LockError, LockId,
+    toolkit::{CallDeadline, client_of},
+};
 
 use crate::{
     client::{Client, Known},
@@ -35,22 +38,20 @@ enum Step {
     Remove,
 }
 
-/// The client of a waiter of this name.
-fn client_of(waiter: &str) -> &str {
-    waiter.split_once(':').map_or(waiter, |(client, _)| client)
-}
-
 impl Client {
     /// Reads the lock's item, and moves its queue on. `None`: there is no item.
     pub(crate) async fn read(
-        &self,
+        self: &Arc<Self>,
         id: &LockId,
         action: Action,
-        until: CallDeadline,
     ) -> Result<Option<Shown>, LockError> {
-        let key = self.key(id);
-        let read = self.repeated(action, until, || self.commands.get(&key)).await;
-        Ok(self.settle(&key, read.result?.of, action, until).await)
+        let call = self.call(action);
+        let (client, key, until) = (Arc::clone(self), self.key(id), call.deadline());
+        let read = async move {
+            let read = client.repeated(action, until, || client.commands.get(&key)).await;
+            Ok(client.settle(&key, read.result?.of, action, until).await)
+        };
+        call.run(read).await
     }
 
     /// Notes what a reply says of a lock. Where callers wait for it, frees the lock if its lease has run out, and
@@ -104,8 +105,8 @@ impl Client {
         (if is_gone { Step::Remove } else { Step::Nothing }, free_for)
     }
 
-    /// The places that are gone if the first one is. Those of another client go with it, because nobody would claim
-    /// for them either.
+    /// The places that are gone if the first one is. Those of another client go with it, because it would not
+    /// claim for them either.
     fn gone_with_first<'a>(&self, waiters: &'a [String]) -> Vec<Place<'a>> {
         let first = waiters.first().map(|first| client_of(first));
         let places = waiters.iter().map(String::as_str).enumerate();

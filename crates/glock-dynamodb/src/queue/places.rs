@@ -23,7 +23,7 @@ const ROUNDS_MAX: usize = 5;
 
 /// What a waiter does next.
 enum Step {
-    /// Takes the lock, if nobody waits.
+    /// Takes the lock if there are no waiters.
     Try,
     Join,
     Read,
@@ -63,7 +63,7 @@ pub(crate) async fn enter(
                 continue;
             }
             Step::Join => join(client, id, joining).await?,
-            Step::Read => read(client, id).await?,
+            Step::Read => client.read(id, Action::Acquire).await?,
         };
         step = match &shown {
             // Its item was deleted.
@@ -82,12 +82,6 @@ pub(crate) async fn enter(
     }
     joining.note(own.map(|(_, pause)| pause), turn);
     Err(LockError::Held { id: id.clone(), holder: None })
-}
-
-async fn read(client: &Arc<Client>, id: &LockId) -> Result<Option<Shown>, LockError> {
-    let call = client.call(Action::Acquire);
-    let (client, id, until) = (Arc::clone(client), id.clone(), call.deadline());
-    call.run(async move { client.read(&id, Action::Acquire, until).await }).await
 }
 
 /// Puts the waiter at the end of the queue.

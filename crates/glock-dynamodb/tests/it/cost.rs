@@ -7,14 +7,12 @@ use tokio::time::sleep;
 
 use crate::support::{
     BRIEF, LONG,
-    admin::{Admin, Requests, conf},
+    admin::{Admin, Requests},
     pair, x,
 };
 
 async fn open() -> (Admin, DynamoDbLock, Requests) {
-    let (admin, requests) = (Admin::bare().await, Requests::default());
-    let ours = admin.lock_of(conf(admin.addr).interceptor(requests.clone()));
-    ours.create_table().await.unwrap();
+    let (admin, ours, requests) = Admin::counted().await;
     pair(&ours).await;
     requests.take();
     requests.take_consumed();
@@ -79,10 +77,7 @@ async fn a_waiter_reads_less_and_less_often() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn the_policies_of_the_readme_are_the_least() {
-    let requests = Requests::default();
-    let admin = Admin::bare().await;
-    let ours = admin.lock_of(conf(admin.addr).interceptor(requests.clone()));
-    ours.create_table().await.unwrap();
+    let (admin, ours, requests) = Admin::counted().await;
     assert_eq!(allowed("creates the table"), operations(&requests));
     ours.create_table().await.unwrap();
     assert_eq!(operations(&requests), BTreeSet::from(["dynamodb:DescribeTable".to_owned()]));

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::support::{
     BRIEF, LONG, SOON,
-    admin::{Admin, Item, Requests, conf, s},
+    admin::{self, Admin, Item, s},
     pair, x,
 };
 
@@ -26,9 +26,7 @@ type Granted = JoinHandle<Result<Lease, LockError>>;
 
 /// The names of those who wait for `x`.
 async fn waiters(admin: &Admin) -> Vec<String> {
-    let item = admin.item("n/x").await.unwrap_or_default();
-    let list = item.get("waiters").map_or(&[][..], |waiters| waiters.as_l().unwrap());
-    list.iter().map(|waiter| waiter.as_s().unwrap().clone()).collect()
+    admin::waiters(&admin.item("n/x").await.unwrap_or_default())
 }
 
 /// A waiter in the queue of `x`, behind `before` others.
@@ -49,7 +47,7 @@ fn gone(numbers: RangeInclusive<usize>) -> Vec<AttributeValue> {
     numbers.map(|number| s(&format!("00000000000000aa:{number}"))).collect()
 }
 
-/// Writes the item of `x`: free, or held by nobody who lives for this lease.
+/// Writes the item of `x`: free, or held for this lease by a client that is gone.
 async fn put(admin: &Admin, lease: Option<Duration>, waiters: Vec<AttributeValue>) {
     let n = |number: u128| AttributeValue::N(number.to_string());
     let mut item: Item = [("lock_id", s("n/x")), ("fence", n(7)), ("version", n(7))]
@@ -63,17 +61,10 @@ async fn put(admin: &Admin, lease: Option<Duration>, waiters: Vec<AttributeValue
     admin.put(item).await;
 }
 
-async fn open() -> (Admin, DynamoDbLock, Requests) {
-    let (admin, requests) = (Admin::bare().await, Requests::default());
-    let ours = admin.lock_of(conf(admin.addr).interceptor(requests.clone()));
-    ours.create_table().await.unwrap();
-    (admin, ours, requests)
-}
-
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn an_item_lists_those_who_wait_in_the_order_of_arrival() {
-    let (admin, first, requests) = open().await;
+    let (admin, first, requests) = Admin::counted().await;
     let (ours, second) = (admin.lock(), admin.lock());
     let held = ours.acquire(&x(), LONG).await.unwrap();
     assert!(!admin.item("n/x").await.unwrap().contains_key("waiters"));
@@ -92,7 +83,7 @@ async fn an_item_lists_those_who_wait_in_the_order_of_arrival() {
     let lease = served(second).await;
     assert!(waiters(&admin).await.is_empty());
     ours.release_lease(&lease).await.unwrap();
-    // Nothing of a queue that nobody is in.
+    // A queue without waiters leaves nothing.
     pair(&ours).await;
     assert!(!admin.item("n/x").await.unwrap().contains_key("waiters"));
     admin.clean().await;
@@ -102,7 +93,7 @@ async fn an_item_lists_those_who_wait_in_the_order_of_arrival() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn the_places_of_a_client_that_is_gone_go_together() {
-    let (admin, ours, _) = open().await;
+    let (admin, ours, _) = Admin::counted().await;
     let other = s("00000000000000bb:1");
     put(&admin, None, [gone(1..=250), vec![other], gone(251..=300)].concat()).await;
     let lease = timeout(LONG, ours.acquire_with_retry("x", LONG, PATIENT)).await;
@@ -116,7 +107,7 @@ async fn the_places_of_a_client_that_is_gone_go_together() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_try_is_granted_once_those_before_it_are_gone() {
-    let (admin, ours, _) = open().await;
+    let (admin, ours, _) = Admin::counted().await;
     put(&admin, None, gone(1..=3)).await;
     let refused = ours.acquire(&x(), LONG).await;
     assert!(matches!(refused, Err(LockError::Held { holder: None, .. })), "{refused:?}");
@@ -132,7 +123,7 @@ async fn a_try_is_granted_once_those_before_it_are_gone() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn who_has_watched_a_lease_frees_the_lock_for_the_first_waiter() {
-    let (admin, ours, _) = open().await;
+    let (admin, ours, _) = Admin::counted().await;
     put(&admin, Some(BRIEF), gone(1..=1)).await;
     let lock = ours.clone();
     let waiter = tokio::spawn(async move { lock.acquire_with_retry("x", LONG, PATIENT).await });
@@ -147,7 +138,7 @@ async fn who_has_watched_a_lease_frees_the_lock_for_the_first_waiter() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_turn_in_an_item_that_was_deleted_does_not_end_the_wait() {
-    let (admin, ours, _) = open().await;
+    let (admin, ours, _) = Admin::counted().await;
     let held = ours.acquire(&x(), LONG).await.unwrap();
     let mut asleep = Box::pin(ours.acquire_with_retry("x", LONG, PATIENT));
     while timeout(BRIEF / 10, &mut asleep).await.is_err() && waiters(&admin).await.is_empty() {}
@@ -161,7 +152,7 @@ async fn a_turn_in_an_item_that_was_deleted_does_not_end_the_wait() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_waiter_that_finds_no_room_in_the_queue_is_served_later() {
-    let (admin, ours, _) = open().await;
+    let (admin, ours, _) = Admin::counted().await;
     put(&admin, Some(LONG), gone(1..=PLACES_MAX)).await;
     let lock = ours.clone();
     let waiter = tokio::spawn(async move { lock.acquire_with_retry("x", LONG, PATIENT).await });
@@ -177,7 +168,7 @@ async fn a_waiter_that_finds_no_room_in_the_queue_is_served_later() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_long_queue_makes_each_write_of_its_lock_dearer() {
-    let (admin, ours, requests) = open().await;
+    let (admin, ours, requests) = Admin::counted().await;
     for (places, most) in [(30, 1.0), (60, 2.0), (PLACES_MAX, 25.0)] {
         let lease = ours.acquire(&x(), LONG).await.unwrap();
         let update = admin.sdk.update_item().table_name(&admin.table).key("lock_id", s("n/x"));
@@ -199,7 +190,7 @@ async fn a_long_queue_makes_each_write_of_its_lock_dearer() {
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn waiters_that_leave_together_leave_in_few_requests() {
     const WAITERS: usize = 200;
-    let (admin, ours, requests) = open().await;
+    let (admin, ours, requests) = Admin::counted().await;
     let theirs = admin.lock();
     let held = theirs.acquire(&x(), LONG).await.unwrap();
     let mut waiting = JoinSet::new();
@@ -220,7 +211,7 @@ async fn waiters_that_leave_together_leave_in_few_requests() {
 /// Lets so many wait for locks that are held for long, until they send no more than `limit` requests a second; how many
 /// they then send, over ten seconds.
 async fn requests_of(waiters: usize, ids: usize, limit: f64) -> f64 {
-    let (admin, ours, requests) = open().await;
+    let (admin, ours, requests) = Admin::counted().await;
     let theirs = admin.lock();
     for n in 0..ids {
         let id = LockId::new(format!("x{n}")).unwrap();
@@ -236,8 +227,7 @@ async fn requests_of(waiters: usize, ids: usize, limit: f64) -> f64 {
     }
     let all_wait = async || {
         let items = admin.items("n/").await;
-        let lists = items.iter().filter_map(|item| item.get("waiters")?.as_l().ok());
-        lists.map(Vec::len).sum::<usize>() == waiters
+        items.iter().map(|item| admin::waiters(item).len()).sum::<usize>() == waiters
     };
     eventually("all wait", LONG, all_wait).await;
     let reads_seldom = async || {

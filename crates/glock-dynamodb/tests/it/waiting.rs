@@ -5,11 +5,7 @@ use std::time::Duration;
 use glock_dynamodb::{Clock, Fairness, Lock, LockExt, Retry, Waiting};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{
-    BRIEF, LONG, SOON,
-    admin::{Admin, Requests, conf},
-    x,
-};
+use crate::support::{BRIEF, LONG, SOON, admin::Admin, x};
 
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
@@ -25,10 +21,8 @@ async fn capabilities_say_that_it_polls_and_trusts_no_clock() {
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_release_by_the_same_client_needs_no_read() {
-    let (admin, requests) = (Admin::bare().await, Requests::default());
-    let ours = admin.lock_of(conf(admin.addr).interceptor(requests.clone()));
+    let (admin, ours, requests) = Admin::counted().await;
     let ours = ours.with_poll_max(LONG);
-    ours.create_table().await.unwrap();
     // A pause may end just then, which costs a read; not each time.
     for _ in 0..20 {
         let lease = ours.acquire(&x(), LONG).await.unwrap();
@@ -51,7 +45,7 @@ async fn a_release_by_the_same_client_needs_no_read() {
     panic!("each release needed a read");
 }
 
-/// It takes the lock over, although nobody has released it.
+/// It takes the lock over, although the holder has not released it.
 #[tokio::test]
 #[ignore = "needs a server: run `cargo xtask integration dynamodb`"]
 async fn a_waiter_takes_the_lock_when_the_lease_it_watches_has_run_out() {

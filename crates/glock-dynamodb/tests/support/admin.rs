@@ -76,6 +76,14 @@ impl Admin {
         lock(conf.build(), self.config())
     }
 
+    /// With a table of its own, and a client whose requests are counted, which has made it.
+    pub(crate) async fn counted() -> (Self, DynamoDbLock, Requests) {
+        let (admin, requests) = (Self::bare().await, Requests::default());
+        let ours = admin.lock_of(conf(admin.addr).interceptor(requests.clone()));
+        ours.create_table().await.unwrap();
+        (admin, ours, requests)
+    }
+
     pub(crate) async fn item(&self, key: &str) -> Option<Item> {
         let get = self.sdk.get_item().table_name(&self.table).consistent_read(true);
         get.key("lock_id", s(key)).send().await.unwrap().item
@@ -124,6 +132,12 @@ impl Admin {
     pub(crate) async fn clean(self) {
         self.sdk.delete_table().table_name(&self.table).send().await.unwrap();
     }
+}
+
+/// The names of those who wait for the lock of this item.
+pub(crate) fn waiters(item: &Item) -> Vec<String> {
+    let list = item.get("waiters").map_or(&[][..], |waiters| waiters.as_l().unwrap());
+    list.iter().map(|waiter| waiter.as_s().unwrap().clone()).collect()
 }
 
 pub(crate) fn s(text: &str) -> AttributeValue {

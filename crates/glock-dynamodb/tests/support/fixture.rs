@@ -7,7 +7,7 @@ use glock_testing::{CANARY, Fixture, Networked, proxy::Framing};
 use tokio::time::Instant;
 
 use crate::support::{
-    admin::{Admin, IDLE, Item, conf, lock},
+    admin::{Admin, IDLE, Item, conf, lock, waiters},
     fake_server::FakeServer,
 };
 
@@ -38,11 +38,6 @@ impl DynamoDb {
         }
         (now - entry.2 < lease).then_some(owner)
     }
-}
-
-/// How many waiters the queue of an item has.
-fn waiters(item: &Item) -> usize {
-    item.get("waiters").map_or(0, |waiters| waiters.as_l().unwrap().len())
 }
 
 impl Fixture for DynamoDb {
@@ -77,12 +72,12 @@ impl Fixture for DynamoDb {
 
     async fn residue(&self) -> usize {
         let items = self.admin.items(&format!("{}/", self.namespace)).await;
-        let waiters: usize = items.iter().map(waiters).sum();
+        let waiters: usize = items.iter().map(|item| waiters(item).len()).sum();
         waiters + self.live().await
     }
 
     async fn waiters(&self, id: &LockId) -> usize {
-        self.admin.item(&self.key(id)).await.as_ref().map_or(0, waiters)
+        self.admin.item(&self.key(id)).await.map_or(0, |item| waiters(&item).len())
     }
 
     async fn evict(&self, id: &LockId) {

@@ -5,11 +5,13 @@ use std::{
     env,
     fmt::Write,
     io,
+    net::{SocketAddr, ToSocketAddrs},
     process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use glock_core::{Lock, LockExt, Retry};
+use glock_testing::Proxy;
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
@@ -85,12 +87,32 @@ pub async fn run(store: &str, requests: impl AsyncFn() -> u64) -> io::Result<()>
     run_with(store, None, requests).await
 }
 
-/// [`run`], in processes with one more variable in their environment: where they are to find the server.
+/// [`run`], for a server that does not count its requests: counts those of all processes at a proxy in front of it.
+/// `url` is that of the server, `http://HOST:PORT`; `variable` tells the processes the one that `through` makes of the
+/// proxy's address.
 ///
 /// # Errors
 ///
 /// As [`run`].
-pub async fn run_with(
+///
+/// # Panics
+///
+/// If `url` names no server.
+pub async fn run_counted(
+    store: &str,
+    url: &str,
+    variable: &str,
+    through: impl FnOnce(SocketAddr) -> String,
+) -> io::Result<()> {
+    let upstream = url.trim_start_matches("http://").to_socket_addrs();
+    let upstream = upstream.expect("http://HOST:PORT").next().expect("an address");
+    let proxy = Proxy::start(upstream).await?;
+    let url = through(proxy.addr());
+    run_with(store, Some((variable, &url)), async || proxy.requests()).await
+}
+
+/// [`run`], in processes with one more variable in their environment: where they are to find the server.
+async fn run_with(
     store: &str,
     variable: Option<(&str, &str)>,
     requests: impl AsyncFn() -> u64,
