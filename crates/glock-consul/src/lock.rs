@@ -119,7 +119,7 @@ impl LockHooks for ConsulLock {
         Some(Box::pin(self.queue.acquire(id, ttl, retry)))
     }
 
-    async fn ended(&self, lease: &Lease) {
-        self.client.ended(lease).await;
+    fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(self.client.ended(lease)))
     }
 }

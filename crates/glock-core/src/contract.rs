@@ -28,6 +28,7 @@ pub mod backend;
 mod event;
 mod retry;
 
+mod end_watch;
 mod ext;
 mod guard;
 mod hold;

@@ -153,7 +153,7 @@ impl LockHooks for EtcdLock {
         }))
     }
 
-    async fn ended(&self, lease: &Lease) {
-        wait::ended(&self.client, lease).await;
+    fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(wait::ended(&self.client, lease)))
     }
 }

@@ -157,10 +157,7 @@ impl LockHooks for HazelcastFencedLock {
         Some(Box::pin(session::parked(&self.client, id, ttl, retry)))
     }
 
-    async fn ended(&self, lease: &Lease) {
-        match lease.session() {
-            Some(session) => session.expired().await,
-            None => std::future::pending().await,
-        }
+    fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(lease.session()?.expired()))
     }
 }

@@ -102,8 +102,8 @@ impl<L: Lock> LockHooks for Instrumented<L> {
         ))
     }
 
-    async fn ended(&self, lease: &Lease) {
-        self.get_ref().ended(lease).await;
+    fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        self.get_ref().ended(lease)
     }
 
     fn observe(&self, event: &Event<'_>) {

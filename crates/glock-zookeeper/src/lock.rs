@@ -200,12 +200,9 @@ impl LockHooks for ZooKeeperLock {
         Some(Box::pin(wait::in_queue(&self.client, id, ttl, retry)))
     }
 
-    async fn ended(&self, lease: &Lease) {
-        match lease.session() {
-            Some(session) => session.expired().await,
-            // Another client's session: the next renewal finds out.
-            None => std::future::pending().await,
-        }
+    fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        // None with another client's session: the next renewal finds out.
+        Some(Box::pin(lease.session()?.expired()))
     }
 }
 

@@ -80,7 +80,7 @@ async fn a_guard_reports_no_loss_that_is_not_its_own() {
     };
     tokio::select! {
         () = traffic => {}
-        () = ours.ended(&transferred) => panic!("it was only transferred"),
+        () = ours.ended(&transferred).unwrap() => panic!("it was only transferred"),
     }
     ours.release(&transferred).await.unwrap();
     for guard in guards {

@@ -1,6 +1,6 @@
 //! `Guard`: a lock that is held and kept alive.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -34,7 +34,7 @@ use crate::{
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     shared: Arc<Shared>,
-    releaser: Option<oneshot::Sender<Box<ReleaseRequest>>>,
+    is_released: bool,
     /// Counts the release from when it is requested.
     pending_work: PendingWork,
 }
@@ -50,14 +50,13 @@ impl Guard {
             LockError::backend(lock.backend(), Action::Renew, Fault::Rejected, err)
         })?;
         let shared = Arc::new(Shared::new(&lease));
-        let (releaser, requests) = oneshot::channel();
         let (task_wrapper, pending_work) = (lock.task_wrapper(), lock.pending_work().clone());
-        let task = Renewal::new(lock, lease, ttl, Arc::clone(&shared), requests).run();
+        let task = Renewal::new(lock, lease, ttl, Arc::clone(&shared)).run();
         match task_wrapper {
             Some(wrap) => runtime.spawn(wrap(Box::pin(task))),
             None => runtime.spawn(task),
         };
-        Ok(Self { shared, releaser: Some(releaser), pending_work })
+        Ok(Self { shared, is_released: false, pending_work })
     }
 
     /// Stops renewing once the lock has been held for `max_hold`, so that a holder that is stuck
@@ -125,10 +124,9 @@ impl Guard {
     }
 
     fn request_release(&mut self, reply: Option<oneshot::Sender<Result<(), LockError>>>) {
-        if let Some(releaser) = self.releaser.take() {
+        if !mem::replace(&mut self.is_released, true) {
             let pending = self.pending_work.begin();
-            // Refused only if the task is gone, with its runtime.
-            let _ = releaser.send(Box::new(ReleaseRequest { reply, pending }));
+            self.shared.request_release(Box::new(ReleaseRequest { reply, pending }));
         }
     }
 }

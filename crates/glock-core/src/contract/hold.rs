@@ -1,7 +1,7 @@
 //! `HoldView`: a view of a hold, and what the guard and its task share.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     FencingToken, Lease, LockError, LockId, LossReason,
-    toolkit::{PendingEntry, SessionDeadline, nanos},
+    toolkit::{Mutex, PendingEntry, SessionDeadline, nanos},
 };
 
 /// A guard's request to release. It is sent in a box, so that a held lock is small.
@@ -28,6 +28,14 @@ pub(crate) struct ReleaseRequest {
     pub(crate) reply: Option<oneshot::Sender<Result<(), LockError>>>,
     /// Counts the release until it is done.
     pub(crate) pending: PendingEntry,
+}
+
+/// Where a guard requests the release. It costs a held lock less than a channel.
+enum Releasing {
+    NotYet,
+    Requested(Box<ReleaseRequest>),
+    /// The task has taken the request, or is gone.
+    Over,
 }
 
 /// How long before the deadline a loss is reported: a twentieth of the TTL, within these limits.
@@ -108,7 +116,8 @@ pub(crate) struct Shared {
     /// Set once, when the hold is over: the reason of its loss, or `None` if it was released.
     end: OnceLock<Option<LossReason>>,
     ended: Notify,
-    /// Wakes the task when `hold_until` has changed.
+    releasing: Mutex<Releasing>,
+    /// Wakes the task when `hold_until` or `releasing` has changed.
     pub(crate) changed: Notify,
 }
 
@@ -124,6 +133,7 @@ impl Shared {
             hold_until: AtomicU64::new(u64::MAX),
             end: OnceLock::new(),
             ended: Notify::new(),
+            releasing: Mutex::new(Releasing::NotYet),
             changed: Notify::new(),
         };
         shared.extend(lease);
@@ -142,6 +152,44 @@ impl Shared {
     pub(crate) fn hold_for(&self, max_hold: Duration) {
         self.hold_until.store(nanos(max_hold), Relaxed);
         self.changed.notify_one();
+    }
+
+    /// Requests the release. It comes to nothing if the task is gone, and the guard is told.
+    pub(crate) fn request_release(&self, request: Box<ReleaseRequest>) {
+        let mut releasing = self.releasing.lock();
+        if matches!(*releasing, Releasing::NotYet) {
+            *releasing = Releasing::Requested(request);
+            drop(releasing);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The guard's request, if it has made one. Only the task calls it.
+    pub(crate) fn release_request(&self) -> Option<Box<ReleaseRequest>> {
+        let mut releasing = self.releasing.lock();
+        if matches!(*releasing, Releasing::NotYet) {
+            return None;
+        }
+        match mem::replace(&mut *releasing, Releasing::Over) {
+            Releasing::Requested(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Waits for the guard's request. Only the task calls it.
+    pub(crate) async fn release_requested(&self) -> Box<ReleaseRequest> {
+        loop {
+            if let Some(request) = self.release_request() {
+                return request;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// No request is taken any more: the task is gone. A guard that waits is told.
+    pub(crate) fn close(&self) {
+        let request = mem::replace(&mut *self.releasing.lock(), Releasing::Over);
+        drop(request);
     }
 
     /// How long the lock has been held.

@@ -152,8 +152,8 @@ macro_rules! forward {
             ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
                 (**self).renew_together(lease, ttl)
             }
-            async fn ended(&self, lease: &Lease) {
-                (**self).ended(lease).await;
+            fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+                (**self).ended(lease)
             }
             fn observe(&self, event: &Event<'_>) {
                 (**self).observe(event);

@@ -7,10 +7,13 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::hold::{ReleaseRequest, Shared, loss_lead};
+use super::{
+    end_watch::EndWatch,
+    hold::{ReleaseRequest, Shared, loss_lead},
+};
 use crate::{
-    Event, Lease, Lock, LockError, LossReason, OwnerToken,
-    toolkit::{Backoff, CallDeadline, SessionDeadline, Task, hedged_with},
+    Event, Lease, Lock, LockError, LossReason,
+    toolkit::{Backoff, CallDeadline, hedged_with},
 };
 
 /// A lease is renewed when a third of it has passed, so that two renewals may fail.
@@ -27,95 +30,67 @@ pub(crate) struct Renewal<L: Lock> {
     ttl: Duration,
     renew_at: Instant,
     shared: Arc<Shared>,
-    requests: oneshot::Receiver<Box<ReleaseRequest>>,
     /// Whether the end of the hold was reported.
     reported: bool,
-}
-
-/// Sleeps until the store notifies that the hold is over. It stays in place over renewals, because a
-/// store may have to read its history for each new watch.
-struct EndWatch {
-    /// The owner of the hold, and its session.
-    owner: OwnerToken,
-    session: Option<SessionDeadline>,
-    ended: Task,
-}
-
-impl EndWatch {
-    fn of<L: Lock>(lock: &Arc<L>, lease: &Lease) -> Self {
-        let (lock, watched) = (Arc::clone(lock), lease.duplicate());
-        let ended = Box::pin(async move { lock.ended(&watched).await });
-        Self { owner: lease.owner().clone(), session: lease.session().cloned(), ended }
-    }
-
-    /// Whether a renewal has left the hold where it was.
-    fn is_of(&self, lease: &Lease) -> bool {
-        self.owner == *lease.owner() && self.session.as_ref() == lease.session()
-    }
 }
 
 /// How a hold ends.
 enum End {
     /// The guard was released or dropped.
-    Released(Option<Box<ReleaseRequest>>),
+    Released(Box<ReleaseRequest>),
     Lost(LossReason),
 }
 
 impl<L: Lock> Renewal<L> {
-    pub(crate) fn new(
-        lock: L,
-        lease: Lease,
-        ttl: Duration,
-        shared: Arc<Shared>,
-        requests: oneshot::Receiver<Box<ReleaseRequest>>,
-    ) -> Self {
+    pub(crate) fn new(lock: L, lease: Lease, ttl: Duration, shared: Arc<Shared>) -> Self {
         let renew_at = renew_at(&lease);
         lock.observe(&Event::HoldStarted { id: lease.id() });
-        Self { lock: Arc::new(lock), lease, ttl, renew_at, shared, requests, reported: false }
+        Self { lock: Arc::new(lock), lease, ttl, renew_at, shared, reported: false }
     }
 
-    pub(crate) async fn run(mut self) {
-        let (lost, request) = match self.keep().await {
-            End::Released(request) => (self.end(None), request),
-            End::Lost(reason) => {
-                let lost = self.end(Some(reason));
-                // The holder may still be at work: free the lock only once the guard is gone.
-                (lost, (&mut self.requests).await.ok())
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            match self.keep().await {
+                End::Released(request) => {
+                    let lost = self.end(None);
+                    Box::pin(self.release(lost, *request)).await;
+                }
+                End::Lost(reason) => {
+                    let lost = self.end(Some(reason));
+                    // The holder may still be at work: free the lock only once the guard is gone.
+                    let request = self.shared.release_requested().await;
+                    Box::pin(self.release(lost, *request)).await;
+                }
             }
-        };
-        let (reply, pending) = request.map_or((None, None), |it| (it.reply, Some(it.pending)));
-        let reply = match reply {
-            Some(reply) if lost.is_some() => {
-                let _ = reply.send(Err(self.shared.not_held()));
-                None
-            }
-            reply => reply,
-        };
-        if lost != Some(LossReason::TakenAway) {
-            self.release(reply).await;
         }
-        // Counted until here.
-        drop(pending);
     }
 
-    /// Keeps the lease alive until the guard is released or the lock is lost.
+    /// Keeps the lease alive until the guard is released or the lock is lost. What it does seldom is
+    /// in a box, so that a held lock is small between its renewals.
     async fn keep(&mut self) -> End {
         let mut end_watch = EndWatch::of(&self.lock, &self.lease);
         loop {
+            if let Some(request) = self.shared.release_request() {
+                return End::Released(request);
+            }
             let hold_until = self.shared.hold_until();
             let wake_at = hold_until.map_or(self.renew_at, |until| until.min(self.renew_at));
             tokio::select! {
                 biased;
-                request = &mut self.requests => return End::Released(request.ok()),
-                () = &mut end_watch.ended => return End::Lost(LossReason::TakenAway),
                 () = self.shared.changed.notified() => continue,
-                () = over(&self.lease) => return End::Lost(LossReason::Expired),
-                () = time::sleep_until(wake_at) => {}
+                () = end_watch.ended() => return End::Lost(LossReason::TakenAway),
+                () = over_or_at(&self.lease, wake_at) => {}
             }
-            let renewed = if hold_until.is_some_and(|until| until <= Instant::now()) {
-                self.run_out(&mut end_watch).await
+            let now = Instant::now();
+            let renewed = if loss_at(&self.lease) <= now {
+                return End::Lost(LossReason::Expired);
+            } else if hold_until.is_some_and(|until| until <= now) {
+                Box::pin(self.run_out(&mut end_watch)).await
+            } else if self.renew_at <= now {
+                Box::pin(self.renew(&mut end_watch)).await
             } else {
-                self.renew(&mut end_watch).await
+                continue;
             };
             if let Err(end) = renewed {
                 return end;
@@ -136,8 +111,8 @@ impl<L: Lock> Renewal<L> {
             }
             let renewed = tokio::select! {
                 biased;
-                request = &mut self.requests => return Err(End::Released(request.ok())),
-                () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
+                request = self.shared.release_requested() => return Err(End::Released(request)),
+                () = end_watch.ended() => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 renewed = Box::pin(send(&*self.lock, &self.lease, self.ttl)) => renewed,
             };
@@ -165,8 +140,8 @@ impl<L: Lock> Renewal<L> {
             let again_at = Instant::now() + pauses.next_pause();
             tokio::select! {
                 biased;
-                request = &mut self.requests => return Err(End::Released(request.ok())),
-                () = &mut end_watch.ended => return Err(End::Lost(LossReason::TakenAway)),
+                request = self.shared.release_requested() => return Err(End::Released(request)),
+                () = end_watch.ended() => return Err(End::Lost(LossReason::TakenAway)),
                 () = over(&self.lease) => return Err(End::Lost(LossReason::Expired)),
                 () = time::sleep_until(hold_until.map_or(again_at, |until| until.min(again_at))) => {}
             }
@@ -177,30 +152,33 @@ impl<L: Lock> Renewal<L> {
     async fn run_out(&mut self, end_watch: &mut EndWatch) -> Result<(), End> {
         tokio::select! {
             biased;
-            request = &mut self.requests => Err(End::Released(request.ok())),
-            () = &mut end_watch.ended => Err(End::Lost(LossReason::TakenAway)),
-            // `with_max_hold` may be called again with a longer time.
+            // The guard is released, or `with_max_hold` was called again, with a longer time.
             () = self.shared.changed.notified() => Ok(()),
+            () = end_watch.ended() => Err(End::Lost(LossReason::TakenAway)),
             () = over(&self.lease) => Err(End::Lost(self.shared.run_out())),
         }
     }
 
-    /// Releases the lock. The guard receives the first reply; a failure is tried again until the lease
-    /// has run out by itself.
-    async fn release(&mut self, mut reply: Option<oneshot::Sender<Result<(), LockError>>>) {
+    /// Releases the lock, unless it was taken away. The guard receives the first reply; a failure is tried
+    /// again until the lease has run out by itself.
+    async fn release(&mut self, lost: Option<LossReason>, request: ReleaseRequest) {
+        let ReleaseRequest { mut reply, pending } = request;
+        if lost.is_some() {
+            send_reply(&mut reply, Err(self.shared.not_held()));
+        }
         let give_up = Instant::now() + self.lease.ttl();
         let mut pauses = pauses(self.ttl);
-        loop {
+        while lost != Some(LossReason::TakenAway) {
             let released = self.lock.release(&self.lease).await;
             let again = released.as_ref().is_err_and(LockError::is_retryable);
-            if let Some(reply) = reply.take() {
-                let _ = reply.send(released);
-            }
+            send_reply(&mut reply, released);
             if !again || Instant::now() + pauses.peek() >= give_up {
-                return;
+                break;
             }
             pauses.sleep().await;
         }
+        // Counted until here.
+        drop(pending);
     }
 
     /// Ends the hold and reports it once.
@@ -218,6 +196,17 @@ impl<L: Lock> Renewal<L> {
 impl<L: Lock> Drop for Renewal<L> {
     fn drop(&mut self) {
         self.end(Some(LossReason::Stopped));
+        self.shared.close();
+    }
+}
+
+/// Replies to the guard, once.
+fn send_reply(
+    reply: &mut Option<oneshot::Sender<Result<(), LockError>>>,
+    released: Result<(), LockError>,
+) {
+    if let Some(reply) = reply.take() {
+        let _ = reply.send(released);
     }
 }
 
@@ -243,23 +232,30 @@ fn renew_at(lease: &Lease) -> Instant {
     now + lease.term().saturating_duration_since(now) / RENEW_AFTER
 }
 
-/// Returns when the loss is due to be reported, unless the lease is renewed before. The deadline moves
-/// on while the lease's session lives, and is there as soon as that is over.
+/// When the loss is due to be reported, unless the lease is renewed before. It moves on while the lease's
+/// session lives, and is in the past once that is over.
+fn loss_at(lease: &Lease) -> Instant {
+    // Without a lead where the clock has only just begun.
+    let lead = loss_lead(lease.ttl());
+    lease.deadline().checked_sub(lead).unwrap_or_else(|| lease.deadline())
+}
+
+/// Returns when the loss is due to be reported, unless the lease is renewed before.
 async fn over(lease: &Lease) {
-    loop {
-        // Without a lead where the clock has only just begun.
-        let lead = loss_lead(lease.ttl());
-        let at = lease.deadline().checked_sub(lead).unwrap_or_else(|| lease.deadline());
-        if at <= Instant::now() {
-            return;
+    while loss_at(lease) > Instant::now() {
+        over_or_at(lease, loss_at(lease)).await;
+    }
+}
+
+/// Returns at `wake_at`, or before it when the loss may be due. One timer, so that a held lock is small.
+async fn over_or_at(lease: &Lease, wake_at: Instant) {
+    let at = wake_at.min(loss_at(lease));
+    match lease.session() {
+        Some(session) => {
+            // In a box: most stores have no sessions, and their locks keep no room for it.
+            let _ = Box::pin(time::timeout_at(at, session.expired())).await;
         }
-        match lease.session() {
-            Some(session) => {
-                // In a box: most stores have no sessions, and their locks keep no room for it.
-                let _ = time::timeout_at(at, Box::pin(session.expired())).await;
-            }
-            None => time::sleep_until(at).await,
-        }
+        None => time::sleep_until(at).await,
     }
 }
 

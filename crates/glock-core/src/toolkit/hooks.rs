@@ -77,15 +77,16 @@ pub trait LockHooks: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Returns once the store has notified this client that the lease ended before its time: its
-    /// session ended, or its record was deleted. Default: never; the next renewal or the lease's
-    /// deadline then finds the loss.
+    /// A future that returns once the store has notified this client that the lease ended before its
+    /// time: its session ended, or its record was deleted. Default: `None`, because the store notifies
+    /// nobody; the next renewal or the lease's deadline then finds the loss, and a held lock keeps no
+    /// room for the future.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    async fn ended(&self, _lease: &Lease) {
-        std::future::pending::<()>().await;
+    fn ended<'a>(&'a self, _lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        None
     }
 
     /// Receives what only guards and waiting loops see. Default: does nothing.

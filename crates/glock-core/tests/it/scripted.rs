@@ -12,7 +12,7 @@ use std::{
 use glock_core::{
     Action, Capabilities, Event, Fault, FencingToken, Holder, Lease, Lock, LockError, LockId,
     OwnerToken, async_trait, backend,
-    toolkit::{LockHooks, PendingWork, SessionDeadline, WaitQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, SessionDeadline, WaitQueue},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -205,9 +205,11 @@ impl LockHooks for Scripted {
         Some(&self.0.queue)
     }
 
-    async fn ended(&self, _lease: &Lease) {
-        self.0.watches.fetch_add(1, Relaxed);
-        self.0.ended.notified().await;
+    fn ended<'a>(&'a self, _lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(async {
+            self.0.watches.fetch_add(1, Relaxed);
+            self.0.ended.notified().await;
+        }))
     }
 
     fn observe(&self, event: &Event<'_>) {

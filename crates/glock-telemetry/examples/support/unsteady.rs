@@ -111,8 +111,8 @@ impl LockHooks for Unsteady {
         None
     }
 
-    async fn ended(&self, lease: &Lease) {
-        self.inner.ended(lease).await;
+    fn ended<'a>(&'a self, lease: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        self.inner.ended(lease)
     }
 
     fn observe(&self, event: &Event<'_>) {

@@ -105,9 +105,11 @@ impl LockHooks for Odd {
         self.inner.queue()
     }
 
-    async fn ended(&self, _: &Lease) {
-        self.seen.ended.store(true, Relaxed);
-        std::future::pending::<()>().await;
+    fn ended<'a>(&'a self, _: &'a Lease) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(async {
+            self.seen.ended.store(true, Relaxed);
+            std::future::pending::<()>().await;
+        }))
     }
 
     fn observe(&self, _: &Event<'_>) {
