@@ -54,6 +54,8 @@ async fn renewed(lock: &impl Lock, renewals: u32) -> Lease {
             let in_time = !lease.is_expired();
             lease = match lock.renew(&lease, ttl).await {
                 Err(LockError::NotHeld { .. }) if !in_time || lease.is_expired() => continue 'again,
+                // No reply within what the lease had left.
+                Err(err) if err.is_retryable() => continue 'again,
                 renewed => renewed.unwrap(),
             };
         }
