@@ -128,7 +128,8 @@ async fn a_hand_over_costs_the_same_however_many_wait() {
     assert!(up_many < up + 50.0, "{up:.0} bytes with 1 waiter, {up_many:.0} with 64");
 }
 
-/// A thousand idle waiters of one process: one connection, and less than a request a second.
+/// A thousand idle waiters of one process: one connection, and the driver's pings. It sends one at the first
+/// quarter of a second that is three quarters after the last: every second, unless its timer is late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
 async fn a_thousand_idle_waiters_send_next_to_nothing() {
@@ -152,7 +153,7 @@ async fn a_thousand_idle_waiters_send_next_to_nothing() {
     let before = proxy.requests();
     sleep(Duration::from_secs(SECONDS)).await;
     let sent = proxy.requests() - before;
-    assert!(sent <= SECONDS, "{sent} requests in {SECONDS} s");
+    assert!(sent <= SECONDS * 4 / 3 + 1, "{sent} requests in {SECONDS} s");
     assert_eq!(proxy.connections(), 1);
     held.release().await.unwrap();
     tasks.join_all().await;
