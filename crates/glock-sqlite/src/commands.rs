@@ -2,7 +2,7 @@
 
 pub(crate) mod sleepers;
 
-use std::{sync::LazyLock, time::Duration};
+use std::{collections::HashSet, fmt::Write as _, sync::LazyLock, time::Duration};
 
 use glock_core::{
     FencingToken, Holder, OwnerToken,
@@ -69,6 +69,23 @@ const RENEW: SqlStr = SqlStr::from_static(
      WHERE lock_id = ?1 AND owner = ?2 AND expires > ?3 AND (SELECT boot FROM glock) = ?5 \
      RETURNING true",
 );
+
+/// As [`RENEW`], of so many leases. $1 now, $2 TTL, $3 this start of the system, then keys and owners in turn.
+/// A row for each lease that was renewed.
+fn renew_all(count: usize) -> SqlStr {
+    let mut leases = String::new();
+    for n in 0..count {
+        let _ = write!(leases, "{}(?{}, ?{})", if n > 0 { ", " } else { "" }, 4 + 2 * n, 5 + 2 * n);
+    }
+    let text = format!(
+        "WITH due(lock_id, owner) AS (VALUES {leases}) \
+         UPDATE distributed_lock AS l SET expires = max(l.expires, ?1 + ?2) FROM due \
+         WHERE l.lock_id = due.lock_id AND l.owner = due.owner AND l.expires > ?1 \
+           AND (SELECT boot FROM glock) = ?3 \
+         RETURNING owner"
+    );
+    AssertSqlSafe(text).into_sql_str()
+}
 
 /// $1 key, $2 owner, $3 now. One row if the row was the owner's: whether its lease still ran, whether
 /// another process may sleep on it, and the waiter that it is reserved for now, or an empty text.
@@ -159,6 +176,27 @@ impl Commands {
         };
         let reply = self.connections.fetch::<(bool,)>(Access::Write, until, &RENEW, bind).await?;
         Ok(reply.rows.first().map(|_| reply.sent_at))
+    }
+
+    /// Renews the leases of these keys and owners. Returns the instant just before the request was sent, and the
+    /// owners whose leases were renewed.
+    pub(crate) async fn renew_all(
+        &self,
+        leases: &[(String, OwnerToken)],
+        ttl: Duration,
+        until: CallDeadline,
+    ) -> Result<(Instant, HashSet<String>), Failure> {
+        let (sql, boot) = (renew_all(leases.len()), self.connections.clock().boot());
+        let bind = |query: Statement, now| {
+            let query = query.bind(now).bind(micros(ttl)).bind(boot.to_owned());
+            let lease = |query: Statement, (key, owner): &(String, OwnerToken)| {
+                query.bind(key.clone()).bind(owner.reveal().to_owned())
+            };
+            // Its text depends on how many are due.
+            leases.iter().fold(query, lease).persistent(false)
+        };
+        let reply = self.connections.fetch::<(String,)>(Access::Write, until, &sql, bind).await?;
+        Ok((reply.sent_at, reply.rows.into_iter().map(|(owner,)| owner).collect()))
     }
 
     /// Frees the lock if `owner` has it.

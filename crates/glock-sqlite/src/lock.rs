@@ -6,11 +6,17 @@ use async_trait::async_trait;
 use glock_core::{
     Action, Capabilities, Fairness, Fencing, Holder, Lease, Lock, LockConfig, LockError, LockId,
     Retry, Waiting, backend,
-    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue},
+    toolkit::{BoxFuture, LockHooks, PendingWork, RecordQueue, RenewalBatches},
 };
 use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::{acquire, client::Client, queue::store::SqliteQueue, renew, wait};
+use crate::{
+    acquire,
+    client::Client,
+    queue::store::SqliteQueue,
+    renew::{self, SqliteRenewals},
+    wait,
+};
 
 /// Locks in one SQLite file, for the processes of one machine: a row each, and one statement an operation.
 ///
@@ -22,6 +28,7 @@ use crate::{acquire, client::Client, queue::store::SqliteQueue, renew, wait};
 pub struct SqliteLock {
     pub(crate) client: Arc<Client>,
     queue: Arc<RecordQueue<SqliteQueue>>,
+    renewals: Arc<RenewalBatches<SqliteRenewals>>,
 }
 
 const TTL_MIN: Duration = Duration::from_millis(10);
@@ -71,7 +78,8 @@ impl SqliteLock {
         let client = Arc::new(client);
         let waiters = client.notified.waiters.clone();
         let queue = RecordQueue::new(SqliteQueue(Arc::clone(&client)), waiters, &client.pending);
-        Self { client, queue }
+        let renewals = RenewalBatches::new(SqliteRenewals(Arc::clone(&client)));
+        Self { client, queue, renewals }
     }
 
     /// Sets the configuration. This store reads `namespace`, `call_timeout` and `holder`.
@@ -148,6 +156,15 @@ impl LockHooks for SqliteLock {
         retry: &'a Retry,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
         Some(Box::pin(self.queue.acquire(id, ttl, retry)))
+    }
+
+    fn renew_together<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ttl: Duration,
+    ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
+        let rounded = self.capabilities().ttl(ttl).ok()?;
+        self.renewals.renew(lease, rounded, self.renew(lease, ttl))
     }
 }
 

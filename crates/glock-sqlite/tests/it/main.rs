@@ -11,6 +11,7 @@ mod disk;
 mod fencing;
 mod leaks;
 mod machines;
+mod renewals;
 mod replaced;
 mod runtimes;
 mod telemetry;
