@@ -14,6 +14,7 @@ use crate::{
     error::ConsulError,
     queue::{
         claim::Claim,
+        grant::Grant,
         place::{LockQueue, Place},
     },
     schema::{Entry, Record},
@@ -102,6 +103,9 @@ impl AcquireAttempt {
         let Self { client, id, .. } = self;
         let (number, waiter) = (joining.waiter().number, joining.waiter().to_string());
         let registry = &client.waiters.registry;
+        if let Some(grant) = client.waiters.take_grant(number) {
+            return self.granted(grant, number);
+        }
         let has_joined = registry.has_joined(id, number);
         let mut claim = client.waiters.take_claim(number);
         // A try would be refused if others of this client wait.
@@ -140,13 +144,25 @@ impl AcquireAttempt {
         Err(self.waiting(joining))
     }
 
+    /// The lock is the waiter's already: a release of this client has taken it.
+    fn granted(&self, grant: Grant, number: u64) -> Result<Lease, LockError> {
+        let Self { client, id, ttl, .. } = self;
+        let (key, Grant { session, index, next, .. }) = (client.keys.key(id), grant);
+        *self.session.lock() = Some(session.session().id.clone());
+        client.waiters.gone(&key, number);
+        // The TTL counts from the session's last renewal, which may be a while ago.
+        let since = session.session().renewed_at;
+        let token = session.granted(&key, index, next)?;
+        Ok(Lease::granted(id.clone(), token, FencingToken::new(index), since, *ttl))
+    }
+
     /// Joins the queue. Returns that the lock is held.
     async fn join(&self, joining: &Joining) -> Result<LockError, LockError> {
         let Self { client, id, ttl, .. } = self;
         let (number, waiter) = (joining.waiter().number, joining.waiter().to_string());
         let is_there = || client.waiters.registry.has_waiter(number);
         if is_there() {
-            client.waiters.joins(number);
+            client.waiters.joins(number, *ttl);
             joining.joins();
             let queue = client.join(id, &waiter, *ttl).await;
             let queue = queue.map_err(|err| err.during(Action::Acquire))?;

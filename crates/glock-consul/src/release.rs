@@ -7,8 +7,9 @@ use glock_core::{Action, Lease, LockError, LockId, OwnerToken};
 use crate::{
     client::Client,
     error::ConsulError,
+    queue::place::Place,
     renew::TRANSFERS_MAX,
-    session::{Owner, Reclaimed},
+    session::{Owner, Reclaimed, SessionGuard},
 };
 
 impl Client {
@@ -32,11 +33,18 @@ impl Client {
         let key = &*self.keys.key(id);
         // Until it is given back, every failure destroys the session, which ends the hold.
         let reclaimed = self.sessions.reclaim(token, key);
-        let Reclaimed { mut owner, session, mut next } =
+        let Reclaimed { mut owner, mut session, mut next } =
             reclaimed.unwrap_or(Reclaimed { owner: granted, session: None, next: Vec::new() });
         let (mut consul, mut reply_lost) = (self.consul.clone(), None);
         for _ in 0..=TRANSFERS_MAX {
-            let released = if next.is_empty() {
+            let released = if let Some(own) = self.next_own(&owner, session.as_ref(), &next) {
+                let by = (&owner, &mut session);
+                let passed = self.hand_over_to_own(&consul, id, by, (own, &next)).await;
+                if let Ok(true) = passed {
+                    return Ok(true);
+                }
+                passed
+            } else if next.is_empty() {
                 consul.release(key, &owner).await
             } else {
                 self.hand_over(&consul, id, &owner, &next).await
@@ -76,6 +84,18 @@ impl Client {
             }
         }
         Err(ConsulError::NotSent("the hold is transferred again and again".into()))
+    }
+
+    /// The waiter that is next, if it is this client's and can take over this session of the hold.
+    fn next_own(
+        &self,
+        owner: &Owner,
+        session: Option<&SessionGuard>,
+        next: &[Place],
+    ) -> Option<u64> {
+        let session = session?.session();
+        let next = next.first().filter(|_| session.id == owner.session)?;
+        self.waiters.own_of(next, session.ttl)
     }
 
     /// Ends the session of a hold that another client began, at once: this process may end as soon as it

@@ -2,6 +2,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod commands;
+pub(crate) mod grant;
 pub(crate) mod join;
 pub(crate) mod keys;
 pub(crate) mod moves;

@@ -22,7 +22,8 @@ const OVER_PAUSE: Duration = Duration::from_millis(10);
 
 impl QueueStore for ConsulQueue {
     fn heartbeat_pause(&self) -> Duration {
-        let over_in = self.0.reservations.over_in().map(|left| left + OVER_PAUSE);
+        let over_in = [self.0.reservations.over_in(), self.0.waiters.untaken_for()];
+        let over_in = over_in.into_iter().flatten().map(|left| left + OVER_PAUSE).min();
         over_in.map_or(HEARTBEAT_PAUSE, |left| left.min(HEARTBEAT_PAUSE))
     }
 
@@ -51,6 +52,7 @@ impl QueueStore for ConsulQueue {
         let (client, locks) = (Arc::clone(&self.0), locks.to_vec());
         let look = async move {
             let ids: Vec<_> = locks.iter().map(|lock| lock.id.clone()).collect();
+            client.waiters.end_untaken_grants();
             // One after the other: at the same time, they would take two connections.
             client.sessions.renew_places().await;
             let queues = client.queues(&ids).await.map_err(|err| err.during(Action::Wait))?;

@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    time::Duration,
 };
 
 use glock_core::toolkit::{Mutex, WaiterRegistry};
 
 use crate::{
-    queue::{claim::Claim, place::Place},
+    queue::{claim::Claim, grant::Grant, place::Place},
     schema::Entry,
 };
 
@@ -20,10 +21,12 @@ pub(crate) struct QueuedWaiters {
 
 #[derive(Default)]
 struct State {
-    /// Those that may have a place, by their numbers.
-    placed: HashSet<u64>,
+    /// The TTLs of those that may have a place, by their numbers.
+    placed: HashMap<u64, Duration>,
     /// By the waiters' numbers.
     claims: HashMap<u64, Claim>,
+    /// Locks that were taken for waiters, by the waiters' numbers.
+    grants: HashMap<u64, Grant>,
     /// Those that are the first in the queues of their locks, by the keys of the locks.
     firsts: HashMap<String, First>,
 }
@@ -54,14 +57,49 @@ impl QueuedWaiters {
         self.state.lock().claims.remove(&number)
     }
 
-    /// The waiter is about to be put into its queue.
-    pub(crate) fn joins(&self, number: u64) {
-        self.state.lock().placed.insert(number);
+    /// The waiter, which wants a lease of `ttl`, is about to be put into its queue.
+    pub(crate) fn joins(&self, number: u64, ttl: Duration) {
+        self.state.lock().placed.insert(number, ttl);
     }
 
     /// Whether the waiter may have a place, or a lock may be reserved for it.
     pub(crate) fn may_have_place(&self, number: u64) -> bool {
-        self.state.lock().placed.contains(&number)
+        self.state.lock().placed.contains_key(&number)
+    }
+
+    /// The number of the waiter with this place, if it is this client's, is there, and wants a lease of `ttl`.
+    pub(crate) fn own_of(&self, place: &Place, ttl: Duration) -> Option<u64> {
+        let number = self.own(&place.waiter).filter(|&own| self.registry.has_waiter(own))?;
+        (self.state.lock().placed.get(&number) == Some(&ttl)).then_some(number)
+    }
+
+    /// Wakes a waiter, which has its lock. If it is gone, the lock is released.
+    pub(crate) fn grant(&self, number: u64, grant: Grant) {
+        if self.registry.has_waiter(number) {
+            self.state.lock().grants.insert(number, grant);
+            self.registry.turn(number);
+        }
+    }
+
+    /// The lock that was taken for this waiter.
+    pub(crate) fn take_grant(&self, number: u64) -> Option<Grant> {
+        self.state.lock().grants.remove(&number)
+    }
+
+    /// Releases the locks that were taken for waiters that do not come for them: their programs do not poll
+    /// them.
+    pub(crate) fn end_untaken_grants(&self) {
+        let untaken = |number: &u64, grant: &mut Grant| {
+            grant.untaken_for().is_none() || !self.registry.has_waiter(*number)
+        };
+        // Ended once the state is not locked any more.
+        let ended: Vec<_> = self.state.lock().grants.extract_if(untaken).collect();
+        drop(ended);
+    }
+
+    /// In how long the next of them is to be released.
+    pub(crate) fn untaken_for(&self) -> Option<Duration> {
+        self.state.lock().grants.values().filter_map(Grant::untaken_for).min()
     }
 
     /// Waits for the end of the hold at `key`, for the waiter with this place.
@@ -76,9 +114,12 @@ impl QueuedWaiters {
         let mut state = self.state.lock();
         state.claims.remove(&number);
         state.placed.remove(&number);
+        let untaken = state.grants.remove(&number);
         if state.firsts.get(key).is_some_and(|first| first.number == number) {
             state.firsts.remove(key);
         }
+        drop(state);
+        drop(untaken);
     }
 
     /// Whether one of these waiters is the first in its queue.
