@@ -106,6 +106,10 @@ impl AcquireAttempt {
         if let Some(grant) = client.waiters.take_grant(number) {
             return self.granted(grant, number);
         }
+        // Its lock is on the way, and it is woken then. To join would leave a place behind.
+        if client.waiters.is_being_granted(number) {
+            return Err(self.waiting(joining));
+        }
         let has_joined = registry.has_joined(id, number);
         let mut claim = client.waiters.take_claim(number);
         // A try would be refused if others of this client wait.

@@ -7,9 +7,10 @@ use glock_core::{Action, Lease, LockError, LockId, OwnerToken};
 use crate::{
     client::Client,
     error::ConsulError,
-    queue::place::Place,
+    queue::{grant::Grant, waiters::Granting},
     renew::TRANSFERS_MAX,
-    session::{Owner, Reclaimed, SessionGuard},
+    schema::Entry,
+    session::{Owner, Reclaimed},
 };
 
 impl Client {
@@ -28,7 +29,11 @@ impl Client {
     }
 
     /// Ends a hold. Returns `false` if there was none.
-    async fn release_hold(&self, id: &LockId, token: &OwnerToken) -> Result<bool, ConsulError> {
+    pub(crate) async fn release_hold(
+        self: &Arc<Self>,
+        id: &LockId,
+        token: &OwnerToken,
+    ) -> Result<bool, ConsulError> {
         let Some(granted) = Owner::parse(token) else { return Ok(false) };
         let key = &*self.keys.key(id);
         // Until it is given back, every failure destroys the session, which ends the hold.
@@ -36,8 +41,12 @@ impl Client {
         let Reclaimed { mut owner, mut session, mut next } =
             reclaimed.unwrap_or(Reclaimed { owner: granted, session: None, next: Vec::new() });
         let (mut consul, mut reply_lost) = (self.consul.clone(), None);
+        // Until the end, also of requests whose replies were lost.
+        let mut granting: Option<Granting<'_>> = None;
         for _ in 0..=TRANSFERS_MAX {
             let released = if let Some(own) = self.next_own(&owner, session.as_ref(), &next) {
+                granting.take();
+                granting = Some(self.waiters.granting(own));
                 let by = (&owner, &mut session);
                 let passed = self.hand_over_to_own(&consul, id, by, (own, &next)).await;
                 if let Ok(true) = passed {
@@ -76,26 +85,25 @@ impl Client {
                 next = queue.next();
                 queue.entry
             };
+            let by_now = entry.as_ref().and_then(Entry::owner);
             match entry.and_then(|entry| entry.held_by(token)) {
                 // A renewal has transferred the hold, or writes its key to resolve a transfer.
                 Some(now) => owner = now,
+                None if by_now.as_ref().is_some_and(|now| now.session == owner.session) => {
+                    // The request whose reply was lost has taken it for the waiter: the session was this hold's.
+                    let (Some(by), Some(taken_for), Some(now)) = (session, &granting, by_now)
+                    else {
+                        return reply_lost.map_or(Ok(false), Err);
+                    };
+                    let grant = Grant::new(id.clone(), by, now.index, next);
+                    self.grant(taken_for.number, grant).await;
+                    return Ok(true);
+                }
                 // After a lost reply it is not known whether this call has released it.
                 None => return reply_lost.map_or(Ok(false), Err),
             }
         }
         Err(ConsulError::NotSent("the hold is transferred again and again".into()))
-    }
-
-    /// The waiter that is next, if it is this client's and can take over this session of the hold.
-    fn next_own(
-        &self,
-        owner: &Owner,
-        session: Option<&SessionGuard>,
-        next: &[Place],
-    ) -> Option<u64> {
-        let session = session?.session();
-        let next = next.first().filter(|_| session.id == owner.session)?;
-        self.waiters.own_of(next, session.ttl)
     }
 
     /// Ends the session of a hold that another client began, at once: this process may end as soon as it

@@ -7,7 +7,9 @@ use std::{
 
 use glock_core::{
     Action, LockConfig, LockError, LockId, backend,
-    toolkit::{Call, CallDeadline, ObservedReservations, PendingWork, RESERVED_FOR},
+    toolkit::{
+        BackgroundTask, Call, CallDeadline, ObservedReservations, PendingWork, RESERVED_FOR,
+    },
 };
 
 use crate::{
@@ -33,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) turns: Turns,
     /// How often a waiter joined a queue.
     pub(crate) joins: AtomicU64,
+    /// Ends grants that no waiter takes.
+    pub(crate) untaken: BackgroundTask,
     /// Each by the Raft index since which the lock is reserved.
     pub(crate) reservations: ObservedReservations<u64>,
     pub(crate) pending: PendingWork,
@@ -52,6 +56,7 @@ impl Client {
             turns: Turns::new(consul.clone(), turns, Arc::clone(&waiters)),
             reservations: ObservedReservations::new(RESERVED_FOR),
             joins: AtomicU64::new(0),
+            untaken: BackgroundTask::new(),
             waiters,
             keys,
             pending,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glock_core::toolkit::RESERVED_FOR;
+use glock_core::{LockId, toolkit::RESERVED_FOR};
 use tokio::time::Instant;
 
 use crate::{queue::place::Place, session::SessionGuard};
@@ -10,6 +10,7 @@ use crate::{queue::place::Place, session::SessionGuard};
 /// A lock that a release of this client has taken for one of its waiters, by the session that had it before.
 /// Dropping it ends the session, and the hold with it.
 pub(crate) struct Grant {
+    pub(crate) id: LockId,
     pub(crate) session: SessionGuard,
     /// The Raft index at which the session has locked the key.
     pub(crate) index: u64,
@@ -19,13 +20,12 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    pub(crate) fn new(session: SessionGuard, index: u64, next: Vec<Place>) -> Self {
-        Self { session, index, next, since: Instant::now() }
+    pub(crate) fn new(id: LockId, session: SessionGuard, index: u64, next: Vec<Place>) -> Self {
+        Self { id, session, index, next, since: Instant::now() }
     }
 
-    /// For how long the waiter may still take it; `None` if that is over.
-    pub(crate) fn untaken_for(&self) -> Option<Duration> {
-        let left = RESERVED_FOR.saturating_sub(self.since.elapsed());
-        (!left.is_zero()).then_some(left)
+    /// For how long the waiter may still take it.
+    pub(crate) fn left(&self) -> Duration {
+        RESERVED_FOR.saturating_sub(self.since.elapsed())
     }
 }

@@ -10,3 +10,4 @@ pub(crate) mod place;
 pub(crate) mod store;
 pub(crate) mod turns;
 pub(crate) mod waiters;
+pub(crate) mod within;

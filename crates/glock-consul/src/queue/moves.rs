@@ -1,5 +1,7 @@
 //! How a queue moves on: a lock is handed over, reserved, passed on, or left.
 
+use std::sync::Arc;
+
 use glock_core::{
     LockId,
     toolkit::{WaiterId, client_of},
@@ -12,11 +14,10 @@ use crate::{
     error::ConsulError,
     queue::{
         claim::Claim,
-        grant::Grant,
         place::{LockQueue, NEXT_MAX, Place, Turn},
     },
     schema::{Entry, Record},
-    session::{Owner, SessionGuard},
+    session::Owner,
 };
 
 /// How often a waiter looks again because the queue has changed since it looked.
@@ -91,50 +92,16 @@ impl Client {
         Ok(self.reserve(consul, id, operations, places).await?.is_some())
     }
 
-    /// Releases the lock of `owner` and takes it for the first of these places, the waiter `own` of this client,
-    /// by the same session: one write. The waiter gets the session; it is left where that was refused.
-    pub(crate) async fn hand_over_to_own(
-        &self,
-        consul: &ConsulClient,
-        id: &LockId,
-        (owner, session): (&Owner, &mut Option<SessionGuard>),
-        (own, places): (u64, &[Place]),
-    ) -> Result<bool, ConsulError> {
-        let (Some((first, behind)), Some(by)) = (places.split_first(), session.as_mut()) else {
-            return Ok(false);
-        };
-        let (key, prefix) = (self.keys.key(id), self.keys.queue(id));
-        let (check, index) = checks(&key, owner);
-        let record = Record::new(&self.config.holder, by.session().ttl);
-        let lock = lock(&key, &owner.session, &record)?;
-        let mut operations = vec![check, index, unlock(&key, &owner.session), lock];
-        operations.extend(first.deleted(&prefix));
-        if behind.is_empty() {
-            operations.push(get_tree(&prefix));
-        }
-        let (renewed, done) = tokio::join!(by.renew_if_old(), consul.transaction(operations));
-        let Ok(entries) = done? else { return Ok(false) };
-        let mut next = behind.to_vec();
-        if next.is_empty() {
-            // Its place was read too, before it was deleted.
-            let others = entries.iter().filter(|it| !it.key.ends_with(&first.waiter));
-            let queue = LockQueue::read("", &prefix, others);
-            self.unmark(id, &queue);
-            next = queue.next();
-        }
-        // A session that may be over ends here, and the waiter joins again.
-        if let (Some(by), Some(index), Ok(true)) =
-            (session.take(), last_index(&entries, &key), renewed)
-        {
-            self.waiters.grant(own, Grant::new(by, index, next));
-        }
-        Ok(true)
-    }
-
     /// Takes a waiter out of the queue. A lock that is reserved for it passes on.
-    pub(crate) async fn leave(&self, id: &LockId, waiter: WaiterId) -> Result<(), ConsulError> {
+    pub(crate) async fn leave(
+        self: &Arc<Self>,
+        id: &LockId,
+        waiter: WaiterId,
+    ) -> Result<(), ConsulError> {
         let (key, name) = (self.keys.key(id), waiter.to_string());
-        self.waiters.gone(&key, waiter.number);
+        if let Some(untaken) = self.waiters.gone(&key, waiter.number) {
+            self.give_up(untaken).await?;
+        }
         for _ in 0..LOOKS_MAX {
             let queue = self.look(id).await?;
             let left = match queue.reservation() {
@@ -281,6 +248,6 @@ impl Client {
 }
 
 /// The index that the last operation on `key` has given it.
-fn last_index(entries: &[Entry], key: &str) -> Option<u64> {
+pub(crate) fn last_index(entries: &[Entry], key: &str) -> Option<u64> {
     entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.modify_index)
 }

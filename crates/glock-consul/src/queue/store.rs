@@ -22,8 +22,7 @@ const OVER_PAUSE: Duration = Duration::from_millis(10);
 
 impl QueueStore for ConsulQueue {
     fn heartbeat_pause(&self) -> Duration {
-        let over_in = [self.0.reservations.over_in(), self.0.waiters.untaken_for()];
-        let over_in = over_in.into_iter().flatten().map(|left| left + OVER_PAUSE).min();
+        let over_in = self.0.reservations.over_in().map(|left| left + OVER_PAUSE);
         over_in.map_or(HEARTBEAT_PAUSE, |left| left.min(HEARTBEAT_PAUSE))
     }
 
@@ -52,7 +51,7 @@ impl QueueStore for ConsulQueue {
         let (client, locks) = (Arc::clone(&self.0), locks.to_vec());
         let look = async move {
             let ids: Vec<_> = locks.iter().map(|lock| lock.id.clone()).collect();
-            client.waiters.end_untaken_grants();
+            client.end_untaken_grants().await;
             // One after the other: at the same time, they would take two connections.
             client.sessions.renew_places().await;
             let queues = client.queues(&ids).await.map_err(|err| err.during(Action::Wait))?;
@@ -69,7 +68,11 @@ impl QueueStore for ConsulQueue {
 
 impl Client {
     /// What the queue says of this client's waiters, after it was moved on.
-    async fn status(&self, lock: &LockWaiters, queue: &LockQueue) -> Result<LockStatus, LockError> {
+    async fn status(
+        self: &Arc<Self>,
+        lock: &LockWaiters,
+        queue: &LockQueue,
+    ) -> Result<LockStatus, LockError> {
         let own = |waiter: &str| self.waiters.own(waiter);
         // Wakes a waiter of this client whose turn it is.
         let _ = self.settle(&lock.id, queue, None).await.map_err(|err| err.during(Action::Wait))?;

@@ -27,6 +27,8 @@ struct State {
     claims: HashMap<u64, Claim>,
     /// Locks that were taken for waiters, by the waiters' numbers.
     grants: HashMap<u64, Grant>,
+    /// The waiters for which a request is under way that takes their lock.
+    granting: HashSet<u64>,
     /// Those that are the first in the queues of their locks, by the keys of the locks.
     firsts: HashMap<String, First>,
 }
@@ -73,12 +75,28 @@ impl QueuedWaiters {
         (self.state.lock().placed.get(&number) == Some(&ttl)).then_some(number)
     }
 
-    /// Wakes a waiter, which has its lock. If it is gone, the lock is released.
-    pub(crate) fn grant(&self, number: u64, grant: Grant) {
-        if self.registry.has_waiter(number) {
-            self.state.lock().grants.insert(number, grant);
-            self.registry.turn(number);
+    /// A request is about to be sent that takes a lock for this waiter. Until that has ended, a look shows neither its
+    /// place nor its lock.
+    pub(crate) fn granting(&self, number: u64) -> Granting<'_> {
+        self.state.lock().granting.insert(number);
+        Granting { waiters: self, number }
+    }
+
+    pub(crate) fn is_being_granted(&self, number: u64) -> bool {
+        let state = self.state.lock();
+        state.granting.contains(&number) || state.grants.contains_key(&number)
+    }
+
+    /// Wakes a waiter, which has its lock. Returns the grant if the waiter has left.
+    pub(crate) fn grant(&self, number: u64, grant: Grant) -> Option<Grant> {
+        let mut state = self.state.lock();
+        if !state.placed.contains_key(&number) {
+            return Some(grant);
         }
+        let before = state.grants.insert(number, grant);
+        drop(state);
+        self.registry.turn(number);
+        before
     }
 
     /// The lock that was taken for this waiter.
@@ -86,20 +104,16 @@ impl QueuedWaiters {
         self.state.lock().grants.remove(&number)
     }
 
-    /// Releases the locks that were taken for waiters that do not come for them: their programs do not poll
-    /// them.
-    pub(crate) fn end_untaken_grants(&self) {
-        let untaken = |number: &u64, grant: &mut Grant| {
-            grant.untaken_for().is_none() || !self.registry.has_waiter(*number)
-        };
-        // Ended once the state is not locked any more.
-        let ended: Vec<_> = self.state.lock().grants.extract_if(untaken).collect();
-        drop(ended);
+    /// Takes out the locks that were taken for waiters that do not come for them.
+    pub(crate) fn untaken_grants(&self) -> Vec<Grant> {
+        let mut state = self.state.lock();
+        let untaken = state.grants.extract_if(|_, grant| grant.left().is_zero());
+        untaken.map(|(_, grant)| grant).collect()
     }
 
-    /// In how long the next of them is to be released.
+    /// In how long the next of them is to pass on.
     pub(crate) fn untaken_for(&self) -> Option<Duration> {
-        self.state.lock().grants.values().filter_map(Grant::untaken_for).min()
+        self.state.lock().grants.values().map(Grant::left).min()
     }
 
     /// Waits for the end of the hold at `key`, for the waiter with this place.
@@ -109,8 +123,8 @@ impl QueuedWaiters {
         self.state.lock().firsts.insert(key.into(), first);
     }
 
-    /// The waiter has its lock, or left.
-    pub(crate) fn gone(&self, key: &str, number: u64) {
+    /// The waiter has its lock, or left. Returns the lock that was taken for it.
+    pub(crate) fn gone(&self, key: &str, number: u64) -> Option<Grant> {
         let mut state = self.state.lock();
         state.claims.remove(&number);
         state.placed.remove(&number);
@@ -118,8 +132,7 @@ impl QueuedWaiters {
         if state.firsts.get(key).is_some_and(|first| first.number == number) {
             state.firsts.remove(key);
         }
-        drop(state);
-        drop(untaken);
+        untaken
     }
 
     /// Whether one of these waiters is the first in its queue.
@@ -159,6 +172,18 @@ impl QueuedWaiters {
     /// The number of the waiter of this name, if it is this client's.
     pub(crate) fn own(&self, waiter: &str) -> Option<u64> {
         self.registry.client().number_of(waiter)
+    }
+}
+
+/// A request is under way that takes a lock for a waiter.
+pub(crate) struct Granting<'a> {
+    waiters: &'a QueuedWaiters,
+    pub(crate) number: u64,
+}
+
+impl Drop for Granting<'_> {
+    fn drop(&mut self) {
+        self.waiters.state.lock().granting.remove(&self.number);
     }
 }
 

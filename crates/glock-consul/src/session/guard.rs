@@ -43,6 +43,11 @@ impl SessionGuard {
         &self.session
     }
 
+    /// Whether a lease may begin without a renewal of the session.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.session.age(Instant::now()) <= self.session.ttl / AGE_MAX_PART
+    }
+
     /// Renews the session if a tenth of its TTL has passed. Returns `false` if it is over, or may be.
     /// Sent together with the request that uses the session, it takes no time of its own.
     pub(crate) async fn renew_if_old(&mut self) -> Result<bool, ConsulError> {

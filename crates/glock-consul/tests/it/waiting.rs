@@ -145,3 +145,29 @@ async fn a_hand_over_costs_the_same_with_many_waiters() {
     assert!(few <= 3.0 && many <= 3.0, "{few:.2} with 4 waiters, {many:.2} with 64");
     assert!(many <= few + 0.5, "{few:.2} with 4 waiters, {many:.2} with 64");
 }
+
+/// A release has taken the lock for a waiter of its own client, whose program does not poll it any more.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration consul`"]
+async fn a_lock_that_was_taken_for_a_waiter_that_is_not_polled_passes_on() {
+    let store = Store::open().await;
+    let (ours, theirs) = (store.lock(), store.lock());
+    let held = theirs.acquire(&id("x"), LONG).await.unwrap();
+    let joined = Duration::from_secs(1);
+    let mut first = Box::pin(ours.acquire_with_retry("x", LONG, PATIENT));
+    assert!(timeout(joined, &mut first).await.is_err());
+    let mut unpolled = Box::pin(ours.acquire_with_retry("x", LONG, PATIENT));
+    assert!(timeout(joined, &mut unpolled).await.is_err());
+    let behind = tokio::spawn({
+        let theirs = theirs.clone();
+        async move { theirs.acquire_with_retry("x", LONG, PATIENT).await }
+    });
+    sleep(joined).await;
+    theirs.release(&held).await.unwrap();
+    let lease = first.await.unwrap();
+    ours.release(&lease).await.unwrap();
+    let lease = timeout(LONG / 2, behind).await.expect("it holds up the queue").unwrap().unwrap();
+    theirs.release(&lease).await.unwrap();
+    let lease = timeout(LONG / 2, unpolled).await.expect("it is not served").unwrap();
+    ours.release(&lease).await.unwrap();
+}

@@ -195,8 +195,9 @@ impl<L: Lock> Renewal<L> {
 /// A runtime that is shut down drops its tasks: no renewal follows, and guards must know.
 impl<L: Lock> Drop for Renewal<L> {
     fn drop(&mut self) {
-        self.end(Some(LossReason::Stopped));
+        // First: what observes the end is not core's, and may panic.
         self.shared.close();
+        self.end(Some(LossReason::Stopped));
     }
 }
 
