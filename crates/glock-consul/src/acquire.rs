@@ -133,6 +133,9 @@ impl AcquireAttempt {
             let queue = client.look(id).await.map_err(before)?;
             claim = client.settle(id, &queue, Some(number)).await.map_err(before)?;
             if claim.is_none() && queue.place(&waiter).is_none() {
+                if client.waiters.is_being_granted(number) {
+                    return Err(self.waiting(joining));
+                }
                 // It has lost its place.
                 return Err(self.join(joining).await?);
             }

@@ -91,10 +91,14 @@ impl Client {
                 Some(now) => owner = now,
                 None if by_now.as_ref().is_some_and(|now| now.session == owner.session) => {
                     // The request whose reply was lost has taken it for the waiter: the session was this hold's.
-                    let (Some(by), Some(taken_for), Some(now)) = (session, &granting, by_now)
-                    else {
+                    let by = session.filter(|by| by.session().id == owner.session);
+                    let taken = (by, &granting, by_now);
+                    let (Some(mut by), Some(taken_for), Some(now)) = taken else {
                         return reply_lost.map_or(Ok(false), Err);
                     };
+                    if !by.renew_if_old().await? {
+                        return reply_lost.map_or(Ok(false), Err);
+                    }
                     let grant = Grant::new(id.clone(), by, now.index, next);
                     self.grant(taken_for.number, grant).await;
                     return Ok(true);

@@ -181,9 +181,11 @@ pub(crate) struct Granting<'a> {
     pub(crate) number: u64,
 }
 
+/// Wakes the waiter: what it was woken for meanwhile, it did not look at.
 impl Drop for Granting<'_> {
     fn drop(&mut self) {
         self.waiters.state.lock().granting.remove(&self.number);
+        self.waiters.registry.turn(self.number);
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
 };
 
 use glock_core::{
-    LockId,
+    Action, LockId,
     toolkit::{BoxFuture, Worker},
 };
+use tokio::task::JoinSet;
 
 use crate::{
     client::{Client, ConsulClient},
@@ -98,11 +99,17 @@ impl Client {
     }
 
     /// Passes on the locks that were taken for waiters that do not come for them: their programs do not poll
-    /// them.
+    /// them. A failure ends the session, and with it the hold.
     pub(crate) async fn end_untaken_grants(self: &Arc<Self>) {
+        let mut ending = JoinSet::new();
         for grant in self.waiters.untaken_grants() {
-            let _ = self.give_up(grant).await;
+            let (call, client) = (self.call(Action::Release), Arc::clone(self));
+            let end = async move {
+                client.give_up(grant).await.map_err(|err| err.during(Action::Release))
+            };
+            ending.spawn(call.run(end));
         }
+        ending.join_all().await;
     }
 }
 
