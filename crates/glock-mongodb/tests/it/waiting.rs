@@ -34,7 +34,8 @@ async fn a_client_has_one_stream_whatever_the_number_of_its_waiters() {
     }
     eventually("the stream is open", SOON, async || watches(&ours)).await;
     sleep(SHORT).await;
-    assert_eq!(admin.streams().await, 1);
+    // One that is read at that moment is counted twice, or not at all.
+    eventually("there is one stream", SOON, async || admin.streams().await == 1).await;
     for lease in held {
         theirs.release(&lease).await.unwrap();
     }
