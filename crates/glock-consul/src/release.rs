@@ -92,8 +92,8 @@ impl Client {
                 None if by_now.as_ref().is_some_and(|now| now.session == owner.session) => {
                     // The request whose reply was lost has taken it for the waiter: the session was this hold's.
                     let by = session.filter(|by| by.session().id == owner.session);
-                    let taken = (by, &granting, by_now);
-                    let (Some(mut by), Some(taken_for), Some(now)) = taken else {
+                    let resolved = (by, &granting, by_now);
+                    let (Some(mut by), Some(taken_for), Some(now)) = resolved else {
                         return reply_lost.map_or(Ok(false), Err);
                     };
                     if !by.renew_if_old().await? {
