@@ -33,6 +33,7 @@ mod late_request_probe;
 mod pending_work;
 mod placed;
 mod renew_store;
+mod renew_together;
 mod renewal_batches;
 mod tried;
 

@@ -239,8 +239,7 @@ impl LockHooks for PostgresLock {
         lease: &'a Lease,
         ttl: Duration,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
-        let rounded = self.capabilities().ttl(ttl).ok()?;
-        self.renewals.renew(lease, rounded, self.renew(lease, ttl))
+        self.renewals.renew(self, lease, ttl)
     }
 }
 

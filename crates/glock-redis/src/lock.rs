@@ -193,8 +193,7 @@ impl LockHooks for RedisLock {
         lease: &'a Lease,
         ttl: Duration,
     ) -> Option<BoxFuture<'a, Result<Lease, LockError>>> {
-        let rounded = self.capabilities().ttl(ttl).ok()?;
-        self.renewals.as_ref()?.renew(lease, rounded, self.renew(lease, ttl))
+        self.renewals.as_ref()?.renew(self, lease, ttl)
     }
 }
 

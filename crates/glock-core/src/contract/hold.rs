@@ -154,7 +154,7 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Requests the release. It comes to nothing if the task is gone, and the guard is told.
+    /// Requests the release. Without the task it drops the request, and with it the sender of the reply.
     pub(crate) fn request_release(&self, request: Box<ReleaseRequest>) {
         let mut releasing = self.releasing.lock();
         if matches!(*releasing, Releasing::NotYet) {
@@ -167,12 +167,12 @@ impl Shared {
     /// The guard's request, if it has made one. Only the task calls it.
     pub(crate) fn release_request(&self) -> Option<Box<ReleaseRequest>> {
         let mut releasing = self.releasing.lock();
-        if matches!(*releasing, Releasing::NotYet) {
-            return None;
-        }
         match mem::replace(&mut *releasing, Releasing::Over) {
             Releasing::Requested(request) => Some(request),
-            _ => None,
+            before => {
+                *releasing = before;
+                None
+            }
         }
     }
 
@@ -186,10 +186,10 @@ impl Shared {
         }
     }
 
-    /// No request is taken any more: the task is gone. A guard that waits is told.
+    /// The task ends: drops the request that the guard has made, if the task has not taken it, and each later one.
     pub(crate) fn close(&self) {
-        let request = mem::replace(&mut *self.releasing.lock(), Releasing::Over);
-        drop(request);
+        // Dropped when the mutex is free again.
+        let _request = mem::replace(&mut *self.releasing.lock(), Releasing::Over);
     }
 
     /// How long the lock has been held.

@@ -51,18 +51,15 @@ impl<L: Lock> Renewal<L> {
     #[allow(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
         async move {
-            match self.keep().await {
-                End::Released(request) => {
-                    let lost = self.end(None);
-                    Box::pin(self.release(lost, *request)).await;
-                }
+            let (lost, request) = match self.keep().await {
+                End::Released(request) => (self.end(None), request),
                 End::Lost(reason) => {
                     let lost = self.end(Some(reason));
                     // The holder may still be at work: free the lock only once the guard is gone.
-                    let request = self.shared.release_requested().await;
-                    Box::pin(self.release(lost, *request)).await;
+                    (lost, self.shared.release_requested().await)
                 }
-            }
+            };
+            Box::pin(self.release(lost, *request)).await;
         }
     }
 

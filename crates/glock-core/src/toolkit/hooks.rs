@@ -78,8 +78,8 @@ pub trait LockHooks: fmt::Debug + Send + Sync + 'static {
     }
 
     /// A future that returns once the store has notified this client that the lease ended before its
-    /// time: its session ended, or its record was deleted. Default: `None`, because the store notifies
-    /// nobody; the next renewal or the lease's deadline then finds the loss, and a held lock keeps no
+    /// time: its session ended, or its record was deleted. Default: `None`, for a store that sends no
+    /// notification; the next renewal or the lease's deadline then finds the loss, and a held lock has no
     /// room for the future.
     ///
     /// # Cancel safety

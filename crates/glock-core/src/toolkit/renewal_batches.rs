@@ -65,16 +65,8 @@ impl<S: RenewStore> RenewalBatches<S> {
     }
 
     /// Renews the lease for `ttl` together with others; by `alone` where that has not renewed it. `None`: it has no
-    /// time to wait for others. For [`LockHooks::renew_together`](super::LockHooks::renew_together).
-    ///
-    /// # Errors
-    ///
-    /// What `alone` returns.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe, if `alone` is. The renewal may still be carried out.
-    pub fn renew<'a>(
+    /// time to wait for others.
+    pub(super) fn renew_or<'a>(
         self: &'a Arc<Self>,
         lease: &'a Lease,
         ttl: Duration,
@@ -218,7 +210,7 @@ mod tests {
             tasks.spawn(async move {
                 time::sleep(Duration::from_millis(n / 10)).await;
                 let began = Instant::now();
-                let renewed = batches.renew(&lease, TTL, alone()).unwrap().await.unwrap();
+                let renewed = batches.renew_or(&lease, TTL, alone()).unwrap().await.unwrap();
                 assert!(began.elapsed() <= WINDOW_MAX + Duration::from_millis(5));
                 assert_eq!((renewed.id(), renewed.owner()), (lease.id(), lease.owner()));
                 assert!(renewed.deadline() > lease.deadline());
@@ -235,7 +227,7 @@ mod tests {
         let mut tasks = JoinSet::new();
         for ttl in [TTL, TTL * 2, TTL, TTL * 2] {
             let (batches, lease) = (Arc::clone(&batches), lease("x", ttl));
-            tasks.spawn(async move { batches.renew(&lease, ttl, alone()).unwrap().await });
+            tasks.spawn(async move { batches.renew_or(&lease, ttl, alone()).unwrap().await });
         }
         assert!(tasks.join_all().await.iter().all(Result::is_ok));
         assert_eq!(*batches.store.requests.lock(), [2, 2]);
@@ -245,7 +237,7 @@ mod tests {
     async fn one_that_is_not_renewed_with_the_others_is_renewed_alone() {
         let batches = batches(|lease| Some(lease.id().as_str() != "lost"));
         let (kept, lost) = (lease("kept", TTL), lease("lost", TTL));
-        let renew = |lease| batches.renew(lease, TTL, alone()).unwrap();
+        let renew = |lease| batches.renew_or(lease, TTL, alone()).unwrap();
         let (kept, lost) = tokio::join!(renew(&kept), renew(&lost));
         assert!(kept.is_ok());
         assert!(matches!(lost, Err(LockError::Timeout { .. })), "{lost:?}");
@@ -256,7 +248,7 @@ mod tests {
     async fn after_a_failure_each_is_renewed_alone() {
         let batches = batches(|lease| (lease.id().as_str() != "fails").then_some(true));
         let (one, other) = (lease("fails", TTL), lease("x", TTL));
-        let renew = |lease| batches.renew(lease, TTL, alone()).unwrap();
+        let renew = |lease| batches.renew_or(lease, TTL, alone()).unwrap();
         let (one, other) = tokio::join!(renew(&one), renew(&other));
         for renewed in [one, other] {
             assert!(matches!(renewed, Err(LockError::Timeout { .. })), "{renewed:?}");
@@ -266,17 +258,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_short_or_has_little_left_does_not_wait_for_others() {
         let batches = batches(|_| Some(true));
-        assert!(batches.renew(&lease("x", TTL / 30), TTL / 30, alone()).is_none());
+        assert!(batches.renew_or(&lease("x", TTL / 30), TTL / 30, alone()).is_none());
         let late = lease("x", TTL);
         time::sleep(TTL * 3 / 4).await;
-        assert!(batches.renew(&late, TTL, alone()).is_none());
+        assert!(batches.renew_or(&late, TTL, alone()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_gone_is_not_sent_and_one_that_is_left_is_sent_alone() {
         let batches = batches(|_| Some(true));
         let (gone, stays) = (lease("gone", TTL), lease("stays", TTL));
-        let renew = |lease| batches.renew(lease, TTL, alone()).unwrap();
+        let renew = |lease| batches.renew_or(lease, TTL, alone()).unwrap();
         let (left, stayed) = tokio::join!(timeout(WINDOW_MAX / 2, renew(&gone)), renew(&stays));
         assert!(left.is_err() && stayed.is_err());
         assert!(batches.store.requests.lock().is_empty());
@@ -288,7 +280,7 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let lease = lease("x", TTL);
-            let renewing = batches.renew(&lease, TTL, alone()).unwrap();
+            let renewing = batches.renew_or(&lease, TTL, alone()).unwrap();
             assert!(timeout(Duration::from_millis(1), renewing).await.is_err());
             assert_eq!(batches.state.lock().collected.len(), 1);
         });
