@@ -153,14 +153,23 @@ impl AcquireAttempt {
 
     /// The lock is the waiter's already: a release of this client has taken it.
     fn granted(&self, grant: Grant, number: u64) -> Result<Lease, LockError> {
-        let Self { client, id, ttl, .. } = self;
-        let (key, Grant { session, index, next, .. }) = (client.keys.key(id), grant);
+        let Grant { session, index, next, .. } = grant;
         *self.session.lock() = Some(session.session().id.clone());
-        client.waiters.gone(&key, number);
+        self.client.waiters.gone(&self.client.keys.key(&self.id), number);
+        self.lease(session, index, next)
+    }
+
+    /// The lease of the session that was granted the lock at `index`, with these waiters behind it.
+    fn lease(
+        &self,
+        session: SessionGuard,
+        index: u64,
+        next: Vec<Place>,
+    ) -> Result<Lease, LockError> {
         // The TTL counts from the session's last renewal, which may be a while ago.
         let since = session.session().renewed_at;
-        let token = session.granted(&key, index, next)?;
-        Ok(Lease::granted(id.clone(), token, FencingToken::new(index), since, *ttl))
+        let token = session.granted(&self.client.keys.key(&self.id), index, next)?;
+        Ok(Lease::granted(self.id.clone(), token, FencingToken::new(index), since, self.ttl))
     }
 
     /// Joins the queue. Returns that the lock is held.
@@ -219,13 +228,8 @@ impl AcquireAttempt {
                 if !renewed.map_err(unknown)? {
                     return Ok(None);
                 }
-                // The TTL counts from the session's last renewal, which may be a while ago.
-                let since = session.session().renewed_at;
                 let next = self.behind(claim, &entries);
-                let token = session.granted(&key, index, next)?;
-                let fence = FencingToken::new(index);
-                let lease = Lease::granted(id.clone(), token, fence, since, *ttl);
-                Ok(Some(Claimed::Granted(lease)))
+                Ok(Some(Claimed::Granted(self.lease(session, index, next)?)))
             }
             Ok(AcquireReply::SessionOver) => Ok(None),
             Ok(refused) => {

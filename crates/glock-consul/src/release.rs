@@ -86,26 +86,23 @@ impl Client {
                 queue.entry
             };
             let by_now = entry.as_ref().and_then(Entry::owner);
-            match entry.and_then(|entry| entry.held_by(token)) {
+            if let Some(now) = entry.and_then(|entry| entry.held_by(token)) {
                 // A renewal has transferred the hold, or writes its key to resolve a transfer.
-                Some(now) => owner = now,
-                None if by_now.as_ref().is_some_and(|now| now.session == owner.session) => {
-                    // The request whose reply was lost has taken it for the waiter: the session was this hold's.
-                    let by = session.filter(|by| by.session().id == owner.session);
-                    let resolved = (by, &granting, by_now);
-                    let (Some(mut by), Some(taken_for), Some(now)) = resolved else {
-                        return reply_lost.map_or(Ok(false), Err);
-                    };
-                    if !by.renew_if_old().await? {
-                        return reply_lost.map_or(Ok(false), Err);
-                    }
-                    let grant = Grant::new(id.clone(), by, now.index, next);
-                    self.grant(taken_for.number, grant).await;
-                    return Ok(true);
-                }
-                // After a lost reply it is not known whether this call has released it.
-                None => return reply_lost.map_or(Ok(false), Err),
+                owner = now;
+                continue;
             }
+            // By the session of this hold, the request whose reply was lost has taken it for the waiter.
+            if let (Some(mut by), Some(taken_for), Some(now)) = (session, &granting, by_now)
+                && now.session == owner.session
+                && by.session().id == owner.session
+                && by.renew_if_old().await?
+            {
+                let grant = Grant::new(id.clone(), by, now.index, next);
+                self.grant(taken_for.number, grant).await;
+                return Ok(true);
+            }
+            // After a lost reply it is not known whether this call has released it.
+            return reply_lost.map_or(Ok(false), Err);
         }
         Err(ConsulError::NotSent("the hold is transferred again and again".into()))
     }

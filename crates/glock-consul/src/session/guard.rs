@@ -52,7 +52,7 @@ impl SessionGuard {
     /// Sent together with the request that uses the session, it takes no time of its own.
     pub(crate) async fn renew_if_old(&mut self) -> Result<bool, ConsulError> {
         let sent_at = Instant::now();
-        if self.session.age(sent_at) <= self.session.ttl / AGE_MAX_PART {
+        if self.is_fresh() {
             return Ok(true);
         }
         let lives = self.cleanup.client.renew_session(&self.session.id).await?;
