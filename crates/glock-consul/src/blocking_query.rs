@@ -77,7 +77,6 @@ enum End {
 impl Worker for BlockingQuery {
     /// Sends queries until nothing is awaited.
     async fn round(&self) -> Option<Duration> {
-        let _reset = ResetOnDrop(self);
         let (mut index, mut is_quiet, mut failing) = (None, true, None::<Backoff>);
         while let Some((prefix, is_new)) = self.next_prefix(is_quiet) {
             index = index.filter(|_| !is_new);
@@ -114,7 +113,17 @@ impl Worker for BlockingQuery {
         }
         // Nothing is awaited over it any more.
         self.connection.close_idle();
+        self.interrupted();
         None
+    }
+
+    /// Waiters on another runtime look for themselves, and start the task again.
+    fn interrupted(&self) {
+        let mut state = self.state.lock();
+        (state.prefix, state.holders_only, state.due) = (None, false, None);
+        drop(state);
+        self.waiters.wake_all();
+        self.holders.wake_all();
     }
 }
 
@@ -156,14 +165,14 @@ impl BlockingQuery {
 
     /// When the next query begins at the latest, if the task's runtime gets to it.
     pub(crate) fn due(&self) -> Instant {
-        self.state.lock().due.unwrap_or_else(|| Instant::now() + LATE_MAX)
+        *self.state.lock().due.get_or_insert_with(|| Instant::now() + LATE_MAX)
     }
 
     /// Whether a query should have begun by now. True for one of several waiters at a time, which
     /// starts the task again.
     pub(crate) fn is_overdue(&self) -> bool {
         let (mut state, now) = (self.state.lock(), Instant::now());
-        let is_overdue = state.due.is_none_or(|due| due <= now);
+        let is_overdue = *state.due.get_or_insert(now + LATE_MAX) <= now;
         if is_overdue {
             state.due = Some(now + LATE_MAX);
         }
@@ -271,19 +280,5 @@ impl BlockingQuery {
         let holds = self.holders.awaited();
         let held = holds.iter().filter_map(|hold| Some(hold.split_once(' ')?.1.to_owned()));
         self.waiters.awaited().into_iter().chain(self.queued.awaited()).chain(held).collect()
-    }
-}
-
-/// Ends a round of queries, also where its runtime ends first: waiters on another runtime are then woken,
-/// look for themselves and start the task again.
-struct ResetOnDrop<'a>(&'a BlockingQuery);
-
-impl Drop for ResetOnDrop<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        (state.prefix, state.holders_only, state.due) = (None, false, None);
-        drop(state);
-        self.0.waiters.wake_all();
-        self.0.holders.wake_all();
     }
 }

@@ -103,14 +103,37 @@ impl fmt::Debug for Watch {
 
 #[cfg(test)]
 mod tests {
-    use tokio::runtime::Runtime;
+    use std::net::TcpListener;
+
+    use tokio::{runtime::Runtime, task::yield_now};
 
     use super::*;
 
+    fn watch(server: &str) -> Watch {
+        let client = ConsulClient::new(server).unwrap();
+        Watch::new(client, Duration::from_secs(10), Arc::new(QueuedWaiters::new()))
+    }
+
+    /// Otherwise each heartbeat would start the task again.
+    #[tokio::test]
+    async fn a_query_that_another_one_has_replaced_does_not_make_that_one_late() {
+        // It takes requests, and replies to none.
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let watch = watch(&format!("http://{}", server.local_addr().unwrap()));
+        let _subscription = watch.on_release("x");
+        while !watch.query.has_begun() {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        watch.task.restart(&watch.query);
+        for _ in 0..10 {
+            yield_now().await;
+            assert!(watch.query.has_begun());
+        }
+    }
+
     #[test]
     fn a_runtime_that_is_shut_down_does_not_block_a_subscription() {
-        let client = ConsulClient::new("http://127.0.0.1:1").unwrap();
-        let watch = Watch::new(client, Duration::from_secs(10), Arc::new(QueuedWaiters::new()));
+        let watch = watch("http://127.0.0.1:1");
         let runtime = Runtime::new().unwrap();
         let handle = runtime.handle().clone();
         runtime.shutdown_background();

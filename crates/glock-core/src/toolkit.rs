@@ -53,6 +53,7 @@ mod waiter_signal;
 mod waiters;
 mod wakeups;
 
+mod background_run;
 mod background_task;
 mod runtime_thread;
 mod session_deadline;
@@ -68,7 +69,8 @@ pub use self::{
     acquire_queued::{QueueStep, ServerQueue, acquire_queued},
     acquire_request::{AcquireReply, AcquireRequest},
     attempt::Attempt,
-    background_task::{BackgroundTask, Worker},
+    background_run::Worker,
+    background_task::BackgroundTask,
     backoff::Backoff,
     call::Call,
     call_deadline::{CallDeadline, NoReply},

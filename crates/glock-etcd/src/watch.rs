@@ -136,7 +136,6 @@ impl Watcher {
 /// Reads streams while there are watches.
 impl Worker for Watcher {
     async fn round(&self) -> Option<Duration> {
-        let mut end_on_drop = EndOnDrop(Some(self));
         let (mut backoff, mut tried) = (BACKOFF, None);
         while !self.watches.lock().by_id.is_empty() {
             let since = Instant::now();
@@ -160,19 +159,12 @@ impl Worker for Watcher {
             }
             backoff.sleep().await;
         }
-        end_on_drop.0 = None;
         None
     }
-}
 
-/// Ends all watches if the task goes with its runtime: their waiters wake, look and watch again.
-struct EndOnDrop<'a>(Option<&'a Watcher>);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(watcher) = self.0 {
-            watcher.watches.lock().by_id.clear();
-        }
+    /// Ends all watches: their waiters wake, look and watch again.
+    fn interrupted(&self) {
+        self.watches.lock().by_id.clear();
     }
 }
 

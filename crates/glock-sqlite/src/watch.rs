@@ -118,14 +118,20 @@ impl Worker for Watcher {
             _ = lock_dropped.changed() => {}
             () = self.watch() => {}
         }
+        self.interrupted();
         None
+    }
+
+    /// A release may be missed from now on, so waiters try again, and watch the file on their own runtime.
+    fn interrupted(&self) {
+        self.state.lock().looked_at = None;
+        self.notified.missed();
     }
 }
 
 impl Watcher {
     /// Looks at the locks that are waited for after each change of the file, until there are none.
     async fn watch(&self) {
-        let _watching = Watching(self);
         let mut changes = FileChanges::new(self.commands.connections());
         let mut next_look = Duration::ZERO;
         loop {
@@ -186,16 +192,5 @@ impl Watcher {
         let used_at = self.state.lock().used_at;
         let recently = used_at.is_some_and(|used_at| used_at.elapsed() < IDLE_MAX);
         !recently && self.notified.is_empty()
-    }
-}
-
-/// The time during which the file is watched. Where it ends with its runtime, a release may be missed from
-/// then on, so waiters try again, and watch the file on their own runtime.
-struct Watching<'a>(&'a Watcher);
-
-impl Drop for Watching<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().looked_at = None;
-        self.0.notified.missed();
     }
 }

@@ -1,26 +1,10 @@
 //! `BackgroundTask`: a task that runs while there is work, on whichever runtime is there.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time};
+use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::mutex::Mutex;
-
-/// Work that a [`BackgroundTask`] does in rounds.
-pub trait Worker: Send + Sync + 'static {
-    /// Does what is due. Returns how long to rest before the next round, or `None` if no work is left:
-    /// the task then ends, unless it was started again meanwhile.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped half-way only with its runtime. The next start then begins a new round, so what a round
-    /// takes out of its worker must not be lost with it.
-    fn round(&self) -> impl Future<Output = Option<Duration>> + Send;
-}
+use super::background_run::{Run, Shared, Worker};
 
 /// A task that starts when there is work and ends when there is none.
 ///
@@ -36,20 +20,6 @@ pub struct BackgroundTask {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    /// Ends a rest early.
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    /// How often the task was started.
-    starts: u64,
-    task: Option<AbortHandle>,
-}
-
 impl BackgroundTask {
     /// No task runs.
     pub fn new() -> Self {
@@ -58,13 +28,13 @@ impl BackgroundTask {
 
     /// Makes sure that the task runs. It ends with `worker`: it keeps no reference while it rests.
     pub fn start<W: Worker>(&self, worker: &Arc<W>) {
-        self.start_with(|shared| run_weak(shared, Arc::downgrade(worker)));
+        self.start_with(|run| run.weakly(Arc::downgrade(worker)));
     }
 
     /// Makes sure that the task runs, and keeps `worker` until no work is left. A task that runs goes on
     /// as it was started: use either this or [`start`](Self::start), not both.
     pub fn start_until_done<W: Worker>(&self, worker: &Arc<W>) {
-        self.start_with(|shared| run_strong(shared, Arc::clone(worker)));
+        self.start_with(|run| run.strongly(Arc::clone(worker)));
     }
 
     /// Starts the task again, on this runtime: the one that it runs on computes and does not get to it.
@@ -80,7 +50,7 @@ impl BackgroundTask {
         self.shared.wake.notify_one();
     }
 
-    fn start_with<F>(&self, run: impl FnOnce(Arc<Shared>) -> F)
+    fn start_with<F>(&self, run: impl FnOnce(Run) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -90,8 +60,10 @@ impl BackgroundTask {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {
+            state.runs += 1;
+            let run = run(Run { shared: Arc::clone(&self.shared), number: state.runs });
             // The runtime may drop the task at once, which does not take this lock.
-            state.task = Some(runtime.spawn(run(Arc::clone(&self.shared))).abort_handle());
+            state.task = Some(runtime.spawn(run).abort_handle());
         }
     }
 }
@@ -110,58 +82,18 @@ impl fmt::Debug for BackgroundTask {
     }
 }
 
-impl Shared {
-    fn starts(&self) -> u64 {
-        self.state.lock().starts
-    }
-
-    /// Whether the task may end: it was not started again since there were `seen` starts.
-    fn may_end(&self, seen: u64) -> bool {
-        let mut state = self.state.lock();
-        let ends = state.starts == seen;
-        if ends {
-            state.task = None;
-        }
-        ends
-    }
-
-    async fn rest(&self, pause: Duration) {
-        let _ = time::timeout(pause, self.wake.notified()).await;
-    }
-}
-
-async fn run_weak<W: Worker>(shared: Arc<Shared>, worker: Weak<W>) {
-    loop {
-        let seen = shared.starts();
-        let Some(strong) = worker.upgrade() else { return };
-        let pause = strong.round().await;
-        // Before the rest: the last reference may go meanwhile.
-        drop(strong);
-        match pause {
-            Some(pause) => shared.rest(pause).await,
-            None if shared.may_end(seen) => return,
-            None => {}
-        }
-    }
-}
-
-async fn run_strong<W: Worker>(shared: Arc<Shared>, worker: Arc<W>) {
-    loop {
-        let seen = shared.starts();
-        match worker.round().await {
-            Some(pause) => shared.rest(pause).await,
-            None if shared.may_end(seen) => return,
-            None => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::{
+        sync::atomic::{AtomicU32, Ordering::SeqCst},
+        time::Duration,
+    };
 
-    use tokio::runtime::{Builder, Runtime};
-    use tokio::task::yield_now;
+    use tokio::{
+        runtime::{Builder, Runtime},
+        task::yield_now,
+        time,
+    };
 
     use super::*;
 
@@ -172,6 +104,7 @@ mod tests {
     struct Rounds {
         left: AtomicU32,
         done: AtomicU32,
+        interrupted: AtomicU32,
         task: BackgroundTask,
     }
 
@@ -183,6 +116,10 @@ mod tests {
             }
             self.done.fetch_add(1, SeqCst);
             (self.left.fetch_sub(1, SeqCst) > 1).then_some(PAUSE)
+        }
+
+        fn interrupted(&self) {
+            self.interrupted.fetch_add(1, SeqCst);
         }
     }
 
@@ -281,6 +218,35 @@ mod tests {
             rounds.task.restart(&rounds);
             rounds.done_after(rounds.done.load(SeqCst)).await;
         });
+    }
+
+    /// A round that has begun, and waits.
+    async fn begun() -> Arc<Rounds> {
+        let rounds = Arc::new(Rounds::default());
+        rounds.add(u32::MAX / 2);
+        yield_now().await;
+        rounds
+    }
+
+    #[test]
+    fn its_worker_is_told_if_the_runtime_ends_in_a_round() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let rounds = runtime.block_on(begun());
+        assert_eq!(rounds.interrupted.load(SeqCst), 0);
+        drop(runtime);
+        assert_eq!(rounds.interrupted.load(SeqCst), 1);
+    }
+
+    /// What the new run has begun is not undone.
+    #[tokio::test]
+    async fn its_worker_is_not_told_of_a_run_that_another_one_has_replaced() {
+        let rounds = begun().await;
+        rounds.task.restart(&rounds);
+        rounds.done_after(0).await;
+        while Arc::strong_count(&rounds.task.shared) > 2 {
+            yield_now().await;
+        }
+        assert_eq!(rounds.interrupted.load(SeqCst), 0);
     }
 
     /// The end of the last round and the start of new work race.

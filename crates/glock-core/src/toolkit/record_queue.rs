@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     acquire_queued::{QueueStep, ServerQueue, acquire_queued},
-    background_task::Worker,
+    background_run::Worker,
     joining::{Entered, Joining},
     mutex::Mutex,
     pending_work::PendingWork,
