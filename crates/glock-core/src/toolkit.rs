@@ -41,6 +41,7 @@ mod acquire_queued;
 mod acquire_request;
 mod acquire_waiting;
 mod joining;
+mod local_queues;
 mod local_waiters;
 mod notified;
 mod observed_reservations;

@@ -138,9 +138,20 @@ fn decode(encoded: &str) -> Option<String> {
 pub(crate) fn in_order(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| name.starts_with("wait-"));
     // It has ten digits, or more once ten are not enough: names do not sort by it.
-    let number = |name: &str| name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
     names.sort_by_key(|name| number(name));
     names
+}
+
+/// Whether the servers created `name` right behind `before`, if both are of the same queue: one that is deleted
+/// and created again counts from 0.
+pub(crate) fn is_right_behind(name: &str, before: &str) -> bool {
+    let next = number(before).and_then(|before| before.checked_add(1));
+    next.is_some() && next == number(name)
+}
+
+/// The number that the servers gave to a waiter's node.
+fn number(name: &str) -> Option<u64> {
+    name.rsplit('-').next()?.parse().ok()
 }
 
 /// The data of `lock`: token and generation of a hold that was moved from another session, else 0;
@@ -250,5 +261,7 @@ mod tests {
         let names = ["wait-zz-0000000002", "wait-aa-0000000010", "lock", "wait-mm-0000000001"];
         let queue = in_order(names.map(str::to_owned).to_vec());
         assert_eq!(queue, ["wait-mm-0000000001", "wait-zz-0000000002", "wait-aa-0000000010"]);
+        assert!(is_right_behind(&queue[1], &queue[0]) && !is_right_behind(&queue[2], &queue[1]));
+        assert!(!is_right_behind(&queue[0], &queue[1]) && !is_right_behind(&queue[0], "wait-x"));
     }
 }

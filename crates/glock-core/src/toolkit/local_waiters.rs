@@ -1,56 +1,28 @@
 //! `LocalWaiters`: which entries of the store's queues belong to this client.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, MutexGuard},
-    time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use super::mutex::Mutex;
+use super::{
+    local_queues::{Entry, Fate, LocalQueues},
+    mutex::Mutex,
+};
 
 /// Which entries of the store's queues belong to this client. Clones share it.
 ///
 /// A waiter whose predecessor belongs to the same client learns here that the predecessor is gone,
 /// and sets up no watch in the store. So a client has one watch a lock, however many of its tasks
-/// wait. It saves messages and decides nothing: a waiter whose predecessor is gone still sends its
-/// request to the store, and one that hears nothing sets up a watch.
+/// wait. It saves messages: a waiter whose predecessor is gone still sends its request to the store, and one
+/// that hears nothing sets up a watch. It may also learn that its predecessor was served, so that it is the
+/// first.
 #[derive(Clone, Default)]
 pub struct LocalWaiters {
-    queues: Arc<Mutex<Queues>>,
+    queues: Arc<Mutex<LocalQueues>>,
 }
-
-#[derive(Default)]
-struct Queues {
-    by_name: HashMap<String, Queue>,
-    /// How many entries in all.
-    len: usize,
-    /// How many entries there may be before old ones without a successor are removed.
-    sweep_at: usize,
-    /// The number of the next entry.
-    next: u64,
-}
-
-#[derive(Default)]
-struct Queue {
-    entries: HashMap<String, Entry>,
-    /// How many of them are waiters: a [`LocalWaiter`] removes them. The others are holds.
-    waiters: usize,
-}
-
-struct Entry {
-    gone: watch::Sender<bool>,
-    since: Instant,
-    /// The number of its [`LocalWaiter`], if one removes it. The name alone would not do: the store may
-    /// use it again before an earlier waiter of that name is dropped.
-    waiter: Option<u64>,
-}
-
-/// A hold whose entry is older may be one whose lease was dropped.
-const KEPT: Duration = Duration::from_mins(1);
-const SWEEP_AT_MIN: usize = 256;
 
 impl LocalWaiters {
     /// No entries.
@@ -71,15 +43,22 @@ impl LocalWaiters {
     pub fn left(&self, queue: &str, name: &str) {
         let entry = self.queues().remove(queue, name);
         if let Some(entry) = entry {
-            entry.gone.send_replace(true);
+            entry.fate.send_replace(Fate::Left);
         }
+    }
+
+    /// The name of this client's waiter in `queue` that was entered last, unless it
+    /// [is about to have its turn](LocalWaiter::takes_its_turn). So its entry is in the store's queue at least
+    /// for as long as this returns it.
+    pub fn newest(&self, queue: &str) -> Option<String> {
+        self.queues().by_name.get(queue)?.newest.clone()
     }
 
     /// The entry `name` of `queue`, if it is this client's.
     pub fn predecessor(&self, queue: &str, name: &str) -> Option<LocalPredecessor> {
         let queues = self.queues();
         let entry = queues.by_name.get(queue)?.entries.get(name)?;
-        Some(LocalPredecessor(entry.gone.subscribe()))
+        Some(LocalPredecessor(entry.fate.subscribe()))
     }
 
     /// How many of this client's waiters are in `queue`. Holds do not count.
@@ -97,57 +76,8 @@ impl LocalWaiters {
         self.len() == 0
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues> {
+    fn queues(&self) -> MutexGuard<'_, LocalQueues> {
         self.queues.lock()
-    }
-}
-
-impl Queues {
-    /// Returns the number of the new entry, and the one that it replaced.
-    fn insert(&mut self, queue: &str, name: &str) -> (u64, Option<Entry>) {
-        if self.len >= self.sweep_at {
-            self.sweep();
-        }
-        let number = self.next;
-        self.next += 1;
-        let replaced = self.remove(queue, name);
-        let queue = self.by_name.entry(queue.into()).or_default();
-        let (gone, since) = (watch::Sender::new(false), Instant::now());
-        queue.entries.insert(name.into(), Entry { gone, since, waiter: Some(number) });
-        queue.waiters += 1;
-        self.len += 1;
-        (number, replaced)
-    }
-
-    fn remove(&mut self, queue: &str, name: &str) -> Option<Entry> {
-        let entries = self.by_name.get_mut(queue)?;
-        let entry = entries.entries.remove(name)?;
-        entries.waiters -= usize::from(entry.waiter.is_some());
-        if entries.entries.is_empty() {
-            self.by_name.remove(queue);
-        }
-        self.len -= 1;
-        Some(entry)
-    }
-
-    /// The entry of this waiter, unless it was replaced, has left or became a hold.
-    fn of_waiter(&mut self, waiter: &LocalWaiter) -> Option<(&mut Entry, &mut usize)> {
-        let queue = self.by_name.get_mut(&waiter.queue)?;
-        let entry = queue.entries.get_mut(&waiter.name)?;
-        (entry.waiter == Some(waiter.number)).then_some((entry, &mut queue.waiters))
-    }
-
-    fn sweep(&mut self) {
-        self.by_name.retain(|_, queue| {
-            queue.entries.retain(|_, entry| {
-                entry.waiter.is_some()
-                    || entry.gone.receiver_count() > 0
-                    || entry.since.elapsed() < KEPT
-            });
-            !queue.entries.is_empty()
-        });
-        self.len = self.by_name.values().map(|queue| queue.entries.len()).sum();
-        self.sweep_at = SWEEP_AT_MIN.max(self.len * 2);
     }
 }
 
@@ -171,22 +101,40 @@ pub struct LocalWaiter {
 impl LocalWaiter {
     /// The store has confirmed that the entry is gone.
     pub fn left(self) {
-        if let Some(entry) = self.remove() {
-            entry.gone.send_replace(true);
-        }
+        self.end(Fate::Left);
+    }
+
+    /// A request is about to be sent that may take the entry out of the store's queue, and delete the queue: those
+    /// who join from now on may be in another one.
+    pub fn takes_its_turn(&self) {
+        self.waiters.queues().not_newest(&self.queue, &self.name);
+    }
+
+    /// The store has granted this waiter the lock, as the first in its queue, and deleted the entry: the one behind
+    /// it is the first now.
+    pub fn served(self) {
+        self.end(Fate::Served);
     }
 
     /// The entry stays, as that of a hold: [`LocalWaiters::left`] ends it.
     pub fn became_hold(self) {
-        if let Some((entry, waiters)) = self.waiters.queues().of_waiter(&self) {
+        let Self { queue, name, number, .. } = &self;
+        if let Some((entry, waiters)) = self.waiters.queues().of_waiter(queue, name, *number) {
             entry.waiter = None;
             *waiters -= 1;
+        }
+        self.takes_its_turn();
+    }
+
+    fn end(self, fate: Fate) {
+        if let Some(entry) = self.remove() {
+            entry.fate.send_replace(fate);
         }
     }
 
     fn remove(&self) -> Option<Entry> {
         let mut queues = self.waiters.queues();
-        queues.of_waiter(self)?;
+        queues.of_waiter(&self.queue, &self.name, self.number)?;
         queues.remove(&self.queue, &self.name)
     }
 }
@@ -199,7 +147,7 @@ impl Drop for LocalWaiter {
 
 /// An entry of this client that is before another of its waiters.
 #[derive(Debug)]
-pub struct LocalPredecessor(watch::Receiver<bool>);
+pub struct LocalPredecessor(watch::Receiver<Fate>);
 
 impl LocalPredecessor {
     /// Returns `true` once the store has confirmed that the entry is gone, `false` if its fate is
@@ -209,15 +157,23 @@ impl LocalPredecessor {
     ///
     /// Cancel safe.
     pub async fn gone(&mut self) -> bool {
-        self.0.wait_for(|gone| *gone).await.is_ok()
+        self.0.wait_for(|fate| *fate != Fate::There).await.is_ok()
+    }
+
+    /// Whether it is gone because it had its turn: it was the first in its queue.
+    pub fn was_served(&self) -> bool {
+        *self.0.borrow() == Fate::Served
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::{advance, timeout};
 
     use super::*;
+    use crate::toolkit::local_queues::{KEPT, SWEEP_AT_MIN};
 
     #[tokio::test]
     async fn an_entry_is_known_until_it_is_left_and_forgotten_if_its_fate_is_unknown() {
@@ -230,7 +186,27 @@ mod tests {
         left.left();
         drop(dropped);
         assert!(first.gone().await && !second.gone().await);
+        assert!(!first.was_served() && !second.was_served());
         assert!(waiters.is_empty() && waiters.predecessor("q", "a").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_successor_learns_that_the_one_before_it_was_served() {
+        let waiters = LocalWaiters::new();
+        assert_eq!(waiters.newest("q"), None);
+        let (first, second) = (waiters.enter("q", "a"), waiters.enter("q", "b"));
+        assert_eq!(waiters.newest("q").as_deref(), Some("b"));
+        let mut before = waiters.predecessor("q", "a").unwrap();
+        first.takes_its_turn();
+        assert_eq!(waiters.newest("q").as_deref(), Some("b"));
+        second.takes_its_turn();
+        assert_eq!(waiters.newest("q"), None);
+        assert!(!before.was_served());
+        first.served();
+        assert!(before.gone().await && before.was_served());
+        second.left();
+        let _third = waiters.enter("p", "c");
+        assert_eq!(waiters.newest("q"), None);
     }
 
     #[tokio::test(start_paused = true)]

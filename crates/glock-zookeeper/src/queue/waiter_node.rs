@@ -15,7 +15,7 @@ use crate::{
         leave::{delete_empty_queue, leave_known, leave_unknown},
         list::nodes_of,
     },
-    schema::{LockPaths, name_of},
+    schema::{LockPaths, is_right_behind, name_of},
     session::Session,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct WaiterNode {
     is_gone: bool,
     /// For this client's other waiters, once the node is created.
     local: Option<LocalWaiter>,
+    /// This client's waiter right before this one, until it was waited for.
+    pub(crate) joined_behind: Option<LocalPredecessor>,
 }
 
 /// Whether there is a queue to create the node in.
@@ -65,9 +67,14 @@ impl WaiterNode {
                 name: String::new(),
                 is_gone: false,
                 local: None,
+                joined_behind: None,
             };
             match node.create().await {
                 Ok(Created::Done) => {
+                    // It was in this queue when the node was created: nothing has deleted the queue since.
+                    let newest = session.waiters.newest(&paths.queue());
+                    let before = newest.filter(|newest| is_right_behind(&node.name, newest));
+                    node.joined_behind = before.and_then(|before| node.local_predecessor(&before));
                     node.local = Some(session.waiters.enter(&paths.queue(), &node.name));
                     return Ok(node);
                 }
@@ -102,11 +109,18 @@ impl WaiterNode {
         self.session.waiters.count(&self.paths.queue()) <= 1
     }
 
+    /// A transaction is about to be sent that takes the lock and deletes the node.
+    pub(crate) fn takes_its_turn(&self) {
+        if let Some(local) = &self.local {
+            local.takes_its_turn();
+        }
+    }
+
     /// The transaction that took the lock has deleted the node.
     pub(crate) fn became_hold(mut self) {
         self.is_gone = true;
         if let Some(local) = self.local.take() {
-            local.left();
+            local.served();
         }
     }
 

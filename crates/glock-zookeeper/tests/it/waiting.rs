@@ -128,6 +128,37 @@ async fn a_hand_over_costs_the_same_however_many_wait() {
     assert!(up_many < up + 50.0, "{up:.0} bytes with 1 waiter, {up_many:.0} with 64");
 }
 
+/// Bytes that the servers send for each of so many waiters of one client, from when they join until all were served.
+async fn bytes_a_waiter(waiters: u32) -> f64 {
+    let store = ZooKeeper::open(fresh_namespace()).await;
+    let proxy = Proxy::start(store.upstream()).await.unwrap();
+    let ours = store.client_at(proxy.addr(), store.config()).await;
+    let theirs = store.client().await;
+    let held = theirs.hold("x", TTL, Retry::NEVER).await.unwrap();
+    let (before, mut tasks) = (proxy.bytes_down(), JoinSet::new());
+    for _ in 0..waiters {
+        let ours = ours.clone();
+        tasks.spawn(async move {
+            let lease = ours.acquire_with_retry("x", TTL, PATIENT).await.unwrap();
+            ours.release(&lease).await.unwrap();
+        });
+    }
+    in_queue(&store, waiters as usize).await;
+    held.release().await.unwrap();
+    tasks.join_all().await;
+    let received = u32::try_from(proxy.bytes_down() - before).unwrap();
+    f64::from(received) / f64::from(waiters)
+}
+
+/// None of them reads the whole queue, which would be a few kilobytes each with 128 of them.
+#[tokio::test]
+#[ignore = "needs a server: run `cargo xtask integration zookeeper`"]
+async fn joining_the_queue_costs_the_same_however_many_wait() {
+    let (few, many) = (bytes_a_waiter(16).await, bytes_a_waiter(128).await);
+    println!("{few:.0} bytes a waiter with 16 of them, {many:.0} with 128");
+    assert!(many < few * 1.5, "{few:.0} bytes a waiter with 16 of them, {many:.0} with 128");
+}
+
 /// Many idle waiters of one process: one connection, and the driver's pings. It sends one at the first
 /// quarter of a second that is three quarters after the last: every second, unless its timer is late.
 async fn send_next_to_nothing(waiters: usize) {
@@ -147,11 +178,13 @@ async fn send_next_to_nothing(waiters: usize) {
     }
     in_queue(&store, waiters).await;
     first_sleeps(&store, "x").await;
-    quiet(&proxy).await;
-    let before = proxy.requests();
-    sleep(Duration::from_secs(SECONDS)).await;
-    let sent = proxy.requests() - before;
-    assert!(sent <= SECONDS * 4 / 3 + 1, "{sent} requests in {SECONDS} s");
+    // On a busy machine, the last of them are still at it when the first sleeps.
+    settles("requests in 10 s", TTL / 2, SECONDS * 4 / 3 + 1, async || {
+        let before = proxy.requests();
+        sleep(Duration::from_secs(SECONDS)).await;
+        proxy.requests() - before
+    })
+    .await;
     assert_eq!(proxy.connections(), 1);
     held.release().await.unwrap();
     tasks.join_all().await;
