@@ -20,8 +20,8 @@ pub trait Worker: Send + Sync + 'static {
     /// then begins a new round, so what a round takes out of its worker must not be lost with it.
     fn round(&self) -> impl Future<Output = Option<Duration>> + Send;
 
-    /// A round was dropped half-way with its runtime, and no other has begun. Wakes those who rely on it, for
-    /// example, so that they start the task on their own runtime.
+    /// A round was dropped half-way, with its runtime or by a panic, and the task was not started again. Wakes those
+    /// who rely on it, for example, so that they start the task on their own runtime.
     fn interrupted(&self) {}
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     /// How often the task was started.
     pub(super) starts: u64,
-    /// How often it began to run.
+    /// How many tasks were spawned for it.
     pub(super) runs: u64,
     pub(super) task: Option<AbortHandle>,
 }
@@ -61,6 +61,16 @@ impl Shared {
             state.task = None;
         }
         ends
+    }
+
+    /// Whether the run with this number was the last one. The next start then begins another.
+    fn is_over(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        let was_last = state.runs == number;
+        if was_last {
+            state.task = None;
+        }
+        was_last
     }
 
     async fn rest(&self, pause: Duration) {
@@ -113,7 +123,7 @@ struct Unfinished<'a, W: Worker> {
 impl<W: Worker> Drop for Unfinished<'_, W> {
     fn drop(&mut self) {
         // The task may have been started again before its last run is dropped.
-        if !self.is_over && self.run.shared.state.lock().runs == self.run.number {
+        if !self.is_over && self.run.shared.is_over(self.run.number) {
             self.worker.interrupted();
         }
     }

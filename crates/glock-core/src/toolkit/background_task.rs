@@ -38,7 +38,7 @@ impl BackgroundTask {
     }
 
     /// Starts the task again, on this runtime: the one that it runs on computes and does not get to it.
-    /// The round that it is in is dropped there, as if that runtime had ended.
+    /// The round that it is in is dropped there, and its worker is not told.
     pub fn restart<W: Worker>(&self, worker: &Arc<W>) {
         let stuck = self.shared.state.lock().task.take();
         self.start(worker);
