@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use glock_core::LockError;
+use glock_core::{LockError, toolkit::Mutex};
 
 use crate::{
     client::session::Settings,
@@ -43,6 +43,21 @@ impl HazelcastClient {
     ) -> HazelcastClientBuilder {
         HazelcastClientBuilder::new(addresses.into_iter().map(Into::into).collect())
     }
+
+    /// Changes the user name and the password, for this client and its clones: each connection from now on logs
+    /// in with them. Those that are open stay open.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Invalid`] if one is longer than 1,024 bytes.
+    pub fn set_credentials(
+        &self,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Result<(), LockError> {
+        *self.settings().credentials.lock() = Some(checked(user.into(), password.into())?);
+        Ok(())
+    }
 }
 
 impl HazelcastClientBuilder {
@@ -64,6 +79,7 @@ impl HazelcastClientBuilder {
     }
 
     /// A user name and a password, of Hazelcast Enterprise. They are never shown.
+    /// [`HazelcastClient::set_credentials`] changes them.
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.credentials = Some((user.into(), password.into()));
         self
@@ -98,22 +114,9 @@ impl HazelcastClientBuilder {
                 "there are none; give at least one member's",
             ));
         }
-        let (user, password) = self
-            .credentials
-            .iter()
-            .map(|(user, password)| (&**user, &**password))
-            .next()
-            .unwrap_or_default();
-        for (what, text) in [
-            ("cluster name", &*self.cluster),
-            ("client name", &self.name),
-            ("credentials", user),
-            ("credentials", password),
-        ] {
-            if text.len() > TEXT_MAX {
-                return Err(LockError::invalid(what, format!("it has more than {TEXT_MAX} bytes")));
-            }
-        }
+        check("cluster name", &self.cluster)?;
+        check("client name", &self.name)?;
+        let credentials = self.credentials.map(|(user, password)| checked(user, password));
         let connector = Connector {
             addresses: addresses.into(),
             #[cfg(feature = "tls")]
@@ -122,11 +125,25 @@ impl HazelcastClientBuilder {
         let settings = Settings {
             connector,
             cluster: self.cluster.into(),
-            credentials: self.credentials.map(|(user, password)| (user.into(), password.into())),
+            credentials: Mutex::new(credentials.transpose()?),
             name: self.name.into(),
         };
         HazelcastClient::with(Arc::new(settings))
     }
+}
+
+fn check(what: &'static str, text: &str) -> Result<(), LockError> {
+    if text.len() > TEXT_MAX {
+        return Err(LockError::invalid(what, format!("it has more than {TEXT_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// Credentials that are short enough.
+fn checked(user: String, password: String) -> Result<(Arc<str>, Arc<str>), LockError> {
+    check("credentials", &user)?;
+    check("credentials", &password)?;
+    Ok((user.into(), password.into()))
 }
 
 /// Shows no password.
@@ -142,7 +159,47 @@ impl fmt::Debug for HazelcastClientBuilder {
 
 #[cfg(test)]
 mod tests {
+    use glock_core::{Lock, LockId};
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
     use super::*;
+    use crate::HazelcastLock;
+
+    /// What the next connection sends, until it has sent a password.
+    async fn login_at(listener: &TcpListener) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&received).into_owned();
+            if text.contains("-password") {
+                return text;
+            }
+            assert!(stream.read_buf(&mut received).await.unwrap() > 0, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_connection_logs_in_with_the_credentials_that_were_set_meanwhile() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let builder = HazelcastClient::builder([address]).credentials("locks", "old-password");
+        let client = builder.build().unwrap();
+        assert!(client.set_credentials("locks", "x".repeat(TEXT_MAX + 1)).is_err());
+        let lock = HazelcastLock::new(client.clone());
+        let calls = tokio::spawn(async move {
+            let id = LockId::new("x").unwrap();
+            loop {
+                let _ = lock.inspect(&id).await;
+            }
+        });
+        assert!(login_at(&listener).await.contains("old-password"));
+        client.set_credentials("locks", "new-password").unwrap();
+        // One more may have been begun before.
+        let logins =
+            [login_at(&listener).await, login_at(&listener).await, login_at(&listener).await];
+        assert!(logins[2].contains("new-password"), "{logins:?}");
+        calls.abort();
+    }
 
     #[test]
     fn a_setting_that_cannot_work_is_refused_and_no_password_is_shown() {

@@ -50,6 +50,10 @@ impl HazelcastClient {
     pub(crate) fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
     }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.sessions.settings
+    }
 }
 
 impl Sessions {

@@ -38,11 +38,11 @@ pub(crate) struct ClientSession {
 }
 
 /// What all sessions of a [`HazelcastClient`](crate::HazelcastClient) have in common.
-#[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) connector: Connector,
     pub(crate) cluster: Arc<str>,
-    pub(crate) credentials: Option<(Arc<str>, Arc<str>)>,
+    /// User name and password of the connections from now on.
+    pub(crate) credentials: Mutex<Option<(Arc<str>, Arc<str>)>>,
     pub(crate) name: Arc<str>,
 }
 
@@ -154,7 +154,7 @@ impl ClientSession {
         tokio::spawn(async move {
             let login = || Login {
                 cluster: Arc::clone(&settings.cluster),
-                credentials: settings.credentials.clone(),
+                credentials: settings.credentials.lock().clone(),
                 client,
                 name: Arc::clone(&settings.name),
             };
