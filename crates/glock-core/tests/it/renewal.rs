@@ -47,6 +47,23 @@ async fn a_renewal_that_hangs_is_given_up_at_the_deadline() {
     assert_eq!(guard.remaining(), Duration::ZERO);
 }
 
+/// A twentieth of the TTL ahead, from 2 ms to 10 ms: what timers are late by on a busy machine.
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_a_short_lease_is_reported_ahead_of_its_deadline_too() {
+    for (ttl, lead) in [(30, 2), (100, 5), (160, 8), (400, 10)] {
+        let (ttl, lead) = (Duration::from_millis(ttl), Duration::from_millis(lead));
+        let lock = Scripted::default().renew_answers(&[Answer::Hangs]);
+        let from = Instant::now();
+        let guard = lock.hold("x", ttl, Retry::NEVER).await.unwrap();
+        let deadline = guard.remaining();
+        let (after, reason) = loss(&guard, from).await;
+        assert_eq!(reason, LossReason::Expired);
+        // Timers count in milliseconds.
+        let ahead = deadline.checked_sub(after).expect("a loss ahead of the deadline");
+        assert!(ahead <= lead && ahead + Duration::from_millis(1) > lead, "{ahead:?} of {ttl:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn renewals_that_fail_at_once_for_ever_are_given_up_at_the_deadline() {
     for fault in [Fault::Unavailable, Fault::Unknown, Fault::Rejected] {

@@ -105,6 +105,30 @@ async fn clients_log_in_elsewhere_while_a_member_is_silent() {
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
 }
 
+/// Their logins run out while the member is silent, and again after each pause between two renewals.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
+async fn guards_with_logins_that_run_out_outlive_a_silent_member() {
+    const GUARDS: usize = 12;
+    let cluster = Cluster::with_arguments(3, &["--auth-token-ttl", "1"]).await;
+    let namespace = fresh_namespace();
+    enable_auth(&cluster, &namespace).await;
+    let mut guards = Vec::new();
+    for n in 0..GUARDS {
+        let lock = lock_of(&cluster, "locker", "secret", &namespace);
+        let ttl = Duration::from_secs(6);
+        guards.push(lock.hold(format!("guard {n}"), ttl, Retry::within(SOON)).await.unwrap());
+    }
+    let paused = pause_one(&cluster).await;
+    sleep(Duration::from_secs(14)).await;
+    let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
+    cluster.signal(paused, "CONT");
+    assert_eq!(lost, 0, "guards that were lost");
+    for guard in guards {
+        guard.release().await.unwrap();
+    }
+}
+
 /// A member that was silent receives requests again once it replies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]

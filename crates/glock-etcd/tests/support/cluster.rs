@@ -47,9 +47,14 @@ impl Cluster {
 
     /// Starts so many members, and waits until each knows the leader.
     pub(crate) async fn of(count: usize) -> Self {
+        Self::with_arguments(count, &[]).await
+    }
+
+    /// Starts so many members, with these arguments as well, and waits until each knows the leader.
+    pub(crate) async fn with_arguments(count: usize, more: &[&str]) -> Self {
         let dir = dir(std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         for _ in 0..LAUNCHES_MAX {
-            let cluster = Self::launch(&dir, count);
+            let cluster = Self::launch(&dir, count, more);
             if timeout(START_MAX, cluster.ready()).await.is_ok() {
                 std::fs::write(dir.join("n0/endpoints"), cluster.endpoints().join("\n")).unwrap();
                 return cluster;
@@ -58,7 +63,7 @@ impl Cluster {
         panic!("the cluster does not start");
     }
 
-    fn launch(dir: &Path, count: usize) -> Self {
+    fn launch(dir: &Path, count: usize, more: &[&str]) -> Self {
         let ports = free_ports(2 * count).unwrap();
         let name = |n: usize| format!("n{n}=http://127.0.0.1:{}", ports[n + count]);
         let all = (0..count).map(name).collect::<Vec<_>>().join(",");
@@ -74,7 +79,7 @@ impl Cluster {
                 // The least: a test is not about how long a password takes.
                 ["--auth-token", "simple", "--bcrypt-cost", "4"],
             ];
-            let arguments = arguments.iter().flatten().map(ToString::to_string);
+            let arguments = arguments.iter().flatten().chain(more).map(ToString::to_string);
             let arguments: Vec<_> =
                 ["--unsafe-no-fsync".into()].into_iter().chain(arguments).collect();
             let running = Some(start(&arguments, &home));

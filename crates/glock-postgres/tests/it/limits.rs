@@ -12,7 +12,7 @@ use crate::support::{LONG, SHORT, SOON, admin::Admin, pair, x};
 #[ignore = "needs a server: run `cargo xtask integration postgres`"]
 async fn a_row_that_another_transaction_keeps_locked_is_not_waited_for_for_ever() {
     let admin = Admin::open().await;
-    // A statement waits for four fifths of it: so much earlier than the call would end by itself.
+    // A statement waits for three tenths of it: so much earlier than the call would end by itself.
     let config = admin.config().with_call_timeout(Duration::from_secs(3));
     let lock = admin.lock().with_config(config).unwrap();
     pair(&lock).await;
