@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use glock_core::{Guard, LockExt, LockId, LossReason, Retry};
-use glock_testing::{Networked, Proxy, process::eventually};
+use glock_testing::{
+    Networked, Proxy,
+    process::{eventually, resident_bytes},
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -30,7 +33,7 @@ pub async fn many_guards_are_renewed_together<F: Networked>(
 ) {
     let proxy = Proxy::start_framed(fixture.upstream(), F::FRAMING).await.expect("a port");
     let lock = fixture.client_at(proxy.addr(), fixture.config()).await;
-    let mut holding = JoinSet::new();
+    let (before_bytes, mut holding) = (resident_bytes(), JoinSet::new());
     for first in 0..AT_ONCE {
         let lock = lock.clone();
         holding.spawn(async move {
@@ -43,6 +46,7 @@ pub async fn many_guards_are_renewed_together<F: Networked>(
         });
     }
     let mut held: Vec<Guard> = holding.join_all().await.into_iter().flatten().collect();
+    let bytes = resident_bytes().saturating_sub(before_bytes) / u64::from(guards);
     // Until each of them was renewed with those that it is due with from then on.
     sleep(ttl / 2).await;
     let (before, since) = (proxy.counts().asked, Instant::now());
@@ -53,7 +57,7 @@ pub async fn many_guards_are_renewed_together<F: Networked>(
     let sent = f64::from(u32::try_from(sent).expect("few requests"));
     let alone = f64::from(guards) * 3.0 * took / ttl.as_secs_f64();
     eprintln!(
-        "{guards} guards of {ttl:?}: {:.1} requests a second; alone {:.0}",
+        "{guards} guards of {ttl:?}: {bytes} bytes each, {:.1} requests a second; alone {:.0}",
         sent / took,
         alone / took
     );
