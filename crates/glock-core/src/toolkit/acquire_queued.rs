@@ -89,7 +89,7 @@ impl QueueStep {
     }
 }
 
-/// For how long a waiter lets those before it join: longer than that takes. One whose program does not poll it
+/// For how long a waiter lets the one before it join: longer than that takes. One whose program does not poll it
 /// while it joins would hold up all others of its client.
 const ARRIVAL_MAX: Duration = Duration::from_secs(10);
 
@@ -210,7 +210,7 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
 
     /// Waits for those before this one to join. `None`: they did not do so in time.
     async fn arrive(&self) -> Option<QueuePermit> {
-        time::timeout(ARRIVAL_MAX, self.arrivals.permit(self.id)).await.ok()
+        self.arrivals.permit_unless_stuck(self.id, ARRIVAL_MAX).await
     }
 
     fn answered(&mut self) {

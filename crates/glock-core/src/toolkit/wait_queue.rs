@@ -3,10 +3,15 @@
 use std::{
     collections::HashMap,
     fmt,
+    pin::pin,
     sync::{Arc, MutexGuard},
+    time::Duration,
 };
 
-use tokio::sync::{self, OwnedMutexGuard};
+use tokio::{
+    sync::{self, OwnedMutexGuard},
+    time,
+};
 
 use super::mutex::Mutex;
 use crate::LockId;
@@ -37,11 +42,40 @@ impl WaitQueue {
         let (member, queue) = Member::join(self, id);
         // tokio's mutex is fair: it serves in the order of arrival, and `try_lock` fails while
         // another caller waits.
-        if let Ok(first) = Arc::clone(&queue).try_lock_owned() {
-            return QueuePermit { _first: first, _member: member, waited: false };
+        let tried = Arc::clone(&queue).try_lock_owned();
+        let (first, waited) = match tried {
+            Ok(first) => (first, false),
+            Err(_) => (queue.lock_owned().await, true),
+        };
+        member.is_first();
+        QueuePermit { _first: first, _member: member, waited }
+    }
+
+    /// As [`permit`](Self::permit), but `None` once nobody became the first for as long as `stuck_after`: the
+    /// first one does not get on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future leaves the queue.
+    pub async fn permit_unless_stuck(
+        &self,
+        id: &LockId,
+        stuck_after: Duration,
+    ) -> Option<QueuePermit> {
+        let mut permit = pin!(self.permit(id));
+        loop {
+            let before = self.firsts(id);
+            match time::timeout(stuck_after, &mut permit).await {
+                Ok(permit) => return Some(permit),
+                Err(_) if self.firsts(id) == before => return None,
+                Err(_) => {}
+            }
         }
-        let first = queue.lock_owned().await;
-        QueuePermit { _first: first, _member: member, waited: true }
+    }
+
+    /// How many were the first in this queue, since it was empty.
+    fn firsts(&self, id: &LockId) -> u64 {
+        self.queues().get(id).map_or(0, |entry| entry.firsts)
     }
 
     /// How many locks have a waiter.
@@ -94,6 +128,8 @@ struct Member {
 struct Entry {
     queue: Arc<sync::Mutex<()>>,
     members: usize,
+    /// How many of them were the first.
+    firsts: u64,
 }
 
 impl Member {
@@ -102,6 +138,12 @@ impl Member {
         let entry = queues.entry(id.clone()).or_default();
         entry.members += 1;
         (Self { queue: queue.clone(), id: id.clone() }, Arc::clone(&entry.queue))
+    }
+
+    fn is_first(&self) {
+        if let Some(entry) = self.queue.queues().get_mut(&self.id) {
+            entry.firsts += 1;
+        }
     }
 }
 
@@ -119,9 +161,33 @@ impl Drop for Member {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_gets_on_is_waited_for_and_one_that_is_stuck_is_not() {
+        let (queue, id) = (WaitQueue::new(), LockId::new("x").unwrap());
+        let stuck_after = Duration::from_secs(10);
+        let first = queue.permit(&id).await;
+        let others = (0..10).map(|_| {
+            let (queue, id) = (queue.clone(), id.clone());
+            tokio::spawn(async move {
+                let _permit = queue.permit_unless_stuck(&id, stuck_after).await.expect("a permit");
+                time::sleep(stuck_after / 2).await;
+            })
+        });
+        let others: Vec<_> = others.collect();
+        tokio::task::yield_now().await;
+        drop(first);
+        // Half a minute and more behind the others.
+        let last = queue.permit_unless_stuck(&id, stuck_after).await;
+        assert!(last.is_some());
+        for other in others {
+            other.await.unwrap();
+        }
+        let began = time::Instant::now();
+        assert!(queue.permit_unless_stuck(&id, stuck_after).await.is_none());
+        assert_eq!(began.elapsed(), stuck_after);
+    }
 
     #[tokio::test]
     async fn waiters_are_served_in_the_order_in_which_they_came() {

@@ -110,7 +110,7 @@ async fn clients_log_in_elsewhere_while_a_member_is_silent() {
 #[ignore = "needs three servers: run `cargo xtask integration etcd --native`"]
 async fn guards_with_logins_that_run_out_outlive_a_silent_member() {
     const GUARDS: usize = 12;
-    let cluster = Cluster::with_arguments(3, &["--auth-token-ttl", "1"]).await;
+    let cluster = Cluster::with_arguments(3, &["--auth-token-ttl", "3"]).await;
     let namespace = fresh_namespace();
     enable_auth(&cluster, &namespace).await;
     let mut guards = Vec::new();
