@@ -104,7 +104,7 @@ pub(crate) struct ServerArgs {
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) servers: ServerArgs,
-    /// Measure how a lock passes on between up to 65 processes instead. Redis has it.
+    /// Measure how a lock passes on between up to 65 processes instead. Stores that keep a queue in a record have it.
     #[arg(long)]
     pub(crate) crowd: bool,
 }
