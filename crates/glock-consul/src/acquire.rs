@@ -92,7 +92,7 @@ impl AcquireAttempt {
                 Claimed::Queued(why) => why,
             };
             let queue = self.client.look(&self.id).await.map_err(before)?;
-            let next = self.client.settle(&self.id, &queue, None).await.map_err(before)?;
+            let next = self.client.move_on(&self.id, &queue, None).await.map_err(before)?;
             claim = next.ok_or_else(|| self.held())?;
         }
         Err(before(ConsulError::status(409, refused.as_bytes())))
@@ -131,7 +131,7 @@ impl AcquireAttempt {
                 return Err(self.join(joining).await?);
             }
             let queue = client.look(id).await.map_err(before)?;
-            claim = client.settle(id, &queue, Some(number)).await.map_err(before)?;
+            claim = client.move_on(id, &queue, Some(number)).await.map_err(before)?;
             if claim.is_none() && queue.place(&waiter).is_none() {
                 if client.waiters.is_being_granted(number) {
                     return Err(self.waiting(joining));

@@ -71,7 +71,7 @@ impl Attempt for AcquireAttempt {
                 client.note(&key, Some(record));
                 return Ok(granted(record.fence));
             }
-            let settled = client.settle(&key, record, Action::Acquire, until).await;
+            let settled = client.move_on(&key, record, Action::Acquire, until).await;
             // All who were before the caller were gone, and now their places are.
             let is_free = settled.as_ref().is_none_or(Shown::is_free);
             if is_free && waiter.is_none() && is_first_try {

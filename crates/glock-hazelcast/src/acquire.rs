@@ -81,7 +81,7 @@ impl AcquireAttempt {
 
     /// The same, only to be undone.
     #[must_use]
-    pub(crate) fn unwanted(self) -> Self {
+    pub(crate) fn unclaimed(self) -> Self {
         {
             let mut begin = self.begin.lock();
             if matches!(*begin, Begin::Granted) {

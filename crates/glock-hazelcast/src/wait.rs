@@ -134,7 +134,7 @@ impl Queue<'_> {
             }
         };
         let (client, id, ttl) = (Arc::downgrade(client), self.id.clone(), self.ttl);
-        let unwanted = move |parked| {
+        let unclaimed = move |parked| {
             let (Some(client), Ok(runtime)) = (client.upgrade(), Handle::try_current()) else {
                 return;
             };
@@ -142,11 +142,11 @@ impl Queue<'_> {
             let (call, pending) = (client.call(Action::Acquire), client.pending.begin());
             runtime.spawn(async move {
                 // The lock is undone either way.
-                let _ = call.acquire(ttl, attempt.unwanted()).await;
+                let _ = call.acquire(ttl, attempt.unclaimed()).await;
                 drop(pending);
             });
         };
-        Ok(self.client.parks.wait(self.id, owner, park, unwanted).await)
+        Ok(self.client.parks.wait(self.id, owner, park, unclaimed).await)
     }
 }
 

@@ -28,7 +28,7 @@ const DELETED_MAX: usize = 40;
 impl Client {
     /// Moves the queue on, where the lock is free or was reserved for too long. Returns by which right the
     /// caller may take the lock now: the waiter `caller` of this client, or somebody who does not wait.
-    pub(crate) async fn settle(
+    pub(crate) async fn move_on(
         &self,
         id: &LockId,
         queue: &LockQueue,

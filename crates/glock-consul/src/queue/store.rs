@@ -75,7 +75,8 @@ impl Client {
     ) -> Result<LockStatus, LockError> {
         let own = |waiter: &str| self.waiters.own(waiter);
         // Wakes a waiter of this client whose turn it is.
-        let _ = self.settle(&lock.id, queue, None).await.map_err(|err| err.during(Action::Wait))?;
+        let _ =
+            self.move_on(&lock.id, queue, None).await.map_err(|err| err.during(Action::Wait))?;
         for place in &queue.places {
             if let Some(number) =
                 own(&place.waiter).filter(|&own| !self.waiters.registry.has_waiter(own))

@@ -49,14 +49,14 @@ impl Client {
         let (client, key, until) = (Arc::clone(self), self.key(id), call.deadline());
         let read = async move {
             let read = client.repeated(action, until, || client.commands.get(&key)).await;
-            Ok(client.settle(&key, read.result?.of, action, until).await)
+            Ok(client.move_on(&key, read.result?.of, action, until).await)
         };
         call.run(read).await
     }
 
     /// Notes what a reply says of a lock. Where callers wait for it, frees the lock if its lease has run out, and
     /// removes the first one once it is gone. If that fails, the next one who looks tries again.
-    pub(crate) async fn settle(
+    pub(crate) async fn move_on(
         &self,
         key: &str,
         mut record: Option<Record>,

@@ -108,7 +108,7 @@ async fn join(
             // turn.
             let _ = client.leave(&id, waiter).await;
         }
-        Ok(client.settle(&key, joined?.of, Action::Acquire, until).await)
+        Ok(client.move_on(&key, joined?.of, Action::Acquire, until).await)
     };
     let joined = call.run(work).await;
     drop(caller);
@@ -159,7 +159,7 @@ impl Client {
             record = removed;
         }
         // It may be the turn of another waiter of this client.
-        if let Some(shown) = self.settle(&key, record, Action::Wait, until).await {
+        if let Some(shown) = self.move_on(&key, record, Action::Wait, until).await {
             self.tell_next(&shown);
         }
         Ok(())

@@ -80,7 +80,7 @@ impl Client {
             if let Some(record) = records.remove(&key) {
                 let client = Arc::clone(self);
                 settling.spawn(async move {
-                    let shown = client.settle(&key, record, Action::Wait, until).await;
+                    let shown = client.move_on(&key, record, Action::Wait, until).await;
                     client.status(&lock, shown.as_ref())
                 });
             }

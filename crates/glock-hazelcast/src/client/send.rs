@@ -64,7 +64,7 @@ mod tests {
             let (peer, connection, welcome) = open(&reports).await;
             peers.push(Some(peer));
             let link = Link { connection, welcome, address: 0, number };
-            session.adopt(link);
+            session.keep(link);
         }
         let (peers, asked) = (glock_core::toolkit::Mutex::new(peers), AtomicUsize::new(0));
         let request = |link: &Link| {

@@ -209,7 +209,7 @@ impl ClientSession {
 
     /// Takes a connection that a test has opened.
     #[cfg(test)]
-    pub(crate) fn adopt(&self, link: Link) {
+    pub(crate) fn keep(&self, link: Link) {
         self.state.lock().open.push(link);
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct Parked {
 /// Gives a request back when its waiter leaves.
 struct Waiting<'a, U: FnMut(Parked)> {
     request: &'a Request,
-    unwanted: U,
+    unclaimed: U,
 }
 
 impl Parks {
@@ -60,7 +60,7 @@ impl Parks {
     }
 
     /// Waits for the end of the request for `id`, or of a new one as `owner`, which `park` sends. One
-    /// waiter at a time. `unwanted` gets a request that has ended without one.
+    /// waiter at a time. `unclaimed` gets a request that has ended without one.
     ///
     /// # Cancel safety
     ///
@@ -70,13 +70,13 @@ impl Parks {
         id: &LockId,
         owner: Owner,
         park: impl FnOnce(Owner) -> F,
-        unwanted: impl Fn(Parked) + Clone + Send + 'static,
+        unclaimed: impl Fn(Parked) + Clone + Send + 'static,
     ) -> Parked
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let request = self.adopt(id, owner, park, unwanted.clone());
-        let waiting = Waiting { request: &request, unwanted };
+        let request = self.take_or_park(id, owner, park, unclaimed.clone());
+        let waiting = Waiting { request: &request, unclaimed };
         loop {
             let ended = waiting.request.ended.notified();
             if let Some(outcome) = waiting.request.state.lock().outcome.take() {
@@ -87,12 +87,12 @@ impl Parks {
     }
 
     /// The request that is parked for `id`, or a new one.
-    fn adopt<F>(
+    fn take_or_park<F>(
         &self,
         id: &LockId,
         owner: Owner,
         park: impl FnOnce(Owner) -> F,
-        unwanted: impl Fn(Parked) + Send + 'static,
+        unclaimed: impl Fn(Parked) + Send + 'static,
     ) -> Arc<Request>
     where
         F: Future<Output = Outcome> + Send + 'static,
@@ -113,7 +113,7 @@ impl Parks {
         let task = tokio::spawn(async move {
             let outcome = parked.await;
             if let Some(unawaited) = end.with(outcome) {
-                unwanted(unawaited);
+                unclaimed(unawaited);
             }
         });
         let entry = Entry { request: Arc::clone(&request), task: task.abort_handle() };
@@ -176,7 +176,7 @@ impl<U: FnMut(Parked)> Drop for Waiting<'_, U> {
         let outcome = state.outcome.take();
         drop(state);
         if let Some(outcome) = outcome {
-            (self.unwanted)(Parked { owner: self.request.owner, outcome });
+            (self.unclaimed)(Parked { owner: self.request.owner, outcome });
         }
     }
 }
@@ -216,41 +216,41 @@ mod tests {
     }
 
     /// Waits for a request that is granted after `after`. Counts those that no caller waited for.
-    async fn wait(parks: &Parks, after: Duration, unwanted: &Arc<AtomicU32>) -> Parked {
+    async fn wait(parks: &Parks, after: Duration, unclaimed: &Arc<AtomicU32>) -> Parked {
         let park = |_| async move {
             sleep(after).await;
             Ok(true)
         };
-        let unwanted = Arc::clone(unwanted);
+        let unclaimed = Arc::clone(unclaimed);
         let count = move |_| {
-            unwanted.fetch_add(1, SeqCst);
+            unclaimed.fetch_add(1, SeqCst);
         };
         parks.wait(&LockId::new("x").unwrap(), owner(), park, count).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_next_waiter_takes_over_the_request_of_one_that_gave_up() {
-        let (parks, unwanted) = (Parks::new(), Arc::new(AtomicU32::new(0)));
-        assert!(timeout(SECOND, wait(&parks, SECOND * 3, &unwanted)).await.is_err());
-        let parked = timeout(SECOND * 5 / 2, wait(&parks, SECOND * 60, &unwanted)).await;
+        let (parks, unclaimed) = (Parks::new(), Arc::new(AtomicU32::new(0)));
+        assert!(timeout(SECOND, wait(&parks, SECOND * 3, &unclaimed)).await.is_err());
+        let parked = timeout(SECOND * 5 / 2, wait(&parks, SECOND * 60, &unclaimed)).await;
         assert!(parked.unwrap().outcome.unwrap());
-        assert_eq!(unwanted.load(SeqCst), 0);
+        assert_eq!(unclaimed.load(SeqCst), 0);
         assert!(parks.requests().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_nobody_waits_for_is_unwanted_once() {
-        let (parks, unwanted) = (Parks::new(), Arc::new(AtomicU32::new(0)));
+        let (parks, unclaimed) = (Parks::new(), Arc::new(AtomicU32::new(0)));
         for _ in 0..3 {
-            assert!(timeout(SECOND / 10, wait(&parks, SECOND, &unwanted)).await.is_err());
+            assert!(timeout(SECOND / 10, wait(&parks, SECOND, &unclaimed)).await.is_err());
         }
         sleep(SECOND).await;
-        assert_eq!(unwanted.load(SeqCst), 1);
+        assert_eq!(unclaimed.load(SeqCst), 1);
         // One that ended just before its waiter left.
-        let mut waiting = Box::pin(wait(&parks, Duration::ZERO, &unwanted));
+        let mut waiting = Box::pin(wait(&parks, Duration::ZERO, &unclaimed));
         assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
         sleep(SECOND).await;
         drop(waiting);
-        assert_eq!(unwanted.load(SeqCst), 2);
+        assert_eq!(unclaimed.load(SeqCst), 2);
     }
 }

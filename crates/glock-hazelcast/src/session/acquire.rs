@@ -99,7 +99,7 @@ impl CpAttempt {
         let fence = match first {
             Err(HazelcastError::ReplyLost(lost)) => {
                 // A copy that comes late would take the lock again after its release.
-                session.doubt();
+                session.suspect();
                 let again = client.send(until, try_lock).await;
                 let (link, reply) = again.map_err(|_| HazelcastError::ReplyLost(lost))?;
                 link.reply(until, async { cp::fence(reply.await?) }).await?
@@ -135,7 +135,7 @@ impl CpAttempt {
                 Err(HazelcastError::ReplyLost(_) | HazelcastError::NotSent(_))
                     if !left.is_zero() && session.deadline().deadline() > Instant::now() =>
                 {
-                    session.doubt();
+                    session.suspect();
                     time::sleep(PAUSE).await;
                 }
                 Err(err) => return Err(err),

@@ -58,19 +58,19 @@ impl CpSessions {
         let interval = session.heartbeat_interval();
         let until = CallDeadline::after(interval);
         let link = self.client().link(until).await?;
-        let mut beat = pin!(self.beat(&link, session));
-        match until.reply(&mut beat).await {
+        let mut heartbeat_sent = pin!(self.send_heartbeat(&link, session));
+        match until.reply(&mut heartbeat_sent).await {
             Ok(alive) => alive,
             Err(no_reply) => {
                 Link::gave_up(&link.connection, no_reply.0);
-                let late = time::timeout(interval * 2, beat).await;
+                let late = time::timeout(interval * 2, heartbeat_sent).await;
                 late.map_err(|_| HazelcastError::ReplyLost(no_reply.into()))?
             }
         }
     }
 
     /// Sends a heartbeat over this connection. Returns whether the session lives.
-    pub(crate) async fn beat(
+    pub(crate) async fn send_heartbeat(
         &self,
         link: &Link,
         session: &CpSession,

@@ -62,7 +62,7 @@ impl CpSessions {
 
     /// Closes a session in the background, until that is confirmed or it has run out.
     pub(crate) fn close_later(&self, session: &Arc<CpSession>) {
-        session.doubt();
+        session.suspect();
         self.holds.remove(session);
         let (Ok(runtime), Some(sessions)) = (Handle::try_current(), self.strong()) else {
             return;

@@ -86,7 +86,7 @@ impl CpSession {
 
     /// Notes that a request of it may still be in flight: it is closed and not used again, after which the
     /// request has no effect.
-    pub(crate) fn doubt(&self) {
+    pub(crate) fn suspect(&self) {
         self.in_doubt.store(true, Relaxed);
     }
 

@@ -127,7 +127,7 @@ impl Cluster {
         while let Some(reply) = asked.next().await {
             match reply {
                 Ok(slots) => {
-                    self.adopt(slots);
+                    self.use_slots(slots);
                     return Ok(());
                 }
                 Err(err) => failed = Some(err),
@@ -153,7 +153,7 @@ impl Cluster {
     }
 
     /// Takes over what a node replied. Connections to nodes that serve no slots are closed.
-    fn adopt(&self, slots: SlotMap) {
+    fn use_slots(&self, slots: SlotMap) {
         let serving: HashSet<NodeAddr> = slots.nodes().cloned().collect();
         let mut nodes = self.nodes.lock();
         nodes.slots = slots;

@@ -71,7 +71,7 @@ pub async fn a_killed_waiter_is_passed_over<F: Fixture>(fixture: &F) {
         return;
     };
     child.kill_9().await.unwrap();
-    second.served_after::<F>(&theirs, &lease).await.let_go().await;
+    second.served_after::<F>(&theirs, &lease).await.end_hold().await;
 }
 
 /// The first waiter is frozen at its turn, as a paused machine is: the second is served. The first is not
@@ -84,7 +84,7 @@ pub async fn a_frozen_waiter_is_passed_over_and_joins_again<F: Fixture>(fixture:
     child.pause().await.unwrap();
     let second = second.served_after::<F>(&theirs, &lease).await;
     child.resume().await.unwrap();
-    second.let_go().await;
+    second.end_hold().await;
     let sent = soon("the frozen waiter is served", fixture.patience() * 2, child.line()).await;
     assert!(sent.unwrap().is_some_and(|token| token.parse::<u64>().is_ok()));
 }

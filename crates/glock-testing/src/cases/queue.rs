@@ -62,14 +62,14 @@ pub async fn three_clients_are_served_in_the_order_of_arrival<F: Fixture>(fixtur
 pub(super) struct Waiter {
     task: JoinHandle<()>,
     granted: oneshot::Receiver<()>,
-    let_go: oneshot::Sender<()>,
+    end_hold: oneshot::Sender<()>,
 }
 
 impl Waiter {
     /// Returns when the store has the waiter in its queue.
     pub(super) async fn start<F: Fixture>(fixture: &F, lock: &F::Lock) -> Self {
         let (lock, before) = (lock.clone(), fixture.waiters(&id("x")).await);
-        let ((grant, granted), (let_go, until)) = (oneshot::channel(), oneshot::channel());
+        let ((grant, granted), (end_hold, until)) = (oneshot::channel(), oneshot::channel());
         let task = tokio::spawn(async move {
             let lease = lock.acquire_with_retry("x", ttl(&lock, LONG), PATIENT).await.unwrap();
             let _ = grant.send(());
@@ -77,7 +77,7 @@ impl Waiter {
             lock.release(&lease).await.unwrap();
         });
         joined(fixture, before + 1).await;
-        Self { task, granted, let_go }
+        Self { task, granted, end_hold }
     }
 
     pub(super) async fn is_served<F: Fixture>(&mut self, fixture: &F) {
@@ -96,8 +96,8 @@ impl Waiter {
         self
     }
 
-    pub(super) async fn let_go(self) {
-        self.let_go.send(()).unwrap();
+    pub(super) async fn end_hold(self) {
+        self.end_hold.send(()).unwrap();
         self.task.await.unwrap();
     }
 }
@@ -118,7 +118,7 @@ pub async fn a_try_does_not_barge<F: Fixture>(fixture: &F) {
             "round {round}: a try overtook a waiter: {tried:?}"
         );
         waiter.is_served(fixture).await;
-        waiter.let_go().await;
+        waiter.end_hold().await;
     }
 }
 
@@ -135,7 +135,7 @@ pub async fn a_cancelled_waiter_is_passed_over<F: Fixture>(fixture: &F) {
         let second = Waiter::start(fixture, &third).await;
         first.task.abort();
         let _ = first.task.await;
-        second.served_after::<F>(&theirs, &lease).await.let_go().await;
+        second.served_after::<F>(&theirs, &lease).await.end_hold().await;
     }
 }
 
@@ -199,7 +199,7 @@ async fn passes_on<F: Fixture>(fixture: &F, ours: &F::Lock, theirs: &F::Lock, se
     let served = &mut second.granted;
     within(theirs, "the turn passes on", F::PASSED_OVER_MAX, served).await.unwrap();
     // It joins again once it is polled.
-    let (granted, ()) = tokio::join!(soon("the waiter is served", LONG, asleep), second.let_go());
+    let (granted, ()) = tokio::join!(soon("the waiter is served", LONG, asleep), second.end_hold());
     ours.release(&granted.unwrap()).await.unwrap();
 }
 
@@ -227,7 +227,7 @@ pub async fn a_waiter_whose_place_was_lost_joins_again<F: Fixture>(fixture: &F) 
     };
     let [one, other] = waiters;
     let (first, mut second) = if one_is_first { (one, other) } else { (other, one) };
-    first.let_go().await;
+    first.end_hold().await;
     soon(what, fixture.patience(), &mut second.granted).await.unwrap();
-    second.let_go().await;
+    second.end_hold().await;
 }

@@ -60,7 +60,7 @@ pub async fn no_waiter_is_woken_without_a_reason<F: Networked>(fixture: &F) {
         }
         let released_at = Instant::now();
         match holder.take() {
-            Some(holder) => holder.let_go().await,
+            Some(holder) => holder.end_hold().await,
             None => theirs.release(&lease).await.unwrap(),
         }
         waiter.is_served(fixture).await;
@@ -72,7 +72,7 @@ pub async fn no_waiter_is_woken_without_a_reason<F: Networked>(fixture: &F) {
         holder = Some(waiter);
     }
     assert!(judged > 0, "every hand-over was slow");
-    holder.unwrap().let_go().await;
+    holder.unwrap().end_hold().await;
 }
 
 /// How many requests the idle waiters of a client may send in that time: a heartbeat, a renewal and the next

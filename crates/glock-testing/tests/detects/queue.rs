@@ -131,7 +131,7 @@ impl Queues {
         had_turn
     }
 
-    pub(crate) fn beat(&mut self, flaw: Flaw, key: &str, waiters: &[String]) -> Found {
+    pub(crate) fn on_heartbeat(&mut self, flaw: Flaw, key: &str, waiters: &[String]) -> Found {
         if let Some(waiter) = waiters.first() {
             self.see(waiter);
         }

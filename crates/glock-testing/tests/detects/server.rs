@@ -141,7 +141,7 @@ async fn answer(store: &Store, words: &[&str]) -> String {
         }
         ["LEAVE", key, waiter] => done(store.leave(key, waiter)),
         ["BEAT", ref locks @ ..] => {
-            let found = locks.chunks_exact(2).map(|lock| store.beat(lock[0], lock[1]));
+            let found = locks.chunks_exact(2).map(|lock| store.on_heartbeat(lock[0], lock[1]));
             format!("BEAT {}", found.collect::<Vec<_>>().join(" "))
         }
         ["ACQUIRE", key, owner, ..] if store.flaw == Flaw::RunsHalfRequests => {

@@ -43,13 +43,13 @@ impl Store {
         true
     }
 
-    pub(crate) fn beat(&self, key: &str, waiters: &str) -> String {
+    pub(crate) fn on_heartbeat(&self, key: &str, waiters: &str) -> String {
         let waiters: Vec<_> = waiters.split(',').map(str::to_owned).collect();
         let left = self.live(key).map(|hold| hold.millis_left());
         if left.is_none() {
             self.first(key);
         }
-        let found = self.records().queues.beat(self.flaw, key, &waiters);
+        let found = self.records().queues.on_heartbeat(self.flaw, key, &waiters);
         let (turn, first) = (found.turn.unwrap_or_default(), found.is_first.unwrap_or_default());
         let left = left.unwrap_or(RESERVED.as_millis());
         format!("{turn} {first} {left} {}", found.lost.join(","))
