@@ -17,7 +17,7 @@ STORE is the name of a store (redis, postgres) or of one server of it (redis7, v
 A store's server is, in this order:
   1. the one at GLOCK_<STORE>_URL, such as GLOCK_REDIS_URL=redis://host:6379
   2. a container, where `docker version` reaches an engine   (--native skips this)
-  3. a local binary, fetched by pip, apt-get or mvn          (--containers skips this)
+  3. a local binary, fetched by pip, apt-get, npm or mvn     (--containers skips this)
 
 The file servers.toml of each store's crate says which servers there are.
 GLOCK_SERVERS_DIR is where local servers are kept, in place of target/servers.";

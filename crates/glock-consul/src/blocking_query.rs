@@ -113,21 +113,25 @@ impl Worker for BlockingQuery {
         }
         // Nothing is awaited over it any more.
         self.connection.close_idle();
-        self.interrupted();
+        self.stopped();
         None
     }
 
-    /// Waiters on another runtime look for themselves, and start the task again.
     fn interrupted(&self) {
+        self.stopped();
+    }
+}
+
+impl BlockingQuery {
+    /// No query is sent any more. Those who wait look for themselves, and start the task again on their runtime.
+    fn stopped(&self) {
         let mut state = self.state.lock();
         (state.prefix, state.holders_only, state.due) = (None, false, None);
         drop(state);
         self.waiters.wake_all();
         self.holders.wake_all();
     }
-}
 
-impl BlockingQuery {
     /// A query that blocks for as long as it may, where no TTL is shorter than `ttl_min`.
     pub(crate) fn new(client: ConsulClient, ttl_min: Duration, queued: Arc<QueuedWaiters>) -> Self {
         Self {

@@ -118,18 +118,22 @@ impl Worker for Watcher {
             _ = lock_dropped.changed() => {}
             () = self.watch() => {}
         }
-        self.interrupted();
+        self.stopped();
         None
     }
 
-    /// A release may be missed from now on, so waiters try again, and watch the file on their own runtime.
     fn interrupted(&self) {
-        self.state.lock().looked_at = None;
-        self.notified.missed();
+        self.stopped();
     }
 }
 
 impl Watcher {
+    /// A release may be missed from now on, so waiters try again, and watch the file on their own runtime.
+    fn stopped(&self) {
+        self.state.lock().looked_at = None;
+        self.notified.missed();
+    }
+
     /// Looks at the locks that are waited for after each change of the file, until there are none.
     async fn watch(&self) {
         let mut changes = FileChanges::new(self.commands.connections());

@@ -208,7 +208,7 @@ impl<Q: ServerQueue> Waiter<'_, Q> {
         }
     }
 
-    /// Waits for those before this one to join. `None`: they did not do so in time.
+    /// Waits for those before this one to join. `None`: the first of them does not get on.
     async fn arrive(&self) -> Option<QueuePermit> {
         self.arrivals.permit_unless_stuck(self.id, ARRIVAL_MAX).await
     }

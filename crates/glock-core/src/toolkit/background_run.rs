@@ -55,22 +55,22 @@ impl Shared {
 
     /// Whether the task may end: it was not started again since there were `seen` starts.
     fn may_end(&self, seen: u64) -> bool {
+        self.ends_if(|state| state.starts == seen)
+    }
+
+    /// Whether the run with this number was the last one, and ends it.
+    fn is_over(&self, number: u64) -> bool {
+        self.ends_if(|state| state.runs == number)
+    }
+
+    /// Forgets the task if that holds, so that the next start spawns another one.
+    fn ends_if(&self, holds: impl FnOnce(&State) -> bool) -> bool {
         let mut state = self.state.lock();
-        let ends = state.starts == seen;
+        let ends = holds(&state);
         if ends {
             state.task = None;
         }
         ends
-    }
-
-    /// Whether the run with this number was the last one. The next start then begins another.
-    fn is_over(&self, number: u64) -> bool {
-        let mut state = self.state.lock();
-        let was_last = state.runs == number;
-        if was_last {
-            state.task = None;
-        }
-        was_last
     }
 
     async fn rest(&self, pause: Duration) {

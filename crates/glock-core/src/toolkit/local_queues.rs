@@ -87,7 +87,7 @@ impl LocalQueues {
         (entry.waiter == Some(number)).then_some((entry, &mut queue.waiters))
     }
 
-    /// Nobody takes `name` for the newest entry any more.
+    /// Forgets that `name` is the newest entry.
     pub(super) fn not_newest(&mut self, queue: &str, name: &str) {
         if let Some(queue) = self.by_name.get_mut(queue) {
             queue.newest.take_if(|newest| newest == name);

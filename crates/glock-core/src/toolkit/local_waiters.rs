@@ -47,18 +47,19 @@ impl LocalWaiters {
         }
     }
 
-    /// The name of this client's waiter in `queue` that was entered last, unless it
+    /// This client's waiter in `queue` that was entered last, and its name, unless it
     /// [is about to have its turn](LocalWaiter::takes_its_turn). So its entry is in the store's queue at least
     /// for as long as this returns it.
-    pub fn newest(&self, queue: &str) -> Option<String> {
-        self.queues().by_name.get(queue)?.newest.clone()
+    pub fn newest(&self, queue: &str) -> Option<(String, LocalPredecessor)> {
+        let queues = self.queues();
+        let queue = queues.by_name.get(queue)?;
+        let name = queue.newest.as_ref()?;
+        Some((name.clone(), LocalPredecessor::of(queue.entries.get(name)?)))
     }
 
     /// The entry `name` of `queue`, if it is this client's.
     pub fn predecessor(&self, queue: &str, name: &str) -> Option<LocalPredecessor> {
-        let queues = self.queues();
-        let entry = queues.by_name.get(queue)?.entries.get(name)?;
-        Some(LocalPredecessor(entry.fate.subscribe()))
+        self.queues().by_name.get(queue)?.entries.get(name).map(LocalPredecessor::of)
     }
 
     /// How many of this client's waiters are in `queue`. Holds do not count.
@@ -119,11 +120,12 @@ impl LocalWaiter {
     /// The entry stays, as that of a hold: [`LocalWaiters::left`] ends it.
     pub fn became_hold(self) {
         let Self { queue, name, number, .. } = &self;
-        if let Some((entry, waiters)) = self.waiters.queues().of_waiter(queue, name, *number) {
+        let mut queues = self.waiters.queues();
+        if let Some((entry, waiters)) = queues.of_waiter(queue, name, *number) {
             entry.waiter = None;
             *waiters -= 1;
+            queues.not_newest(queue, name);
         }
-        self.takes_its_turn();
     }
 
     fn end(self, fate: Fate) {
@@ -150,6 +152,10 @@ impl Drop for LocalWaiter {
 pub struct LocalPredecessor(watch::Receiver<Fate>);
 
 impl LocalPredecessor {
+    fn of(entry: &Entry) -> Self {
+        Self(entry.fate.subscribe())
+    }
+
     /// Returns `true` once the store has confirmed that the entry is gone, `false` if its fate is
     /// unknown: then only a watch in the store can show it.
     ///
@@ -193,20 +199,21 @@ mod tests {
     #[tokio::test]
     async fn a_successor_learns_that_the_one_before_it_was_served() {
         let waiters = LocalWaiters::new();
-        assert_eq!(waiters.newest("q"), None);
+        let newest = || waiters.newest("q").map(|(name, _)| name);
+        assert_eq!(newest(), None);
         let (first, second) = (waiters.enter("q", "a"), waiters.enter("q", "b"));
-        assert_eq!(waiters.newest("q").as_deref(), Some("b"));
+        assert_eq!(newest().as_deref(), Some("b"));
         let mut before = waiters.predecessor("q", "a").unwrap();
         first.takes_its_turn();
-        assert_eq!(waiters.newest("q").as_deref(), Some("b"));
+        assert_eq!(newest().as_deref(), Some("b"));
         second.takes_its_turn();
-        assert_eq!(waiters.newest("q"), None);
+        assert_eq!(newest(), None);
         assert!(!before.was_served());
         first.served();
         assert!(before.gone().await && before.was_served());
         second.left();
         let _third = waiters.enter("p", "c");
-        assert_eq!(waiters.newest("q"), None);
+        assert_eq!(newest(), None);
     }
 
     #[tokio::test(start_paused = true)]

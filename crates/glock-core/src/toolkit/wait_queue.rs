@@ -51,8 +51,8 @@ impl WaitQueue {
         QueuePermit { _first: first, _member: member, waited }
     }
 
-    /// As [`permit`](Self::permit), but `None` once nobody became the first for as long as `stuck_after`: the
-    /// first one does not get on.
+    /// As [`permit`](Self::permit), but returns `None` once the first waiter has kept the others waiting for as long
+    /// as `stuck_after`.
     ///
     /// # Cancel safety
     ///

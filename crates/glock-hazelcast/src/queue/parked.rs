@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_nobody_waits_for_is_unwanted_once() {
+    async fn a_request_that_nobody_waits_for_is_unclaimed_once() {
         let (parks, unclaimed) = (Parks::new(), Arc::new(AtomicU32::new(0)));
         for _ in 0..3 {
             assert!(timeout(SECOND / 10, wait(&parks, SECOND, &unclaimed)).await.is_err());

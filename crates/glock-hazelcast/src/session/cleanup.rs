@@ -58,12 +58,12 @@ impl CpSessions {
         let interval = session.heartbeat_interval();
         let until = CallDeadline::after(interval);
         let link = self.client().link(until).await?;
-        let mut heartbeat_sent = pin!(self.send_heartbeat(&link, session));
-        match until.reply(&mut heartbeat_sent).await {
+        let mut heartbeat = pin!(self.send_heartbeat(&link, session));
+        match until.reply(&mut heartbeat).await {
             Ok(alive) => alive,
             Err(no_reply) => {
                 Link::gave_up(&link.connection, no_reply.0);
-                let late = time::timeout(interval * 2, heartbeat_sent).await;
+                let late = time::timeout(interval * 2, heartbeat).await;
                 late.map_err(|_| HazelcastError::ReplyLost(no_reply.into()))?
             }
         }

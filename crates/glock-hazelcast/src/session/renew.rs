@@ -135,11 +135,11 @@ impl CpClient {
             let found = link.send(session.group.get_ownership(lock));
             let found = found.map_err(|err| before(err, Action::Renew))?;
             let is_due = !is_kept || session.heartbeat_at() <= Instant::now();
-            let heartbeat_sent = async {
+            let heartbeat = async {
                 if is_due { self.sessions.send_heartbeat(&link, session).await } else { Ok(true) }
             };
             let found = async { Ownership::decode(found.await?) };
-            let (found, alive) = try_join!(found, heartbeat_sent).map_err(during)?;
+            let (found, alive) = try_join!(found, heartbeat).map_err(during)?;
             let Ownership { fence, session, thread } = found;
             let is_owner = Endpoint { session, thread } == owner.endpoint;
             Ok(alive && is_owner && u64::try_from(fence) == Ok(lease.fence.get()))

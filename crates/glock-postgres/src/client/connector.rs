@@ -27,8 +27,8 @@ const IDENTITY: &str = "glock.connection";
 /// Which server process runs the statements of a connection.
 const PROCESS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint, \
      current_setting('glock.connection', true) FROM pg_stat_get_activity(pg_backend_pid())";
-const LIMITED_MAX: usize = 2;
-/// How long limited takes at least before its connection counts as silent: it opens one for that.
+const ASKS_MAX: usize = 2;
+/// How long asking takes at least before its connection counts as silent: it opens one for that.
 const ASK_MIN: Duration = Duration::from_secs(2);
 const ASK_MAX: Duration = Duration::from_secs(5);
 /// $1 pid, $2 start. One row if there is such a process: whether it has ended within 300 ms.
@@ -80,17 +80,12 @@ pub(crate) struct Connector {
     /// Whether the server is behind a pooler that takes no settings.
     behind_pooler: AtomicBool,
     /// So that few connections are open to ask about others.
-    limited: Semaphore,
+    asks: Semaphore,
 }
 
 impl Connector {
     pub(crate) fn new(pool: PgPool, limits: Limits) -> Self {
-        Self {
-            pool,
-            limits,
-            behind_pooler: AtomicBool::new(false),
-            limited: Semaphore::new(LIMITED_MAX),
-        }
+        Self { pool, limits, behind_pooler: AtomicBool::new(false), asks: Semaphore::new(ASKS_MAX) }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -152,7 +147,7 @@ impl Connector {
             }
             close(driver).await
         };
-        self.limited(work).await
+        self.ask(work).await
     }
 
     /// Ends a server process that runs no statement. One that does lives on.
@@ -167,16 +162,13 @@ impl Connector {
             close(driver).await?;
             Ok(state)
         };
-        self.limited(work).await
+        self.ask(work).await
     }
 
     /// Asks over a connection that is open for that alone: all others may be in use, or silent.
-    async fn limited<T>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+    async fn ask<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         // The semaphore is never closed.
-        let _one_of_few = self.limited.acquire().await;
+        let _one_of_few = self.asks.acquire().await;
         let silent = |_| Err(Failure::new(Fault::Unavailable, "the server does not reply"));
         // An undo waits for the answer: no longer than for that of an attempt, or it could not ask again.
         let limit = self.limits.attempt().clamp(ASK_MIN, ASK_MAX);

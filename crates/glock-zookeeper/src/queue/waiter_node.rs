@@ -73,8 +73,8 @@ impl WaiterNode {
                 Ok(Created::Done) => {
                     // It was in this queue when the node was created: nothing has deleted the queue since.
                     let newest = session.waiters.newest(&paths.queue());
-                    let before = newest.filter(|newest| is_right_behind(&node.name, newest));
-                    node.joined_behind = before.and_then(|before| node.local_predecessor(&before));
+                    let before = newest.filter(|(name, _)| is_right_behind(&node.name, name));
+                    node.joined_behind = before.map(|(_, before)| before);
                     node.local = Some(session.waiters.enter(&paths.queue(), &node.name));
                     return Ok(node);
                 }
